@@ -1,0 +1,209 @@
+//! How vectors of `f32` are written as bytes: whole weights, updates of workers, differences between versions.
+//!
+//! The bytes are specified here and in `docs/protocol.md` exactly enough to be written in another language. All
+//! numbers are little-endian and lie one after the other, without a header: the reader knows how many it expects.
+//!
+//! - `f32`: four bytes a number.
+//! - `bf16`: the upper two bytes of the `f32`, rounded to nearest, ties to even.
+//! - `int4`: blocks of [`Codec::BLOCK`] numbers, the last one maybe shorter. A block is a scale as IEEE `f16`, then
+//!   one byte for every two numbers: the first in the low four bits, the second in the high four, each a two's
+//!   complement integer from −7 to 7. A number's value is scale × integer, computed in `f32`. The scale is finite
+//!   and not negative; −8 does not occur; with an odd count, the last high bits are zero.
+//!
+//! Encoding and decoding give the same bits on every machine: only exactly rounded operations, in a fixed order.
+//! Numbers that are not finite are refused when decoding; an encoder writes them so that this happens. Which codec
+//! a task uses is the coordinator's choice; when to reset a residual is the caller's.
+
+use serde::{Deserialize, Serialize};
+
+mod int4;
+#[cfg(test)]
+mod tests;
+
+/// How a vector of numbers is written as bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Codec {
+    /// Little-endian `f32`.
+    F32,
+    /// Little-endian bfloat16, rounded to nearest even.
+    Bf16,
+    /// Blocks of 128 numbers: one scale and 128 four-bit integers.
+    Int4,
+}
+
+/// Why bytes are not a vector of the expected length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// The byte count does not fit the count of numbers.
+    #[error("{bytes} bytes where {expected} were expected")]
+    Length {
+        /// Bytes that came.
+        bytes: usize,
+        /// Bytes that the numbers take.
+        expected: usize,
+    },
+    /// A number (or a block's scale) is infinite or not a number.
+    #[error("a number is not finite")]
+    NotFinite,
+    /// Four-bit blocks alone: the integer −8, a negative scale, or bits past the last number. An encoder that writes
+    /// integers with an offset instead of two's complement is caught by it at once.
+    #[error(
+        "block {block} is not of the canonical form: integers from -7 to 7 in two's complement, scale not negative"
+    )]
+    NotCanonical {
+        /// Counts the blocks from 0.
+        block: usize,
+    },
+}
+
+impl Codec {
+    /// Numbers that share a scale in [`Codec::Int4`]. Vectors may be encoded and decoded in parts whose lengths are
+    /// multiples of it: the parts' bytes are those of the whole.
+    pub const BLOCK: usize = int4::BLOCK;
+
+    /// Exactly how many bytes `n` numbers take.
+    pub const fn encoded_len(self, n: usize) -> usize {
+        match self {
+            Self::F32 => 4 * n,
+            Self::Bf16 => 2 * n,
+            Self::Int4 => int4::encoded_len(n),
+        }
+    }
+
+    /// Writes `values`.
+    pub fn encode(self, values: &[f32]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.encoded_len(values.len()));
+        match self {
+            Self::F32 => values.chunks(PART).for_each(|part| put_f32(&mut out, part)),
+            Self::Bf16 => values.chunks(PART).for_each(|part| put_bf16(&mut out, part)),
+            Self::Int4 => int4::encode(&mut out, values),
+        }
+        out
+    }
+
+    /// Writes `values` + `residual` and leaves in `residual` what the bytes lack, to be sent with the next vector
+    /// (error feedback, Seide et al. 2014): over many rounds nothing is lost. Where the sum is not finite (in `int4`:
+    /// in its whole block), the residual stays as it was.
+    pub fn encode_with_feedback(self, values: &[f32], residual: &mut [f32]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.encoded_len(values.len()));
+        self.encode_onto(&mut out, values, residual);
+        out
+    }
+
+    /// [`Codec::encode_with_feedback`], appended to `out`.
+    pub fn encode_onto(self, out: &mut Vec<u8>, values: &[f32], residual: &mut [f32]) {
+        assert_eq!(values.len(), residual.len(), "a residual belongs to each number");
+        if self == Self::Int4 {
+            return int4::encode_with_feedback(out, values, residual);
+        }
+        let mut sums = [0.0; PART];
+        for (values, residual) in values.chunks(PART).zip(residual.chunks_mut(PART)) {
+            let sums = &mut sums[..values.len()];
+            for ((sum, value), left) in sums.iter_mut().zip(values).zip(residual.iter()) {
+                *sum = value + left;
+            }
+            if self == Self::F32 {
+                put_f32(out, sums);
+            } else {
+                put_bf16(out, sums);
+            }
+            for (left, sum) in residual.iter_mut().zip(sums) {
+                let sent = if self == Self::F32 { *sum } else { bf16_value(bf16_bits(*sum)) };
+                // An infinite or undefined difference comes from such a sum (or from its overflow to one).
+                let lacking = *sum - sent;
+                *left = if lacking.is_finite() { lacking } else { *left };
+            }
+        }
+    }
+
+    /// Whether `bytes` are `n` finite numbers.
+    pub fn check(self, bytes: &[u8], n: usize) -> Result<(), CodecError> {
+        let expected = self.encoded_len(n);
+        if bytes.len() != expected {
+            return Err(CodecError::Length { bytes: bytes.len(), expected });
+        }
+        // A fold without an early end, so that it vectorises: bytes that were accepted are the common case.
+        let finite = match self {
+            Self::F32 => f32s(bytes).fold(true, |all, x| all & x.is_finite()),
+            Self::Bf16 => bf16s(bytes).fold(true, |all, x| all & x.is_finite()),
+            Self::Int4 => return int4::check(bytes, n),
+        };
+        if finite { Ok(()) } else { Err(CodecError::NotFinite) }
+    }
+
+    /// Reads `n` numbers.
+    pub fn decode(self, bytes: &[u8], n: usize) -> Result<Vec<f32>, CodecError> {
+        // Before the allocation: a wrong length must not cost memory.
+        self.check(bytes, n)?;
+        let mut out = vec![0.0; n];
+        self.read(bytes, &mut out, |slot, value| *slot = value);
+        Ok(out)
+    }
+
+    /// Reads as many numbers as `out` has room for; on an error `out` is as before.
+    pub fn decode_into(self, bytes: &[u8], out: &mut [f32]) -> Result<(), CodecError> {
+        self.check(bytes, out.len())?;
+        self.read(bytes, out, |slot, value| *slot = value);
+        Ok(())
+    }
+
+    /// Adds the numbers to `out`; on an error `out` is as before.
+    pub fn decode_add(self, bytes: &[u8], out: &mut [f32]) -> Result<(), CodecError> {
+        self.check(bytes, out.len())?;
+        self.read(bytes, out, |slot, value| *slot += value);
+        Ok(())
+    }
+
+    /// Hands each number of checked bytes to its slot.
+    #[inline]
+    fn read(self, bytes: &[u8], out: &mut [f32], put: impl Fn(&mut f32, f32)) {
+        match self {
+            Self::F32 => out.iter_mut().zip(f32s(bytes)).for_each(|(slot, value)| put(slot, value)),
+            Self::Bf16 => out.iter_mut().zip(bf16s(bytes)).for_each(|(slot, value)| put(slot, value)),
+            Self::Int4 => int4::read(bytes, out, put),
+        }
+    }
+}
+
+/// Numbers handled at a time: their sums and bytes stay in the first-level cache.
+const PART: usize = 1024;
+
+fn put_f32(out: &mut Vec<u8>, part: &[f32]) {
+    let mut bytes = [0; 4 * PART];
+    for (slot, value) in bytes.chunks_exact_mut(4).zip(part) {
+        slot.copy_from_slice(&value.to_le_bytes());
+    }
+    out.extend_from_slice(&bytes[..4 * part.len()]);
+}
+
+fn put_bf16(out: &mut Vec<u8>, part: &[f32]) {
+    let mut bytes = [0; 2 * PART];
+    for (slot, value) in bytes.chunks_exact_mut(2).zip(part) {
+        slot.copy_from_slice(&bf16_bits(*value).to_le_bytes());
+    }
+    out.extend_from_slice(&bytes[..2 * part.len()]);
+}
+
+fn f32s(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes.as_chunks().0.iter().map(|&four| f32::from_le_bytes(four))
+}
+
+fn bf16s(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes.as_chunks().0.iter().map(|&two| bf16_value(u16::from_le_bytes(two)))
+}
+
+/// The nearest bfloat16, ties to even; a NaN stays one.
+fn bf16_bits(value: f32) -> u16 {
+    let bits = value.to_bits();
+    // Adding just under half of the last kept bit, and one more if that bit is odd, carries exactly when the nearest
+    // (or even) number is the upper one.
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    // Rounding could carry a NaN into an infinity or zero; setting a bit of the mantissa keeps it.
+    let kept = (bits >> 16) | 0x40;
+    (if value.is_nan() { kept } else { rounded }) as u16
+}
+
+fn bf16_value(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}

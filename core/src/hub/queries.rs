@@ -1,0 +1,268 @@
+//! Queries: the hold, the stream of pieces, and the payment for a complete answer alone.
+
+use super::{Action, Event, Hub, Order, QueryNo, Row, Sampling};
+use crate::ids::{QueryId, SessionId, TransferId, UserName};
+use crate::ledger::BookError;
+use crate::limits;
+use crate::proto::{self, Finish, RefusedCode, ServerMsg};
+use crate::time::Time;
+
+/// Ids of finished queries that are remembered.
+const REMEMBERED: usize = 4096;
+
+/// A query without an end.
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    id: QueryId,
+    session: SessionId,
+    user: UserName,
+    prompt: String,
+    sampling: Sampling,
+    /// Nothing if queries are free.
+    hold: Option<TransferId>,
+    asked: Time,
+    first: Option<Time>,
+    pieces: u32,
+    version: crate::ids::VersionNo,
+    val_loss: Option<f64>,
+    /// Its end is on the way to the disk.
+    ending: bool,
+}
+
+impl Hub {
+    pub(super) fn on_query(&mut self, now: Time, session: SessionId, user: &UserName, query: proto::Query) {
+        if let Err((code, text)) = self.admit(session, user, &query) {
+            return self.refuse_query(session, user, query.id, code, text);
+        }
+        self.next_query += 1;
+        let number = QueryNo(self.next_query);
+        let sampling = self.sampling(&query);
+        let at_ms = self.wall_ms(now);
+        let mut rows = Vec::new();
+        let mut hold = None;
+        if self.rules.price.0 > 0 {
+            let id = TransferId::derive("query", &[user.as_str().as_bytes(), &query.id.0]);
+            match self.book.hold(id, user, self.rules.price, format!("query {}", query.id), at_ms) {
+                Ok(transfer) => rows.push(Row::Transfer(transfer)),
+                Err(BookError::Insufficient { balance, amount }) => {
+                    let text = format!(
+                        "the balance of {balance} HYD does not cover a query for {amount} HYD: \
+                         run `hydra-worker {user}` to earn {} HYD a task",
+                        self.rules.reward
+                    );
+                    return self.refuse_query(session, user, query.id, RefusedCode::Insufficient, text);
+                }
+                Err(_) => {
+                    let text = "this query was asked before".to_owned();
+                    return self.refuse_query(session, user, query.id, RefusedCode::Duplicate, text);
+                }
+            }
+            hold = Some(id);
+        }
+        self.remember_query(user, query.id);
+        let running = Running {
+            id: query.id,
+            session,
+            user: user.clone(),
+            prompt: query.prompt,
+            sampling,
+            hold,
+            asked: now,
+            first: None,
+            pieces: 0,
+            version: self.newest.version,
+            val_loss: None,
+            ending: false,
+        };
+        self.queries.insert(number, running);
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.queries += 1;
+        }
+        self.persist(rows, Some(Action::Ask(number)));
+    }
+
+    /// Whether a query may be tried at all; the money is looked at last.
+    fn admit(&self, session: SessionId, user: &UserName, query: &proto::Query) -> Result<(), (RefusedCode, String)> {
+        let refuse = |code, text: &str| Err((code, text.to_owned()));
+        if self.stopping.is_some() {
+            return refuse(RefusedCode::Stopping, "the coordinator is stopping: ask again when it is back");
+        }
+        if self.seen_queries.contains(&(user.clone(), query.id)) {
+            return refuse(RefusedCode::Duplicate, "this query was asked before");
+        }
+        if query.prompt.trim().is_empty() {
+            return refuse(RefusedCode::EmptyPrompt, "the prompt is empty: ask something");
+        }
+        if query.prompt.len() > limits::PROMPT_BYTES {
+            let text = format!(
+                "the prompt has {} bytes, more than the {} that are taken: shorten it",
+                query.prompt.len(),
+                limits::PROMPT_BYTES
+            );
+            return Err((RefusedCode::HugePrompt, text));
+        }
+        if query.max_new_tokens.is_some_and(|n| n == 0 || n > limits::NEW_TOKENS) {
+            let text = format!("max_new_tokens must be from 1 to {}", limits::NEW_TOKENS);
+            return Err((RefusedCode::BadSetting, text));
+        }
+        if query.temperature.is_some_and(|t| !(0.0..=10.0).contains(&t)) {
+            return refuse(RefusedCode::BadSetting, "temperature must be from 0 (greedy) to 10");
+        }
+        if query.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
+            return refuse(RefusedCode::BadSetting, "top_p must be above 0 and at most 1");
+        }
+        let mine = self.sessions.get(&session).map_or(0, |s| s.queries);
+        if mine >= limits::QUERIES_PER_SESSION || self.queries.len() >= limits::QUERIES {
+            return refuse(RefusedCode::Busy, "too many queries are waiting: ask again in a moment");
+        }
+        Ok(())
+    }
+
+    fn sampling(&self, query: &proto::Query) -> Sampling {
+        let default = self.rules.sampling;
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&query.id.0[..8]);
+        Sampling {
+            max_new_tokens: query.max_new_tokens.unwrap_or(default.max_new_tokens),
+            temperature: query.temperature.unwrap_or(default.temperature),
+            top_k: query.top_k.unwrap_or(default.top_k),
+            top_p: query.top_p.unwrap_or(default.top_p),
+            seed: query.seed.unwrap_or(u64::from_le_bytes(bytes)),
+        }
+    }
+
+    fn remember_query(&mut self, user: &UserName, id: QueryId) {
+        self.seen_queries.insert((user.clone(), id));
+        self.seen_order.push_back((user.clone(), id));
+        if self.seen_order.len() > REMEMBERED
+            && let Some(old) = self.seen_order.pop_front()
+        {
+            self.seen_queries.remove(&old);
+        }
+    }
+
+    fn refuse_query(&mut self, session: SessionId, user: &UserName, id: QueryId, code: RefusedCode, text: String) {
+        let balance = self.book.balance(user);
+        self.send(session, ServerMsg::Refused(proto::Refused { id, code, text, balance }));
+        self.note(Event::Refused { id, user: user.clone(), reason: code });
+    }
+
+    /// The hold is durable: answer from the newest version.
+    pub(super) fn on_held(&mut self, number: QueryNo) {
+        let (version, val_loss) = (self.newest.version, self.evaluated.map(|(loss, _)| loss));
+        let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
+        query.version = version;
+        query.val_loss = val_loss;
+        let order = Order::Generate {
+            query: number,
+            prompt: std::mem::take(&mut query.prompt),
+            sampling: query.sampling,
+        };
+        self.out.push_back(order);
+    }
+
+    pub(super) fn on_piece(&mut self, now: Time, number: QueryNo, text: String) {
+        let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
+        query.first.get_or_insert(now);
+        let piece = proto::Piece { id: query.id, index: query.pieces, text };
+        query.pieces += 1;
+        let session = query.session;
+        self.send(session, ServerMsg::Piece(piece));
+    }
+
+    pub(super) fn on_answered(&mut self, now: Time, number: QueryNo, tokens: u32, finish: Finish) {
+        let Some(query) = self.queries.get(&number).filter(|q| !q.ending) else { return };
+        let hold = query.hold;
+        self.resolve(now, number, hold, true, Action::Charge { query: number, tokens, finish });
+    }
+
+    pub(super) fn on_answer_failed(&mut self, now: Time, number: QueryNo, text: String) {
+        self.give_back(now, number, RefusedCode::Failed, text);
+    }
+
+    pub(super) fn on_cancel(&mut self, now: Time, session: SessionId, user: &UserName, id: QueryId) {
+        let found = self.queries.iter().find(|(_, q)| q.id == id && q.user == *user && q.session == session);
+        let Some((number, query)) = found.map(|(number, query)| (*number, query.clone())) else { return };
+        if query.ending {
+            return;
+        }
+        self.out.push_back(Order::StopGenerating { query: number });
+        if query.pieces == 0 {
+            self.give_back(now, number, RefusedCode::Cancelled, "cancelled before the first piece".to_owned());
+        } else {
+            let action = Action::Charge { query: number, tokens: query.pieces, finish: Finish::Cancelled };
+            self.resolve(now, number, query.hold, true, action);
+        }
+    }
+
+    /// A session ended: nobody reads its answers, so nobody pays for them.
+    pub(super) fn drop_queries(&mut self, now: Time, session: SessionId) {
+        let mine: Vec<_> =
+            self.queries.iter().filter(|(_, q)| q.session == session && !q.ending).map(|(n, _)| *n).collect();
+        for number in mine {
+            self.out.push_back(Order::StopGenerating { query: number });
+            self.give_back(now, number, RefusedCode::Cancelled, "the connection ended".to_owned());
+        }
+    }
+
+    fn give_back(&mut self, now: Time, number: QueryNo, code: RefusedCode, text: String) {
+        let Some(query) = self.queries.get(&number).filter(|q| !q.ending) else { return };
+        let hold = query.hold;
+        self.resolve(now, number, hold, false, Action::Refund { query: number, code, text });
+    }
+
+    fn resolve(&mut self, now: Time, number: QueryNo, hold: Option<TransferId>, paid: bool, then: Action) {
+        let at_ms = self.wall_ms(now);
+        if let Some(query) = self.queries.get_mut(&number) {
+            query.ending = true;
+        }
+        let transfer = hold.map(|hold| if paid { self.book.post(hold, at_ms) } else { self.book.void(hold, at_ms) });
+        let rows = transfer.map(|made| Row::Transfer(made.expect("a running query's hold is open")));
+        self.persist(rows.into_iter().collect(), Some(then));
+    }
+
+    fn forget(&mut self, number: QueryNo) -> Option<Running> {
+        let query = self.queries.remove(&number)?;
+        if let Some(session) = self.sessions.get_mut(&query.session) {
+            session.queries = session.queries.saturating_sub(1);
+        }
+        Some(query)
+    }
+
+    pub(super) fn on_charged(&mut self, now: Time, number: QueryNo, tokens: u32, finish: Finish) {
+        let Some(query) = self.forget(number) else { return };
+        let charged = query.hold.map_or_else(Default::default, |_| self.rules.price);
+        let answer = proto::Answer {
+            id: query.id,
+            version: query.version,
+            pieces: query.pieces,
+            tokens,
+            val_loss: query.val_loss,
+            charged,
+            balance: self.book.balance(&query.user),
+            finish,
+        };
+        if self.sessions.contains_key(&query.session) {
+            self.send(query.session, ServerMsg::Answer(answer));
+        }
+        let ms = |since: std::time::Duration| since.as_millis() as u64;
+        self.note(Event::Query {
+            id: query.id,
+            user: query.user,
+            version: query.version,
+            tokens,
+            first_ms: ms(query.first.unwrap_or(now).since(query.asked)),
+            total_ms: ms(now.since(query.asked)),
+            charged,
+        });
+    }
+
+    pub(super) fn on_refunded(&mut self, number: QueryNo, code: RefusedCode, text: String) {
+        let Some(query) = self.forget(number) else { return };
+        if self.sessions.contains_key(&query.session) {
+            self.refuse_query(query.session, &query.user, query.id, code, text);
+        } else {
+            self.note(Event::Refused { id: query.id, user: query.user, reason: code });
+        }
+    }
+}

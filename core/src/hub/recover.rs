@@ -1,0 +1,90 @@
+//! Beginning, and beginning again after any kind of end: the hub from what was durable.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use ed25519_dalek::SigningKey;
+
+use super::rounds::{Entry, Round};
+use super::tasks::{Held, State};
+use super::{Hub, Recovered, Row, Rules};
+use crate::rng::Rng;
+use crate::time::Time;
+
+/// Lease and task numbers of each start begin at a multiple of this, so that a lease whose row was lost with the
+/// power can never be mistaken for another. Keeps numbers below 2^53 for 2^23 starts.
+const NUMBERS_PER_BOOT: u64 = 1 << 30;
+
+impl Hub {
+    /// A hub that goes on where `recovered` ended. Its first orders return the holds of queries that died with the
+    /// coordinator.
+    pub fn new(now: Time, rules: Rules, key: SigningKey, recovered: Recovered) -> Self {
+        let Recovered { boot, users, book, newest, evaluated, open, unmerged, settled, last_task } = recovered;
+        let mut round = Round::begin(now);
+        for (lease, accepted) in &unmerged {
+            round.take(Entry::new(lease, accepted));
+        }
+        let (tasks, tokens) = unmerged.iter().fold((newest.tasks, newest.tokens), |(n, t), (lease, _)| (n + 1, t + lease.tokens));
+        let deadline = now.after(rules.lease_first);
+        let mut leases = BTreeMap::new();
+        for row in open {
+            let state = State::Running { session: None, deadline, expected: None };
+            leases.insert(row.lease, Held { row, state });
+        }
+        for row in settled.into_iter().chain(unmerged.into_iter().map(|(lease, _)| lease)) {
+            leases.insert(row.lease, Held { row, state: State::Accepted { told: true } });
+        }
+        let mut hub = Self {
+            rng: Rng::new(rules.seed ^ boot.rotate_left(32)),
+            key,
+            out: VecDeque::new(),
+            sessions: BTreeMap::new(),
+            handshakes: VecDeque::new(),
+            users: users.into_iter().collect(),
+            speeds: BTreeMap::new(),
+            book,
+            persist_seq: 0,
+            waiting: VecDeque::new(),
+            queue: VecDeque::new(),
+            next_task: last_task.0,
+            next_lease: boot * NUMBERS_PER_BOOT,
+            next_generation: now,
+            paused: false,
+            idle: BTreeSet::new(),
+            leases,
+            planned: 0,
+            newest_at: now,
+            deltas_since: newest.version,
+            recent: BTreeMap::from([(newest.version, newest.digest)]),
+            newest,
+            evaluated,
+            round,
+            typical: None,
+            unevaluated: BTreeMap::new(),
+            queries: BTreeMap::new(),
+            next_query: 0,
+            seen_queries: BTreeSet::new(),
+            seen_order: VecDeque::new(),
+            accepted_tasks: tasks,
+            accepted_tokens: tokens,
+            stopping: None,
+            rules,
+        };
+        hub.return_holds(now);
+        hub.consider_round(now);
+        hub.dispatch(now);
+        hub.check_stop(now);
+        hub
+    }
+
+    fn return_holds(&mut self, now: Time) {
+        let open: Vec<_> = self.book.holds().keys().copied().collect();
+        let at_ms = self.wall_ms(now);
+        let rows: Vec<_> = open
+            .into_iter()
+            .map(|hold| Row::Transfer(self.book.void(hold, at_ms).expect("an open hold can be returned")))
+            .collect();
+        if !rows.is_empty() {
+            self.persist(rows, None);
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Rounds: when accepted updates become the next version, and which workers wait for it.
+//!
+//! A round closes when as many updates are in as the quorum asks of the workers at work, and nobody else is expected
+//! within the grace; a fast worker's second update counts like another worker's first, so a slow one never stops the
+//! run. A slow worker is protected in turn: the round stays open while closing it would make the update of a worker
+//! that is expected in time too old to be taken.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::tasks::State;
+use super::{Action, Event, Hub, MergeInput, Order, Row, rows};
+use crate::codec::Codec;
+use crate::ids::{Digest, LeaseId, SessionId, VersionNo};
+use crate::limits;
+use crate::merge::{OuterRule, staleness_weight};
+use crate::proto::Held;
+use crate::time::Time;
+
+/// Share of its working time that a worker may spend waiting for a version, saved up to [`PATIENCE_MAX`] tasks.
+const PATIENCE: f64 = 0.04;
+/// What a worker may wait at once, in typical tasks: enough to fall into step with another once.
+const PATIENCE_MAX: f64 = 0.6;
+/// Waiting this long is always allowed: it covers a merge on a busy machine.
+const PATIENCE_MIN: Duration = Duration::from_millis(500);
+/// After a failed merge (a full disk), until the next try.
+const RETRY: Duration = Duration::from_secs(5);
+/// Blobs and norms remembered to recognise copies and outliers.
+const MEMORY: usize = 512;
+
+/// An accepted update that waits to be merged.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub lease: LeaseId,
+    pub blob: Digest,
+    pub codec: Codec,
+    pub version: VersionNo,
+    pub tokens: u64,
+    pub norm: f64,
+}
+
+impl Entry {
+    pub fn new(row: &rows::Lease, accepted: &rows::Accepted) -> Self {
+        Self {
+            lease: row.lease,
+            blob: accepted.blob,
+            codec: row.codec,
+            version: row.version,
+            tokens: row.tokens,
+            norm: accepted.norm,
+        }
+    }
+}
+
+/// A published version whose evaluation has not come yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unevaluated {
+    updates: usize,
+    tokens: u64,
+    seconds: f64,
+}
+
+/// The round that is open.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    pub accepted: Vec<Entry>,
+    /// A merge is under way; `accepted` holds what came after it began.
+    pub merging: bool,
+    merged: Vec<Entry>,
+    opened: Time,
+    retry_at: Option<Time>,
+    /// When to look again although nothing happens.
+    look_at: Option<Time>,
+    /// Recently submitted blobs.
+    pub blobs: BTreeSet<Digest>,
+    order: VecDeque<Digest>,
+    /// Norms of recently accepted updates.
+    pub norms: VecDeque<f64>,
+}
+
+impl Round {
+    pub fn begin(now: Time) -> Self {
+        Self { opened: now, ..Self::default() }
+    }
+
+    pub fn take(&mut self, entry: Entry) {
+        self.norms.push_back(entry.norm);
+        self.blobs.insert(entry.blob);
+        self.order.push_back(entry.blob);
+        if self.norms.len() > MEMORY {
+            self.norms.pop_front();
+        }
+        if self.order.len() > MEMORY
+            && let Some(old) = self.order.pop_front()
+        {
+            self.blobs.remove(&old);
+        }
+        self.accepted.push(entry);
+    }
+}
+
+impl Hub {
+    /// Closes the round if it is time.
+    pub(super) fn consider_round(&mut self, now: Time) {
+        self.round.look_at = None;
+        if self.round.merging || self.round.accepted.is_empty() || self.stopping.is_some_and(|s| !s.merge) {
+            return;
+        }
+        if let Some(retry) = self.round.retry_at.filter(|retry| *retry > now) {
+            self.round.look_at = Some(retry);
+            return;
+        }
+        let hurry = self.round.opened.after(self.rules.round_deadline);
+        let look = if self.checking() > 0 && now < hurry { Some(hurry) } else { self.wait_for(now).map(|t| t.min(hurry)) };
+        match look {
+            Some(at) if at > now => self.round.look_at = Some(at),
+            _ => self.close_round(),
+        }
+    }
+
+    /// Until when the open round should wait for more updates; nothing: close it.
+    fn wait_for(&self, now: Time) -> Option<Time> {
+        let mut running = 0;
+        let mut grace: Option<Time> = None;
+        let mut protected = false;
+        let patience = now.after(Duration::from_secs_f64(self.rules.grace * self.typical.unwrap_or(0.0)));
+        for held in self.leases.values() {
+            let State::Running { session: Some(_), expected, .. } = held.state else { continue };
+            running += 1;
+            if let Some(expected) = expected.filter(|e| *e <= patience) {
+                grace = grace.max(Some(expected.max(now.after(Duration::from_millis(1)))));
+            }
+            protected |= held.row.version.0 + limits::STALENESS <= self.newest.version.0;
+        }
+        if running == 0 {
+            return None;
+        }
+        let updates = self.round.accepted.len();
+        if updates < self.needed(running + self.contributors()) || protected {
+            return Some(Time(u64::MAX));
+        }
+        grace
+    }
+
+    /// Updates that close a round among `workers` at work.
+    fn needed(&self, workers: usize) -> usize {
+        ((workers as f64 * self.rules.quorum).ceil() as usize).max(1)
+    }
+
+    /// Workers that gave the open round an update and train nothing at the moment.
+    fn contributors(&self) -> usize {
+        self.idle
+            .iter()
+            .filter(|(_, id)| self.sessions.get(id).and_then(|s| s.seat()).is_some_and(|seat| seat.hold_until.is_some()))
+            .count()
+    }
+
+    fn close_round(&mut self) {
+        let newest = self.newest.version;
+        let mut inputs = std::mem::take(&mut self.round.accepted);
+        // One order, whatever the order of arrival: the sum must come out the same when it is made again.
+        inputs.sort_by_key(|entry| entry.lease);
+        let fresh = |entry: &Entry| entry.version == newest;
+        let rule = match inputs.as_slice() {
+            // A single fresh update is simply continued training: no momentum, the whole step.
+            [only] if fresh(only) => OuterRule { lr: 1.0, momentum: 0.0 },
+            _ => self.rules.outer,
+        };
+        let orders = inputs
+            .iter()
+            .map(|entry| MergeInput {
+                lease: entry.lease,
+                blob: entry.blob,
+                codec: entry.codec,
+                weight: entry.tokens as f32 * staleness_weight(newest.0.saturating_sub(entry.version.0)),
+            })
+            .collect();
+        self.round.merged = inputs;
+        self.round.merging = true;
+        self.round.retry_at = None;
+        self.out.push_back(Order::Merge { version: VersionNo(newest.0 + 1), inputs: orders, rule });
+    }
+
+    pub(super) fn on_merge_failed(&mut self, now: Time, version: VersionNo) {
+        if !self.round.merging || version.0 != self.newest.version.0 + 1 {
+            return;
+        }
+        self.round.merging = false;
+        let mut entries = std::mem::take(&mut self.round.merged);
+        entries.append(&mut self.round.accepted);
+        self.round.accepted = entries;
+        self.round.retry_at = Some(now.after(RETRY));
+        self.consider_round(now);
+    }
+
+    pub(super) fn on_merged(&mut self, now: Time, version: VersionNo, digest: Digest) {
+        if !self.round.merging || version.0 != self.newest.version.0 + 1 {
+            return;
+        }
+        let entries = &self.round.merged;
+        let weight = |e: &Entry| {
+            e.tokens as f32 * staleness_weight(self.newest.version.0.saturating_sub(e.version.0))
+        };
+        let row = rows::Version {
+            version,
+            digest,
+            tokens: self.newest.tokens + entries.iter().map(|e| e.tokens).sum::<u64>(),
+            tasks: self.newest.tasks + entries.len() as u64,
+            inputs: entries.iter().map(|e| (e.lease, weight(e))).collect(),
+            at_ms: self.wall_ms(now),
+        };
+        let opened = self.round.opened;
+        self.persist(vec![Row::Version(row.clone())], Some(Action::Publish { version: row, opened }));
+    }
+
+    /// The version's row is durable: it is the newest from this instant on.
+    pub(super) fn on_durable(&mut self, now: Time, version: rows::Version, opened: Time) {
+        let merged = self.round.merged.drain(..).map(|entry| entry.lease).collect();
+        self.round.merging = false;
+        self.round.opened = now;
+        self.newest_at = now;
+        let seconds = now.since(opened).as_secs_f64();
+        let published = Unevaluated { updates: version.inputs.len(), tokens: version.tokens, seconds };
+        self.unevaluated.insert(version.version, published);
+        self.recent.insert(version.version, version.digest);
+        while self.recent.len() > 8 {
+            self.recent.pop_first();
+        }
+        self.newest = version;
+        self.out.push_back(Order::Publish { version: self.newest.version, merged });
+        let workers: Vec<_> = self.sessions.iter().filter(|(_, s)| s.seat().is_some()).map(|(id, _)| *id).collect();
+        for id in workers {
+            if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+                seat.hold_until = None;
+            }
+            self.send_newest(id);
+        }
+        self.forget_leases();
+        self.check_stop(now);
+        self.consider_round(now);
+        self.dispatch(now);
+    }
+
+    /// Brings a worker up to the newest version: the deltas that it lacks if they are at hand, else all weights.
+    pub(super) fn send_newest(&mut self, id: SessionId) {
+        let newest = self.newest.version;
+        let since = self.deltas_since;
+        let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
+        let has = seat.has.replace(newest);
+        match has {
+            Some(has) if has == newest => {}
+            // Up to three deltas are always smaller than the whole.
+            Some(has) if has >= since && has < newest && newest.0 - has.0 <= 3 => {
+                for version in has.0..newest.0 {
+                    let (version, base) = (VersionNo(version + 1), Some(VersionNo(version)));
+                    self.out.push_back(Order::SendVersion { session: id, version, base });
+                }
+            }
+            _ => self.out.push_back(Order::SendVersion { session: id, version: newest, base: None }),
+        }
+    }
+
+    /// Whether a worker's claim to hold a version is true, so that it can go on from there.
+    pub(super) fn recognises(&self, held: Held) -> bool {
+        self.recent.get(&held.version) == Some(&held.digest)
+    }
+
+    /// A worker has delivered: if the next version is close, let it wait for that instead of training an old one.
+    pub(super) fn hold_for_version(&mut self, now: Time, id: SessionId) {
+        let typical = self.typical.unwrap_or(0.0);
+        let close = self.expected_close(now);
+        let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
+        let max = PATIENCE_MAX * typical;
+        let patience = seat.patience.get_or_insert(max);
+        *patience = (*patience + PATIENCE * typical).min(max);
+        let least = PATIENCE_MIN.as_secs_f64().min(0.5 * typical.max(1.0));
+        let allowed = patience.max(least);
+        let Some(close) = close else { return };
+        let wait = close.since(now).as_secs_f64();
+        if wait <= allowed {
+            *patience = (*patience - wait).max(0.0);
+            // A little longer than expected: predictions are rough and the merge takes a moment itself.
+            seat.hold_until = Some(close.after(Duration::from_secs_f64(0.25 * wait)).after(PATIENCE_MIN));
+        }
+    }
+
+    /// When the open round should close, as far as anybody can tell.
+    fn expected_close(&self, now: Time) -> Option<Time> {
+        let mut running = Vec::new();
+        for held in self.leases.values() {
+            if let State::Running { session: Some(_), expected, .. } = held.state {
+                running.push(expected.unwrap_or(Time(u64::MAX)));
+            }
+        }
+        running.sort_unstable();
+        let done = self.round.accepted.len() + self.checking();
+        let workers = running.len() + self.contributors() + 1;
+        match self.needed(workers).saturating_sub(done) {
+            0 => Some(now),
+            more => running.get(more - 1).copied().filter(|at| *at < Time(u64::MAX)).map(|at| at.max(now)),
+        }
+    }
+
+    pub(super) fn on_evaluated(&mut self, now: Time, version: VersionNo, score: (f64, f64), bytes: (u64, u64)) {
+        let (loss, bits_per_byte) = score;
+        if version == self.newest.version {
+            self.evaluated = Some(score);
+        }
+        if let Some(published) = self.unevaluated.remove(&version) {
+            self.unevaluated.retain(|waiting, _| *waiting > version);
+            let Unevaluated { updates, tokens, seconds } = published;
+            self.note(Event::Round {
+                version,
+                updates,
+                tokens,
+                val_loss: loss,
+                val_bits_per_byte: bits_per_byte,
+                bytes_up: bytes.0,
+                bytes_down: bytes.1,
+                seconds,
+            });
+            self.persist(vec![Row::Evaluated { version, loss, bits_per_byte }], None);
+        }
+        self.check_stop(now);
+    }
+
+    /// Looks whether the run has reached one of its ends.
+    pub(super) fn check_stop(&mut self, now: Time) {
+        let stop = self.rules.stop;
+        let reached = |limit: Option<u64>, value: u64| limit.is_some_and(|limit| value >= limit);
+        let reason = if reached(stop.after_tasks, self.accepted_tasks) {
+            "tasks"
+        } else if reached(stop.after_tokens, self.accepted_tokens) {
+            "tokens"
+        } else if reached(stop.after_rounds, self.newest.version.0) {
+            "rounds"
+        } else if stop.at_loss.is_some_and(|limit| self.evaluated.is_some_and(|(loss, _)| loss <= limit)) {
+            "loss"
+        } else {
+            return;
+        };
+        self.stop(now, reason, false);
+    }
+
+    pub(super) fn round_deadline(&self) -> Option<(Time, &'static str)> {
+        self.round.look_at.filter(|at| *at < Time(u64::MAX)).map(|at| (at, "a round may close"))
+    }
+}

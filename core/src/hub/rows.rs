@@ -1,0 +1,134 @@
+//! What the hub asks to be stored, and what it needs back to go on after a restart. How it is stored is the shell's.
+
+use crate::codec::Codec;
+use crate::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo, WorkerId};
+use crate::ledger::{Book, Transfer};
+use crate::proto::UnpaidCode;
+
+/// One fact to be made durable. Rows of one [`super::Order::Persist`] become durable together, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Row {
+    /// A name was claimed by a key.
+    User {
+        /// The name.
+        name: UserName,
+        /// The key that owns it.
+        key: PublicKey,
+        /// Wall-clock milliseconds.
+        at_ms: u64,
+    },
+    /// A task went into a worker's hands.
+    Lease(Lease),
+    /// A lease ended without being accepted.
+    Ended {
+        /// Which.
+        lease: LeaseId,
+        /// Why.
+        code: UnpaidCode,
+        /// Wall-clock milliseconds.
+        at_ms: u64,
+    },
+    /// A lease's update was accepted; it waits to be merged.
+    Accepted(Accepted),
+    /// A new version was merged and its weights are on disk.
+    Version(Version),
+    /// A version was evaluated.
+    Evaluated {
+        /// Which.
+        version: VersionNo,
+        /// Nats a token.
+        loss: f64,
+        /// Bits a byte of text.
+        bits_per_byte: f64,
+    },
+    /// Credits moved.
+    Transfer(Transfer),
+}
+
+/// A task in a worker's hands: all that is needed to judge the update that comes back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lease {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Its task.
+    pub task: TaskId,
+    /// Who earns.
+    pub user: UserName,
+    /// Which process.
+    pub worker: WorkerId,
+    /// The version to train from.
+    pub version: VersionNo,
+    /// Which shard, by its place in the run's data.
+    pub shard: u32,
+    /// The task's seed.
+    pub seed: u64,
+    /// Optimiser steps.
+    pub steps: u32,
+    /// Tokens in all steps.
+    pub tokens: u64,
+    /// The update's codec.
+    pub codec: Codec,
+    /// Wall-clock milliseconds when it was leased.
+    pub at_ms: u64,
+}
+
+/// An accepted update.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accepted {
+    /// The lease that it fulfils.
+    pub lease: LeaseId,
+    /// The digest of its bytes, which the shell keeps until the update is merged.
+    pub blob: Digest,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Euclidean norm of the decoded numbers.
+    pub norm: f64,
+    /// Training loss at the task's beginning, nats a token.
+    pub loss_first: f32,
+    /// And at its end.
+    pub loss_last: f32,
+    /// Milliseconds that the training took.
+    pub train_ms: u64,
+    /// Wall-clock milliseconds.
+    pub at_ms: u64,
+}
+
+/// A version of the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Version {
+    /// Its number.
+    pub version: VersionNo,
+    /// The digest of its weights.
+    pub digest: Digest,
+    /// Tokens trained by all updates merged so far.
+    pub tokens: u64,
+    /// Tasks merged so far.
+    pub tasks: u64,
+    /// The leases whose updates this version merged, with their weights, in merging order.
+    pub inputs: Vec<(LeaseId, f32)>,
+    /// Wall-clock milliseconds.
+    pub at_ms: u64,
+}
+
+/// What a restart needs.
+#[derive(Debug, Clone)]
+pub struct Recovered {
+    /// How often this run was started, this time included; begins at 1. Makes lease and task numbers unique.
+    pub boot: u64,
+    /// Every claimed name.
+    pub users: Vec<(UserName, PublicKey)>,
+    /// The ledger, replayed from the transfers.
+    pub book: Book,
+    /// The newest version whose weights are on disk and match.
+    pub newest: Version,
+    /// Its evaluation, if it had one: loss and bits a byte.
+    pub evaluated: Option<(f64, f64)>,
+    /// Leases neither accepted nor ended whose version is recent enough to matter.
+    pub open: Vec<Lease>,
+    /// Accepted updates that no stored version has merged, with their leases, oldest first.
+    pub unmerged: Vec<(Lease, Accepted)>,
+    /// Leases accepted and merged lately, so that a resent update is answered with its payment again.
+    pub settled: Vec<Lease>,
+    /// The highest task number ever leased.
+    pub last_task: TaskId,
+}

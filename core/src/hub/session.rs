@@ -1,0 +1,308 @@
+//! Sessions: the handshake, who may do what, and how a session ends.
+
+use ed25519_dalek::SigningKey;
+
+use super::{Action, Hub, Order, Row};
+use crate::ids::{Nonce, PublicKey, SessionId, UserName, VersionNo, WorkerId};
+use crate::limits;
+use crate::proto::sign::{self, Parties};
+use crate::proto::{self, ClientMsg, ErrorCode, Role, ServerMsg};
+use crate::time::Time;
+
+/// One connection.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub stage: Stage,
+    pub since: Time,
+    nonce: Nonce,
+    /// Queries of this session that have no end yet.
+    pub queries: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Stage {
+    /// Nothing heard yet.
+    Fresh,
+    /// Challenged.
+    Challenged(Box<proto::Hello>),
+    /// Proved; the name's row is not durable yet.
+    Registering(Box<proto::Hello>),
+    /// In.
+    Open(Peer),
+}
+
+/// Who is behind an open session.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub user: UserName,
+    pub role: Role,
+    /// Present exactly for workers.
+    pub seat: Option<Seat>,
+}
+
+/// What the hub knows of a connected worker.
+#[derive(Debug, Clone)]
+pub(super) struct Seat {
+    pub worker: WorkerId,
+    pub device: String,
+    /// The last version that was sent to it.
+    pub has: Option<VersionNo>,
+    /// Whether tasks may be pushed.
+    pub accepting: bool,
+    /// Since when it has nothing to do.
+    pub free_since: Time,
+    /// The lease it trains now.
+    pub lease: Option<crate::ids::LeaseId>,
+    /// Tokens a second, smoothed over its own finished tasks; nothing before the first.
+    pub speed: Option<f64>,
+    /// Seconds that it may still wait for versions; see `rounds`.
+    pub patience: Option<f64>,
+    /// Held back for the version about to come, at the latest until then.
+    pub hold_until: Option<Time>,
+}
+
+impl Session {
+    pub fn peer(&self) -> Option<&Peer> {
+        match &self.stage {
+            Stage::Open(peer) => Some(peer),
+            _ => None,
+        }
+    }
+
+    pub fn seat(&self) -> Option<&Seat> {
+        self.peer().and_then(|peer| peer.seat.as_ref())
+    }
+
+    pub fn seat_mut(&mut self) -> Option<&mut Seat> {
+        match &mut self.stage {
+            Stage::Open(peer) => peer.seat.as_mut(),
+            _ => None,
+        }
+    }
+}
+
+impl Hub {
+    pub(super) fn on_joined(&mut self, now: Time, id: SessionId, nonce: Nonce) {
+        if self.sessions.len() >= limits::SESSIONS {
+            self.refuse(id, ErrorCode::Full, "the coordinator has no room for another session: try again later");
+            return;
+        }
+        self.sessions.insert(id, Session { stage: Stage::Fresh, since: now, nonce, queries: 0 });
+        self.handshakes.push_back((now.after(limits::HANDSHAKE), id));
+    }
+
+    pub(super) fn on_frame(&mut self, now: Time, id: SessionId, message: ClientMsg) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let (role, user) = match &session.stage {
+            Stage::Fresh => return self.on_hello(id, message),
+            Stage::Challenged(_) => return self.on_proof(now, id, &message),
+            // A pipelining client may speak before its welcome; what it says then is simply too early.
+            Stage::Registering(_) => return self.unexpected(id, "wait for the welcome before you say more"),
+            Stage::Open(peer) => (peer.role, peer.user.clone()),
+        };
+        match (role, message) {
+            (Role::Worker, ClientMsg::Ready(ready)) => self.on_ready(now, id, ready),
+            (Role::Worker, ClientMsg::Fetch(fetch)) => self.on_fetch(id, fetch.shard),
+            (Role::Worker, ClientMsg::Progress(progress)) => self.on_progress(now, id, progress),
+            (Role::Worker, ClientMsg::Update(update)) => self.on_update(now, id, update),
+            (Role::Worker, ClientMsg::Release(release)) => self.on_release(now, id, &release),
+            // Chunks are put together by the session's shell; one that reaches the hub belongs to nothing.
+            (Role::Worker, ClientMsg::Chunk(_)) => {}
+            (Role::Chat, ClientMsg::Query(query)) => self.on_query(now, id, &user, query),
+            (Role::Chat, ClientMsg::Cancel(cancel)) => self.on_cancel(now, id, &user, cancel.id),
+            (_, ClientMsg::Balance(_)) => self.send_balance(id, &user),
+            (_, ClientMsg::Status(_)) => {
+                let status = self.status();
+                self.send(id, ServerMsg::Status(status));
+            }
+            (_, ClientMsg::Bye(bye)) => {
+                self.on_left(now, id, &bye.text);
+                self.out.push_back(Order::Close { session: id });
+            }
+            (_, ClientMsg::Hello(_) | ClientMsg::Proof(_)) => self.unexpected(id, "the handshake is over"),
+            (Role::Worker, ClientMsg::Query(_) | ClientMsg::Cancel(_)) => {
+                self.unexpected(id, "queries belong to sessions with the role chat");
+            }
+            (Role::Chat, _) => self.unexpected(id, "that message belongs to sessions with the role worker"),
+        }
+    }
+
+    fn on_hello(&mut self, id: SessionId, message: ClientMsg) {
+        let ClientMsg::Hello(hello) = message else {
+            return self.fail(id, ErrorCode::Unexpected, "the first message must be hello");
+        };
+        if hello.protocol != proto::PROTOCOL {
+            let text = format!("this coordinator speaks {}, not {}", proto::PROTOCOL, hello.protocol.escape_default());
+            return self.fail(id, ErrorCode::Protocol, &text);
+        }
+        if (hello.role == Role::Worker) != hello.worker.is_some() {
+            return self.fail(id, ErrorCode::Unexpected, "a worker, and nobody else, names its worker id in hello");
+        }
+        let server = PublicKey(self.key.verifying_key().to_bytes());
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let parties = Parties {
+            client: &hello.key,
+            server: &server,
+            client_nonce: &hello.nonce,
+            server_nonce: &session.nonce,
+        };
+        let signature = sign::sign(&self.key, &sign::server_statement(&parties));
+        let challenge = proto::Challenge { key: server, nonce: session.nonce, signature };
+        session.stage = Stage::Challenged(Box::new(hello));
+        self.send(id, ServerMsg::Challenge(challenge));
+    }
+
+    fn on_proof(&mut self, now: Time, id: SessionId, message: &ClientMsg) {
+        let ClientMsg::Proof(proof) = message else {
+            return self.fail(id, ErrorCode::Unexpected, "after the challenge comes proof");
+        };
+        let at_ms = self.wall_ms(now);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Stage::Challenged(hello) = std::mem::replace(&mut session.stage, Stage::Fresh) else { return };
+        let server = PublicKey(self.key.verifying_key().to_bytes());
+        let parties = Parties {
+            client: &hello.key,
+            server: &server,
+            client_nonce: &hello.nonce,
+            server_nonce: &session.nonce,
+        };
+        if !sign::verify(&hello.key, &sign::client_statement(&parties, hello.role, &hello.user), &proof.signature) {
+            return self.fail(id, ErrorCode::BadProof, "the signature does not fit the key of the hello");
+        }
+        match self.users.get(&hello.user) {
+            Some(owner) if *owner != hello.key => {
+                let text = format!(
+                    "the name {} belongs to another key: choose another name, or use the key that claimed it (--key FILE)",
+                    hello.user
+                );
+                self.fail(id, ErrorCode::NameTaken, &text);
+            }
+            Some(_) => self.open(now, id, *hello),
+            None => {
+                // The name is taken from this instant on; the welcome waits until that is durable.
+                self.users.insert(hello.user.clone(), hello.key);
+                let row = Row::User { name: hello.user.clone(), key: hello.key, at_ms };
+                session.stage = Stage::Registering(hello);
+                self.persist(vec![row], Some(Action::Welcome(id)));
+            }
+        }
+    }
+
+    /// The name's row is durable.
+    pub(super) fn on_registered(&mut self, now: Time, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Stage::Registering(hello) = std::mem::replace(&mut session.stage, Stage::Fresh) {
+            self.open(now, id, *hello);
+        }
+    }
+
+    fn open(&mut self, now: Time, id: SessionId, hello: proto::Hello) {
+        if let Some(worker) = hello.worker {
+            self.replace_older(now, &hello.user, worker);
+        }
+        let has = hello.holds.filter(|held| self.recognises(*held)).map(|held| held.version);
+        let seat = hello.worker.map(|worker| Seat {
+            worker,
+            device: hello.device,
+            has,
+            accepting: true,
+            free_since: now,
+            lease: None,
+            speed: self.speeds.get(&worker).copied(),
+            patience: None,
+            hold_until: None,
+        });
+        let peer = Peer { user: hello.user.clone(), role: hello.role, seat };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.stage = Stage::Open(peer);
+        let welcome = proto::Welcome {
+            session: id.0,
+            balance: self.book.balance(&hello.user),
+            reward: self.rules.reward,
+            price: self.rules.price,
+            version: self.newest.version,
+            shape: self.rules.shape,
+            recipe: self.rules.recipe,
+            val_loss: self.evaluated.map(|(loss, _)| loss),
+        };
+        self.send(id, ServerMsg::Welcome(welcome));
+        if let Some(worker) = hello.worker {
+            self.note(super::Event::Joined { worker, user: hello.user });
+            self.send_newest(id);
+            if let Some(lease) = hello.lease {
+                self.resume(now, id, lease);
+            }
+            self.became_free(now, id);
+            self.dispatch(now);
+        }
+    }
+
+    /// The same process came back before its old session was found dead.
+    fn replace_older(&mut self, now: Time, user: &UserName, worker: WorkerId) {
+        let same = |session: &Session| {
+            session.peer().is_some_and(|p| p.user == *user) && session.seat().is_some_and(|s| s.worker == worker)
+        };
+        let older: Vec<_> = self.sessions.iter().filter(|(_, s)| same(s)).map(|(id, _)| *id).collect();
+        for id in older {
+            self.refuse(id, ErrorCode::Replaced, "this worker has connected again");
+            self.on_left(now, id, "connected again");
+        }
+    }
+
+    pub(super) fn on_left(&mut self, now: Time, id: SessionId, reason: &str) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        let Stage::Open(peer) = session.stage else { return };
+        self.drop_queries(now, id);
+        if let Some(seat) = peer.seat {
+            if let Some(speed) = seat.speed {
+                self.speeds.insert(seat.worker, speed);
+            }
+            self.abandon(now, id, seat.lease);
+            self.note(super::Event::Left { worker: seat.worker, user: peer.user, reason: reason.to_owned() });
+            self.consider_round(now);
+            self.dispatch(now);
+        }
+    }
+
+    /// Handshakes that took too long.
+    pub(super) fn expire_handshakes(&mut self, now: Time) {
+        while let Some((due, id)) = self.handshakes.front().copied() {
+            let pending = self.sessions.get(&id).is_some_and(|s| !matches!(s.stage, Stage::Open(_)));
+            if pending && due > now {
+                break;
+            }
+            self.handshakes.pop_front();
+            if pending {
+                self.fail(id, ErrorCode::Slow, "the handshake took too long");
+            }
+        }
+    }
+
+    pub(super) fn send_balance(&mut self, id: SessionId, user: &UserName) {
+        let balance = proto::Balance { balance: self.book.balance(user), held: self.book.held_of(user) };
+        self.send(id, ServerMsg::Balance(balance));
+    }
+
+    /// Says what was wrong; the session goes on.
+    fn unexpected(&mut self, id: SessionId, text: &str) {
+        let error = proto::Error { code: ErrorCode::Unexpected, text: text.to_owned(), fatal: false };
+        self.send(id, ServerMsg::Error(error));
+    }
+
+    /// Says what was wrong and forgets the session.
+    pub(super) fn fail(&mut self, id: SessionId, code: ErrorCode, text: &str) {
+        self.refuse(id, code, text);
+        self.sessions.remove(&id);
+    }
+
+    pub(super) fn refuse(&mut self, id: SessionId, code: ErrorCode, text: &str) {
+        let error = proto::Error { code, text: text.to_owned(), fatal: true };
+        self.send(id, ServerMsg::Error(error));
+        self.out.push_back(Order::Close { session: id });
+    }
+}
+
+/// The coordinator's public key, as clients see it.
+pub fn public_key(key: &SigningKey) -> PublicKey {
+    PublicKey(key.verifying_key().to_bytes())
+}

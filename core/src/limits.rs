@@ -1,0 +1,47 @@
+//! Every bound on what a peer may send or make us keep, in one place. A value past its bound is refused, with the
+//! bound in the answer; nothing is grown to fit.
+
+use std::time::Duration;
+
+/// Bytes of one MessagePack message, and so of one WebSocket frame.
+pub const FRAME_BYTES: usize = 1 << 20;
+/// Bytes of data in one `chunk`; small enough that a control message waits at most one chunk for its turn.
+pub const CHUNK_BYTES: usize = 128 * 1024;
+/// Nesting of maps and arrays in a message.
+pub const DEPTH: usize = 8;
+/// Bytes of any name-like text: agent, device, protocol.
+pub const LABEL_BYTES: usize = 64;
+/// Bytes of a reason or an error's text.
+pub const TEXT_BYTES: usize = 1024;
+/// Bytes of a prompt.
+pub const PROMPT_BYTES: usize = 64 * 1024;
+/// Bytes of one piece of an answer.
+pub const PIECE_BYTES: usize = 4096;
+/// New tokens in one answer.
+pub const NEW_TOKENS: u32 = 4096;
+/// Stops, each at most [`LABEL_BYTES`], in one query.
+pub const STOPS: usize = 4;
+/// Bytes of the preview of a shard's text in a task.
+pub const PREVIEW_BYTES: usize = 160;
+/// Tokens in one shard: 1 MiB as two-byte ids.
+pub const SHARD_TOKENS: usize = 512 * 1024;
+/// Unfinished queries of one session.
+pub const QUERIES_PER_SESSION: usize = 4;
+/// Unfinished queries in all; the next is refused with `busy`.
+pub const QUERIES: usize = 256;
+/// Shards that one session may be waiting for.
+pub const FETCHES_PER_SESSION: usize = 4;
+/// Sessions at one time.
+pub const SESSIONS: usize = 10_000;
+/// Control messages waiting for one slow session before it is cut.
+pub const OUTBOX: usize = 256;
+/// From connection to proof.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A session whose socket takes no byte for this long is cut.
+pub const WRITE_STALL: Duration = Duration::from_secs(20);
+/// Between pings on a session.
+pub const PING_EVERY: Duration = Duration::from_secs(10);
+/// A session that gave no sign of life for this long is gone.
+pub const SILENCE: Duration = Duration::from_secs(30);
+/// Updates older than this many versions are refused.
+pub const STALENESS: u64 = 2;
