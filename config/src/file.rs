@@ -1,0 +1,51 @@
+//! A TOML text taken apart into dotted paths and values, with the lines where they stand.
+
+use toml::de::{DeTable, DeValue};
+
+use crate::keys;
+use crate::value::Found;
+
+/// One `path = value`, or an empty section.
+pub(crate) struct Entry {
+    pub path: String,
+    pub line: usize,
+    pub found: Found,
+    pub is_table: bool,
+}
+
+/// Every entry of the text, in no particular order; or every place where it is not TOML, as line and message.
+pub(crate) fn read(text: &str) -> Result<Vec<Entry>, Vec<(usize, String)>> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        let mut entries = Vec::new();
+        flatten(text, "", root.get_ref(), &mut entries);
+        return Ok(entries);
+    }
+    let told = |error: &toml::de::Error| {
+        (line_of(text, error.span().map_or(0, |span| span.start)), error.message().replace('\n', ", "))
+    };
+    let mut places: Vec<_> = errors.iter().map(told).collect();
+    places.sort();
+    Err(places)
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+fn flatten(text: &str, prefix: &str, table: &DeTable<'_>, entries: &mut Vec<Entry>) {
+    for (name, value) in table {
+        let path = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
+        match value.get_ref() {
+            DeValue::Table(inner) if !inner.is_empty() && keys::find(&path).is_none() => {
+                flatten(text, &path, inner, entries);
+            }
+            other => entries.push(Entry {
+                path,
+                line: line_of(text, name.span().start),
+                found: Found::from_toml(other),
+                is_table: matches!(other, DeValue::Table(_)),
+            }),
+        }
+    }
+}

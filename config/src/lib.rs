@@ -1,0 +1,75 @@
+//! The coordinator's settings: one table of keys, five layers, and typed values that have passed every check.
+//!
+//! Layers, each stronger than the one before: defaults < preset < file < `HYDRA_*` environment < flags. Every value
+//! remembers which layer set it, and [`Resolved::print`] shows that as TOML that can be handed in again. All faults
+//! are reported at once. The table in [`keys`] drives parsing, printing and `docs/configuration.md`.
+//!
+//! Nothing here reads a file, the environment or a clock: the program hands in what it read. Relative paths mean what
+//! the program makes of them.
+
+pub mod keys;
+pub mod names;
+
+mod cross;
+mod fault;
+mod file;
+mod layers;
+mod print;
+mod settings;
+mod suggest;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use fault::{Fault, Faults};
+pub use layers::{ConfigFile, Flags, Layer};
+pub use names::{Preset, TokenizerSpec};
+pub use settings::{
+    AnswerSettings, EvalSettings, LedgerSettings, ModelSettings, RoundSettings, ScheduleSettings, Settings,
+    StopSettings, TaskSettings,
+};
+
+use layers::Layers;
+
+/// Settings, and where each came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// The checked settings.
+    pub settings: Settings,
+    /// What the user should look at although it is no fault, one line each.
+    pub warnings: Vec<String>,
+    values: layers::Values,
+}
+
+impl Resolved {
+    /// Which layer set the key with this path, such as `ledger.reward`; nothing if there is no such key.
+    pub fn layer(&self, path: &str) -> Option<&Layer> {
+        self.values.layer(path)
+    }
+
+    /// Every setting as TOML, in the order of the table of keys, each line with the layer that set it as a comment.
+    /// Handing the text in as the configuration file gives the same [`Settings`] again.
+    pub fn print(&self) -> String {
+        print::print(&self.values)
+    }
+}
+
+/// Lays the layers over one another and checks the result.
+///
+/// `env` may hold the whole environment: only names that begin with `HYDRA_` are looked at.
+pub fn resolve(
+    file: Option<ConfigFile<'_>>,
+    env: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<Resolved, Faults> {
+    let layers = Layers::gather(file, env, flags);
+    let (mut values, warnings, mut faults) = layers.into_parts();
+    cross::derive(&mut values);
+    cross::check(&values, &mut faults);
+    if faults.is_empty() {
+        Ok(Resolved { settings: Settings::from_values(&values), warnings, values })
+    } else {
+        Err(Faults(faults))
+    }
+}
