@@ -1,0 +1,90 @@
+//! Where this checkout, its build folder and its programs are, and how to call cargo in it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, anyhow};
+
+use crate::failure::Failure;
+
+/// The checkout that this xtask belongs to.
+pub struct Repo {
+    /// The folder with the workspace's `Cargo.toml`.
+    pub root: PathBuf,
+}
+
+impl Repo {
+    /// The checkout of the running xtask.
+    pub fn find() -> Result<Self, Failure> {
+        // `cargo run` says where the package is; the path from compile time serves when the program is started directly.
+        let manifest =
+            std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| OsString::from(env!("CARGO_MANIFEST_DIR")));
+        let root = Path::new(&manifest).parent().context("the folder xtask/ has no parent")?.to_path_buf();
+        if !root.join("Cargo.lock").is_file() {
+            return Err(anyhow!("{} is not the HydraAI checkout: run `cargo xtask` inside it", root.display()).into());
+        }
+        Ok(Self { root })
+    }
+
+    /// The link that `.cargo/config.toml` names as `LIBTORCH` and in the run path.
+    pub fn libtorch(&self) -> PathBuf {
+        self.root.join(".libtorch")
+    }
+
+    /// The user's own `LIBTORCH`, if it is set and is not the value that `.cargo/config.toml` gives.
+    pub fn own_libtorch(&self) -> Option<PathBuf> {
+        let path = PathBuf::from(std::env::var_os("LIBTORCH")?);
+        (path != self.libtorch()).then_some(path)
+    }
+
+    /// `cargo` in the checkout, without standard input.
+    pub fn cargo(&self) -> Command {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(&self.root).stdin(Stdio::null());
+        if self.own_libtorch().is_none() {
+            // `cargo run` hands us the value from `.cargo/config.toml`; passing it on as if the user had set it would
+            // make cargo compile torch-sys again at the next plain `cargo build`.
+            command.env_remove("LIBTORCH");
+        }
+        command
+    }
+
+    /// Builds every program at the release level; cargo's own progress shows.
+    pub fn build(&self) -> Result<(), Failure> {
+        eprintln!("build: every program, optimised (the first time this compiles libtorch's bindings: some minutes)");
+        let status = self
+            .cargo()
+            .args(["build", "--release", "--locked", "--workspace"])
+            .status()
+            .context("cargo could not be started")?;
+        if status.success() { Ok(()) } else { Err(Failure::Build) }
+    }
+
+    /// cargo's build folder, wherever the user has put it.
+    pub fn target(&self) -> Result<PathBuf, Failure> {
+        let output = self
+            .cargo()
+            .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+            .output()
+            .context("cargo could not be started")?;
+        let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
+        let folder = metadata["target_directory"].as_str().context("cargo metadata names no target folder")?;
+        Ok(PathBuf::from(folder))
+    }
+
+    /// The variable with which programs find libtorch when the build folder is not the checkout's own `target/`, so
+    /// that the run path, which is relative to the program, leads nowhere.
+    pub fn library_path(&self, target: &Path) -> Option<(&'static str, OsString)> {
+        if target == self.root.join("target") {
+            return None;
+        }
+        let name = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
+        let mut folders = vec![self.libtorch().join("lib")];
+        if let Some(before) = std::env::var_os(name) {
+            folders.extend(std::env::split_paths(&before));
+        }
+        std::env::join_paths(folders).ok().map(|value| (name, value))
+    }
+}
