@@ -1,0 +1,195 @@
+//! What programs say on their standard streams: events for programs, the answer's text, and lines for people.
+//!
+//! With `--json`, standard output carries one JSON object a line and nothing else; without it, only what was asked
+//! for (an answer). Everything for people goes to standard error. Every line is flushed at once. When the reader
+//! of standard output is gone ([`Events::gone`]) the program should stop cleanly; nothing is written any more.
+//!
+//! Writing waits for a slow reader, as programs in a pipe do; print from a thread or task that may wait.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hydra_core::credits::Credits;
+use serde::{Serialize, Serializer};
+use tokio_util::sync::CancellationToken;
+
+use crate::terminal::{Keep, complain, sanitize};
+
+/// The printer; copies share the streams.
+#[derive(Clone)]
+pub struct Events {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    json: bool,
+    /// Whether text that came from a peer must be made safe on its way to `out`.
+    terminal: bool,
+    out: Mutex<Box<dyn Write + Send>>,
+    gone: CancellationToken,
+}
+
+impl Events {
+    /// A printer to the standard streams; `json` as the flag says.
+    pub fn stdout(json: bool) -> Self {
+        Self::new(json, io::stdout().is_terminal(), Box::new(io::stdout()))
+    }
+
+    /// A printer to `out`, for tests.
+    pub fn new(json: bool, terminal: bool, out: Box<dyn Write + Send>) -> Self {
+        Self { shared: Arc::new(Shared { json, terminal, out: Mutex::new(out), gone: CancellationToken::new() }) }
+    }
+
+    /// Whether events are wanted.
+    pub fn json(&self) -> bool {
+        self.shared.json
+    }
+
+    /// Prints one event if they are wanted. Events are enums with `#[serde(tag = "event", rename_all = "snake_case")]`.
+    pub fn emit(&self, event: &impl Serialize) {
+        if !self.shared.json {
+            return;
+        }
+        match serde_json::to_vec(event) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                self.write(&line);
+            }
+            // Only a map with keys that are no text can fail; the events have none.
+            Err(error) => tracing::error!(%error, "an event could not be written as JSON"),
+        }
+    }
+
+    /// Prints a piece of an answer to standard output, as it is for a pipe, made safe for a terminal. With `--json`
+    /// nothing: the event carries the text.
+    pub fn piece(&self, text: &str) {
+        if self.shared.json {
+            return;
+        }
+        if self.shared.terminal {
+            self.write(sanitize(text, Keep::Lines).as_bytes());
+        } else {
+            self.write(text.as_bytes());
+        }
+    }
+
+    /// Prints a line for people to standard error.
+    pub fn say(&self, line: &str) {
+        complain(&format!("{}\n", sanitize(line, Keep::Lines)));
+    }
+
+    /// Resolves when standard output has no reader any more: a reason to stop cleanly, not an error.
+    pub async fn gone(&self) {
+        self.shared.gone.cancelled().await;
+    }
+
+    /// Whether standard output has no reader any more.
+    pub fn is_gone(&self) -> bool {
+        self.shared.gone.is_cancelled()
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        let mut out = self.shared.out.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_gone() {
+            return;
+        }
+        if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+            // A full disk behind a redirection ends the output as a closed pipe does, but somebody should know.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                tracing::error!(%error, "standard output cannot be written");
+            }
+            self.shared.gone.cancel();
+        }
+    }
+}
+
+/// Credits as HYD with decimals, for `#[serde(serialize_with = "hydra_shell::events::hyd")]`.
+pub fn hyd<S: Serializer>(credits: &Credits, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(credits.as_hyd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Collects bytes; breaks like a pipe once `room` writes are used up.
+    #[derive(Clone)]
+    struct Pipe {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        room: Arc<Mutex<usize>>,
+    }
+
+    impl Pipe {
+        fn new(room: usize) -> Self {
+            Self { bytes: Arc::default(), room: Arc::new(Mutex::new(room)) }
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.bytes.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut room = self.room.lock().unwrap();
+            *room = room.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
+            self.bytes.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Serialize)]
+    #[serde(tag = "event", rename_all = "snake_case")]
+    enum Event<'a> {
+        Credited {
+            task: u64,
+            #[serde(serialize_with = "hyd")]
+            amount: Credits,
+            reason: &'a str,
+        },
+    }
+
+    #[test]
+    fn events_are_lines_with_numbers_as_numbers() {
+        let pipe = Pipe::new(9);
+        let events = Events::new(true, false, Box::new(pipe.clone()));
+        for amount in [Credits::hyd(1), Credits(12_500_000), Credits(1)] {
+            events.emit(&Event::Credited { task: 7, amount, reason: "a\n\u{1b}b" });
+        }
+        events.piece("not an event");
+        let text = pipe.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[1], r#"{"event":"credited","task":7,"amount":12.5,"reason":"a\n\u001bb"}"#);
+        assert!(lines[0].contains(r#""amount":1.0,"#) && lines[2].contains("1e-6"), "{text}");
+    }
+
+    #[test]
+    fn without_json_only_the_answer_is_printed() {
+        let pipe = Pipe::new(9);
+        let events = Events::new(false, false, Box::new(pipe.clone()));
+        events.emit(&Event::Credited { task: 7, amount: Credits::ZERO, reason: "" });
+        events.piece("raw \u{1b}");
+        assert_eq!(pipe.text(), "raw \u{1b}");
+        let screen = Pipe::new(9);
+        Events::new(false, true, Box::new(screen.clone())).piece("raw \u{1b}\n");
+        assert_eq!(screen.text(), "raw ␛\n");
+    }
+
+    #[tokio::test]
+    async fn a_closed_pipe_is_told_once_and_quietly() {
+        let pipe = Pipe::new(1);
+        let events = Events::new(false, false, Box::new(pipe.clone()));
+        events.piece("a");
+        assert!(!events.is_gone());
+        events.piece("b");
+        events.gone().await;
+        *pipe.room.lock().unwrap() = 9;
+        events.piece("c");
+        assert_eq!(pipe.text(), "a");
+    }
+}

@@ -1,0 +1,42 @@
+//! What a connection costs, counted as it happens and read by screens at any moment.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Bytes and round-trip time, of one session or of all that share it.
+#[derive(Debug, Default)]
+pub struct LinkStats {
+    up: AtomicU64,
+    down: AtomicU64,
+    /// Microseconds, at least 1; 0 while unknown.
+    round_trip: AtomicU64,
+}
+
+impl LinkStats {
+    /// Bytes of messages sent, without the WebSocket's and the network's own.
+    pub fn bytes_up(&self) -> u64 {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of messages received.
+    pub fn bytes_down(&self) -> u64 {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// How long the last ping took to come back.
+    pub fn round_trip(&self) -> Option<Duration> {
+        Some(self.round_trip.load(Ordering::Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
+    }
+
+    pub(super) fn sent(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn received(&self, bytes: usize) {
+        self.down.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn ponged(&self, round_trip: Duration) {
+        self.round_trip.store((round_trip.as_micros() as u64).max(1), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,249 @@
+//! Where `tracing` goes: a file that rolls daily, or standard error of a headless program, and always a ring of the
+//! last lines for a screen's log pane.
+//!
+//! A program with a screen prints nothing: give [`LogOptions`] no `stderr`. The level comes from `HYDRA_LOG` (such as
+//! `debug` or `info,hydra_shell=trace`), `info` if unset. Times are UTC. Old log files are not removed.
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{Layer, Registry};
+
+use crate::exit::{Exit, Failure};
+use crate::terminal::{Keep, no_color, sanitize};
+
+/// The variable that sets the level.
+pub const LEVEL: &str = "HYDRA_LOG";
+
+/// Lines that the ring keeps.
+pub const RING_LINES: usize = 1_000;
+/// Bytes of one line in the ring; the rest is cut.
+const RING_LINE_BYTES: usize = 4_096;
+
+/// Where the lines go besides the ring.
+#[derive(Debug, Clone, Default)]
+pub struct LogOptions {
+    /// `--log-file`: a day's lines go to this name with the date before the ending, and the name itself leads to
+    /// the newest.
+    pub file: Option<PathBuf>,
+    /// Whether lines go to standard error if there is no file: a headless program.
+    pub stderr: bool,
+}
+
+/// Keeps the log file's writer alive; drop it last, so that the last lines are written.
+#[must_use = "the last lines are written when this is dropped"]
+pub struct Logs {
+    /// The last lines, for the log pane.
+    pub ring: Ring,
+    _file: Option<WorkerGuard>,
+}
+
+/// Sends every `tracing` event of this process where `options` say. Once in a process.
+pub fn init(options: &LogOptions) -> anyhow::Result<Logs> {
+    let level = std::env::var(LEVEL).unwrap_or_default();
+    let (subscriber, logs) = build(options, &level)?;
+    tracing::subscriber::set_global_default(subscriber)?;
+    Ok(logs)
+}
+
+fn build(options: &LogOptions, level: &str) -> Result<(Box<dyn Subscriber + Send + Sync>, Logs), Failure> {
+    let filter =
+        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse(level).map_err(|error| {
+            Failure::new(Exit::Config, format!("{LEVEL}={level} is no log level: {error}"))
+                .hint(format!("write {LEVEL}=debug, or {LEVEL}=info,hydra_shell=trace"))
+        })?;
+    let ring = Ring::default();
+    // The ring comes first: the first layer formats the fields of spans for all, and must do so without colours.
+    let mut layers = vec![lines(ring.clone(), false)];
+    let mut guard = None;
+    if let Some(path) = &options.file {
+        let (writer, file) = open_file(path)?;
+        layers.push(lines(writer, false));
+        guard = Some(file);
+    } else if options.stderr {
+        layers.push(lines(io::stderr, io::stderr().is_terminal() && !no_color()));
+    }
+    let subscriber = tracing_subscriber::registry().with(layers).with(filter);
+    Ok((Box::new(subscriber), Logs { ring, _file: guard }))
+}
+
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn lines(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static, colours: bool) -> Lines {
+    Box::new(tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(writer))
+}
+
+fn open_file(path: &Path) -> Result<(NonBlocking, WorkerGuard), Failure> {
+    let cannot = |why: String| {
+        Failure::new(Exit::Config, format!("cannot write the log file {}: {why}", path.display()))
+            .hint("name a file in a folder that you may write to: --log-file hydra.log")
+    };
+    // Absolute, because the link to the newest file is resolved from its own folder.
+    let path = std::path::absolute(path).map_err(|error| cannot(error.to_string()))?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Err(cannot("it has no file name".to_owned()));
+    };
+    if path.is_dir() {
+        return Err(cannot("it is a folder".to_owned()));
+    }
+    let mut builder = RollingFileAppender::builder().rotation(Rotation::DAILY);
+    builder = match name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()) {
+        Some((stem, ending)) => builder.filename_prefix(stem).filename_suffix(ending),
+        None => builder.filename_prefix(name),
+    };
+    // The appender puts the link in the place of whatever has its name; a person's file stays.
+    if std::fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_symlink()) {
+        tracing::debug!(path = %path.display(), "a file has the name of the log's link and is left alone");
+    } else if cfg!(unix) {
+        builder = builder.latest_symlink(name);
+    }
+    let appender = builder.build(folder).map_err(|error| {
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        cannot(source.unwrap_or_else(|| error.to_string()))
+    })?;
+    Ok(tracing_appender::non_blocking(appender))
+}
+
+/// The last [`RING_LINES`] log lines, oldest first; copies share them.
+#[derive(Debug, Clone, Default)]
+pub struct Ring {
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    lines: VecDeque<String>,
+    total: u64,
+}
+
+impl Ring {
+    /// Lines ever written; a change tells a log pane to draw again.
+    pub fn total(&self) -> u64 {
+        self.lock().total
+    }
+
+    /// The newest `count` lines, oldest first, safe for a terminal.
+    pub fn last(&self, count: usize) -> Vec<String> {
+        let kept = self.lock();
+        kept.lines.iter().skip(kept.lines.len().saturating_sub(count)).cloned().collect()
+    }
+
+    fn push(&self, line: &str) {
+        let line = &line[..line.floor_char_boundary(RING_LINE_BYTES)];
+        let line = sanitize(line, Keep::Nothing).into_owned();
+        let mut kept = self.lock();
+        if kept.lines.len() == RING_LINES {
+            kept.lines.pop_front();
+        }
+        kept.lines.push_back(line);
+        kept.total += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> MakeWriter<'a> for Ring {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Write for Ring {
+    /// Takes one event, which the formatter writes in one piece.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        String::from_utf8_lossy(bytes).lines().for_each(|line| self.push(line));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_logs(options: &LogOptions, level: &str, body: impl FnOnce()) -> Ring {
+        let (subscriber, logs) = build(options, level).unwrap();
+        tracing::subscriber::with_default(subscriber, body);
+        logs.ring.clone()
+    }
+
+    #[test]
+    fn the_ring_keeps_the_last_lines_clean() {
+        let ring = with_logs(&LogOptions::default(), "", || {
+            for number in 0..RING_LINES + 5 {
+                tracing::info!(number, "line");
+            }
+            tracing::debug!("too fine");
+            tracing::warn!(text = "\u{1b}[2J", "from afar\u{9b}");
+        });
+        assert_eq!(ring.total(), RING_LINES as u64 + 6);
+        let all = ring.last(usize::MAX);
+        assert_eq!(all.len(), RING_LINES);
+        assert!(all[0].contains("number=6"), "{}", all[0]);
+        let newest = &ring.last(1)[0];
+        assert!(newest.contains("WARN") && newest.contains("from afar"), "{newest}");
+        assert!(!newest.chars().any(char::is_control), "{newest:?}");
+    }
+
+    #[test]
+    fn a_long_line_is_cut() {
+        let ring = Ring::default();
+        ring.push(&"é".repeat(RING_LINE_BYTES));
+        assert_eq!(ring.last(1)[0].len(), RING_LINE_BYTES);
+    }
+
+    #[test]
+    fn the_level_is_taken_or_refused() {
+        let ring = with_logs(&LogOptions::default(), "warn,hydra_shell=debug", || tracing::debug!("seen"));
+        assert_eq!(ring.total(), 1);
+        let failure = build(&LogOptions::default(), "info,=,x=loud").err().unwrap();
+        assert_eq!(failure.exit, Exit::Config);
+    }
+
+    #[test]
+    fn the_file_has_the_date_and_the_name_leads_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("new/hydra.log");
+        let options = LogOptions { file: Some(file.clone()), stderr: true };
+        with_logs(&options, "", || tracing::info!("hello \u{1b}[1m"));
+        let dated = std::fs::read_dir(dir.path().join("new"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .find(|name| name.len() == "hydra.2025-01-31.log".len())
+            .unwrap();
+        let text = std::fs::read_to_string(dir.path().join("new").join(dated)).unwrap();
+        assert!(text.contains("hello") && !text.contains('\u{1b}'), "{text:?}");
+        if cfg!(unix) {
+            assert_eq!(std::fs::read_to_string(file).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_persons_file_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("notes");
+        std::fs::write(&file, "mine").unwrap();
+        with_logs(&LogOptions { file: Some(file.clone()), stderr: false }, "", || tracing::info!("hello"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+        for wrong in [dir.path().to_owned(), file.join("below"), PathBuf::from("/")] {
+            let options = LogOptions { file: Some(wrong.clone()), stderr: false };
+            assert_eq!(build(&options, "").err().unwrap().exit, Exit::Config, "{}", wrong.display());
+        }
+    }
+}

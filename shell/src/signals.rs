@@ -1,0 +1,165 @@
+//! Being told to stop: the first Ctrl-C or SIGTERM asks to finish cleanly, the second to stop at once.
+//!
+//! A closed terminal (SIGHUP) asks a program with a screen to finish cleanly; a headless one stays, as a service
+//! should, and it never counts as the second request.
+
+use std::io;
+
+/// What the program is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Finish what is worth finishing, then end.
+    Cleanly,
+    /// End without delay, with [`Exit::Interrupted`](crate::exit::Exit::Interrupted).
+    AtOnce,
+}
+
+/// What the system said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Raw {
+    /// Ctrl-C, SIGTERM.
+    Interrupt,
+    /// SIGHUP.
+    Hangup,
+}
+
+/// The requests to stop, in order. From its making on, signals no longer end the process by themselves.
+#[derive(Debug)]
+pub struct Signals {
+    source: system::Source,
+    rule: Rule,
+}
+
+impl Signals {
+    /// Begins to listen; `headless` programs ignore a closed terminal. Must be called within a tokio runtime.
+    pub fn listen(headless: bool) -> io::Result<Self> {
+        Ok(Self { source: system::Source::new()?, rule: Rule { headless, asked: false } })
+    }
+
+    /// The next request. Cancel safe.
+    pub async fn next(&mut self) -> Stop {
+        loop {
+            let raw = self.source.next().await;
+            if let Some(stop) = self.rule.apply(raw) {
+                return stop;
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Rule {
+    headless: bool,
+    asked: bool,
+}
+
+impl Rule {
+    fn apply(&mut self, raw: Raw) -> Option<Stop> {
+        let stop = match (raw, self.asked) {
+            (Raw::Interrupt, true) => Stop::AtOnce,
+            (Raw::Interrupt, false) => Stop::Cleanly,
+            (Raw::Hangup, false) if !self.headless => Stop::Cleanly,
+            (Raw::Hangup, _) => return None,
+        };
+        self.asked = true;
+        Some(stop)
+    }
+}
+
+#[cfg(unix)]
+mod system {
+    use std::io;
+
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+
+    use super::Raw;
+
+    #[derive(Debug)]
+    pub struct Source {
+        interrupt: Signal,
+        terminate: Signal,
+        hangup: Signal,
+    }
+
+    impl Source {
+        pub fn new() -> io::Result<Self> {
+            Ok(Self {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+                hangup: signal(SignalKind::hangup())?,
+            })
+        }
+
+        pub async fn next(&mut self) -> Raw {
+            tokio::select! {
+                Some(()) = self.interrupt.recv() => Raw::Interrupt,
+                Some(()) = self.terminate.recv() => Raw::Interrupt,
+                Some(()) = self.hangup.recv() => Raw::Hangup,
+                // The runtime is going down; nobody will be asked again.
+                else => std::future::pending().await,
+            }
+        }
+    }
+}
+
+#[cfg(windows)]
+mod system {
+    use std::io;
+
+    use tokio::signal::windows::{CtrlBreak, CtrlC, CtrlClose, ctrl_break, ctrl_c, ctrl_close};
+
+    use super::Raw;
+
+    #[derive(Debug)]
+    pub struct Source {
+        ctrl_c: CtrlC,
+        ctrl_break: CtrlBreak,
+        close: CtrlClose,
+    }
+
+    impl Source {
+        pub fn new() -> io::Result<Self> {
+            Ok(Self { ctrl_c: ctrl_c()?, ctrl_break: ctrl_break()?, close: ctrl_close()? })
+        }
+
+        pub async fn next(&mut self) -> Raw {
+            tokio::select! {
+                Some(()) = self.ctrl_c.recv() => Raw::Interrupt,
+                Some(()) = self.ctrl_break.recv() => Raw::Interrupt,
+                Some(()) = self.close.recv() => Raw::Hangup,
+                else => std::future::pending().await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_cleanly_then_at_once() {
+        let mut rule = Rule { headless: true, asked: false };
+        let answers = [Raw::Hangup, Raw::Interrupt, Raw::Hangup, Raw::Interrupt].map(|raw| rule.apply(raw));
+        assert_eq!(answers, [None, Some(Stop::Cleanly), None, Some(Stop::AtOnce)]);
+        let mut rule = Rule { headless: false, asked: false };
+        let answers = [Raw::Hangup, Raw::Hangup, Raw::Interrupt].map(|raw| rule.apply(raw));
+        assert_eq!(answers, [Some(Stop::Cleanly), None, Some(Stop::AtOnce)]);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn real_signals_arrive() {
+        let mut signals = Signals::listen(false).unwrap();
+        let raise = |name: &str| {
+            let id = std::process::id().to_string();
+            assert!(std::process::Command::new("kill").args([name, &id]).status().unwrap().success());
+        };
+        raise("-HUP");
+        assert_eq!(signals.next().await, Stop::Cleanly);
+        raise("-TERM");
+        assert_eq!(signals.next().await, Stop::AtOnce);
+        raise("-INT");
+        assert_eq!(signals.next().await, Stop::AtOnce);
+    }
+}
