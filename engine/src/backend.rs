@@ -1,0 +1,76 @@
+//! What training needs from a processor: load weights, make gradients, step the optimiser.
+//!
+//! Two implementations: `cpu/` by hand over all cores, `torch.rs` with libtorch's autograd on whatever device.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::Result;
+
+/// Windows to train on, `context + 1` tokens each.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub context: usize,
+    pub tokens: Vec<u16>,
+}
+
+impl Batch {
+    pub fn windows(&self) -> usize {
+        self.tokens.len() / (self.context + 1)
+    }
+
+    pub fn window(&self, index: usize) -> &[u16] {
+        &self.tokens[index * (self.context + 1)..][..=self.context]
+    }
+
+    /// Predictions in the batch.
+    pub fn targets(&self) -> usize {
+        self.windows() * self.context
+    }
+}
+
+/// A trainer's processor. Weights and moments live inside; the caller owns schedule and data.
+pub(crate) trait Backend: Send {
+    fn load(&mut self, weights: &[f32]) -> Result<()>;
+    fn weights(&self) -> Result<Vec<f32>>;
+    /// Makes the gradient of the batch's mean loss; returns its sum of nats.
+    fn gradient(&mut self, batch: Batch) -> Result<f64>;
+    /// Clips and steps; returns the gradient's norm before clipping. If that is not finite, nothing has changed.
+    fn update(&mut self, rate: f32) -> Result<f64>;
+    /// Remembers the optimiser's state, to be restored if a task does not finish.
+    fn keep_optimizer(&mut self) -> Result<()>;
+    fn restore_optimizer(&mut self) -> Result<()>;
+    fn reset_optimizer(&mut self) -> Result<()>;
+}
+
+/// A test's seam: fails a pass over so many windows as libtorch fails when memory runs out.
+pub(crate) type Hurdle = Arc<dyn Fn(usize) -> Result<()> + Send + Sync>;
+
+/// Runs `pass` over `windows` windows, at most `at_once` at a time, and sums its results. When memory runs out,
+/// `at_once` is halved, for good, and everything is done anew; with one window at a time the error stands. `pass` is
+/// told whether it is the first of its try, and then overwrites what an earlier try left.
+pub(crate) fn in_pieces(
+    windows: usize,
+    at_once: &mut usize,
+    hurdle: Option<&Hurdle>,
+    mut pass: impl FnMut(Range<usize>, bool) -> Result<f64>,
+) -> Result<f64> {
+    loop {
+        let size = (*at_once).clamp(1, windows.max(1));
+        let mut whole = || {
+            let starts = (0..windows).step_by(size);
+            starts.map(|start| start..(start + size).min(windows)).try_fold(0.0, |sum, piece| {
+                hurdle.map_or(Ok(()), |hurdle| hurdle(piece.len()))?;
+                let first = piece.start == 0;
+                Ok::<_, crate::EngineError>(sum + pass(piece, first)?)
+            })
+        };
+        match whole() {
+            Err(error) if error.is_out_of_memory() && size > 1 => {
+                *at_once = size / 2;
+                tracing::warn!(%error, windows = *at_once, "out of memory: trying again with fewer windows at once");
+            }
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Choosing and opening the processor that does the arithmetic.
+//!
+//! On a CPU every core counts through replicas (see `trainer.rs`), so libtorch itself is kept at one thread an
+//! operation wherever the work can be split from outside.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{EngineError, native};
+
+/// What the user asked for: `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// A GPU if one is usable, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CUDA device of this number; anything else is an error.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" | "gpu" => Ok(Self::Cuda(0)),
+            other => other
+                .strip_prefix("cuda:")
+                .and_then(|number| number.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| format!("unknown device {text:?}: use auto, cpu, cuda or cuda:N")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// An opened device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device {
+    pub(crate) torch: tch::Device,
+    threads: usize,
+}
+
+impl Device {
+    /// Opens what was asked for. `threads` bounds the CPU cores in use; all of them without it.
+    pub fn open(choice: DeviceChoice, threads: Option<usize>) -> Result<Self, EngineError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.unwrap_or(cores).clamp(1, 256);
+        let cpu = Self { torch: tch::Device::Cpu, threads };
+        match choice {
+            DeviceChoice::Cpu => Ok(cpu),
+            DeviceChoice::Cuda(number) => match find_cuda(number) {
+                Ok(torch) => Ok(Self { torch, threads: 1 }),
+                Err(why) => Err(EngineError::NoDevice { wanted: choice.to_string(), why }),
+            },
+            DeviceChoice::Auto => match find_cuda(0) {
+                Ok(torch) => Ok(Self { torch, threads: 1 }),
+                Err(why) => {
+                    tracing::debug!(why, "no GPU, using the CPU");
+                    Ok(cpu)
+                }
+            },
+        }
+    }
+
+    /// CPU threads that training uses; 1 on a GPU.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Whether this is a GPU.
+    pub fn is_gpu(&self) -> bool {
+        self.torch != tch::Device::Cpu
+    }
+
+    /// For people: `cpu ×2` or `cuda:0`.
+    pub fn describe(&self) -> String {
+        match self.torch {
+            tch::Device::Cuda(number) => format!("cuda:{number}"),
+            _ => format!("cpu ×{}", self.threads),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+fn find_cuda(number: usize) -> Result<tch::Device, String> {
+    let hint = "start with --device cpu, or run `cargo xtask setup --cuda` on a machine with an NVIDIA card";
+    native::load_cuda().map_err(|why| format!("{why}; {hint}"))?;
+    if !tch::Cuda::is_available() {
+        return Err(format!("libtorch finds no usable NVIDIA driver; {hint}"));
+    }
+    let count = tch::Cuda::device_count();
+    if number as i64 >= count {
+        return Err(format!("there are {count} CUDA devices, numbered from 0"));
+    }
+    Ok(tch::Device::Cuda(number))
+}
+
+/// The libtorch that this crate is written for; tch 0.24 binds to this version's operators.
+pub fn libtorch_version() -> &'static str {
+    "2.11.0"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_and_written() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("CPU", DeviceChoice::Cpu),
+            ("cuda", DeviceChoice::Cuda(0)),
+            ("cuda:3", DeviceChoice::Cuda(3)),
+        ] {
+            assert_eq!(text.parse(), Ok(choice));
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        for text in ["", "tpu", "cuda:", "cuda:-1", "cuda:x"] {
+            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_gpu_is_explained() {
+        // Holds on machines with fewer than 200 GPUs.
+        let error = Device::open(DeviceChoice::Cuda(200), None).expect_err("there is no such device");
+        assert!(matches!(error, EngineError::NoDevice { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_cpu_is_always_there() {
+        let device = Device::open(DeviceChoice::Cpu, Some(3)).unwrap();
+        assert_eq!((device.describe().as_str(), device.threads(), device.is_gpu()), ("cpu ×3", 3, false));
+    }
+}

@@ -1,0 +1,171 @@
+//! A model at rest: weights on a device, for evaluation and generation.
+
+use std::ops::Range;
+
+use hydra_core::model::Shape;
+use tch::Tensor;
+
+use crate::generate::{Generator, Sampling};
+use crate::graph::{Graph, indexes};
+use crate::trainer::check_tokens;
+use crate::{Device, EngineError, Result};
+
+/// Tokens that an evaluation takes through the network at once.
+const PIECE_TOKENS: usize = 2048;
+
+/// Above this many parameters a single stream's time goes into reading weights, and several threads read faster.
+const SHARE_READING: usize = 1 << 24;
+
+/// Weights loaded on a device. Not for several threads at once: give each its own [`Model::share`].
+pub struct Model {
+    pub(crate) shape: Shape,
+    pub(crate) device: Device,
+    pub(crate) graph: Graph,
+}
+
+/// How well a model predicts a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Sum over the scored tokens of −ln p(token).
+    pub nats_sum: f64,
+    /// Tokens scored.
+    pub tokens: u64,
+    /// Where in the text the scored tokens lie, in order, for counting their bytes.
+    pub scored: Vec<Range<usize>>,
+}
+
+impl Evaluation {
+    /// Mean loss in nats a token.
+    pub fn loss(&self) -> f64 {
+        self.nats_sum / self.tokens.max(1) as f64
+    }
+
+    /// Bits per byte, given how many bytes the scored tokens spell.
+    pub fn bits_per_byte(&self, bytes: u64) -> f64 {
+        self.nats_sum / (std::f64::consts::LN_2 * bytes.max(1) as f64)
+    }
+}
+
+impl Model {
+    /// Copies flat weights to the device.
+    pub fn load(shape: Shape, weights: &[f32], device: Device) -> Result<Self> {
+        shape.check().map_err(|e| EngineError::input(e.to_string()))?;
+        if weights.len() != shape.params() {
+            let text = format!("{} weights where the model has {}", weights.len(), shape.params());
+            return Err(EngineError::input(text));
+        }
+        let flat = Tensor::f_from_slice(weights)?.f_to_device(device.torch)?;
+        Ok(Self { shape, device, graph: Graph::new(shape, &flat, false)? })
+    }
+
+    /// The same weights, not copied, for another thread.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { shape: self.shape, device: self.device, graph: self.graph.share() }
+    }
+
+    /// The model's sizes.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Scores `tokens` in windows of the model's context that do not overlap, the last one shorter; if there are more
+    /// than `most`, only so many, spread evenly. The first token of a window is given, not scored. `keep_going` is
+    /// asked between batches; `false` ends with [`EngineError::Stopped`].
+    pub fn evaluate(&self, tokens: &[u16], most: usize, keep_going: &(dyn Fn() -> bool + Sync)) -> Result<Evaluation> {
+        check_tokens(tokens, self.shape.vocab)?;
+        if tokens.len() < 2 {
+            return Err(EngineError::input("a text of fewer than two tokens cannot be scored"));
+        }
+        let context = self.shape.context as usize;
+        let windows = spread(tokens.len(), context, most.max(1));
+        let pieces = pieces(&windows, (PIECE_TOKENS / context).max(1));
+        let threads = self.device.threads().min(pieces.len());
+        let nats = std::thread::scope(|scope| {
+            let start = |index: usize| {
+                // Pieces are dealt out in turn; sums are taken in the pieces' order.
+                let (model, pieces) = (self.share(), &pieces);
+                scope.spawn(move || {
+                    tch::set_num_threads(1);
+                    let own = pieces.iter().enumerate().skip(index).step_by(threads);
+                    own.map(|(at, piece)| Ok((at, model.score(tokens, piece, keep_going)?))).collect::<Result<Vec<_>>>()
+                })
+            };
+            let running: Vec<_> = (0..threads).map(start).collect();
+            let mut nats = vec![0.0; pieces.len()];
+            for thread in running {
+                let scores = thread.join().map_err(|_| EngineError::Libtorch("a scoring thread ended".into()))??;
+                for (at, sum) in scores {
+                    nats[at] = sum;
+                }
+            }
+            Ok::<_, EngineError>(nats)
+        })?;
+        let scored: Vec<_> = windows.iter().map(|w| w.start + 1..w.end).collect();
+        let count = scored.iter().map(|w| w.len() as u64).sum();
+        Ok(Evaluation { nats_sum: nats.into_iter().sum(), tokens: count, scored })
+    }
+
+    /// Sum of nats over windows of one length.
+    fn score(&self, tokens: &[u16], windows: &[Range<usize>], keep_going: &dyn Fn() -> bool) -> Result<f64> {
+        if !keep_going() {
+            return Err(EngineError::Stopped);
+        }
+        let _guard = tch::no_grad_guard();
+        let length = windows.first().map_or(0, ExactSizeIterator::len);
+        let rows = indexes(windows.iter().map(|w| &tokens[w.clone()]), length, self.device.torch)?;
+        let inputs = rows.f_narrow(1, 0, length as i64 - 1)?;
+        let targets = rows.f_narrow(1, 1, length as i64 - 1)?.f_reshape([-1])?;
+        let stream = self.graph.stream(&inputs, None)?;
+        Ok(self.graph.loss(&stream, &targets, None)?.0)
+    }
+
+    /// Begins an answer to `prompt`. Of a prompt longer than three quarters of the context only the end is read.
+    pub fn generator(&self, prompt: &[u16], sampling: &Sampling) -> Result<Generator<'_>> {
+        check_tokens(prompt, self.shape.vocab)?;
+        Generator::new(self, prompt, sampling.clone())
+    }
+
+    /// Threads inside an operation that suit one stream of tokens.
+    pub(crate) fn threads_for_one_stream(&self) -> i32 {
+        if self.shape.params() > SHARE_READING { self.device.threads() as i32 } else { 1 }
+    }
+}
+
+/// At most `most` windows of `context + 1` tokens (given and scored ones) over a text, each beginning at the last
+/// one's final token.
+fn spread(tokens: usize, context: usize, most: usize) -> Vec<Range<usize>> {
+    let all = (tokens - 1).div_ceil(context);
+    let window = |index: usize| {
+        let start = index * context;
+        start..(start + context + 1).min(tokens)
+    };
+    if all <= most { (0..all).map(window).collect() } else { (0..most).map(|i| window(i * all / most)).collect() }
+}
+
+/// Runs of at most `size` windows of one length.
+fn pieces(windows: &[Range<usize>], size: usize) -> Vec<&[Range<usize>]> {
+    windows.chunk_by(|a, b| a.len() == b.len()).flat_map(|run| run.chunks(size)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_score_every_token_but_the_first_once() {
+        let mut seen = [0; 30];
+        for window in spread(30, 8, 100) {
+            seen[window.start + 1..window.end].iter_mut().for_each(|n| *n += 1);
+        }
+        assert_eq!(seen[0], 0);
+        assert!(seen[1..].iter().all(|&n| n == 1));
+    }
+
+    #[test]
+    fn fewer_windows_are_spread_evenly() {
+        assert_eq!(spread(8 * 10 + 1, 8, 5), [0..9, 16..25, 32..41, 48..57, 64..73]);
+        assert_eq!(spread(9 + 8, 8, 5), [0..9, 8..17]);
+        assert_eq!(spread(2, 8, 5).first(), Some(&(0..2)));
+    }
+}

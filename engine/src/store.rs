@@ -1,0 +1,127 @@
+//! Weights as safetensors: the family's own tensor names in f32, as other tools read them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use hydra_core::model::Shape;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+/// Why weights could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system's answer.
+    #[error("{path}: {error}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What happened.
+        error: std::io::Error,
+    },
+    /// Not a safetensors file, or damaged.
+    #[error("not a safetensors file: {0}")]
+    Format(String),
+    /// A tensor that the shape needs is not there.
+    #[error("tensor {0} is missing")]
+    Missing(String),
+    /// A tensor has other sizes or another kind of number than the shape says.
+    #[error("tensor {name} is {found}, expected {expected}")]
+    Misshapen {
+        /// Its name.
+        name: String,
+        /// What the file says.
+        found: String,
+        /// What the shape says.
+        expected: String,
+    },
+}
+
+/// The bytes of a safetensors file with `weights` (flat, in the shape's order; a wrong length is
+/// [`StoreError::Misshapen`]).
+pub fn to_safetensors(shape: &Shape, weights: &[f32]) -> Result<Vec<u8>, StoreError> {
+    if weights.len() != shape.params() {
+        let (found, expected) = (weights.len().to_string(), shape.params().to_string());
+        return Err(StoreError::Misshapen { name: "(all weights)".into(), found, expected });
+    }
+    let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let layout = shape.layout();
+    let view = |offset: usize, size: Vec<usize>, len: usize| {
+        TensorView::new(Dtype::F32, size, &bytes[4 * offset..4 * (offset + len)]).map_err(format)
+    };
+    let views = layout.iter().map(|t| Ok((t.name.as_str(), view(t.offset, t.shape.clone(), t.len())?)));
+    let views = views.collect::<Result<Vec<_>, StoreError>>()?;
+    // Readers of the family expect this mark.
+    let note = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(views, Some(note)).map_err(format)
+}
+
+/// The flat weights of `shape` from the bytes of a safetensors file. Tensors that the shape does not name are
+/// ignored.
+pub fn from_safetensors(shape: &Shape, bytes: &[u8]) -> Result<Vec<f32>, StoreError> {
+    let file = SafeTensors::deserialize(bytes).map_err(format)?;
+    let mut weights = Vec::with_capacity(shape.params());
+    for spec in shape.layout() {
+        let tensor = file.tensor(&spec.name).map_err(|_| StoreError::Missing(spec.name.clone()))?;
+        if tensor.dtype() != Dtype::F32 || tensor.shape() != spec.shape {
+            let found = format!("{:?} {:?}", tensor.dtype(), tensor.shape());
+            let expected = format!("F32 {:?}", spec.shape);
+            return Err(StoreError::Misshapen { name: spec.name, found, expected });
+        }
+        let numbers = tensor.data().chunks_exact(4);
+        weights.extend(numbers.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+    }
+    Ok(weights)
+}
+
+/// [`to_safetensors`] into a file.
+pub fn save_safetensors(path: &Path, shape: &Shape, weights: &[f32]) -> Result<(), StoreError> {
+    let bytes = to_safetensors(shape, weights)?;
+    std::fs::write(path, bytes).map_err(|error| StoreError::Io { path: path.display().to_string(), error })
+}
+
+/// [`from_safetensors`] of a file.
+pub fn load_safetensors(path: &Path, shape: &Shape) -> Result<Vec<f32>, StoreError> {
+    let bytes = std::fs::read(path).map_err(|error| StoreError::Io { path: path.display().to_string(), error })?;
+    from_safetensors(shape, &bytes)
+}
+
+// By value, as `map_err` hands it over.
+#[allow(clippy::needless_pass_by_value)]
+fn format(error: safetensors::SafeTensorError) -> StoreError {
+    StoreError::Format(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape() -> Shape {
+        Shape::new(20, 16, 2, 2, 8)
+    }
+
+    #[test]
+    fn weights_survive_a_round_trip_by_name() {
+        let weights: Vec<f32> = (0..shape().params()).map(|i| i as f32).collect();
+        let bytes = to_safetensors(&shape(), &weights).unwrap();
+        assert_eq!(from_safetensors(&shape(), &bytes).unwrap(), weights);
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let up = file.tensor("model.layers.1.mlp.up_proj.weight").unwrap();
+        assert_eq!(up.shape(), [48, 16]);
+        let spec = shape().layout().into_iter().find(|t| t.name == "model.layers.1.mlp.up_proj.weight").unwrap();
+        assert_eq!(up.data()[..4], weights[spec.offset].to_le_bytes());
+    }
+
+    #[test]
+    fn faults_are_named() {
+        let weights = vec![0.0; shape().params()];
+        let bytes = to_safetensors(&shape(), &weights).unwrap();
+        let deeper = from_safetensors(&Shape::new(20, 16, 2, 3, 8), &bytes).unwrap_err();
+        assert!(matches!(&deeper, StoreError::Missing(name) if name.contains("layers.2")), "{deeper}");
+        let wider = from_safetensors(&Shape::new(21, 16, 2, 2, 8), &bytes).unwrap_err();
+        assert!(matches!(&wider, StoreError::Misshapen { name, .. } if name.contains("embed")), "{wider}");
+        assert!(matches!(from_safetensors(&shape(), &bytes[..50]), Err(StoreError::Format(_))));
+        assert!(matches!(to_safetensors(&shape(), &weights[1..]), Err(StoreError::Misshapen { .. })));
+        let nowhere = load_safetensors(Path::new("/nonexistent/x"), &shape());
+        assert!(matches!(nowhere, Err(StoreError::Io { .. })));
+    }
+}

@@ -1,0 +1,152 @@
+//! Training with libtorch's autograd, on whatever device: the GPU's way, and the CPU version's test.
+
+use hydra_core::model::{Recipe, Shape};
+use tch::{Device, Kind, Tensor};
+
+use crate::adam::AdamStep;
+use crate::backend::{Backend, Batch, Hurdle, in_pieces};
+use crate::graph::{Graph, indexes};
+use crate::parts::{Parts, Place};
+use crate::{EngineError, Result};
+
+/// Tokens that go through the network at once.
+const PIECE_TOKENS: usize = 1 << 16;
+
+/// Flat vectors on the device, and the graph over them.
+pub(crate) struct Torch {
+    recipe: Recipe,
+    graph: Graph,
+    places: Parts<Place>,
+    matrices: i64,
+    weights: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    steps: u64,
+    kept: Option<(Tensor, Tensor, u64)>,
+    most_windows: usize,
+    hurdle: Option<Hurdle>,
+}
+
+impl Torch {
+    pub fn new(shape: Shape, recipe: Recipe, device: Device, hurdle: Option<&Hurdle>) -> Result<Self> {
+        let zeros = || Tensor::f_zeros([shape.params() as i64], (Kind::Float, device));
+        let weights = zeros()?;
+        Ok(Self {
+            recipe,
+            graph: Graph::new(shape, &weights, true)?,
+            places: Parts::of(&shape),
+            matrices: shape.matrix_params() as i64,
+            weights,
+            gradient: zeros()?,
+            mean: zeros()?,
+            square: zeros()?,
+            steps: 0,
+            kept: None,
+            most_windows: usize::MAX,
+            hurdle: hurdle.cloned(),
+        })
+    }
+
+    #[cfg(test)]
+    pub fn flat_gradient(&self) -> Vec<f32> {
+        Vec::try_from(&self.gradient).expect("a flat f32 tensor")
+    }
+
+    /// One pass: adds to the flat gradient, returns the sum of nats.
+    fn pass(&mut self, windows: &[&[u16]], context: usize, scale: f64) -> Result<f64> {
+        let device = self.weights.device();
+        let tokens = indexes(windows.iter().copied(), context + 1, device)?;
+        let inputs = tokens.f_narrow(1, 0, context as i64)?;
+        let targets = tokens.f_narrow(1, 1, context as i64)?.f_reshape([-1])?;
+        let stream = self.graph.stream(&inputs, None)?;
+        let (nats, dstream) = {
+            let _guard = tch::no_grad_guard();
+            let mut dembed = self.places.embed.view(&self.gradient)?;
+            self.graph.loss(&stream.f_detach()?, &targets, Some((&mut dembed, scale)))?
+        };
+        let dstream = dstream.ok_or_else(|| EngineError::input("a batch has windows"))?;
+        // The product's gradient with respect to the stream is the loss's, which autograd carries on from there.
+        let carrier = stream.f_mul(&dstream)?.f_sum(Kind::Float)?;
+        let leaves = self.graph.weights.all();
+        let gradients = Tensor::f_run_backward(&[carrier], &leaves, false, false)?;
+        let _guard = tch::no_grad_guard();
+        for (place, gradient) in self.places.all().into_iter().zip(gradients) {
+            let _ = place.view(&self.gradient)?.f_add_(&gradient)?;
+        }
+        Ok(nats)
+    }
+}
+
+impl Backend for Torch {
+    fn load(&mut self, weights: &[f32]) -> Result<()> {
+        self.weights.f_copy_(&Tensor::f_from_slice(weights)?).map_err(EngineError::from)
+    }
+
+    fn weights(&self) -> Result<Vec<f32>> {
+        let mut out = vec![0.0; self.weights.numel()];
+        let length = out.len();
+        self.weights.f_to_device(Device::Cpu)?.f_copy_data(&mut out, length)?;
+        Ok(out)
+    }
+
+    fn gradient(&mut self, batch: Batch) -> Result<f64> {
+        let usual = self.most_windows.min((PIECE_TOKENS / batch.context).max(1));
+        let mut at_once = usual;
+        let scale = 1.0 / batch.targets() as f64;
+        let hurdle = self.hurdle.clone();
+        let nats = in_pieces(batch.windows(), &mut at_once, hurdle.as_ref(), |piece, first| {
+            if first {
+                let _ = self.gradient.f_zero_()?;
+            }
+            let windows: Vec<&[u16]> = piece.map(|i| batch.window(i)).collect();
+            self.pass(&windows, batch.context, scale)
+        });
+        if at_once < usual {
+            self.most_windows = at_once;
+        }
+        nats
+    }
+
+    fn update(&mut self, rate: f32) -> Result<f64> {
+        let _guard = tch::no_grad_guard();
+        let norm = self.gradient.f_norm()?.f_double_value(&[])?;
+        if !norm.is_finite() {
+            return Ok(norm);
+        }
+        self.steps += 1;
+        let step = AdamStep::new(&self.recipe, rate, self.steps, norm);
+        let (beta1, beta2) = (f64::from(step.beta1), f64::from(step.beta2));
+        let _ = self.gradient.f_mul_scalar_(f64::from(step.clip))?;
+        let _ = self.mean.f_lerp_(&self.gradient, 1.0 - beta1)?;
+        let _ = self.square.f_mul_scalar_(beta2)?;
+        let fresh = self.gradient.f_square()?.f_mul_scalar(1.0 - beta2)?;
+        let _ = self.square.f_add_(&fresh)?;
+        let below = self.square.f_sqrt()?.f_mul_scalar_(f64::from(step.unbias))?.f_add_scalar_(1e-8)?;
+        let change = self.mean.f_div(&below)?.f_mul_scalar_(f64::from(step.size))?;
+        let _ = self.weights.f_narrow(0, 0, self.matrices)?.f_mul_scalar_(1.0 - f64::from(step.shrink))?;
+        let _ = self.weights.f_sub_(&change)?;
+        Ok(norm)
+    }
+
+    fn keep_optimizer(&mut self) -> Result<()> {
+        self.kept = Some((self.mean.f_detach_copy()?, self.square.f_detach_copy()?, self.steps));
+        Ok(())
+    }
+
+    fn restore_optimizer(&mut self) -> Result<()> {
+        if let Some((mean, square, steps)) = &self.kept {
+            self.mean.f_copy_(mean)?;
+            self.square.f_copy_(square)?;
+            self.steps = *steps;
+        }
+        Ok(())
+    }
+
+    fn reset_optimizer(&mut self) -> Result<()> {
+        self.steps = 0;
+        let _ = self.mean.f_zero_()?;
+        let _ = self.square.f_zero_()?;
+        Ok(())
+    }
+}
