@@ -1,0 +1,125 @@
+//! The command line of `hydra-coordinator`.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use hydra_core::ids::UserName;
+
+const EXAMPLES: &str = "\
+Examples:
+  hydra-coordinator                                   train on the built-in primer
+  hydra-coordinator --data book.txt --data notes/     train on your own text
+  hydra-coordinator --preset shakespeare --data shakespeare.txt --stop-after-tokens 1536000
+  hydra-coordinator --listen 0.0.0.0:5000             accept workers from other machines
+  hydra-coordinator balance alice                     what a user has
+  hydra-coordinator ledger verify                     check every transfer
+
+Settings come from a preset, then --config FILE, then HYDRA_* variables, then flags; --print-config shows them all.";
+
+/// HydraAI's coordinator: pushes training tasks to workers, merges what they learn, pays them, answers queries.
+#[derive(Debug, Parser)]
+#[command(name = "hydra-coordinator", version, after_help = EXAMPLES, after_long_help = long_help())]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub serve: Serve,
+    /// Folder of the run [default: ./hydra-run]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Print one JSON object a line on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+fn long_help() -> String {
+    format!("{EXAMPLES}\n\n{}", hydra_shell::exit::table())
+}
+
+/// What else it can do; without any of these it serves.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the coordinator (the default)
+    Serve,
+    /// The run in numbers
+    Status,
+    /// Every user with key, balance and accepted tasks
+    Users,
+    /// What a user has
+    Balance {
+        /// The user's name
+        user: UserName,
+    },
+    /// Look at the ledger itself
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
+    /// Write the newest version for other tools
+    Export {
+        /// Folder to write to
+        dir: PathBuf,
+    },
+    /// Measure the newest version on a text
+    Eval {
+        /// The text; a file or a folder
+        #[arg(long, value_name = "FILE", required = true)]
+        data: Vec<PathBuf>,
+    },
+}
+
+/// Questions about the ledger.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Recompute every balance from the transfers and check the chain; names the first bad row
+    Verify,
+    /// Print every transfer as one JSON object a line
+    Export,
+}
+
+/// Flags of serving.
+#[derive(Debug, ClapArgs)]
+pub struct Serve {
+    /// Address to accept connections on [default: 127.0.0.1:5000]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// Text to train on: a file or folder (.txt .md .jsonl, plain, .gz, .zst); may be repeated [default: the primer]
+    #[arg(long, value_name = "PATH")]
+    pub data: Vec<PathBuf>,
+    /// Text to measure on [default: the last tenth of each training file]
+    #[arg(long, value_name = "PATH")]
+    pub val_data: Vec<PathBuf>,
+    /// Sizes and recipe: tiny, small, shakespeare, base, large [default: small]
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// How text becomes tokens: bpe:N or bytes [default: the preset's]
+    #[arg(long, value_name = "bpe:N|bytes")]
+    pub tokenizer: Option<String>,
+    /// Settings file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Decides the first weights and the order of the data
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Run without a screen (the default where there is no terminal)
+    #[arg(long)]
+    pub headless: bool,
+    /// Write the log to this file instead of standard error
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Stop after so many accepted tasks
+    #[arg(long, value_name = "N")]
+    pub stop_after_tasks: Option<u64>,
+    /// Stop after so many trained tokens; the learning rate falls towards it
+    #[arg(long, value_name = "N")]
+    pub stop_after_tokens: Option<u64>,
+    /// Stop after so many rounds
+    #[arg(long, value_name = "N")]
+    pub stop_after_rounds: Option<u64>,
+    /// Stop at this held-out loss (nats a token)
+    #[arg(long, value_name = "X")]
+    pub stop_at_loss: Option<f64>,
+    /// Print every setting with where it comes from, as TOML, and end
+    #[arg(long)]
+    pub print_config: bool,
+}

@@ -1,0 +1,182 @@
+//! Questions about a run, answered from its folder, also while a coordinator runs on it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use hydra_core::hub::rows::Version;
+use hydra_core::model::Shape;
+use hydra_engine::{Device, DeviceChoice, Model};
+use hydra_shell::events::Events;
+use hydra_shell::exit::{Exit, Failure};
+use serde_json::json;
+
+use crate::args::{Args, Command, LedgerCommand};
+use crate::serve::{eval, settings};
+use crate::store::verify::{self, VerifyError};
+use crate::store::{Reader, VersionFiles};
+use crate::{data, fail};
+
+/// Carries out a command.
+pub fn run(command: &Command, args: &Args) -> anyhow::Result<()> {
+    let dir = args.run.clone().unwrap_or_else(|| PathBuf::from(settings::DEFAULT_RUN));
+    let events = Events::stdout(args.json);
+    match command {
+        Command::Serve => crate::serve::serve(args),
+        Command::Status => status(&dir, &events),
+        Command::Users => users(&dir, &events),
+        Command::Balance { user } => balance(&dir, user, &events),
+        Command::Ledger { command: LedgerCommand::Verify } => ledger_verify(&dir, &events),
+        Command::Ledger { command: LedgerCommand::Export } => {
+            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+            verify::export_transfers(&dir, &mut out).map_err(|error| broken(&error))?;
+            out.flush()?;
+            Ok(())
+        }
+        Command::Export { dir: to } => export(&dir, to, &events),
+        Command::Eval { data } => evaluate(&dir, data, &events),
+    }
+}
+
+fn reader(dir: &Path) -> anyhow::Result<Reader> {
+    Ok(Reader::open(dir).map_err(|error| fail::store(&error))?)
+}
+
+/// A line of the answer itself, for people; with `--json` the event carries it.
+fn print(events: &Events, line: &str) {
+    events.piece(&format!("{line}\n"));
+}
+
+fn status(dir: &Path, events: &Events) -> anyhow::Result<()> {
+    let status = reader(dir)?.status().map_err(|error| fail::store(&error))?;
+    events.emit(&json!({ "event": "status", "status": status }));
+    let number = |value: Option<f64>| value.map_or_else(|| "not measured yet".to_owned(), |v| format!("{v:.4}"));
+    let version = status.version.map_or_else(|| "none yet".to_owned(), |version| version.to_string());
+    print(events, &format!("version        {version}"));
+    print(events, &format!("tasks          {} accepted, {} waiting to be merged", status.tasks, status.waiting));
+    print(events, &format!("tokens         {}", status.tokens));
+    print(events, &format!("held-out loss  {} nats a token", number(status.val_loss)));
+    print(events, &format!("               {} bits a byte", number(status.val_bits_per_byte)));
+    print(events, &format!("users          {}", status.users));
+    print(
+        events,
+        &format!(
+            "credits        {} HYD issued, {} held, {} earned by answers",
+            status.issued, status.held, status.revenue
+        ),
+    );
+    print(events, &format!("transfers      {}", status.transfers));
+    Ok(())
+}
+
+fn users(dir: &Path, events: &Events) -> anyhow::Result<()> {
+    let users = reader(dir)?.users().map_err(|error| fail::store(&error))?;
+    for user in &users {
+        events.emit(&json!({ "event": "user", "user": user.user, "key": user.key.to_string(),
+            "balance": user.balance.as_hyd(), "held": user.held.as_hyd(), "tasks": user.tasks,
+            "since_ms": user.since_ms }));
+        print(
+            events,
+            &format!(
+                "{:<32} {:>14} HYD {:>8} tasks  key {:.16}…",
+                user.user.as_str(),
+                user.balance.to_string(),
+                user.tasks,
+                user.key.to_string()
+            ),
+        );
+    }
+    if users.is_empty() {
+        events.say("nobody has joined yet: run `hydra-worker NAME`");
+    }
+    Ok(())
+}
+
+fn balance(dir: &Path, user: &hydra_core::ids::UserName, events: &Events) -> anyhow::Result<()> {
+    let Some(report) = reader(dir)?.user(user).map_err(|error| fail::store(&error))? else {
+        return Err(Failure::new(Exit::Data, format!("nobody is called {user} in this run"))
+            .hint("`hydra-coordinator users` lists the names; `hydra-worker NAME` joins")
+            .into());
+    };
+    events.emit(&json!({ "event": "balance", "user": report.user, "balance": report.balance.as_hyd(),
+        "held": report.held.as_hyd() }));
+    print(events, &report.balance.to_string());
+    Ok(())
+}
+
+fn broken(error: &VerifyError) -> Failure {
+    match error {
+        VerifyError::Store(error) => fail::store(error),
+        other => Failure::new(Exit::RunFolder, format!("the ledger is not sound: {other}"))
+            .hint("stop the coordinator, keep a copy of the run's folder, and restore hydra.db from a backup"),
+    }
+}
+
+fn ledger_verify(dir: &Path, events: &Events) -> anyhow::Result<()> {
+    let verified = verify::verify(dir).map_err(|error| broken(&error))?;
+    let accounts: serde_json::Map<_, _> =
+        verified.net.iter().map(|(name, micros)| (name.clone(), json!(*micros as f64 / 1e6))).collect();
+    events.emit(&json!({ "event": "verified", "ok": true, "transfers": verified.head.seq,
+        "head": verified.head.hash.to_string(), "open_holds": verified.open_holds, "kinds": verified.kinds,
+        "accounts": accounts }));
+    print(
+        events,
+        &format!(
+            "sound: {} transfers, {} open holds, head {}",
+            verified.head.seq, verified.open_holds, verified.head.hash
+        ),
+    );
+    Ok(())
+}
+
+/// The newest version whose weights are whole, with its weights.
+fn newest(dir: &Path, events: &Events) -> anyhow::Result<(Shape, Version, Vec<f32>)> {
+    let shape = settings::begun_shape(dir)?;
+    let versions = VersionFiles::open_readable(dir, shape);
+    for version in reader(dir)?.current_versions().map_err(|error| fail::store(&error))? {
+        match versions.read(&version) {
+            Ok(checkpoint) => return Ok((shape, version, checkpoint.weights)),
+            Err(error) => events.say(&format!("version {} cannot be used: {error}", version.version)),
+        }
+    }
+    Err(Failure::new(Exit::RunFolder, "no version of this run has its weights on disk").into())
+}
+
+fn evaluate(dir: &Path, paths: &[PathBuf], events: &Events) -> anyhow::Result<()> {
+    let sources = data::read(paths).map_err(|error| fail::read(&error))?;
+    let tokenizer = data::load(dir).map_err(|error| fail::data(&error))?.tokenizer;
+    let (shape, version, weights) = newest(dir, events)?;
+    let documents: Vec<&str> = sources.iter().flat_map(|s| s.documents.iter().map(String::as_str)).collect();
+    let tokens = tokenizer.encode_documents(&documents);
+    let engine = |error: hydra_engine::EngineError| Failure::new(Exit::Data, error.to_string());
+    let device = Device::open(DeviceChoice::Cpu, None).map_err(engine)?;
+    let model = Model::load(shape, &weights, device).map_err(engine)?;
+    let (loss, bits_per_byte) = eval::measure(&model, &tokenizer, &tokens, usize::MAX).map_err(engine)?;
+    events.emit(&json!({ "event": "eval", "version": version.version, "tokens": tokens.len(), "val_loss": loss,
+        "val_bits_per_byte": bits_per_byte }));
+    let text = format!("version {}: {loss:.4} nats a token, {bits_per_byte:.4} bits a byte", version.version);
+    print(events, &text);
+    Ok(())
+}
+
+/// Weights by the names that other tools know, their sizes, and the tokenizer.
+fn export(dir: &Path, to: &Path, events: &Events) -> anyhow::Result<()> {
+    let (shape, version, weights) = newest(dir, events)?;
+    let cannot = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Data, format!("cannot write to {}: {error}", to.display()))
+            .hint("choose a folder that you may write to, on a disk with room")
+    };
+    std::fs::create_dir_all(to).map_err(|error| cannot(&error))?;
+    hydra_engine::save_safetensors(&to.join("model.safetensors"), &shape, &weights).map_err(|error| cannot(&error))?;
+    std::fs::copy(dir.join("tokenizer.json"), to.join("tokenizer.json")).map_err(|error| cannot(&error))?;
+    let config = json!({
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": shape.vocab,
+        "hidden_size": shape.width, "num_attention_heads": shape.heads, "num_key_value_heads": shape.heads,
+        "head_dim": shape.head_size(), "num_hidden_layers": shape.layers, "intermediate_size": shape.ffn,
+        "max_position_embeddings": shape.context, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+        "hidden_act": "silu", "attention_bias": false, "tie_word_embeddings": true, "torch_dtype": "float32",
+    });
+    std::fs::write(to.join("config.json"), serde_json::to_vec_pretty(&config)?).map_err(|error| cannot(&error))?;
+    events.emit(&json!({ "event": "exported", "version": version.version, "dir": to.display().to_string() }));
+    print(events, &format!("version {} is in {}", version.version, to.display()));
+    Ok(())
+}

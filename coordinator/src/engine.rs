@@ -1,0 +1,5 @@
+//! The coordinator itself, started by the command `hydra-coordinator`.
+
+fn main() -> std::process::ExitCode {
+    hydra_coordinator::run()
+}

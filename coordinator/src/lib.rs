@@ -1,0 +1,29 @@
+//! The coordinator: everything around the pure [`hydra_core::hub::Hub`] that a run needs.
+//!
+//! [`data`] turns text into shards, [`store`] keeps what must survive, [`serve`] runs the hub with its sockets and
+//! threads, [`commands`] answers questions about a run from its folder. The rules (who gets which task, when a round
+//! closes, who is paid) are the hub's and not here.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod args;
+mod commands;
+pub mod data;
+mod fail;
+mod serve;
+pub mod store;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Args, Command};
+
+/// The program.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    let result = match args.command {
+        None | Some(Command::Serve) => serve::serve(&args),
+        Some(ref command) => commands::run(command, &args),
+    };
+    hydra_shell::exit::report(result)
+}

@@ -1,0 +1,270 @@
+//! The one task that drives the hub: facts in, orders carried out, nothing that takes long.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+
+use hydra_core::hub::{Event, Fact, Hub, Operator, Order, QueryNo};
+use hydra_core::ids::{SessionId, VersionNo};
+use hydra_core::machine::Machine as _;
+use hydra_core::proto::ServerMsg;
+use hydra_shell::clock::Clock;
+use hydra_shell::events::Events;
+use hydra_shell::exit::{Exit, Failure};
+use hydra_shell::link::{LinkStats, SendError};
+use hydra_shell::signals::{Signals, Stop};
+use tokio::sync::mpsc;
+
+use super::answers;
+use super::learner;
+use super::served::{Delta, Served, Versions};
+use super::sessions::{Outbox, Uploads};
+use crate::data::Dataset;
+use crate::store::{Saved, StoreError, Writer};
+
+/// What reaches the driver from the other threads and tasks.
+pub enum Input {
+    /// A socket was accepted; its session's outbox.
+    Opened(SessionId, Outbox),
+    /// A fact for the hub.
+    Fact(Fact),
+    /// The learner made a version.
+    Merged(Arc<Served>),
+    /// It could not.
+    MergeFailed(VersionNo, String),
+    /// The writer has something to say.
+    Saved(Saved),
+    /// A version's score; the driver adds the traffic.
+    Scored(super::eval::Score),
+}
+
+/// Everything that orders are carried out with.
+pub struct Driver {
+    pub hub: Hub,
+    pub clock: Clock,
+    pub events: Events,
+    pub data: Arc<Dataset>,
+    pub writer: Writer,
+    pub learner: Sender<learner::Command>,
+    pub evaluator: Sender<Arc<Served>>,
+    pub answers: Sender<answers::Job>,
+    pub versions: Versions,
+    pub newest: Arc<Served>,
+    pub uploads: Uploads,
+    pub traffic: Arc<LinkStats>,
+    pub sessions: BTreeMap<SessionId, Outbox>,
+    pub running: BTreeMap<QueryNo, Arc<AtomicBool>>,
+    pub scored: Option<super::eval::Score>,
+    pub counted: (u64, u64),
+}
+
+/// How serving ended.
+pub struct Ended {
+    pub reason: &'static str,
+    pub newest: Arc<Served>,
+    pub tasks: u64,
+    pub tokens: u64,
+    pub scored: Option<super::eval::Score>,
+    pub writer: Writer,
+}
+
+impl Driver {
+    /// Runs until the hub says stop.
+    pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut signals: Signals) -> anyhow::Result<Ended> {
+        self.evaluator.send(self.newest.clone()).ok();
+        let mut reason = self.carry_out();
+        while reason.is_none() {
+            let deadline = self.hub.deadline().map(|(at, _)| self.clock.instant(at));
+            tokio::select! {
+                input = inputs.recv() => match input {
+                    Some(input) => self.take(input)?,
+                    None => anyhow::bail!("every source of inputs is gone"),
+                },
+                () = sleep_until(deadline) => self.hub.expire(self.clock.now()),
+                stop = signals.next() => self.on_stop(stop)?,
+                () = self.events.gone() => self.handle(Fact::Operator(Operator::Drain)),
+            }
+            reason = self.carry_out();
+        }
+        let status = self.hub.status();
+        let Self { newest, scored, writer, .. } = self;
+        let reason = reason.unwrap_or("drained");
+        Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, writer })
+    }
+
+    fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {
+        if stop == Stop::AtOnce {
+            return Err(Failure::new(Exit::Interrupted, "stopped at once; what was acknowledged is on disk").into());
+        }
+        self.events.say("stopping: what is under way is finished first (Ctrl-C again stops at once)");
+        self.handle(Fact::Operator(Operator::Drain));
+        Ok(())
+    }
+
+    fn handle(&mut self, fact: Fact) {
+        self.hub.handle(self.clock.now(), fact);
+    }
+
+    fn take(&mut self, input: Input) -> anyhow::Result<()> {
+        match input {
+            Input::Opened(session, outbox) => {
+                self.sessions.insert(session, outbox);
+                let nonce = hydra_core::ids::Nonce(hydra_shell::keys::random()?);
+                self.handle(Fact::Joined { session, nonce });
+            }
+            Input::Fact(fact) => {
+                if let Fact::Left { session, .. } = &fact {
+                    self.sessions.remove(session);
+                    self.uploads.forget(*session);
+                }
+                if let Fact::Answered { query, .. } | Fact::AnswerFailed { query, .. } = &fact {
+                    self.running.remove(query);
+                }
+                self.handle(fact);
+            }
+            Input::Merged(served) => {
+                let (version, digest) = (served.version, served.digest);
+                self.versions.insert(served);
+                self.handle(Fact::Merged { version, digest });
+            }
+            Input::MergeFailed(version, error) => {
+                self.events.say(&format!("training pauses: version {version} cannot be stored: {error}; trying again"));
+                self.handle(Fact::MergeFailed { version });
+            }
+            Input::Saved(Saved::Upto(upto)) => self.handle(Fact::Persisted { upto }),
+            Input::Saved(Saved::Waiting(error)) => {
+                let error: StoreError = error;
+                self.events.say(&format!("payments wait: {error}; nothing is lost, trying again"));
+            }
+            Input::Saved(Saved::Broken(error)) => return Err(crate::fail::store(&error).into()),
+            Input::Scored(score) => {
+                self.scored = Some(score);
+                let (down, up) = (self.traffic.bytes_up(), self.traffic.bytes_down());
+                let (bytes_up, bytes_down) = (up - self.counted.0, down - self.counted.1);
+                self.counted = (up, down);
+                let super::eval::Score { version, loss, bits_per_byte } = score;
+                self.handle(Fact::Evaluated { version, loss, bits_per_byte, bytes_up, bytes_down });
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out what the hub ordered; gives the reason when it orders to stop.
+    fn carry_out(&mut self) -> Option<&'static str> {
+        let mut stop = None;
+        while let Some(order) = self.hub.poll() {
+            match order {
+                Order::Send { session, message } => self.send(session, &message),
+                Order::Push { session, worker, task, ready } => {
+                    let (events, clock) = (self.events.clone(), self.clock);
+                    let number = task.task;
+                    let told = move || {
+                        let wait_us = clock.now().since(ready).as_micros() as u64;
+                        super::metrics::pushed(wait_us);
+                        super::note::tell(&events, &Event::Pushed { task: number, worker, wait_us });
+                    };
+                    self.with(session, |outbox| outbox.send_noting(&ServerMsg::Task(task), told));
+                }
+                Order::SendVersion { session, version, base } => self.send_version(session, version, base),
+                Order::SendShard { session, shard } => {
+                    let shard = &self.data.shards[shard as usize];
+                    let (digest, bytes) = (shard.digest, shard.bytes.clone());
+                    self.with(session, |outbox| outbox.send_blob(digest, bytes));
+                }
+                Order::Discard { session, blob } => {
+                    self.uploads.take(session, blob);
+                    self.with(session, |outbox| outbox.forget(blob));
+                }
+                Order::Close { session } => {
+                    if let Some(outbox) = self.sessions.get(&session) {
+                        outbox.close();
+                    }
+                }
+                Order::Persist { seq, rows } => self.writer.persist(seq, rows),
+                Order::Check { lease, session, blob, codec } => match self.uploads.take(session, blob) {
+                    Some(bytes) => self.learn(learner::Command::Check { lease, codec, bytes, blob }),
+                    // Cannot happen: the hub was told of the blob after it was put there, and only it takes it away.
+                    None => tracing::error!(%lease, "an update's bytes are not there"),
+                },
+                Order::Merge { version, inputs, rule } => {
+                    self.learn(learner::Command::Merge { version, inputs, rule });
+                }
+                Order::Publish { version, merged } => {
+                    if let Some(served) = self.versions.get(version) {
+                        self.newest = served.clone();
+                    }
+                    self.learn(learner::Command::Published { version, merged });
+                    self.evaluator.send(self.newest.clone()).ok();
+                }
+                Order::Generate { query, prompt, sampling } => {
+                    let stop = Arc::new(AtomicBool::new(false));
+                    self.running.insert(query, stop.clone());
+                    let from = self.newest.clone();
+                    self.answers.send(answers::Job { query, prompt, sampling, from, stop }).ok();
+                }
+                Order::StopGenerating { query } => {
+                    if let Some(stop) = self.running.remove(&query) {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+                Order::Note(event) => {
+                    super::metrics::count(&event, &self.hub.status());
+                    super::note::tell(&self.events, &event);
+                }
+                Order::Stop { reason } => stop = Some(reason),
+            }
+        }
+        stop
+    }
+
+    fn learn(&self, command: learner::Command) {
+        // A learner that is gone has panicked; its thread's end is noticed when the program stops.
+        if self.learner.send(command).is_err() {
+            tracing::error!("the learner is gone");
+        }
+    }
+
+    fn send(&mut self, session: SessionId, message: &ServerMsg) {
+        self.with(session, |outbox| outbox.send(message));
+    }
+
+    /// Does something with a session's outbox; a session that does not keep up is cut.
+    fn with(&mut self, session: SessionId, act: impl FnOnce(&Outbox) -> Result<(), SendError>) {
+        if let Some(outbox) = self.sessions.get(&session)
+            && act(outbox) == Err(SendError::Full)
+        {
+            tracing::warn!(%session, "a session does not take what it is sent: cut");
+            outbox.close();
+        }
+    }
+
+    fn send_version(&mut self, session: SessionId, version: VersionNo, base: Option<VersionNo>) {
+        let Some(served) = self.versions.get(version).cloned() else {
+            tracing::error!(%version, "a version is not at hand");
+            return;
+        };
+        let Some((announcement, delta)) = served.announce(base) else {
+            tracing::error!(%version, "a version's delta is not at hand");
+            return;
+        };
+        self.send(session, &ServerMsg::Version(announcement));
+        if let Some(Delta { blob, bytes, .. }) = delta {
+            self.with(session, |outbox| outbox.send_blob(blob, bytes));
+        } else if let Some(outbox) = self.sessions.get(&session).cloned() {
+            // All weights as bytes are many; the announcement may travel while they are made.
+            tokio::task::spawn_blocking(move || {
+                if outbox.send_blob(served.digest, served.snapshot()) == Err(SendError::Full) {
+                    outbox.close();
+                }
+            });
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

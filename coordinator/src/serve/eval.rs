@@ -1,0 +1,63 @@
+//! The evaluator: the thread that measures every version on held-out text.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use hydra_core::ids::VersionNo;
+use hydra_engine::{Device, EngineError, Evaluation, Model};
+
+use super::served::Served;
+use crate::data::{Dataset, Tokenizer};
+
+/// How well a version predicts held-out text.
+#[derive(Debug, Clone, Copy)]
+pub struct Score {
+    pub version: VersionNo,
+    /// Nats a token.
+    pub loss: f64,
+    /// Bits a byte of text.
+    pub bits_per_byte: f64,
+}
+
+/// Measures `tokens`, in at most `windows` windows.
+pub fn measure(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    tokens: &[u16],
+    windows: usize,
+) -> Result<(f64, f64), EngineError> {
+    let evaluation: Evaluation = model.evaluate(tokens, windows, &|| true)?;
+    let bytes = evaluation.scored.iter().map(|range| tokenizer.bytes_of(&tokens[range.clone()])).sum();
+    Ok((evaluation.loss(), evaluation.bits_per_byte(bytes)))
+}
+
+/// Starts the thread; it ends when the sender is dropped. A version that is overtaken while it waits is left out.
+pub fn spawn(
+    data: Arc<Dataset>,
+    device: Device,
+    windows: usize,
+    mut report: impl FnMut(Score) + Send + 'static,
+) -> std::io::Result<(Sender<Arc<Served>>, JoinHandle<()>)> {
+    let (versions, taken): (_, Receiver<Arc<Served>>) = channel();
+    let thread = std::thread::Builder::new().name("evaluator".into()).spawn(move || {
+        while let Ok(mut served) = taken.recv() {
+            // On a busy machine rounds may be shorter than a measurement; then the newest counts.
+            let mut behind = 0;
+            while let Ok(newer) = taken.try_recv() {
+                served = newer;
+                behind += 1;
+            }
+            if behind > 0 {
+                tracing::debug!(behind, "versions were published faster than they could be measured");
+            }
+            let scored =
+                served.model(device).and_then(|model| measure(&model, &data.tokenizer, &data.val_tokens, windows));
+            match scored {
+                Ok((loss, bits_per_byte)) => report(Score { version: served.version, loss, bits_per_byte }),
+                Err(error) => tracing::error!(%error, version = %served.version, "a version could not be measured"),
+            }
+        }
+    })?;
+    Ok((versions, thread))
+}

@@ -1,0 +1,62 @@
+//! What the coordinator counts, for Prometheus at `/metrics`.
+
+use hydra_core::hub::Event;
+use hydra_core::proto::Status;
+use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Begins to count.
+pub fn install() -> anyhow::Result<PrometheusHandle> {
+    let micros = [50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 100_000.0, 1_000_000.0];
+    Ok(PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full("hydra_push_wait_us".into()), &micros)?
+        .install_recorder()?)
+}
+
+/// A task was handed to a socket.
+pub fn pushed(wait_us: u64) {
+    counter!("hydra_tasks_pushed_total").increment(1);
+    histogram!("hydra_push_wait_us").record(wait_us as f64);
+}
+
+/// Counts an event, and shows where the run stands after it.
+pub fn count(event: &Event, status: &Status) {
+    match event {
+        Event::Accepted { amount, .. } => {
+            counter!("hydra_tasks_accepted_total").increment(1);
+            counter!("hydra_micro_credits_paid_total").increment(amount.0);
+        }
+        Event::Rejected { reason, .. } => {
+            counter!("hydra_tasks_rejected_total", "reason" => name(reason)).increment(1);
+        }
+        Event::Round { bytes_up, bytes_down, .. } => {
+            counter!("hydra_rounds_total").increment(1);
+            counter!("hydra_bytes_up_total").increment(*bytes_up);
+            counter!("hydra_bytes_down_total").increment(*bytes_down);
+        }
+        Event::Query { tokens, charged, first_ms, .. } => {
+            counter!("hydra_queries_answered_total").increment(1);
+            counter!("hydra_answer_tokens_total").increment(u64::from(*tokens));
+            counter!("hydra_micro_credits_charged_total").increment(charged.0);
+            histogram!("hydra_query_first_ms").record(*first_ms as f64);
+        }
+        Event::Refused { reason, .. } => {
+            counter!("hydra_queries_refused_total", "reason" => name(reason)).increment(1);
+        }
+        Event::Joined { .. } | Event::Left { .. } | Event::Pushed { .. } => {}
+    }
+    gauge!("hydra_workers").set(f64::from(status.workers));
+    gauge!("hydra_version").set(status.version.0 as f64);
+    gauge!("hydra_tokens").set(status.tokens as f64);
+    if let Some(loss) = status.val_loss {
+        gauge!("hydra_val_loss").set(loss);
+    }
+    if let Some(bits) = status.val_bits_per_byte {
+        gauge!("hydra_val_bits_per_byte").set(bits);
+    }
+}
+
+/// A code as the protocol spells it.
+fn name(code: &impl serde::Serialize) -> String {
+    serde_json::to_value(code).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}

@@ -1,0 +1,293 @@
+//! Serving: brings a run up from its folder, starts its threads and sockets, drives the hub until it stops, and
+//! takes everything down again.
+//!
+//! Threads: the driver (this one, asynchronous: hub and sockets), the ledger's writer, the learner, the evaluator, and
+//! the answers'. Only the last three touch libtorch or large vectors.
+
+mod answers;
+mod driver;
+pub mod eval;
+mod http;
+mod learner;
+mod metrics;
+mod note;
+mod run;
+pub mod served;
+mod sessions;
+pub mod settings;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hydra_config::Settings;
+use hydra_core::hub::{Fact, Hub};
+use hydra_engine::{Device, DeviceChoice};
+use hydra_shell::clock::{Clock, wall_ms};
+use hydra_shell::events::Events;
+use hydra_shell::exit::{Exit, Failure};
+use hydra_shell::link::LinkStats;
+use hydra_shell::logs;
+use hydra_shell::signals::Signals;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use self::driver::{Driver, Ended, Input};
+use self::run::Run;
+use self::served::{Served, Versions};
+use self::sessions::{Rim, Uploads};
+use crate::args::Args;
+use crate::data::Dataset;
+
+/// Inputs that wait for the driver; beyond them sockets are not read.
+const INPUTS: usize = 1024;
+
+/// The first and the last event; the hub's own lie between them.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Ready {
+        addr: String,
+        run: String,
+        params: usize,
+        vocab: u32,
+        train_tokens: u64,
+        val_tokens: usize,
+        version: u64,
+    },
+    Stopped {
+        reason: &'a str,
+        tasks: u64,
+        tokens: u64,
+        version: u64,
+        val_loss: Option<f64>,
+        val_bits_per_byte: Option<f64>,
+    },
+}
+
+/// `hydra-coordinator [serve]`.
+pub fn serve(args: &Args) -> anyhow::Result<()> {
+    let resolved = settings::gather(args)?;
+    if args.serve.print_config {
+        print!("{}", resolved.print());
+        return Ok(());
+    }
+    let _logs = logs::init(&logs::LogOptions { file: args.serve.log_file.clone(), stderr: true })?;
+    resolved.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let events = Events::stdout(args.json);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the asynchronous runtime")?;
+    runtime.block_on(serve_with(resolved.settings, args, events))
+}
+
+async fn serve_with(settings: Settings, args: &Args, events: Events) -> anyhow::Result<()> {
+    let signals = Signals::listen(args.serve.headless).context("listening for signals")?;
+    // First of all, so that a second coordinator is told at once and not after minutes of preparation.
+    let listener = bind(&settings.listen).await?;
+    let addr = listener.local_addr().context("reading the address listened on")?;
+    let prepared = {
+        let (settings, events) = (settings.clone(), events.clone());
+        tokio::task::spawn_blocking(move || run::open(&settings, &events)).await.context("opening the run")??
+    };
+    let metrics = metrics::install()?;
+    let clock = Clock::start();
+    let begun = Begun::start(&settings, prepared, clock, events.clone())?;
+    let Begun { driver, inputs, rim, ready: info, threads } = begun;
+    if !addr.ip().is_loopback() {
+        events.say(
+            "listening beyond this machine without encryption: names and credits are safe (every client proves its \
+             key), but prompts, answers and weights can be read on the way; put a TLS proxy in front for that",
+        );
+    }
+    let ready = Arc::new(AtomicBool::new(true));
+    let tracker = rim.tasks.clone();
+    let doors = http::Doors { welcome: Arc::new(move |socket| rim.welcome(socket)), ready, metrics };
+    let server = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, http::router(doors)).await {
+            tracing::error!(%error, "the listener failed");
+        }
+    });
+    let (params, version) = (info.params, info.version);
+    events.emit(&Event::Ready {
+        addr: addr.to_string(),
+        run: settings.run_dir.display().to_string(),
+        params,
+        vocab: info.vocab,
+        train_tokens: info.train_tokens,
+        val_tokens: info.val_tokens,
+        version,
+    });
+    events.say(&format!(
+        "ready on {addr}: version {version} of a model with {params} parameters and a vocabulary of {}; {} tokens to \
+         train on, {} held out; join with `hydra-worker NAME ws://{addr}`",
+        info.vocab, info.train_tokens, info.val_tokens
+    ));
+    let ended = driver.run(inputs, signals).await;
+    server.abort();
+    let ended = ended?;
+    // Sessions say goodbye on their own tasks; a peer that does not listen is not waited for.
+    tracker.close();
+    let _ = tokio::time::timeout(Duration::from_secs(3), tracker.wait()).await;
+    tokio::task::spawn_blocking(move || finish(ended, &info.data, threads, &events)).await.context("ending the run")?
+}
+
+/// Measures the last version in full where the run came to its own end, closes the ledger, and says the last word.
+fn finish(ended: Ended, data: &Dataset, threads: Threads, events: &Events) -> anyhow::Result<()> {
+    let Ended { reason, newest, tasks, tokens, scored, writer } = ended;
+    writer.shutdown().map_err(|error| crate::fail::store(&error))?;
+    for thread in threads {
+        if thread.join().is_err() {
+            anyhow::bail!("a thread of the coordinator panicked; the log above says where");
+        }
+    }
+    let mut score = scored.map(|score| (score.loss, score.bits_per_byte));
+    if reason != "drained" {
+        let device = Device::open(DeviceChoice::Cpu, None).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let model = newest.model(device).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let full = eval::measure(&model, &data.tokenizer, &data.val_tokens, usize::MAX);
+        score = Some(full.map_err(|error| anyhow::anyhow!("{error}"))?);
+    }
+    let (val_loss, val_bits_per_byte) = score.unzip();
+    events.emit(&Event::Stopped { reason, tasks, tokens, version: newest.version.0, val_loss, val_bits_per_byte });
+    let measured = score.map_or_else(String::new, |(loss, bits)| format!(", loss {loss:.4}, {bits:.4} bits a byte"));
+    events.say(&format!("stopped ({reason}) at version {} after {tasks} tasks{measured}", newest.version));
+    Ok(())
+}
+
+async fn bind(listen: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen).await.map_err(|error| {
+        let failure = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                Failure::new(Exit::AddressInUse, format!("{listen} is in use by another program"))
+                    .hint("stop the other program, or choose another port (--listen 127.0.0.1:5001)")
+            }
+            io::ErrorKind::PermissionDenied => {
+                Failure::new(Exit::Config, format!("this user may not listen on {listen}"))
+                    .hint("choose a port above 1023 (--listen 127.0.0.1:5000)")
+            }
+            _ => Failure::new(Exit::Config, format!("cannot listen on {listen}: {error}"))
+                .hint("give an address of this machine, such as --listen 127.0.0.1:5000"),
+        };
+        failure.into()
+    })
+}
+
+type Threads = Vec<std::thread::JoinHandle<()>>;
+
+/// What `ready` tells, and the data for the end.
+struct Info {
+    params: usize,
+    vocab: u32,
+    train_tokens: u64,
+    val_tokens: usize,
+    version: u64,
+    data: Arc<Dataset>,
+}
+
+/// A run with its threads started.
+struct Begun {
+    driver: Driver,
+    inputs: mpsc::Receiver<Input>,
+    rim: Rim,
+    ready: Info,
+    threads: Threads,
+}
+
+impl Begun {
+    fn start(settings: &Settings, run: Run, clock: Clock, events: Events) -> anyhow::Result<Self> {
+        let Run { shape, data, store, key, recovered, learner } = run;
+        let (sender, inputs) = mpsc::channel(INPUTS);
+        let data = Arc::new(data);
+        let weights = Arc::new(learner.checkpoint.weights.clone());
+        let (version, digest) = (recovered.newest.version, recovered.newest.digest);
+        let newest = Arc::new(Served::new(shape, version, digest, weights, None));
+        let mut versions = Versions::default();
+        versions.insert(newest.clone());
+        let now = clock.now();
+        let rules = run::rules(settings, shape, &data, wall_ms().saturating_sub(now.0 / 1000));
+        let hub = Hub::new(now, rules, key, recovered);
+
+        let tell = |sender: &mpsc::Sender<Input>| {
+            let sender = sender.clone();
+            // When the driver is gone the program is ending, and nobody asks any more.
+            move |input: Input| {
+                sender.blocking_send(input).ok();
+            }
+        };
+        let say = tell(&sender);
+        let writer = store.spawn(move |saved| say(Input::Saved(saved))).map_err(|error| crate::fail::store(&error))?;
+        let say = tell(&sender);
+        let (learner, learning) = learner
+            .spawn(move |report| {
+                say(match report {
+                    learner::Report::Checked { lease, verdict } => Input::Fact(Fact::Checked { lease, verdict }),
+                    learner::Report::Merged(served) => Input::Merged(served),
+                    learner::Report::MergeFailed { version, error } => Input::MergeFailed(version, error.to_string()),
+                });
+            })
+            .context("starting the learner")?;
+        // One thread each: the workers on this machine need the others, and an answer must not wait for them.
+        let device = Device::open(DeviceChoice::Cpu, Some(1)).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let windows = (settings.eval.tokens / u64::from(shape.context)).max(1) as usize;
+        let say = tell(&sender);
+        let (evaluator, evaluating) =
+            eval::spawn(data.clone(), device, windows, move |score| say(Input::Scored(score)))
+                .context("starting the evaluator")?;
+        let form = answers::Form { template: settings.answers.template.clone(), stops: settings.answers.stop.clone() };
+        let say = tell(&sender);
+        let report = move |report| {
+            say(Input::Fact(match report {
+                answers::Report::Piece { query, text } => Fact::Piece { query, text },
+                answers::Report::Answered { query, tokens, finish } => Fact::Answered { query, tokens, finish },
+                answers::Report::Failed { query, text } => Fact::AnswerFailed { query, text },
+            }));
+        };
+        let (answers, answering) = answers::spawn(&data, device, &form, report).context("starting the answers")?;
+
+        let (uploads, traffic) = (Uploads::default(), Arc::new(LinkStats::default()));
+        let rim = Rim {
+            inputs: sender,
+            uploads: uploads.clone(),
+            traffic: traffic.clone(),
+            update_bytes: settings.rounds.codec.encoded_len(shape.params()) as u64,
+            tasks: TaskTracker::new(),
+            next: Arc::new(AtomicU64::new(1)),
+        };
+        let ready = Info {
+            params: shape.params(),
+            vocab: data.tokenizer.vocab_size(),
+            train_tokens: data.train_tokens,
+            val_tokens: data.val_tokens.len(),
+            version: version.0,
+            data: data.clone(),
+        };
+        let driver = Driver {
+            hub,
+            clock,
+            events,
+            data,
+            writer,
+            learner,
+            evaluator,
+            answers,
+            versions,
+            newest,
+            uploads,
+            traffic,
+            sessions: BTreeMap::new(),
+            running: BTreeMap::new(),
+            scored: None,
+            counted: (0, 0),
+        };
+        let threads = answering.into_iter().chain([learning, evaluating]).collect();
+        Ok(Self { driver, inputs, rim, ready, threads })
+    }
+}

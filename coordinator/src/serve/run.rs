@@ -1,0 +1,173 @@
+//! A run's folder: begun or opened again, with everything that the threads need to go on.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use hydra_config::Settings;
+use hydra_core::hub::rows::{Recovered, Row, Version};
+use hydra_core::hub::{Rules, Sampling, Shard, Stop, public_key};
+use hydra_core::ids::{LeaseId, VersionNo};
+use hydra_core::merge::{self, OuterRule, OuterState};
+use hydra_core::model::Shape;
+use hydra_core::schedule::Schedule;
+use hydra_shell::clock::wall_ms;
+use hydra_shell::events::Events;
+use hydra_shell::keys;
+
+use super::learner::Learner;
+use super::settings as remembered;
+use crate::data::{self, Dataset};
+use crate::fail;
+use crate::store::{Loaded, Opening, Repairs, Store, UpdateFiles, VersionFiles};
+
+/// A run that is ready to be served.
+pub struct Run {
+    pub shape: Shape,
+    pub data: Dataset,
+    pub store: Store,
+    pub key: SigningKey,
+    pub recovered: Recovered,
+    pub learner: Learner,
+}
+
+/// Opens the run that the settings name, or begins it.
+pub fn open(settings: &Settings, events: &Events) -> anyhow::Result<Run> {
+    let dir = &settings.run_dir;
+    crate::store::files::prepare_folder(dir).map_err(fail::file)?;
+    let key = keys::load_or_create(&dir.join("coordinator.key"))?;
+    let at_ms = wall_ms();
+    let mut store = Store::open(dir, &Opening { key: public_key(&key), at_ms }).map_err(|error| fail::store(&error))?;
+    let data = dataset(settings, events)?;
+    let shape = remembered::shape(settings, data.tokenizer.vocab_size(), dir)?;
+    data.check_windows(shape.context).map_err(|error| fail::data(&error))?;
+    remembered::remember(dir, settings)?;
+
+    let versions = VersionFiles::open(dir, shape).map_err(fail::file)?;
+    let updates = UpdateFiles::open(dir).map_err(fail::file)?;
+    let load = |store: &mut Store| {
+        store
+            .load(&mut |version| versions.check(version), &mut |lease, blob| updates.has(lease, blob))
+            .map_err(|error| fail::store(&error))
+    };
+    let mut loaded = load(&mut store)?;
+    if loaded.recovered.is_none() {
+        let weights = shape.initial_weights(settings.seed);
+        let digest = merge::weights_digest(&weights);
+        let outer = OuterState::new(weights.len());
+        versions.write(VersionNo(0), &digest, &weights, &outer).map_err(fail::file)?;
+        let first = Version { version: VersionNo(0), digest, tokens: 0, tasks: 0, inputs: Vec::new(), at_ms };
+        store.write(&[Row::Version(first)]).map_err(|error| fail::store(&error))?;
+        loaded = load(&mut store)?;
+    }
+    let Loaded { recovered, history, repairs } = loaded;
+    let recovered = recovered.expect("a run with a version is loaded");
+    tell_repairs(&repairs, &versions, events)?;
+    let checkpoint = versions.read(&recovered.newest).map_err(fail::file)?;
+
+    let keep = u64::from(settings.rounds.keep_versions);
+    let waiting: BTreeMap<_, _> =
+        recovered.unmerged.iter().map(|(lease, accepted)| (lease.lease, (accepted.blob, None))).collect();
+    let kept: BTreeSet<LeaseId> = history
+        .iter()
+        .take(keep as usize)
+        .flat_map(|version| version.inputs.iter().map(|(lease, _)| *lease))
+        .chain(waiting.keys().copied())
+        .collect();
+    updates.sweep(&kept).map_err(fail::file)?;
+    let learner = Learner {
+        shape,
+        codec: settings.rounds.codec,
+        newest: recovered.newest.version,
+        checkpoint,
+        versions,
+        updates,
+        keep,
+        waiting,
+        // Files of updates merged before this start are swept at the next one.
+        merged: VecDeque::new(),
+    };
+    Ok(Run { shape, data, store, key, recovered, learner })
+}
+
+fn dataset(settings: &Settings, events: &Events) -> anyhow::Result<Dataset> {
+    let dir = &settings.run_dir;
+    if data::is_prepared(dir) {
+        if !settings.data.is_empty() {
+            events.say("this run has its data already; --data is for beginning a run");
+        }
+        return Ok(data::load(dir).map_err(|error| fail::data(&error))?);
+    }
+    let sources = if settings.data.is_empty() {
+        data::primer::sources()
+    } else {
+        data::read(&settings.data).map_err(|error| fail::read(&error))?
+    };
+    let held_out = data::read(&settings.val_data).map_err(|error| fail::read(&error))?;
+    events.say("preparing the text: training the tokenizer and cutting shards");
+    Ok(data::prepare(&sources, &held_out, settings.tokenizer, dir).map_err(|error| fail::data(&error))?)
+}
+
+/// Says what a damaged disk cost, and puts the damaged files aside.
+fn tell_repairs(repairs: &Repairs, versions: &VersionFiles, events: &Events) -> anyhow::Result<()> {
+    for (version, why) in &repairs.superseded {
+        let aside = versions.set_aside(*version).map_err(fail::file)?;
+        let kept = aside.map(|path| format!("; the damaged file is kept as {}", path.display())).unwrap_or_default();
+        events.say(&format!("version {version} cannot be used ({why}); going on from the one before{kept}"));
+    }
+    if !repairs.reopened.is_empty() {
+        events.say(&format!("{} updates that it had merged are merged again", repairs.reopened.len()));
+    }
+    if !repairs.lost.is_empty() {
+        events.say(&format!("{} paid updates are lost to the model; their pay stays", repairs.lost.len()));
+    }
+    Ok(())
+}
+
+/// The settings as the hub's rules.
+pub fn rules(settings: &Settings, shape: Shape, data: &Dataset, epoch_ms: u64) -> Rules {
+    let Settings { schedule, tasks, rounds, ledger, answers, stop, .. } = settings;
+    Rules {
+        shape,
+        recipe: settings.recipe,
+        schedule: Schedule {
+            peak: schedule.peak_lr as f32,
+            warmup_tokens: schedule.warmup_tokens,
+            horizon: schedule.horizon_tokens,
+            final_ratio: schedule.final_lr_ratio as f32,
+        },
+        reward: ledger.reward,
+        price: ledger.price,
+        steps: settings.steps_per_task(),
+        codec: rounds.codec,
+        shards: data
+            .shards
+            .iter()
+            .map(|shard| Shard { digest: shard.digest, tokens: shard.tokens, preview: shard.preview.clone() })
+            .collect(),
+        queue: tasks.queue as usize,
+        every: tasks.rate_per_minute.map(|rate| Duration::from_mins(1) / rate.max(1)),
+        lease_first: tasks.first_lease,
+        lease_min: tasks.min_lease,
+        lease_factor: tasks.lease_factor,
+        quorum: rounds.quorum,
+        grace: rounds.grace,
+        round_deadline: rounds.deadline,
+        outer: OuterRule { lr: rounds.outer_lr, momentum: rounds.outer_momentum },
+        stop: Stop {
+            after_tasks: stop.after_tasks,
+            after_tokens: stop.after_tokens,
+            after_rounds: stop.after_rounds,
+            at_loss: stop.at_loss,
+        },
+        sampling: Sampling {
+            max_new_tokens: answers.max_new_tokens,
+            temperature: answers.temperature,
+            top_k: answers.top_k,
+            top_p: answers.top_p,
+            seed: 0,
+        },
+        seed: settings.seed,
+        epoch_ms,
+    }
+}

@@ -1,0 +1,148 @@
+//! Where the settings of a run come from, and what a run remembers of them.
+//!
+//! A run's folder keeps `run.toml` with what its weights and data depend on, so that a later start needs no flags
+//! for it; flags that contradict it are refused before anything is touched.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use hydra_config::{ConfigFile, Flags, Resolved, Settings, resolve};
+use hydra_core::model::Shape;
+use hydra_shell::exit::{Exit, Failure};
+use serde::{Deserialize, Serialize};
+
+use crate::args::Args;
+
+const FILE: &str = "run.toml";
+const BEGUN: &str = "begun.json";
+/// Where a run lives unless somebody says otherwise.
+pub const DEFAULT_RUN: &str = "./hydra-run";
+
+/// What a run began with and must stay.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Begun {
+    preset: String,
+    tokenizer: String,
+    shape: Shape,
+}
+
+/// Settings from all layers.
+pub fn gather(args: &Args) -> anyhow::Result<Resolved> {
+    let run = args.run.clone().or_else(|| std::env::var_os("HYDRA_RUN").map(Into::into));
+    let remembered = run.as_deref().unwrap_or(Path::new(DEFAULT_RUN)).join(FILE);
+    let named = args.serve.config.as_deref();
+    // What the run remembers stands in for a settings file that is not given.
+    let path = named.or_else(|| remembered.exists().then_some(remembered.as_path()));
+    let text = path
+        .map(|path| {
+            std::fs::read_to_string(path).map_err(|error| {
+                Failure::new(Exit::Config, format!("the settings file {} cannot be read: {error}", path.display()))
+            })
+        })
+        .transpose()?;
+    let name = path.map(|path| path.display().to_string()).unwrap_or_default();
+    let file = text.as_deref().map(|text| ConfigFile { name: &name, text });
+    let serve = &args.serve;
+    let flags = Flags {
+        listen: serve.listen.clone(),
+        run: args.run.clone(),
+        seed: serve.seed,
+        data: serve.data.clone(),
+        val_data: serve.val_data.clone(),
+        preset: serve.preset.clone(),
+        tokenizer: serve.tokenizer.clone(),
+        stop_after_tasks: serve.stop_after_tasks,
+        stop_after_tokens: serve.stop_after_tokens,
+        stop_after_rounds: serve.stop_after_rounds,
+        stop_at_loss: serve.stop_at_loss,
+    };
+    resolve(file, std::env::vars(), &flags).map_err(|faults| {
+        Failure::new(Exit::Config, faults.to_string())
+            .hint("`hydra-coordinator --print-config` shows every setting; docs/configuration.md explains them")
+            .into()
+    })
+}
+
+/// Writes down, once, what this run's weights and data depend on.
+pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
+    let path = run_dir.join(FILE);
+    if path.exists() {
+        return Ok(());
+    }
+    let quote = |text: &str| serde_json::to_string(text).expect("text is always JSON");
+    let ffn = settings.model.ffn.map_or_else(|| "\"auto\"".to_owned(), |ffn| ffn.to_string());
+    let stops: Vec<_> = settings.answers.stop.iter().map(|stop| quote(stop)).collect();
+    let text = format!(
+        "# What this run's model and data depend on; written at its first start and read at every later one.\n\
+         preset = {}\ntokenizer = {}\nseed = {}\n\n\
+         [model]\nwidth = {}\nheads = {}\nlayers = {}\ncontext = {}\nffn = {ffn}\n\n\
+         [answers]\ntemplate = {}\nstop = [{}]\ntemperature = {}\n",
+        quote(&settings.preset.to_string()),
+        quote(&settings.tokenizer.to_string()),
+        settings.seed,
+        settings.model.width,
+        settings.model.heads,
+        settings.model.layers,
+        settings.model.context,
+        quote(&settings.answers.template),
+        stops.join(", "),
+        settings.answers.temperature,
+    );
+    crate::store::files::write_whole(run_dir, FILE, |out| out.write_all(text.as_bytes()))
+        .map_err(crate::fail::file)
+        .context("while beginning the run")?;
+    Ok(())
+}
+
+/// The model's sizes, which must be those that the run began with.
+pub fn shape(settings: &Settings, vocab: u32, run_dir: &Path) -> anyhow::Result<Shape> {
+    let shape = settings.model.shape(vocab).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+    let asked = Begun { preset: settings.preset.to_string(), tokenizer: settings.tokenizer.to_string(), shape };
+    let path = run_dir.join(BEGUN);
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            let begun: Begun = serde_json::from_slice(&bytes)
+                .map_err(|error| Failure::new(Exit::RunFolder, format!("{} is damaged: {error}", path.display())))?;
+            if begun != asked {
+                let text = format!(
+                    "this run began with preset {}, tokenizer {} and {}; the settings ask for preset {}, tokenizer {} and {}",
+                    begun.preset,
+                    begun.tokenizer,
+                    sizes(&begun.shape),
+                    asked.preset,
+                    asked.tokenizer,
+                    sizes(&asked.shape)
+                );
+                return Err(Failure::new(Exit::Config, text)
+                    .hint("start it with what it began with, or begin another run in a folder of its own (--run DIR)")
+                    .into());
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let json = serde_json::to_vec(&asked).context("writing what the run began with")?;
+            crate::store::files::write_whole(run_dir, BEGUN, |out| out.write_all(&json)).map_err(crate::fail::file)?;
+        }
+        Err(error) => {
+            return Err(Failure::new(Exit::RunFolder, format!("{} cannot be read: {error}", path.display())).into());
+        }
+    }
+    Ok(shape)
+}
+
+fn sizes(shape: &Shape) -> String {
+    let Shape { vocab, width, heads, layers, context, ffn } = shape;
+    format!("{vocab}/{width}/{heads}/{layers}/{context} (MLP {ffn})")
+}
+
+/// The sizes of the run's model, as it began.
+pub fn begun_shape(run_dir: &Path) -> anyhow::Result<Shape> {
+    let path = run_dir.join(BEGUN);
+    let bytes = std::fs::read(&path).map_err(|error| {
+        Failure::new(Exit::RunFolder, format!("{} cannot be read: {error}", path.display()))
+            .hint("name the run's folder (--run DIR), or start hydra-coordinator there once")
+    })?;
+    let begun: Begun = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::new(Exit::RunFolder, format!("{} is damaged: {error}", path.display())))?;
+    begun.shape.check().map_err(|error| Failure::new(Exit::RunFolder, format!("{}: {error}", path.display())))?;
+    Ok(begun.shape)
+}

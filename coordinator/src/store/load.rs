@@ -1,0 +1,226 @@
+//! What a restart needs, read back and checked: the book from the transfers, the newest version whose weights are
+//! whole, and the leases and updates that still matter.
+//!
+//! Where the newest weights are damaged or gone, the run goes on from the newest whole version before them. The rows
+//! of the versions above it stay, marked superseded; their updates wait to be merged again as far as their bytes
+//! exist. Money is untouched by this: what was paid stays paid. All of it is one transaction.
+
+use std::collections::BTreeSet;
+
+use hydra_core::hub::rows::{Accepted, Lease, Recovered, Version};
+use hydra_core::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo};
+use hydra_core::ledger::Book;
+use hydra_core::ledger::audit::Fault;
+use hydra_core::limits;
+use hydra_core::proto::UnpaidCode;
+use rusqlite::{Connection, Params, TransactionBehavior, params};
+
+use super::error::{FileError, StoreError};
+use super::{Store, rows, verify};
+
+/// Current versions that [`Loaded::history`] lists at most.
+const HISTORY: usize = 64;
+
+/// A run, read back.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the hub needs; absent for a run that has no version yet (write one with [`Store::write`], load again).
+    pub recovered: Option<Recovered>,
+    /// The newest current versions, newest first: which updates went into those whose weights are still kept.
+    pub history: Vec<Version>,
+    /// What had to be changed to go on; empty after any stop, however hard, on a disk that keeps what was synced.
+    pub repairs: Repairs,
+}
+
+/// What a damaged disk cost; for the operator.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// Versions given up because their weights are damaged or gone, with the reason, newest first.
+    pub superseded: Vec<(VersionNo, String)>,
+    /// Updates that those had merged and that wait to be merged again.
+    pub reopened: Vec<LeaseId>,
+    /// Updates that were paid and will never be merged: their bytes, or the weights that they belong to, are gone.
+    pub lost: Vec<LeaseId>,
+    /// Leases of given-up versions that were ended.
+    pub ended: Vec<LeaseId>,
+}
+
+impl Repairs {
+    /// Whether nothing was changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Store {
+    /// Reads the run back. `check` says whether a version's weights are whole on disk ([`FileError::Missing`] and
+    /// [`FileError::Damaged`] make it go back one version; any other trouble, such as a lack of permission, is not
+    /// the weights' fault and ends the load); `has_update` says whether an accepted update's bytes are.
+    pub fn load(
+        &mut self,
+        check: &mut dyn FnMut(&Version) -> Result<(), FileError>,
+        has_update: &mut dyn FnMut(LeaseId, &Digest) -> Result<bool, FileError>,
+    ) -> Result<Loaded, StoreError> {
+        let (boot, at_ms) = (self.boot, self.opened_ms);
+        let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        let within = begun.map_err(reading)?;
+        let book = replay(&within)?;
+        let mut repairs = Repairs::default();
+        let Some((newest, evaluated)) = newest_whole(&within, check, &mut repairs)? else {
+            within.commit().map_err(reading)?;
+            return Ok(Loaded { recovered: None, history: Vec::new(), repairs });
+        };
+        if !repairs.superseded.is_empty() {
+            supersede(&within, newest.version, at_ms, &mut repairs).map_err(reading)?;
+        }
+        let unmerged = unmerged(&within, newest.version, has_update, &mut repairs)?;
+        let recovered = Recovered {
+            boot,
+            users: users(&within).map_err(reading)?,
+            book,
+            evaluated,
+            open: open(&within, newest.version).map_err(reading)?,
+            settled: settled(&within, newest.version, &unmerged).map_err(reading)?,
+            unmerged,
+            last_task: last_task(&within).map_err(reading)?,
+            newest,
+        };
+        let history = rows::current_versions(&within, 0, HISTORY).map_err(reading)?;
+        within.commit().map_err(reading)?;
+        let history = history.into_iter().map(|(version, _)| version).collect();
+        Ok(Loaded { recovered: Some(recovered), history, repairs })
+    }
+}
+
+fn reading(error: rusqlite::Error) -> StoreError {
+    StoreError::sql("read the ledger")(error)
+}
+
+/// The book, with every transfer checked by the auditor as well and the sums of both compared.
+fn replay(from: &Connection) -> Result<Book, StoreError> {
+    let mut book = Book::default();
+    let summary = verify::audit(from, &mut |row| {
+        book.replay(row).map_err(|error| Fault { seq: row.seq, why: error.to_string() })
+    })?;
+    let net = |name: String| summary.net.get(&name).copied().unwrap_or_default();
+    let sums_agree = book.balances().iter().all(|(user, sum)| net(format!("user:{user}")) == i128::from(sum.0));
+    if !sums_agree || book.head() != summary.head {
+        let why = "the book and the audit disagree".to_owned();
+        return Err(StoreError::BrokenLedger { seq: summary.head.seq, why });
+    }
+    Ok(book)
+}
+
+fn newest_whole(
+    from: &Connection,
+    check: &mut dyn FnMut(&Version) -> Result<(), FileError>,
+    repairs: &mut Repairs,
+) -> Result<Option<(Version, rows::Evaluated)>, StoreError> {
+    loop {
+        // Every version looked at so far is among the given-up ones.
+        let next = rows::current_versions(from, repairs.superseded.len(), HISTORY).map_err(reading)?;
+        if next.is_empty() {
+            break;
+        }
+        for (version, evaluated) in next {
+            match check(&version) {
+                Ok(()) => return Ok(Some((version, evaluated))),
+                Err(error @ FileError::Io { .. }) => return Err(error.into()),
+                Err(error) => repairs.superseded.push((version.version, error.to_string())),
+            }
+        }
+    }
+    match repairs.superseded.first().cloned() {
+        None => Ok(None),
+        Some((newest, why)) => Err(StoreError::NoGoodVersion { newest, why }),
+    }
+}
+
+/// Marks the versions above `good`, frees the updates that they merged, and ends the leases that trained from them:
+/// another version will bear the same number.
+fn supersede(within: &Connection, good: VersionNo, at_ms: u64, repairs: &mut Repairs) -> rusqlite::Result<()> {
+    let good = good.0 as i64;
+    repairs.reopened = leases(within, "UPDATE tasks SET merged = NULL WHERE merged > ?1 RETURNING lease", [good])?;
+    repairs.ended = leases(
+        within,
+        "UPDATE tasks SET state = 'ended', code = ?2, done_ms = ?3
+         WHERE version > ?1 AND state = 'leased' RETURNING lease",
+        params![good, rows::name_of(&UnpaidCode::Expired), at_ms as i64],
+    )?;
+    within.execute("UPDATE versions SET state = 'superseded' WHERE state = 'current' AND version > ?1", [good])?;
+    Ok(())
+}
+
+fn leases(within: &Connection, sql: &str, values: impl Params) -> rusqlite::Result<Vec<LeaseId>> {
+    let mut found: Vec<_> = within
+        .prepare(sql)?
+        .query_map(values, |row| rows::whole(row, 0).map(LeaseId))?
+        .collect::<rusqlite::Result<_>>()?;
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Accepted updates that wait for their version, oldest first; those that cannot be merged are written off.
+fn unmerged(
+    within: &Connection,
+    newest: VersionNo,
+    has_update: &mut dyn FnMut(LeaseId, &Digest) -> Result<bool, FileError>,
+    repairs: &mut Repairs,
+) -> Result<Vec<(Lease, Accepted)>, StoreError> {
+    let sql = format!(
+        "SELECT {} FROM tasks WHERE state = 'accepted' AND merged IS NULL AND lost = 0 ORDER BY done_ms, lease",
+        rows::LEASE_ACCEPTED
+    );
+    let waiting = collect(within, &sql, [], rows::lease_accepted).map_err(reading)?;
+    let mut whole = Vec::with_capacity(waiting.len());
+    for (lease, accepted) in waiting {
+        // An update from weights that are gone says nothing about those that will bear their number.
+        if lease.version <= newest && has_update(lease.lease, &accepted.blob)? {
+            whole.push((lease, accepted));
+            continue;
+        }
+        within.execute("UPDATE tasks SET lost = 1 WHERE lease = ?1", [lease.lease.0 as i64]).map_err(reading)?;
+        repairs.lost.push(lease.lease);
+    }
+    repairs.reopened.retain(|lease| !repairs.lost.contains(lease));
+    Ok(whole)
+}
+
+fn collect<T>(
+    from: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    from.prepare(sql)?.query_map(values, read)?.collect()
+}
+
+fn users(from: &Connection) -> rusqlite::Result<Vec<(UserName, PublicKey)>> {
+    collect(from, "SELECT name, key FROM users ORDER BY name", [], |row| {
+        Ok((rows::parsed(row, 0)?, PublicKey(row.get(1)?)))
+    })
+}
+
+/// The oldest version whose leases may still be answered: two beyond the staleness limit, so that what is refused as
+/// stale is refused as that, not as unknown.
+fn horizon(newest: VersionNo) -> i64 {
+    newest.0.saturating_sub(limits::STALENESS + 2) as i64
+}
+
+fn open(from: &Connection, newest: VersionNo) -> rusqlite::Result<Vec<Lease>> {
+    let sql = format!("SELECT {} FROM tasks WHERE version >= ?1 AND state = 'leased' ORDER BY lease", rows::LEASE);
+    collect(from, &sql, [horizon(newest)], rows::lease)
+}
+
+fn settled(from: &Connection, newest: VersionNo, unmerged: &[(Lease, Accepted)]) -> rusqlite::Result<Vec<Lease>> {
+    let sql = format!("SELECT {} FROM tasks WHERE version >= ?1 AND state = 'accepted' ORDER BY lease", rows::LEASE);
+    let mut settled = collect(from, &sql, [horizon(newest)], rows::lease)?;
+    let waiting: BTreeSet<_> = unmerged.iter().map(|(lease, _)| lease.lease).collect();
+    settled.retain(|lease| !waiting.contains(&lease.lease));
+    Ok(settled)
+}
+
+fn last_task(from: &Connection) -> rusqlite::Result<TaskId> {
+    let last = from.query_row("SELECT max(task) FROM tasks", [], |row| row.get::<_, Option<i64>>(0))?;
+    Ok(TaskId(last.unwrap_or_default() as u64))
+}

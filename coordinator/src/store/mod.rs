@@ -1,0 +1,113 @@
+//! What a run keeps on disk: the SQLite database of users, tasks, versions and money; the weights of versions; the
+//! bytes of accepted updates.
+//!
+//! Invariants: one coordinator a folder ([`files::RunLock`]); one thread writes the database, and what it reported
+//! as saved survives a power cut; a version's row is written after its weights, an update's row after its bytes; a
+//! damaged, foreign or newer file is named, never overwritten. Readers open the database read-only and disturb nobody.
+//!
+//! Layout of a run's folder: `hydra.db` (with `-wal` and `-shm` beside it), `lock`, `versions/`, `updates/`. The
+//! tables are described in `schema/0001.sql` and `docs/ledger.md`.
+
+pub mod error;
+pub mod files;
+pub mod load;
+pub mod read;
+pub mod schema;
+pub mod updates;
+pub mod verify;
+pub mod versions;
+pub mod writer;
+
+mod rows;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use hydra_core::hub::rows::Row;
+use hydra_core::ids::PublicKey;
+use hydra_core::proto::PROTOCOL;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+pub use self::error::{FileError, StoreError, Trouble};
+pub use self::files::RunLock;
+pub use self::load::{Loaded, Repairs};
+pub use self::read::Reader;
+pub use self::updates::UpdateFiles;
+pub use self::versions::{Checkpoint, VersionFiles};
+pub use self::writer::{Saved, Writer};
+
+/// Who opens a run, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening {
+    /// The coordinator's public key; a run stays with the key that began it.
+    pub key: PublicKey,
+    /// Wall-clock milliseconds.
+    pub at_ms: u64,
+}
+
+/// A run's database, open for writing, before its writer's thread starts. Holds the folder's lock.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    boot: u64,
+    opened_ms: u64,
+    // Last, so that the database is closed before the folder is free for another.
+    lock: RunLock,
+}
+
+impl Store {
+    /// Opens the database in `run_dir`, making both where absent, and counts this start.
+    pub fn open(run_dir: &Path, opening: &Opening) -> Result<Self, StoreError> {
+        files::prepare_folder(run_dir)?;
+        let lock = RunLock::take(run_dir)?;
+        let mut connection = schema::open_writable(&run_dir.join(schema::FILE))?;
+        let stored = found(&mut connection, opening).map_err(StoreError::sql("open the ledger"))?;
+        if stored.key != opening.key {
+            return Err(StoreError::OtherKey { stored: stored.key, given: opening.key });
+        }
+        Ok(Self { connection, boot: stored.boot, opened_ms: opening.at_ms, lock })
+    }
+
+    /// How often this run was started, this time included.
+    pub fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// Writes rows at once, all or none: for the first version, before the thread starts.
+    pub fn write(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        rows::write(&mut self.connection, rows)
+    }
+}
+
+struct Stored {
+    key: PublicKey,
+    boot: u64,
+}
+
+/// Writes down where the run comes from on its first start, and counts this start.
+fn found(connection: &mut Connection, opening: &Opening) -> rusqlite::Result<Stored> {
+    let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let key = begin.query_row("SELECT value FROM meta WHERE key = 'server_key'", [], |row| row.get(0)).optional()?;
+    let key = if let Some(key) = key {
+        key
+    } else {
+        let run = begin.query_row("SELECT randomblob(16)", [], |row| row.get::<_, [u8; 16]>(0))?;
+        begin.execute(
+            "INSERT INTO meta (key, value)
+             VALUES ('server_key', ?1), ('run', ?2), ('created_ms', ?3), ('protocol', ?4), ('boot', 0)",
+            params![opening.key.0, run, opening.at_ms as i64, PROTOCOL],
+        )?;
+        opening.key.0
+    };
+    if key != opening.key.0 {
+        return Ok(Stored { key: PublicKey(key), boot: 0 });
+    }
+    let boot = begin.query_row("UPDATE meta SET value = value + 1 WHERE key = 'boot' RETURNING value", [], |row| {
+        row.get::<_, i64>(0)
+    });
+    let boot = boot? as u64;
+    begin.commit()?;
+    Ok(Stored { key: PublicKey(key), boot })
+}

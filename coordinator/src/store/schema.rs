@@ -1,0 +1,133 @@
+//! Opening the database: whose it is, which layout it has, and the settings that make a commit durable.
+//!
+//! A file that is not ours, or that a newer program wrote, is recognised before anything is written. The layout's
+//! number is SQLite's `user_version`; every step from one layout to the next is a file in `schema/`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use super::error::{FileError, StoreError};
+
+/// The database's name in the run's folder.
+pub const FILE: &str = "hydra.db";
+/// The newest layout; one a step.
+pub const LAYOUT: u32 = STEPS.len() as u32;
+
+const STEPS: &[M<'static>] = &[M::up(include_str!("schema/0001.sql"))];
+/// "HYDR", as in `0001.sql`.
+const APPLICATION: u32 = 0x4859_4452;
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// A reader's transaction never blocks the writer in WAL mode; this covers backups and checkpoints by other tools.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Opens the database for the one writer, making or bringing it up to date first.
+pub fn open_writable(path: &Path) -> Result<Connection, StoreError> {
+    if let Some(found) = peek(path)? {
+        refuse_foreign(path, found)?;
+        // The header may lag behind the write-ahead log: ask SQLite too, still without writing.
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        refuse_foreign(path, inspect(&connection)?)?;
+    }
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let settings = "PRAGMA journal_mode = WAL;
+        PRAGMA synchronous = FULL;
+        PRAGMA fullfsync = ON;
+        PRAGMA checkpoint_fullfsync = ON;
+        PRAGMA foreign_keys = ON;
+        PRAGMA recursive_triggers = ON;
+        PRAGMA trusted_schema = OFF;
+        PRAGMA cell_size_check = ON;";
+    connection.execute_batch(settings).map_err(StoreError::sql("set up the ledger"))?;
+    Migrations::from_slice(STEPS).to_latest(&mut connection).map_err(migration_failed)?;
+    Ok(connection)
+}
+
+/// Opens the database of a run's folder (or the file itself) for reading only; a running coordinator is no obstacle.
+pub fn open_readable(run_or_file: &Path) -> Result<Connection, StoreError> {
+    let path = database_path(run_or_file);
+    let Some(found) = peek(&path)? else { return Err(StoreError::NoRun { path }) };
+    refuse_foreign(&path, found)?;
+    let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let found = inspect(&connection)?;
+    refuse_foreign(&path, found)?;
+    if found.layout < LAYOUT {
+        // Bringing it up to date is the writer's work.
+        return Err(StoreError::NoRun { path });
+    }
+    Ok(connection)
+}
+
+/// The database's path, from the run's folder or from itself.
+pub fn database_path(run_or_file: &Path) -> PathBuf {
+    if run_or_file.is_file() { run_or_file.to_owned() } else { run_or_file.join(FILE) }
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(StoreError::sql("open the ledger"))?;
+    connection.busy_timeout(BUSY).map_err(StoreError::sql("open the ledger"))?;
+    Ok(connection)
+}
+
+/// What tells whose a database is.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    application: u32,
+    layout: u32,
+    /// Whether it is known to hold tables.
+    filled: bool,
+}
+
+fn refuse_foreign(path: &Path, found: Found) -> Result<(), StoreError> {
+    let path = path.to_owned();
+    match found.application {
+        APPLICATION if found.layout > LAYOUT => {
+            Err(StoreError::NewerThanProgram { path, found: found.layout, known: LAYOUT })
+        }
+        APPLICATION => Ok(()),
+        // A start that was cut short before the first commit.
+        0 if !found.filled => Ok(()),
+        _ => Err(StoreError::NotOurs { path, why: "it is the database of another program" }),
+    }
+}
+
+/// Reads the file's header without SQLite, which might touch the files beside it; nothing for an absent or empty file.
+fn peek(path: &Path) -> Result<Option<Found>, StoreError> {
+    let failed = |error: &io::Error| StoreError::from(FileError::io("open", path, error));
+    let mut head = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(100).read_to_end(&mut head).map_err(|error| failed(&error))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(&error)),
+    };
+    let number = |at: usize| head.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+    match (number(68), number(60)) {
+        _ if head.is_empty() => Ok(None),
+        // Offsets of https://www.sqlite.org/fileformat.html#the_database_header
+        (Some(application), Some(layout)) if head.starts_with(MAGIC) => {
+            Ok(Some(Found { application, layout, filled: false }))
+        }
+        _ => Err(StoreError::NotOurs { path: path.to_owned(), why: "it is no database" }),
+    }
+}
+
+fn inspect(connection: &Connection) -> Result<Found, StoreError> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let found = || {
+        let filled = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? > 0;
+        Ok(Found { application: number("application_id")? as u32, layout: number("user_version")? as u32, filled })
+    };
+    found().map_err(StoreError::sql("open the ledger"))
+}
+
+fn migration_failed(error: rusqlite_migration::Error) -> StoreError {
+    match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => StoreError::sql("set up the ledger's layout")(err),
+        other => StoreError::Unfit(other.to_string()),
+    }
+}

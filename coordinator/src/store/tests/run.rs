@@ -1,0 +1,199 @@
+//! Opening, reopening and loading a run.
+
+use hydra_core::hub::rows::Recovered;
+
+use super::*;
+
+fn same(a: &Recovered, b: &Recovered) {
+    let parts = |r: &Recovered| {
+        format!("{:?}", (&r.users, &r.newest, r.evaluated, &r.open, &r.unmerged, &r.settled, r.last_task))
+    };
+    assert_eq!(parts(a), parts(b));
+    assert_eq!(a.book, b.book);
+}
+
+#[test]
+fn a_new_run_has_nothing_and_then_its_first_version() {
+    let dir = folder();
+    let mut store = open(dir.path());
+    let loaded = load(&mut store);
+    assert!(loaded.recovered.is_none() && loaded.repairs.is_empty());
+    store.write(&[Row::Version(version(0, &[]))]).expect("the first version");
+    let found = recovered(&mut store);
+    assert_eq!((found.boot, &found.newest, found.last_task), (1, &version(0, &[]), TaskId(0)));
+}
+
+#[test]
+fn a_run_comes_back_as_it_was() {
+    let (dir, book) = sample_run();
+    let found = recovered(&mut open(dir.path()));
+    assert_eq!(found.book, book);
+    assert_eq!((found.boot, found.last_task), (2, TaskId(3)));
+    assert_eq!((&found.newest, found.evaluated), (&version(2, &[4, 3]), Some((4.5, 2.25))));
+    assert_eq!(found.open, [lease(6, "bob", 2)]);
+    assert_eq!(found.unmerged, [(lease(5, "alice", 2), accepted(5))]);
+    assert_eq!(found.settled.iter().map(|l| l.lease.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(found.settled[0], lease(1, "alice", 0));
+    assert_eq!(found.users.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["alice", "bob"]);
+    let again = recovered(&mut open(dir.path()));
+    same(&found, &again);
+    assert_eq!(again.boot, 3);
+}
+
+#[test]
+fn leases_beyond_the_staleness_window_are_left_out() {
+    let (dir, _) = sample_run();
+    let mut store = open(dir.path());
+    let more: Vec<_> = (3..=6).map(|n| Row::Version(version(n, if n == 3 { &[5] } else { &[] }))).collect();
+    store.write(&more).expect("they fit");
+    let found = recovered(&mut store);
+    // Version 6 - (2 + 2) = 2 is the oldest that matters: leases 5 and 6 are of version 2.
+    assert_eq!(found.settled, [lease(5, "alice", 2)]);
+    assert_eq!(found.open, [lease(6, "bob", 2)]);
+    store.write(&[Row::Version(version(7, &[]))]).expect("it fits");
+    let found = recovered(&mut store);
+    assert!(found.open.is_empty() && found.settled.is_empty());
+    assert_eq!(found.last_task, TaskId(3));
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_kept_as_unknown() {
+    let (dir, _) = sample_run();
+    let mut store = open(dir.path());
+    let lying = Accepted { loss_first: f32::NAN, loss_last: f32::INFINITY, ..accepted(6) };
+    let diverged = Row::Evaluated { version: VersionNo(2), loss: f64::NAN, bits_per_byte: f64::NAN };
+    store.write(&[Row::Accepted(lying), diverged]).expect("a peer's claim must not stop the ledger");
+    let found = recovered(&mut store);
+    let (_, last) = found.unmerged.last().expect("two wait");
+    assert!(last.loss_first.is_nan() && last.loss_last.is_infinite());
+    assert_eq!(found.evaluated, None);
+}
+
+#[test]
+fn a_second_coordinator_is_kept_out() {
+    let (dir, _) = sample_run();
+    let first = open(dir.path());
+    let second = Store::open(dir.path(), &OPENING).expect_err("in use");
+    assert_eq!(second, StoreError::InUse { dir: dir.path().to_owned() });
+    drop(first);
+    open(dir.path());
+}
+
+#[test]
+fn a_run_stays_with_its_key() {
+    let (dir, _) = sample_run();
+    let other = Opening { key: PublicKey([8; 32]), ..OPENING };
+    let refused = Store::open(dir.path(), &other).expect_err("another key");
+    assert_eq!(refused, StoreError::OtherKey { stored: OPENING.key, given: other.key });
+    assert_eq!(open(dir.path()).boot(), 2, "the refused start does not count");
+}
+
+#[test]
+fn a_newer_database_is_refused_and_untouched() {
+    for in_log in [false, true] {
+        let (dir, _) = sample_run();
+        // Kept open, so that the change stays in the write-ahead log.
+        let newer = raw(dir.path());
+        newer.pragma_update(None, "user_version", 99).expect("writable");
+        let dir = if in_log { snapshot(dir.path()) } else { dir };
+        drop(newer);
+        let path = dir.path().join(schema::FILE);
+        let before = std::fs::read(&path).expect("it is there");
+        let expected = StoreError::NewerThanProgram { path: path.clone(), found: 99, known: schema::LAYOUT };
+        assert_eq!(Store::open(dir.path(), &OPENING).expect_err("newer"), expected);
+        assert_eq!(Reader::open(dir.path()).expect_err("newer"), expected);
+        assert!(std::fs::read(&path).expect("it is there") == before);
+    }
+}
+
+#[test]
+fn foreign_files_are_refused_and_untouched() {
+    let text: &dyn Fn(&Path) = &|path| std::fs::write(path, "dear diary").expect("writable");
+    let table: &dyn Fn(&Path) = &|path| {
+        Connection::open(path).expect("new").execute_batch("CREATE TABLE diary (page TEXT)").expect("new");
+    };
+    let marked: &dyn Fn(&Path) = &|path| {
+        Connection::open(path).expect("new").pragma_update(None, "application_id", 1234).expect("new");
+    };
+    for make in [text, table, marked] {
+        let dir = folder();
+        let path = dir.path().join(schema::FILE);
+        make(&path);
+        let before = std::fs::read(&path).expect("it is there");
+        assert!(matches!(Store::open(dir.path(), &OPENING), Err(StoreError::NotOurs { .. })));
+        assert!(matches!(Reader::open(dir.path()), Err(StoreError::NotOurs { .. })) || before.starts_with(b"SQLite"));
+        assert!(std::fs::read(&path).expect("it is there") == before);
+    }
+}
+
+#[test]
+fn a_start_cut_short_before_its_first_commit_is_begun_again() {
+    let dir = folder();
+    std::fs::write(dir.path().join(schema::FILE), "").expect("writable");
+    assert!(matches!(Reader::open(dir.path()), Err(StoreError::NoRun { .. })));
+    assert_eq!(open(dir.path()).boot(), 1);
+    assert!(matches!(Reader::open(folder().path()), Err(StoreError::NoRun { .. })));
+}
+
+fn damaged(version: &Version, bad: &[u64]) -> Result<(), FileError> {
+    let path = format!("v{}", version.version).into();
+    if bad.contains(&version.version.0) { Err(FileError::Damaged { path, why: "a test" }) } else { Ok(()) }
+}
+
+#[test]
+fn damaged_weights_fall_back_and_their_updates_wait_again() {
+    let (dir, book) = sample_run();
+    let mut store = open(dir.path());
+    let loaded = store.load(&mut |v| damaged(v, &[2]), &mut |_, _| Ok(true)).expect("version 1 is whole");
+    let found = loaded.recovered.expect("a version");
+    assert_eq!((found.newest, found.evaluated), (version(1, &[1, 2]), Some((5.0, 2.5))));
+    assert_eq!(found.book, book, "what was paid stays paid");
+    assert_eq!(found.unmerged.iter().map(|(l, _)| l.lease.0).collect::<Vec<_>>(), [3, 4]);
+    assert!(found.open.is_empty());
+    let leases = |numbers: &[u64]| numbers.iter().copied().map(LeaseId).collect::<Vec<_>>();
+    let repairs = loaded.repairs;
+    assert_eq!(repairs.superseded, [(VersionNo(2), "v2 is damaged: a test".to_owned())]);
+    // 5 and 6 trained from the lost weights.
+    assert_eq!((repairs.reopened, repairs.lost, repairs.ended), (leases(&[3, 4]), leases(&[5]), leases(&[6])));
+
+    // The number is used again, by other weights that merge what waits.
+    store.write(&[Row::Version(Version { digest: Digest::of(b"other"), ..version(2, &[3, 4]) })]).expect("it is free");
+    let found = recovered(&mut store);
+    assert_eq!(found.newest.digest, Digest::of(b"other"));
+    assert!(found.unmerged.is_empty());
+    assert_eq!(found.settled.iter().map(|l| l.lease.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    let versions = Reader::open(dir.path()).expect("readable").versions().expect("readable");
+    let shown: Vec<_> = versions.iter().map(|v| (v.version.0, v.updates, v.superseded)).collect();
+    assert_eq!(shown, [(2, 2, false), (2, 2, true), (1, 2, false), (0, 0, false)]);
+}
+
+#[test]
+fn updates_whose_bytes_are_gone_are_written_off() {
+    let (dir, _) = sample_run();
+    let mut store = open(dir.path());
+    let mut has = |lease: LeaseId, _: &Digest| Ok(lease.0 != 3);
+    let loaded = store.load(&mut |v| damaged(v, &[1, 2]), &mut has).expect("version 0 is whole");
+    assert_eq!(loaded.repairs.superseded.iter().map(|(v, _)| v.0).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(loaded.repairs.reopened, [LeaseId(1), LeaseId(2), LeaseId(4)]);
+    assert_eq!(loaded.repairs.lost, [LeaseId(3), LeaseId(5)]);
+    assert_eq!(recovered(&mut store).unmerged.len(), 3, "nothing is repaired twice");
+}
+
+#[test]
+fn with_no_whole_version_nothing_is_changed() {
+    let (dir, _) = sample_run();
+    let mut store = open(dir.path());
+    let refused = store.load(&mut |v| damaged(v, &[0, 1, 2]), &mut |_, _| Ok(true)).expect_err("none is whole");
+    assert!(matches!(refused, StoreError::NoGoodVersion { newest: VersionNo(2), .. }), "{refused}");
+    assert_eq!(recovered(&mut store).newest.version, VersionNo(2));
+}
+
+#[test]
+fn weights_that_cannot_be_read_for_another_reason_are_not_given_up() {
+    let (dir, _) = sample_run();
+    let mut store = open(dir.path());
+    let denied = FileError::io("read", "v2".as_ref(), &std::io::ErrorKind::PermissionDenied.into());
+    let refused = store.load(&mut |_| Err(denied.clone()), &mut |_, _| Ok(true)).expect_err("denied");
+    assert_eq!(refused.trouble(), Trouble::Denied);
+    assert_eq!(recovered(&mut store).newest.version, VersionNo(2));
+}
