@@ -396,6 +396,8 @@ enum Action {
 pub struct Hub {
     rules: Rules,
     key: SigningKey,
+    /// Which start of the run this is.
+    boot: u64,
     rng: Rng,
     out: VecDeque<Order>,
 

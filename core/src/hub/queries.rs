@@ -41,7 +41,10 @@ impl Hub {
         let mut rows = Vec::new();
         let mut hold = None;
         if self.rules.price.0 > 0 {
-            let id = TransferId::derive("query", &[user.as_str().as_bytes(), &query.id.0]);
+            // The hub's own number makes the id fresh whatever the client draws: an id that it used long ago must not
+            // meet its old transfer in the database.
+            let number = [self.boot, number.0].map(u64::to_le_bytes);
+            let id = TransferId::derive("query", &[user.as_str().as_bytes(), &query.id.0, number.as_flattened()]);
             match self.book.hold(id, user, self.rules.price, format!("query {}", query.id), at_ms) {
                 Ok(transfer) => rows.push(Row::Transfer(transfer)),
                 Err(BookError::Insufficient { balance, amount }) => {

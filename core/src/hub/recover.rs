@@ -36,6 +36,7 @@ impl Hub {
         let mut hub = Self {
             rng: Rng::new(rules.seed ^ boot.rotate_left(32)),
             key,
+            boot,
             out: VecDeque::new(),
             sessions: BTreeMap::new(),
             handshakes: VecDeque::new(),
