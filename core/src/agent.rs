@@ -47,7 +47,6 @@ pub struct Settings {
 
 /// Facts for the agent.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "messages are the commonest fact; a box would cost each an allocation")]
 pub enum Fact {
     /// The connection that [`Order::Connect`] asked for stands; the nonce is fresh from the system.
     Connected {
@@ -204,9 +203,22 @@ pub enum Event {
         user: UserName,
         device: String,
     },
-    Task { task: TaskId, version: VersionNo, steps: u32, tokens: u64 },
-    Progress { task: TaskId, step: u32, loss: f32, tokens_per_s: f32 },
-    Submitted { task: TaskId, bytes: u64 },
+    Task {
+        task: TaskId,
+        version: VersionNo,
+        steps: u32,
+        tokens: u64,
+    },
+    Progress {
+        task: TaskId,
+        step: u32,
+        loss: f32,
+        tokens_per_s: f32,
+    },
+    Submitted {
+        task: TaskId,
+        bytes: u64,
+    },
     Credited {
         task: TaskId,
         #[serde(serialize_with = "crate::hub::hyd")]
@@ -214,8 +226,15 @@ pub enum Event {
         #[serde(serialize_with = "crate::hub::hyd")]
         balance: Credits,
     },
-    Unpaid { task: TaskId, reason: UnpaidCode, text: String },
-    Disconnected { retry_ms: u64, reason: String },
+    Unpaid {
+        task: TaskId,
+        reason: UnpaidCode,
+        text: String,
+    },
+    Disconnected {
+        retry_ms: u64,
+        reason: String,
+    },
     Stopped {
         tasks: u64,
         #[serde(serialize_with = "crate::hub::hyd")]
@@ -231,10 +250,14 @@ fn text<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) ->
 
 #[derive(Debug, Clone, PartialEq)]
 enum Link {
-    Waiting { until: Time },
+    Waiting {
+        until: Time,
+    },
     Connecting,
     /// Hello is sent.
-    Greeting { nonce: Nonce },
+    Greeting {
+        nonce: Nonce,
+    },
     /// Proof is sent.
     Proving,
     Open,
@@ -388,13 +411,11 @@ impl Agent {
             (Link::Greeting { nonce }, ServerMsg::Challenge(challenge)) => self.on_challenge(&nonce, &challenge),
             (Link::Proving, ServerMsg::Welcome(welcome)) => self.on_welcome(now, &welcome),
             (_, ServerMsg::Error(error)) if error.fatal => self.on_fatal(&error),
-            (_, ServerMsg::Bye(bye)) => {
-                if !bye.retry {
-                    if let Some(lease) = self.lease() {
-                        self.out.push_back(Order::StopTraining { lease });
-                    }
-                    self.exit(Exit::Done);
+            (_, ServerMsg::Bye(bye)) if !bye.retry => {
+                if let Some(lease) = self.lease() {
+                    self.out.push_back(Order::StopTraining { lease });
                 }
+                self.exit(Exit::Done);
             }
             (Link::Open, ServerMsg::Version(version)) => self.on_version(version),
             (Link::Open, ServerMsg::Task(task)) => self.on_task(now, task),

@@ -30,7 +30,6 @@ pub struct Settings {
 
 /// Facts for the client.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "messages are the commonest fact; a box would cost each an allocation")]
 pub enum Fact {
     /// The connection stands; the nonce is fresh from the system.
     Connected {
@@ -258,9 +257,8 @@ impl Chat {
             self.backoff.ended(now.since(opened));
         }
         // What was never sent stays for the next session; what was sent died with this one, and its hold went back.
-        let unsent = |asked: &Asked| {
-            self.early.iter().any(|m| matches!(m, ClientMsg::Query(query) if query.id == asked.id))
-        };
+        let unsent =
+            |asked: &Asked| self.early.iter().any(|m| matches!(m, ClientMsg::Query(query) if query.id == asked.id));
         if let Some(asked) = self.asked.take_if(|asked| !unsent(asked)) {
             self.show(Event::Lost { text: asked.text, reason: reason.clone() });
         }
@@ -300,11 +298,11 @@ impl Chat {
                     self.show(Event::Answer { text, tokens, version, val_loss, charged, balance, finish });
                 }
             }
-            (Link::Open, ServerMsg::Refused(refused)) => {
-                if self.asked.take_if(|asked| asked.id == refused.id).is_some() {
-                    let proto::Refused { code: reason, text, balance, .. } = refused;
-                    self.show(Event::Refused { reason, text, balance });
-                }
+            (Link::Open, ServerMsg::Refused(refused))
+                if self.asked.take_if(|asked| asked.id == refused.id).is_some() =>
+            {
+                let proto::Refused { code: reason, text, balance, .. } = refused;
+                self.show(Event::Refused { reason, text, balance });
             }
             (Link::Open, ServerMsg::Balance(proto::Balance { balance, held })) => {
                 self.show(Event::Balance { balance, held });

@@ -1,2 +1,5 @@
-//! Stub.
-fn main() {}
+//! The command `hydra-query`.
+
+fn main() -> std::process::ExitCode {
+    hydra_query::run()
+}

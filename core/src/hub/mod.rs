@@ -575,8 +575,9 @@ impl Hub {
     fn finish_if_done(&mut self, now: Time) {
         let Some(Stopping { reason, retry, merge, until, done: false }) = self.stopping else { return };
         let merging = self.round.merging || (merge && !self.round.accepted.is_empty());
+        let measuring = !self.unevaluated.is_empty();
         let peers = !self.queries.is_empty() || self.checking() > 0;
-        if (merging || peers || !self.waiting.is_empty()) && now < until {
+        if (merging || measuring || peers || !self.waiting.is_empty()) && now < until {
             return;
         }
         if let Some(stopping) = &mut self.stopping {

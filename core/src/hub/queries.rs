@@ -156,11 +156,8 @@ impl Hub {
         let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
         query.version = version;
         query.val_loss = val_loss;
-        let order = Order::Generate {
-            query: number,
-            prompt: std::mem::take(&mut query.prompt),
-            sampling: query.sampling,
-        };
+        let order =
+            Order::Generate { query: number, prompt: std::mem::take(&mut query.prompt), sampling: query.sampling };
         self.out.push_back(order);
     }
 

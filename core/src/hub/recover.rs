@@ -23,7 +23,8 @@ impl Hub {
         for (lease, accepted) in &unmerged {
             round.take(Entry::new(lease, accepted));
         }
-        let (tasks, tokens) = unmerged.iter().fold((newest.tasks, newest.tokens), |(n, t), (lease, _)| (n + 1, t + lease.tokens));
+        let (tasks, tokens) =
+            unmerged.iter().fold((newest.tasks, newest.tokens), |(n, t), (lease, _)| (n + 1, t + lease.tokens));
         let deadline = now.after(rules.lease_first);
         let mut leases = BTreeMap::new();
         for row in open {

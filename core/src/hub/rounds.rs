@@ -25,7 +25,7 @@ const PATIENCE_MAX: f64 = 0.6;
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 /// After a failed merge (a full disk), until the next try.
 const RETRY: Duration = Duration::from_secs(5);
-/// Blobs and norms remembered to recognise copies and outliers.
+/// Blobs remembered to recognise copies.
 const MEMORY: usize = 512;
 
 /// An accepted update that waits to be merged.
@@ -36,19 +36,11 @@ pub(super) struct Entry {
     pub codec: Codec,
     pub version: VersionNo,
     pub tokens: u64,
-    pub norm: f64,
 }
 
 impl Entry {
     pub fn new(row: &rows::Lease, accepted: &rows::Accepted) -> Self {
-        Self {
-            lease: row.lease,
-            blob: accepted.blob,
-            codec: row.codec,
-            version: row.version,
-            tokens: row.tokens,
-            norm: accepted.norm,
-        }
+        Self { lease: row.lease, blob: accepted.blob, codec: row.codec, version: row.version, tokens: row.tokens }
     }
 }
 
@@ -68,14 +60,14 @@ pub(super) struct Round {
     pub merging: bool,
     merged: Vec<Entry>,
     opened: Time,
+    /// When the first update that waits was considered; the round's deadline counts from here.
+    first: Option<Time>,
     retry_at: Option<Time>,
     /// When to look again although nothing happens.
     look_at: Option<Time>,
     /// Recently submitted blobs.
     pub blobs: BTreeSet<Digest>,
     order: VecDeque<Digest>,
-    /// Norms of recently accepted updates.
-    pub norms: VecDeque<f64>,
 }
 
 impl Round {
@@ -84,12 +76,8 @@ impl Round {
     }
 
     pub fn take(&mut self, entry: Entry) {
-        self.norms.push_back(entry.norm);
         self.blobs.insert(entry.blob);
         self.order.push_back(entry.blob);
-        if self.norms.len() > MEMORY {
-            self.norms.pop_front();
-        }
         if self.order.len() > MEMORY
             && let Some(old) = self.order.pop_front()
         {
@@ -110,8 +98,9 @@ impl Hub {
             self.round.look_at = Some(retry);
             return;
         }
-        let hurry = self.round.opened.after(self.rules.round_deadline);
-        let look = if self.checking() > 0 && now < hurry { Some(hurry) } else { self.wait_for(now).map(|t| t.min(hurry)) };
+        let hurry = self.round.first.get_or_insert(now).after(self.rules.round_deadline);
+        let look =
+            if self.checking() > 0 && now < hurry { Some(hurry) } else { self.wait_for(now).map(|t| t.min(hurry)) };
         match look {
             Some(at) if at > now => self.round.look_at = Some(at),
             _ => self.close_round(),
@@ -151,7 +140,9 @@ impl Hub {
     fn contributors(&self) -> usize {
         self.idle
             .iter()
-            .filter(|(_, id)| self.sessions.get(id).and_then(|s| s.seat()).is_some_and(|seat| seat.hold_until.is_some()))
+            .filter(|(_, id)| {
+                self.sessions.get(id).and_then(|s| s.seat()).is_some_and(|seat| seat.hold_until.is_some())
+            })
             .count()
     }
 
@@ -177,6 +168,7 @@ impl Hub {
             .collect();
         self.round.merged = inputs;
         self.round.merging = true;
+        self.round.first = None;
         self.round.retry_at = None;
         self.out.push_back(Order::Merge { version: VersionNo(newest.0 + 1), inputs: orders, rule });
     }
@@ -198,9 +190,7 @@ impl Hub {
             return;
         }
         let entries = &self.round.merged;
-        let weight = |e: &Entry| {
-            e.tokens as f32 * staleness_weight(self.newest.version.0.saturating_sub(e.version.0))
-        };
+        let weight = |e: &Entry| e.tokens as f32 * staleness_weight(self.newest.version.0.saturating_sub(e.version.0));
         let row = rows::Version {
             version,
             digest,

@@ -13,7 +13,6 @@ use crate::time::Time;
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub stage: Stage,
-    pub since: Time,
     nonce: Nonce,
     /// Queries of this session that have no end yet.
     pub queries: usize,
@@ -44,7 +43,6 @@ pub(super) struct Peer {
 #[derive(Debug, Clone)]
 pub(super) struct Seat {
     pub worker: WorkerId,
-    pub device: String,
     /// The last version that was sent to it.
     pub has: Option<VersionNo>,
     /// Whether tasks may be pushed.
@@ -87,7 +85,7 @@ impl Hub {
             self.refuse(id, ErrorCode::Full, "the coordinator has no room for another session: try again later");
             return;
         }
-        self.sessions.insert(id, Session { stage: Stage::Fresh, since: now, nonce, queries: 0 });
+        self.sessions.insert(id, Session { stage: Stage::Fresh, nonce, queries: 0 });
         self.handshakes.push_back((now.after(limits::HANDSHAKE), id));
     }
 
@@ -140,12 +138,8 @@ impl Hub {
         }
         let server = PublicKey(self.key.verifying_key().to_bytes());
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let parties = Parties {
-            client: &hello.key,
-            server: &server,
-            client_nonce: &hello.nonce,
-            server_nonce: &session.nonce,
-        };
+        let parties =
+            Parties { client: &hello.key, server: &server, client_nonce: &hello.nonce, server_nonce: &session.nonce };
         let signature = sign::sign(&self.key, &sign::server_statement(&parties));
         let challenge = proto::Challenge { key: server, nonce: session.nonce, signature };
         session.stage = Stage::Challenged(Box::new(hello));
@@ -160,12 +154,8 @@ impl Hub {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Stage::Challenged(hello) = std::mem::replace(&mut session.stage, Stage::Fresh) else { return };
         let server = PublicKey(self.key.verifying_key().to_bytes());
-        let parties = Parties {
-            client: &hello.key,
-            server: &server,
-            client_nonce: &hello.nonce,
-            server_nonce: &session.nonce,
-        };
+        let parties =
+            Parties { client: &hello.key, server: &server, client_nonce: &hello.nonce, server_nonce: &session.nonce };
         if !sign::verify(&hello.key, &sign::client_statement(&parties, hello.role, &hello.user), &proof.signature) {
             return self.fail(id, ErrorCode::BadProof, "the signature does not fit the key of the hello");
         }
@@ -203,7 +193,6 @@ impl Hub {
         let has = hello.holds.filter(|held| self.recognises(*held)).map(|held| held.version);
         let seat = hello.worker.map(|worker| Seat {
             worker,
-            device: hello.device,
             has,
             accepting: true,
             free_since: now,

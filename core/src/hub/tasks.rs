@@ -36,7 +36,7 @@ pub(super) enum State {
     /// still welcome.
     Running { session: Option<SessionId>, deadline: Time, expected: Option<Time> },
     /// The update is announced and its bytes are coming.
-    Receiving { session: SessionId, update: Box<proto::Update> },
+    Receiving { session: SessionId, update: Box<proto::Update>, deadline: Time },
     /// Its bytes are being checked.
     Checking { session: SessionId, update: Box<proto::Update> },
     /// Accepted and paid, or about to be as soon as the row is durable.
@@ -120,18 +120,31 @@ impl Hub {
         }
     }
 
-    /// A worker came back with a lease in hand: it goes on with it, and the copy in the queue is not needed.
+    /// A worker came back with a lease in hand: it goes on with it, and the copy in the queue is not needed. If the
+    /// lease is over, the worker is told, so that it does not keep a place for it.
     pub(super) fn resume(&mut self, now: Time, id: SessionId, lease: LeaseId) {
         let Some(peer) = self.sessions.get(&id).and_then(|s| s.peer()).cloned() else { return };
-        let Some(held) = self.leases.get_mut(&lease) else { return };
-        let theirs = held.row.user == peer.user && peer.seat.as_ref().is_some_and(|s| s.worker == held.row.worker);
-        if let (true, State::Running { session, deadline, .. }) = (theirs, &mut held.state) {
-            *session = Some(id);
-            *deadline = (*deadline).max(now.after(self.rules.lease_first));
-            let task = held.row.task;
-            self.unqueue(task);
-            if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
-                seat.lease = Some(lease);
+        let until = now.after(self.rules.lease_first);
+        let worker = peer.seat.as_ref().map(|seat| seat.worker);
+        match self.leases.get_mut(&lease) {
+            Some(Held { row, state: State::Running { session, deadline, .. } })
+                if row.user == peer.user && Some(row.worker) == worker =>
+            {
+                *session = Some(id);
+                *deadline = (*deadline).max(until);
+                let task = row.task;
+                self.unqueue(task);
+                if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+                    seat.lease = Some(lease);
+                }
+            }
+            Some(Held { row, state: State::Ended(code) }) if row.user == peer.user => {
+                let (task, code) = (row.task, *code);
+                self.revoke(id, lease, task, code, "this lease has ended while the worker was away");
+            }
+            _ => {
+                let text = "this coordinator knows no such lease of this worker";
+                self.revoke(id, lease, TaskId(0), UnpaidCode::UnknownLease, text);
             }
         }
     }
@@ -180,8 +193,7 @@ impl Hub {
             .collect();
         for (lease, session, task) in running {
             self.end_lease(now, lease, code);
-            let text = "the coordinator is stopping".to_owned();
-            self.send(session, ServerMsg::Revoked(Unpaid { lease, task, code, text }));
+            self.revoke(session, lease, task, code, "the coordinator is stopping");
         }
     }
 
@@ -196,18 +208,24 @@ impl Hub {
             .iter()
             .filter_map(|(id, held)| match held.state {
                 State::Running { session, deadline, .. } if deadline <= now => Some((*id, session, held.row.task)),
+                State::Receiving { session, deadline, .. } if deadline <= now => {
+                    Some((*id, Some(session), held.row.task))
+                }
                 _ => None,
             })
             .collect();
         for (lease, session, task) in due {
             self.end_lease(now, lease, UnpaidCode::Expired);
             if let Some(session) = session {
-                let text = "the lease ended before the update came; the task goes to another worker".to_owned();
-                let code = UnpaidCode::Expired;
-                self.send(session, ServerMsg::Revoked(Unpaid { lease, task, code, text }));
+                let text = "the lease ended before the update came; the task goes to another worker";
+                self.revoke(session, lease, task, UnpaidCode::Expired, text);
                 self.became_free(now, session);
             }
         }
+    }
+
+    pub(super) fn revoke(&mut self, session: SessionId, lease: LeaseId, task: TaskId, code: UnpaidCode, text: &str) {
+        self.send(session, ServerMsg::Revoked(Unpaid { lease, task, code, text: text.to_owned() }));
     }
 
     /// Puts a worker among the idle ones if it is one, and takes it out if it is not.
@@ -284,7 +302,8 @@ impl Hub {
         };
         self.next_lease += 1;
         let lease = LeaseId(self.next_lease);
-        let ready = spec.since.max(seat.free_since).max(self.newest_at).max(seat.hold_until.unwrap_or_default()).min(now);
+        let ready =
+            spec.since.max(seat.free_since).max(self.newest_at).max(seat.hold_until.unwrap_or_default()).min(now);
         self.idle.remove(&(seat.free_since, id));
         seat.lease = Some(lease);
         seat.hold_until = None;
@@ -352,7 +371,7 @@ impl Hub {
 
     pub(super) fn task_deadline(&self) -> Option<(Time, &'static str)> {
         let leases = self.leases.values().filter_map(|held| match held.state {
-            State::Running { deadline, .. } => Some((deadline, "a lease ends")),
+            State::Running { deadline, .. } | State::Receiving { deadline, .. } => Some((deadline, "a lease ends")),
             _ => None,
         });
         let holds = self.idle.iter().filter_map(|(_, id)| {
@@ -381,7 +400,8 @@ impl Hub {
     pub(super) fn forget_leases(&mut self) {
         let oldest = self.newest.version.0.saturating_sub(crate::limits::STALENESS + 2);
         self.leases.retain(|_, held| {
-            held.row.version.0 >= oldest || matches!(held.state, State::Receiving { .. } | State::Checking { .. })
+            held.row.version.0 >= oldest
+                || matches!(held.state, State::Receiving { .. } | State::Checking { .. })
                 || matches!(held.state, State::Running { .. })
                 || matches!(held.state, State::Accepted { told: false })
         });

@@ -1,5 +1,7 @@
 //! Updates: the checks before an update is taken, cheapest first, and the payment after it.
 
+use std::time::Duration;
+
 use super::tasks::{Held, State};
 use super::{Action, Event, Hub, Order, Row, rounds, rows};
 use crate::ids::{Digest, LeaseId, SessionId, TaskId, TransferId};
@@ -8,10 +10,14 @@ use crate::limits;
 use crate::proto::{self, ServerMsg, Unpaid, UnpaidCode};
 use crate::time::Time;
 
-/// An update whose norm is further than this factor from the median of recent ones is refused.
-const NORM_FACTOR: f64 = 20.0;
-/// The median means something from this many updates on.
-const NORM_HISTORY: usize = 5;
+/// An announced update must be here after this, or the lease has ended.
+const UPLOAD: Duration = Duration::from_mins(2);
+/// AdamW moves a number by about its learning rate a step, and all steps of a task in one direction at the most; error
+/// feedback may add what earlier codings left over. So the norm of an honest update is below this many times
+/// √parameters × Σ rates.
+const NORM_MOST: f64 = 4.0;
+/// And above this many times the same: an update far below has hardly been trained.
+const NORM_LEAST: f64 = 1e-4;
 
 impl Hub {
     pub(super) fn on_update(&mut self, now: Time, id: SessionId, update: proto::Update) {
@@ -32,22 +38,22 @@ impl Hub {
             }
             Some(held) => match &held.state {
                 State::Accepted { told: true } => return self.tell_again(now, id, lease),
-                State::Accepted { told: false } | State::Checking { .. } => {
-                    return self.out.push_back(Order::Discard { session: id, blob: update.blob });
+                // On its way to an answer already. A second copy of the bytes, if it comes, is dropped when it is whole.
+                State::Accepted { told: false } | State::Checking { .. } => return,
+                State::Receiving { session, .. } if *session == id => return,
+                State::Ended(UnpaidCode::Expired) => {
+                    Err((UnpaidCode::Expired, "the lease ended before the update came"))
                 }
-                State::Receiving { session, .. } if *session == id => {
-                    return self.out.push_back(Order::Discard { session: id, blob: update.blob });
-                }
-                State::Ended(UnpaidCode::Expired) => Err((UnpaidCode::Expired, "the lease ended before the update came")),
                 State::Ended(code) => Err((*code, "this lease has already ended")),
                 State::Running { .. } | State::Receiving { .. } => self.judge(&held.row, &update),
             },
         };
         match verdict {
             Ok(()) => {
+                let deadline = now.after(UPLOAD);
                 if let Some(held) = self.leases.get_mut(&lease) {
                     let (task, away) = (held.row.task, matches!(held.state, State::Running { session: None, .. }));
-                    held.state = State::Receiving { session: id, update: Box::new(update) };
+                    held.state = State::Receiving { session: id, update: Box::new(update), deadline };
                     if away {
                         self.unqueue(task);
                     }
@@ -93,7 +99,7 @@ impl Hub {
 
     pub(super) fn on_received(&mut self, now: Time, id: SessionId, blob: Digest, intact: bool) {
         let awaited = self.leases.iter_mut().find_map(|(lease, held)| match &held.state {
-            State::Receiving { session, update } if *session == id && update.blob == blob => Some((*lease, held)),
+            State::Receiving { session, update, .. } if *session == id && update.blob == blob => Some((*lease, held)),
             _ => None,
         });
         let Some((lease, held)) = awaited else {
@@ -105,7 +111,7 @@ impl Hub {
             self.consider_round(now);
             return self.dispatch(now);
         }
-        if let State::Receiving { session, update } = held.state.clone() {
+        if let State::Receiving { session, update, .. } = held.state.clone() {
             held.state = State::Checking { session, update };
         }
         // Known from here on, so that the same bytes cannot be paid twice while the first copy is being checked.
@@ -118,7 +124,7 @@ impl Hub {
         let Some(Held { row, state: State::Checking { session, update } }) = self.leases.get(&lease).cloned() else {
             return;
         };
-        let verdict = verdict.and_then(|norm| match self.norm_is_odd(norm) {
+        let verdict = verdict.and_then(|norm| match self.norm_is_odd(&row, norm) {
             Some(text) => Err((UnpaidCode::Norm, text)),
             // A slow check may outlive the version's welcome.
             None if self.newest.version.0 > row.version.0 + limits::STALENESS => {
@@ -134,18 +140,15 @@ impl Hub {
         self.dispatch(now);
     }
 
-    fn norm_is_odd(&self, norm: f64) -> Option<String> {
+    /// Bounds that follow from the task alone, so that no other worker can shift them.
+    fn norm_is_odd(&self, row: &rows::Lease, norm: f64) -> Option<String> {
         if norm <= 0.0 {
             return Some("the update changes nothing".to_owned());
         }
-        let mut norms: Vec<f64> = self.round.norms.iter().copied().collect();
-        if norms.len() < NORM_HISTORY {
-            return None;
-        }
-        norms.sort_by(f64::total_cmp);
-        let median = norms[norms.len() / 2];
-        let odd = norm > median * NORM_FACTOR || norm < median / NORM_FACTOR;
-        odd.then(|| format!("the update's norm is {norm:.3e}, far from the usual {median:.3e}"))
+        let params = self.rules.shape.params() as f64;
+        let reach = params.sqrt() * f64::from(self.rules.schedule.peak) * f64::from(row.steps);
+        let odd = norm > NORM_MOST * reach || norm < NORM_LEAST * reach;
+        odd.then(|| format!("the update's norm is {norm:.3e}, where honest training gives about {:.1e}", 0.3 * reach))
     }
 
     fn accept(&mut self, now: Time, session: SessionId, row: &rows::Lease, update: &proto::Update, norm: f64) {
@@ -164,7 +167,7 @@ impl Hub {
         self.accepted_tasks += 1;
         self.accepted_tokens += row.tokens;
         self.round.take(rounds::Entry::new(row, &accepted));
-        self.learn_speed(session, row, update);
+        self.learn_speed(now, session, row, update);
         let mut rows = vec![Row::Accepted(accepted)];
         let memo = format!("task {}", row.task);
         let paid = self.book.reward(reward_id(row.lease), &row.user, self.rules.reward, memo, at_ms);
@@ -182,8 +185,10 @@ impl Hub {
         self.check_stop(now);
     }
 
-    fn learn_speed(&mut self, session: SessionId, row: &rows::Lease, update: &proto::Update) {
-        let seconds = (update.train_ms as f64 / 1000.0).max(0.001);
+    fn learn_speed(&mut self, now: Time, session: SessionId, row: &rows::Lease, update: &proto::Update) {
+        // Believed as far as it can be true.
+        let elapsed_ms = self.wall_ms(now).saturating_sub(row.at_ms);
+        let seconds = (update.train_ms.min(elapsed_ms) as f64 / 1000.0).max(0.001);
         let speed = row.tokens as f64 / seconds;
         if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
             seat.speed = Some(seat.speed.map_or(speed, |old| 0.5 * old + 0.5 * speed));
@@ -204,8 +209,7 @@ impl Hub {
     fn tell_again(&mut self, now: Time, session: SessionId, lease: LeaseId) {
         let Some(held) = self.leases.get(&lease) else { return };
         let (task, user) = (held.row.task, held.row.user.clone());
-        let message =
-            proto::Credited { lease, task, amount: self.rules.reward, balance: self.book.balance(&user) };
+        let message = proto::Credited { lease, task, amount: self.rules.reward, balance: self.book.balance(&user) };
         // The session may be gone and its number is never reused; the worker asks again when it is back.
         if self.sessions.contains_key(&session) {
             self.send(session, ServerMsg::Credited(message));

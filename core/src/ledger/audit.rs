@@ -74,7 +74,9 @@ impl Auditor {
             match auditor.summary.open.remove(&hold) {
                 None => Err(format!("resolves the hold {hold}, which is not open")),
                 Some(amount) if amount != row.amount => Err("differs from its hold's amount".into()),
-                Some(_) if to.is_some_and(|to| Some(to) != owner.as_ref()) => Err("returns a hold to a stranger".into()),
+                Some(_) if to.is_some_and(|to| Some(to) != owner.as_ref()) => {
+                    Err("returns a hold to a stranger".into())
+                }
                 Some(_) => Ok(()),
             }
         };

@@ -14,6 +14,7 @@ mod wide;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
 use hydra_core::model::{Recipe, Shape};
 use tch::{Kind, Tensor};
@@ -122,6 +123,7 @@ impl Replica {
 struct Thread {
     orders: Sender<Order>,
     replies: Receiver<Result<f64>>,
+    handle: JoinHandle<()>,
 }
 
 /// Replicas on their threads, which end when this is dropped.
@@ -180,6 +182,17 @@ impl Cpu {
     }
 }
 
+impl Drop for Cpu {
+    /// Waits for the threads, so that none frees libtorch's memory while the process ends.
+    fn drop(&mut self) {
+        for Thread { orders, handle, .. } in self.threads.drain(..) {
+            drop(orders);
+            // A panic has been reported where it happened, and as an error to whoever waited for a reply.
+            let _ = handle.join();
+        }
+    }
+}
+
 fn ended() -> EngineError {
     EngineError::Libtorch("a training thread ended unexpectedly; see the log".into())
 }
@@ -195,9 +208,9 @@ fn start_thread(index: usize, mut replica: Replica, threads_each: usize) -> Resu
             }
         }
     };
-    let named = std::thread::Builder::new().name(format!("train-{index}")).spawn(work);
-    named.map_err(|e| EngineError::OutOfMemory(format!("cannot start a training thread: {e}")))?;
-    Ok(Thread { orders, replies })
+    let started = std::thread::Builder::new().name(format!("train-{index}")).spawn(work);
+    let handle = started.map_err(|e| EngineError::OutOfMemory(format!("cannot start a training thread: {e}")))?;
+    Ok(Thread { orders, replies, handle })
 }
 
 impl Backend for Cpu {

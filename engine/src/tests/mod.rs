@@ -46,7 +46,6 @@ fn model(seed: u64) -> Model {
     Model::load(shape(), &random_weights(&shape(), seed), cpu(2)).unwrap()
 }
 
-/// An answer, and the likeliest token after each prefix according to the slow reference.
 fn answer(model: &Model, prompt: &[u16], sampling: &Sampling) -> Vec<u16> {
     let mut generator = model.generator(prompt, sampling).unwrap();
     let mut tokens = Vec::new();

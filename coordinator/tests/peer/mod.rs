@@ -1,0 +1,319 @@
+//! A coordinator process, and a client of it that does exactly what a test tells it.
+
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use futures_util::{SinkExt as _, StreamExt as _};
+use hydra_core::codec::Codec;
+use hydra_core::ids::{Digest, Nonce, PublicKey, QueryId, VersionNo, WorkerId};
+use hydra_core::model::Shape;
+use hydra_core::proto::sign::{self, Parties};
+use hydra_core::proto::{
+    self, ClientMsg, Credited, Error, Hello, Query, Role, ServerMsg, Task, UnpaidCode, Update, Welcome, wire,
+};
+use hydra_shell::client::{Connection, Event, LinkStats, connect};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+const CONFIG: &str = r#"
+preset = "tiny"
+tokenizer = "bytes"
+[model]
+width = 32
+heads = 2
+layers = 1
+context = 32
+"#;
+
+/// A coordinator in a folder of its own.
+pub struct Process {
+    child: Child,
+    address: String,
+    folder: TempDir,
+    flags: Vec<String>,
+}
+
+impl Process {
+    pub fn start(flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.toml"), CONFIG).unwrap();
+        let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let (child, address) = Self::spawn(&folder, &flags);
+        Self { child, address, folder, flags }
+    }
+
+    fn spawn(folder: &TempDir, flags: &[String]) -> (Child, String) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hydra-coordinator-engine"))
+            .args(["--headless", "--json", "--listen", "127.0.0.1:0", "--config"])
+            .arg(folder.path().join("config.toml"))
+            .arg("--run")
+            .arg(folder.path().join("run"))
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(ready["event"], "ready");
+        // Read on, so that the coordinator never waits for its reader.
+        std::thread::spawn(move || lines.for_each(drop));
+        (child, ready["addr"].as_str().unwrap().to_owned())
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn restart(&mut self) {
+        (self.child, self.address) = Self::spawn(&self.folder, &self.flags);
+    }
+
+    /// Asks it to end, and waits.
+    pub fn stop(&mut self) {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// What `ledger verify --json` prints.
+    pub fn verify(&self) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_hydra-coordinator-engine"))
+            .args(["ledger", "verify", "--json", "--run"])
+            .arg(self.folder.path().join("run"))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+pub fn key(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[n; 32])
+}
+
+pub fn query(n: u8, prompt: &str) -> ClientMsg {
+    ClientMsg::Query(Query {
+        id: QueryId([n; 16]),
+        prompt: prompt.to_owned(),
+        max_new_tokens: Some(8),
+        temperature: Some(0.0),
+        top_k: None,
+        top_p: None,
+        seed: None,
+    })
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Peer {
+    connection: Connection,
+    welcome: Option<Welcome>,
+    newest: VersionNo,
+    /// Tasks come whenever the coordinator has one, also between other messages.
+    tasks: VecDeque<Task>,
+    steps: f32,
+}
+
+impl Peer {
+    pub async fn connect(to: &Process) -> Self {
+        let address = to.address.parse().unwrap();
+        let mut connection = connect(&address, Arc::new(LinkStats::default())).await.unwrap();
+        assert_eq!(connection.inbox.recv().await, Some(Event::Connected));
+        Self { connection, welcome: None, newest: VersionNo(0), tasks: VecDeque::new(), steps: 0.0 }
+    }
+
+    pub async fn join(to: &Process, role: Role, user: &str, key: &SigningKey) -> Result<Self, Error> {
+        Self::join_with(to, role, user, key, false).await
+    }
+
+    /// Joins, or is refused; `forged` signs something else.
+    pub async fn join_with(
+        to: &Process,
+        role: Role,
+        user: &str,
+        key: &SigningKey,
+        forged: bool,
+    ) -> Result<Self, Error> {
+        let mut peer = Self::connect(to).await;
+        let hello = Hello {
+            protocol: proto::PROTOCOL.to_owned(),
+            role,
+            user: user.parse().unwrap(),
+            key: PublicKey(key.verifying_key().to_bytes()),
+            nonce: Nonce([3; 32]),
+            agent: "test".to_owned(),
+            worker: (role == Role::Worker).then_some(WorkerId([key.to_bytes()[0]; 8])),
+            device: String::new(),
+            holds: None,
+            lease: None,
+        };
+        peer.say(ClientMsg::Hello(hello.clone()));
+        let ServerMsg::Challenge(challenge) = peer.hears().await else { panic!("a challenge") };
+        let parties = Parties {
+            client: &hello.key,
+            server: &challenge.key,
+            client_nonce: &hello.nonce,
+            server_nonce: &challenge.nonce,
+        };
+        assert!(sign::verify(&challenge.key, &sign::server_statement(&parties), &challenge.signature));
+        let mut statement = sign::client_statement(&parties, role, &hello.user);
+        if forged {
+            statement.push(0);
+        }
+        peer.say(ClientMsg::Proof(proto::Proof { signature: sign::sign(key, &statement) }));
+        match peer.hears().await {
+            ServerMsg::Welcome(welcome) => {
+                peer.newest = welcome.version;
+                peer.welcome = Some(welcome);
+                Ok(peer)
+            }
+            ServerMsg::Error(error) => Err(error),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn say(&mut self, message: ClientMsg) {
+        self.connection.outbox.send(&message).unwrap();
+    }
+
+    /// The next message that is neither a version nor a task.
+    pub async fn hears(&mut self) -> ServerMsg {
+        loop {
+            match self.next().await {
+                Some(ServerMsg::Task(task)) => self.tasks.push_back(task),
+                Some(message) => return message,
+                None => {}
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<ServerMsg> {
+        match self.connection.inbox.recv().await.expect("the session lives") {
+            Event::Message(message) => match *message {
+                ServerMsg::Version(version) => {
+                    self.newest = version.version;
+                    None
+                }
+                message => Some(message),
+            },
+            Event::Closed(closed) => panic!("{closed}"),
+            _ => None,
+        }
+    }
+
+    pub fn welcome(&self) -> &Welcome {
+        self.welcome.as_ref().unwrap()
+    }
+
+    pub fn shape(&self) -> Shape {
+        self.welcome().shape
+    }
+
+    pub fn newest(&self) -> VersionNo {
+        self.newest
+    }
+
+    pub async fn task(&mut self) -> Task {
+        loop {
+            if let Some(task) = self.tasks.pop_front() {
+                return task;
+            }
+            if let Some(ServerMsg::Task(task)) = self.next().await {
+                return task;
+            }
+        }
+    }
+
+    /// A small step of honest size, different each time.
+    pub fn step_bytes(&self) -> Vec<u8> {
+        let wave = |n: usize| 1e-3 * ((n as f32 * 0.7 + self.steps).sin() + 0.1);
+        Codec::Int4.encode(&(0..self.shape().params()).map(wave).collect::<Vec<_>>())
+    }
+
+    pub fn update(&self, task: &Task, bytes: &[u8]) -> Update {
+        Update {
+            lease: task.lease,
+            version: task.version,
+            codec: task.codec,
+            blob: Digest::of(bytes),
+            bytes: bytes.len() as u64,
+            steps: task.steps,
+            tokens: u64::from(task.steps) * u64::from(task.batch) * u64::from(task.context),
+            loss_first: 5.0,
+            loss_last: 4.0,
+            train_ms: 100,
+            more: true,
+        }
+    }
+
+    pub fn deliver(&mut self, update: Update, bytes: &[u8]) {
+        let blob = update.blob;
+        self.say(ClientMsg::Update(update));
+        self.connection.outbox.send_blob(blob, bytes.into()).unwrap();
+    }
+
+    pub async fn credited(&mut self) -> Credited {
+        match self.hears().await {
+            ServerMsg::Credited(credited) => credited,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn unpaid(&mut self) -> UnpaidCode {
+        match self.hears().await {
+            ServerMsg::Unpaid(unpaid) => unpaid.code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Takes a task and is paid for it.
+    pub async fn earn(&mut self) -> Credited {
+        let task = self.task().await;
+        self.steps += 1.0;
+        let bytes = self.step_bytes();
+        self.deliver(self.update(&task, &bytes), &bytes);
+        self.credited().await
+    }
+}
+
+/// Somebody who speaks WebSocket, but not necessarily the protocol.
+pub struct Stranger(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Stranger {
+    pub async fn connect(to: &Process) -> Self {
+        let (socket, _) = tokio_tungstenite::connect_async(format!("ws://{}/ws", to.address)).await.unwrap();
+        Self(socket)
+    }
+
+    /// Sends bytes as one frame, whatever they are.
+    pub async fn raw(&mut self, bytes: Vec<u8>) {
+        // The coordinator may cut in the middle of a frame that is too large.
+        self.0.send(Message::Binary(bytes.into())).await.ok();
+    }
+
+    /// Reads to the session's end; gives the error that it ended with, if one was told.
+    pub async fn last_word(&mut self) -> Option<Error> {
+        let mut last = None;
+        while let Some(Ok(message)) = self.0.next().await {
+            if let Message::Binary(bytes) = message
+                && let Ok(ServerMsg::Error(error)) = wire::decode_server(&bytes)
+            {
+                last = Some(error);
+            }
+        }
+        last
+    }
+}

@@ -1,0 +1,102 @@
+//! The command line of `hydra-query`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use hydra_core::ids::UserName;
+use hydra_shell::address::Address;
+
+use crate::sampling::Sampling;
+
+const EXAMPLES: &str = "\
+Examples:
+  hydra-query alice \"What is Python?\"        the answer on standard output, the balance on standard error
+  hydra-query alice - < question.txt         the prompt from standard input
+  hydra-query alice                          line after line; /help lists the commands
+  hydra-query alice --balance                what alice has
+  hydra-query alice \"Once\" --temperature 0   always the likeliest next token
+  hydra-query alice \"Hello\" --coordinator lab.example.org:5000 --json
+
+Credits are earned with hydra-worker.";
+
+/// Asks the model that is being trained; an answer costs credits.
+#[derive(Debug, Parser)]
+#[command(name = "hydra-query", version, after_help = EXAMPLES, after_long_help = long_help())]
+pub struct Args {
+    /// Whose credits are spent [default: the name remembered from the first start]
+    pub user: Option<UserName>,
+    /// What to ask; - reads it from standard input; without it, asks line after line
+    pub prompt: Option<String>,
+    /// The coordinator: HOST:PORT, or a ws://, wss://, http:// or https:// address
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:5000")]
+    pub coordinator: Address,
+    /// Print the balance and end
+    #[arg(long, conflicts_with = "prompt")]
+    pub balance: bool,
+    #[command(flatten)]
+    pub sampling: Sampling,
+    /// File with the key that owns the name; made if there is none [default: in the configuration folder]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Run without a screen (the default where there is no terminal)
+    #[arg(long)]
+    pub headless: bool,
+    /// Print one JSON object a line on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn long_help() -> String {
+    format!("{EXAMPLES}\n\n{}", hydra_shell::exit::table())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::error::ErrorKind> {
+        Args::try_parse_from(line.split(' ')).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_contract_is_understood() {
+        let args =
+            parse("hydra-query alice hello --max-new-tokens 5 --temperature 0 --top-k 3 --top-p 0.9 --seed 7 --json");
+        let args = args.unwrap();
+        assert_eq!((args.user.unwrap().as_str(), args.prompt.as_deref()), ("alice", Some("hello")));
+        let query = args.sampling.query("x").unwrap();
+        assert_eq!((query.max_new_tokens, query.temperature, query.seed), (Some(5), Some(0.0), Some(7)));
+        assert_eq!((query.top_k, query.top_p), (Some(3), Some(0.9)));
+        assert_eq!(args.coordinator.to_string(), "ws://127.0.0.1:5000/ws");
+        assert!(args.json && !args.headless);
+        assert_eq!(parse("hydra-query alice -").unwrap().prompt.as_deref(), Some("-"));
+        assert!(parse("hydra-query").unwrap().user.is_none());
+        assert!(parse("hydra-query bob --balance --key k --coordinator wss://x.example").unwrap().balance);
+    }
+
+    #[test]
+    fn bad_values_are_bad_usage() {
+        for line in [
+            "hydra-query a*b",
+            "hydra-query a x --temperature -1",
+            "hydra-query a x --temperature nan",
+            "hydra-query a x --temperature 11",
+            "hydra-query a x --top-p 0",
+            "hydra-query a x --top-p 1.5",
+            "hydra-query a x --max-new-tokens 0",
+            "hydra-query a x --max-new-tokens 4097",
+            "hydra-query a x --seed -3",
+            "hydra-query a x --coordinator ftp://x",
+            "hydra-query a x --balance",
+            "hydra-query a x y",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_exit_code() {
+        let help = <Args as clap::CommandFactory>::command().render_long_help().to_string();
+        assert!(help.contains("Examples:") && help.contains("  5  too few credits"), "{help}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Drives the [`Chat`] machine: one fact, then all of its orders, then the next fact.
+
+use hydra_core::chat::{Chat, Event, Exit, Fact, Order};
+use hydra_core::ids::Nonce;
+use hydra_core::machine::Machine as _;
+use hydra_shell::clock::Clock;
+use hydra_shell::exit::{Exit as Code, Failure};
+use hydra_shell::keys;
+
+use crate::line::{Heard, Line};
+
+/// Who wishes and who sees: a question of the command line, lines of a terminal, or a screen.
+pub trait Front {
+    /// Shows what happened.
+    fn show(&mut self, event: &Event);
+    /// The next wish, when there is one. Must be cancel safe. An error ends the program at once.
+    async fn next(&mut self, state: State) -> Result<Fact, Failure>;
+}
+
+/// How the session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// It stands.
+    pub open: bool,
+    /// An answer is awaited.
+    pub busy: bool,
+}
+
+/// All that is needed to talk.
+pub struct Driver {
+    pub chat: Chat,
+    pub line: Line,
+    pub clock: Clock,
+}
+
+impl Driver {
+    /// Talks until the machine, or the front, ends it.
+    pub async fn run(mut self, front: &mut impl Front) -> Result<(), Failure> {
+        let mut met = false;
+        let exit = loop {
+            if let Some(exit) = self.carry_out(front, &mut met) {
+                break exit;
+            }
+            let deadline = self.chat.deadline().map(|(at, _)| self.clock.instant(at));
+            let state = State { open: self.chat.is_open(), busy: self.chat.is_busy() };
+            tokio::select! {
+                heard = self.line.next() => {
+                    let fact = match heard {
+                        Heard::Connected => Fact::Connected { nonce: Nonce(keys::random()?) },
+                        Heard::Message(message) => Fact::Message(message),
+                        Heard::Closed(reason) => Fact::Closed { reason },
+                    };
+                    self.chat.handle(self.clock.now(), fact);
+                }
+                wish = front.next(state) => self.chat.handle(self.clock.now(), wish?),
+                () = sleep_until(deadline) => self.chat.expire(self.clock.now()),
+            }
+        };
+        let ended = failure(exit, &self.line);
+        self.line.hang_up().await;
+        ended
+    }
+
+    fn carry_out(&mut self, front: &mut impl Front, met: &mut bool) -> Option<Exit> {
+        while let Some(order) = self.chat.poll() {
+            match order {
+                Order::Connect => self.line.connect(),
+                Order::Send(message) => self.line.send(&message),
+                // A coordinator that was never reached is most likely not there, or not where the user thinks.
+                Order::Show(Event::Disconnected { reason, .. }) if !*met => return Some(Exit::Unreachable(reason)),
+                Order::Show(event) => {
+                    if matches!(event, Event::Connected { .. }) {
+                        *met = true;
+                        self.line.greeted();
+                    }
+                    front.show(&event);
+                }
+                Order::Exit(exit) => return Some(exit),
+            }
+        }
+        None
+    }
+}
+
+fn failure(exit: Exit, line: &Line) -> Result<(), Failure> {
+    match exit {
+        Exit::Done => Ok(()),
+        Exit::Unreachable(reason) => Err(match line.failed() {
+            Some(error) => error.clone().into(),
+            None => Failure::new(Code::Connect, format!("the coordinator was lost: {reason}"))
+                .hint("see whether the coordinator still runs, then try again"),
+        }),
+        Exit::Refused(text) => Err(Failure::new(Code::Refused, format!("the coordinator refuses: {text}"))),
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

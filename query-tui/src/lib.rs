@@ -1,0 +1,128 @@
+//! The query client: asks the model that is being trained and pays for complete answers.
+//!
+//! [`driver`] carries out what the pure [`hydra_core::chat::Chat`] orders, over a [`line`] to the coordinator. Who
+//! wishes and who sees is a [`driver::Front`]: one question ([`once`]) or lines of a terminal or pipe ([`lines`]); a
+//! screen is a third. Nothing here computes: no libtorch.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod args;
+mod driver;
+mod line;
+mod lines;
+mod once;
+mod print;
+mod sampling;
+#[cfg(test)]
+mod tests;
+
+use std::io::{IsTerminal as _, Read as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use hydra_core::chat::{Chat, Settings};
+use hydra_core::limits::PROMPT_BYTES;
+use hydra_shell::client;
+use hydra_shell::clock::Clock;
+use hydra_shell::events::Events;
+use hydra_shell::exit::{Exit, Failure, report};
+use hydra_shell::keys::{self, ConfigDir};
+use hydra_shell::link::LinkStats;
+use hydra_shell::logs;
+use hydra_shell::signals::{Signals, Stop};
+use hydra_shell::terminal::is_interactive;
+use tokio::sync::mpsc;
+
+use crate::args::Args;
+use crate::driver::Driver;
+use crate::line::Line;
+use crate::lines::Lines;
+use crate::once::{Once, Question};
+use crate::print::Printer;
+
+/// The program.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    report(start(args))
+}
+
+fn start(args: Args) -> anyhow::Result<()> {
+    // People read the answer; the log is for those who ask for it.
+    let wanted = std::env::var_os(logs::LEVEL).is_some_and(|level| !level.is_empty());
+    let _logs = logs::init(&logs::LogOptions { file: None, stderr: wanted })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // The session lives on this one thread, so that its pings go on while the main thread waits for a slow reader
+        // of standard output.
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("starting the asynchronous runtime")?;
+    runtime.block_on(talk(args))
+}
+
+async fn talk(args: Args) -> anyhow::Result<()> {
+    let prompt = args.prompt.as_deref().map(read_prompt).transpose()?;
+    // With name and key both given no folder is needed.
+    let folder = if args.user.is_some() && args.key.is_some() { ConfigDir::at("") } else { ConfigDir::find()? };
+    let identity = folder.identity(args.user.clone(), args.key.as_deref())?;
+    let user = identity.user.clone();
+    let question = match prompt {
+        _ if args.balance => Some(Question::Balance),
+        Some(prompt) => Some(Question::Prompt(args.sampling.query(&prompt)?)),
+        None => None,
+    };
+    let settings = Settings {
+        user: user.clone(),
+        key: identity.key,
+        agent: concat!("hydra-query ", env!("CARGO_PKG_VERSION")).to_owned(),
+        reconnect: question.is_none(),
+        seed: u64::from_le_bytes(keys::random()?),
+    };
+    let interactive = is_interactive() && !args.headless && !args.json;
+    let stops = listen(question.is_some() || !interactive)?;
+    let printer = Printer::new(Events::stdout(args.json), std::io::stdout().is_terminal());
+    let address = args.coordinator.clone();
+    let dial = move || {
+        let address = address.clone();
+        async move { client::connect(&address, Arc::new(LinkStats::default())).await }
+    };
+    let driver = Driver { chat: Chat::new(settings), line: Line::new(dial), clock: Clock::start() };
+    if let Some(question) = question {
+        let earn = format!("earn credits with: hydra-worker {user} {}", args.coordinator);
+        let mut front = Once::new(question, printer, stops, earn);
+        let ended = driver.run(&mut front).await;
+        // What became of the question says more than how the session ended.
+        return Ok(front.verdict().and(ended)?);
+    }
+    let input = lines::read_stdin().context("starting to read standard input")?;
+    let mut front = Lines::new(user, args.sampling, printer, input, stops, interactive);
+    Ok(driver.run(&mut front).await?)
+}
+
+/// The prompt of the command line, or all of standard input for `-`; never much more than the coordinator takes.
+fn read_prompt(argument: &str) -> Result<String, Failure> {
+    if argument != "-" {
+        return Ok(argument.to_owned());
+    }
+    let cannot = |why: String| Failure::new(Exit::Data, format!("cannot read the prompt from standard input: {why}"));
+    let mut bytes = Vec::new();
+    let mut input = std::io::stdin().lock().take(PROMPT_BYTES as u64 + 1);
+    input.read_to_end(&mut bytes).map_err(|error| cannot(error.to_string()))?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        // Cut in the middle of a character: the coordinator refuses it for its length.
+        Err(error) if error.as_bytes().len() > PROMPT_BYTES => {
+            Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
+        }
+        Err(_) => Err(cannot("it is not UTF-8 text".to_owned())),
+    }
+}
+
+/// The requests to stop, as a channel that tests can hold.
+fn listen(headless: bool) -> anyhow::Result<mpsc::Receiver<Stop>> {
+    let mut signals = Signals::listen(headless).context("listening for signals")?;
+    let (sender, stops) = mpsc::channel(4);
+    tokio::spawn(async move { while sender.send(signals.next().await).await.is_ok() {} });
+    Ok(stops)
+}

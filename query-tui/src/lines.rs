@@ -1,0 +1,235 @@
+//! Questions line after line, from a terminal or a pipe, one at a time and in order.
+
+use std::io::{self, BufRead, Read as _};
+
+use hydra_core::chat::{Event, Fact};
+use hydra_core::ids::UserName;
+use hydra_core::limits::PROMPT_BYTES;
+use hydra_shell::exit::{Exit, Failure};
+use hydra_shell::signals::Stop;
+use hydra_shell::terminal::complain;
+use tokio::sync::mpsc;
+
+use crate::driver::{Front, State};
+use crate::print::{Printer, model};
+use crate::sampling::Sampling;
+
+const HELP: &str = "\
+Write a question and press Enter; an answer costs credits, which hydra-worker earns.
+  balance, b, /balance    what you have
+  /status                 how the training goes
+  /temp X                 0: always the likeliest token; 1: as the model says; off: the run's default
+  /topk N  /topp X        draw only from the likeliest tokens
+  /max N                  at most so many new tokens
+  /seed N                 repeats an answer of the same version
+  quit, exit, q, /quit    leave (as does the end of input)
+Ctrl-C stops an answer; between answers it leaves.";
+
+/// The front of a conversation in lines.
+pub struct Lines {
+    user: UserName,
+    sampling: Sampling,
+    printer: Printer,
+    input: mpsc::Receiver<String>,
+    stops: mpsc::Receiver<Stop>,
+    /// Whether a person types: greet, and show where to write.
+    person: bool,
+    /// Whether the place to write is shown.
+    prompted: bool,
+    met: bool,
+    /// Whether the session is known to be lost.
+    lost: bool,
+    /// A balance or status was asked for.
+    awaiting: bool,
+    cancelled: bool,
+}
+
+/// What a line means.
+enum Read {
+    Wish(Fact),
+    /// It was dealt with here.
+    Done,
+}
+
+impl Lines {
+    /// Takes wishes from `input`; `person` tells that somebody types them.
+    pub fn new(
+        user: UserName,
+        sampling: Sampling,
+        printer: Printer,
+        input: mpsc::Receiver<String>,
+        stops: mpsc::Receiver<Stop>,
+        person: bool,
+    ) -> Self {
+        let (prompted, met, lost, awaiting, cancelled) = (false, false, false, false, false);
+        Self { user, sampling, printer, input, stops, person, prompted, met, lost, awaiting, cancelled }
+    }
+
+    fn read(&mut self, line: &str) -> Result<Read, Failure> {
+        let line = line.trim();
+        let lower = line.to_ascii_lowercase();
+        let (command, value) = lower.split_once(char::is_whitespace).unwrap_or((&lower, ""));
+        match command {
+            "" => return Ok(Read::Done),
+            "quit" | "exit" | "q" | "/quit" | "/exit" | "/q" if value.is_empty() => return Ok(Read::Wish(Fact::Leave)),
+            "balance" | "b" | "/balance" | "/b" if value.is_empty() => {
+                self.awaiting = true;
+                return Ok(Read::Wish(Fact::AskBalance));
+            }
+            "/status" => {
+                self.awaiting = true;
+                return Ok(Read::Wish(Fact::AskStatus));
+            }
+            "/help" | "/h" | "/?" => self.printer.say(HELP),
+            command => {
+                let Some(name) = command.strip_prefix('/') else {
+                    self.cancelled = false;
+                    return Ok(Read::Wish(Fact::Ask(self.sampling.query(line)?)));
+                };
+                let told = self.sampling.command(name, value.trim());
+                let unknown = || format!("there is no command /{name}: /help lists them");
+                self.printer.say(&told.unwrap_or_else(|| Err(unknown())).unwrap_or_else(|why| why));
+            }
+        }
+        Ok(Read::Done)
+    }
+
+    fn prompt(&mut self) {
+        if self.person && !self.prompted {
+            self.prompted = true;
+            complain(&format!("{}> ", self.user));
+        }
+    }
+
+    fn on_stop(&mut self, state: State) -> Result<Fact, Failure> {
+        if !state.busy {
+            return Ok(Fact::Leave);
+        }
+        if self.cancelled {
+            return Err(Failure::new(Exit::Interrupted, "interrupted; an answer that is not complete costs nothing"));
+        }
+        self.cancelled = true;
+        Ok(Fact::Cancel)
+    }
+
+    fn say(&mut self, line: &str) {
+        // Not behind the place where somebody writes.
+        if std::mem::take(&mut self.prompted) {
+            complain("\n");
+        }
+        self.printer.say(line);
+    }
+}
+
+impl Front for Lines {
+    fn show(&mut self, event: &Event) {
+        self.printer.show(event);
+        match event {
+            Event::Connected { balance, price, version, val_loss } => {
+                let model = model(*version, *val_loss);
+                if self.person && !self.met {
+                    let user = self.user.clone();
+                    self.say(&format!(
+                        "connected as {user} · balance {balance} HYD · an answer costs {price} HYD · {model} · /help"
+                    ));
+                } else if self.lost {
+                    self.say(&format!("connected again · balance {balance} HYD · {model}"));
+                }
+                (self.met, self.lost) = (true, false);
+            }
+            Event::Disconnected { reason, .. } => {
+                if !std::mem::replace(&mut self.lost, true) {
+                    self.say(&format!("disconnected: {reason}; trying again"));
+                }
+                // A question that was sent got lost with its session; ask again.
+                self.awaiting = false;
+            }
+            Event::Refused { text, .. } => self.printer.say(&format!("no answer, nothing charged: {text}")),
+            Event::Lost { .. } => self.printer.say("the answer was not completed and costs nothing; ask again"),
+            Event::Balance { .. } | Event::Status(_) => self.awaiting = false,
+            Event::Token { .. } | Event::Answer { .. } => {}
+        }
+    }
+
+    async fn next(&mut self, state: State) -> Result<Fact, Failure> {
+        loop {
+            let free = self.met && !state.busy && !self.awaiting;
+            if free {
+                self.prompt();
+            }
+            tokio::select! {
+                biased;
+                Some(_) = self.stops.recv() => {
+                    if std::mem::take(&mut self.prompted) {
+                        complain("\n");
+                    }
+                    return self.on_stop(state);
+                }
+                () = self.printer.gone() => return Ok(Fact::Leave),
+                line = self.input.recv(), if free => {
+                    self.prompted = false;
+                    let Some(line) = line else { return Ok(Fact::Leave) };
+                    if let Read::Wish(wish) = self.read(&line)? {
+                        return Ok(wish);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lines of standard input, read on a thread of their own: it cannot be woken from its waiting, and dies with the
+/// program.
+pub fn read_stdin() -> io::Result<mpsc::Receiver<String>> {
+    let (lines, input) = mpsc::channel(1);
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        read_lines(io::stdin().lock(), |line| lines.blocking_send(line).is_ok());
+    })?;
+    Ok(input)
+}
+
+/// Hands on each line. One that is too long to be a prompt is cut to just that, so that it is refused as a whole.
+fn read_lines(mut input: impl BufRead, mut take: impl FnMut(String) -> bool) {
+    const LONGEST: usize = PROMPT_BYTES + 1;
+    loop {
+        let mut bytes = Vec::new();
+        match (&mut input).take(LONGEST as u64).read_until(b'\n', &mut bytes) {
+            Ok(0) => return,
+            Ok(_) if bytes.len() == LONGEST && !bytes.ends_with(b"\n") => {
+                if input.skip_until(b'\n').is_err() {
+                    return;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "standard input cannot be read");
+                return;
+            }
+        }
+        if !take(String::from_utf8_lossy(&bytes).into_owned()) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(input: &[u8]) -> Vec<String> {
+        let mut lines = Vec::new();
+        read_lines(input, |line| {
+            lines.push(line);
+            true
+        });
+        lines
+    }
+
+    #[test]
+    fn lines_come_whole_or_cut_but_never_in_two() {
+        assert_eq!(lines(b"a\n\nb\xff"), ["a\n", "\n", "b\u{fffd}"]);
+        let long = "x".repeat(3 * PROMPT_BYTES) + "\nnext\n";
+        let read = lines(long.as_bytes());
+        assert_eq!((read.len(), read[0].len(), read[1].as_str()), (2, PROMPT_BYTES + 1, "next\n"));
+    }
+}

@@ -1,0 +1,111 @@
+//! One question from the command line: asks it, prints what comes, and knows what became of it.
+
+use hydra_core::chat::{Event, Fact};
+use hydra_core::proto::{Finish, Query, RefusedCode};
+use hydra_shell::exit::{Exit, Failure};
+use hydra_shell::signals::Stop;
+use tokio::sync::mpsc;
+
+use crate::driver::{Front, State};
+use crate::print::Printer;
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub enum Question {
+    /// An answer of the model.
+    Prompt(Query),
+    /// What the user has.
+    Balance,
+}
+
+/// The front of one question.
+pub struct Once {
+    question: Option<Question>,
+    printer: Printer,
+    stops: mpsc::Receiver<Stop>,
+    /// How to get credits, for a user without.
+    earn: String,
+    answered: bool,
+    cancelled: bool,
+    verdict: Result<(), Failure>,
+}
+
+impl Once {
+    /// Asks `question` as soon as it can; `earn` tells a user without credits what to do.
+    pub fn new(question: Question, printer: Printer, stops: mpsc::Receiver<Stop>, earn: String) -> Self {
+        let question = Some(question);
+        Self { question, printer, stops, earn, answered: false, cancelled: false, verdict: Ok(()) }
+    }
+
+    /// What became of the question.
+    pub fn verdict(self) -> Result<(), Failure> {
+        self.verdict
+    }
+
+    fn on_stop(&mut self, stop: Stop, state: State) -> Result<Fact, Failure> {
+        let interrupted =
+            || Failure::new(Exit::Interrupted, "interrupted; an answer that is not complete costs nothing");
+        if stop == Stop::AtOnce || self.cancelled {
+            return Err(interrupted());
+        }
+        self.cancelled = true;
+        if state.open && state.busy {
+            return Ok(Fact::Cancel);
+        }
+        self.verdict = Err(interrupted());
+        Ok(Fact::Leave)
+    }
+
+    fn refused(&self, reason: RefusedCode, text: &str) -> Failure {
+        match reason {
+            RefusedCode::Insufficient => Failure::new(Exit::TooPoor, text).hint(self.earn.clone()),
+            RefusedCode::Cancelled => Failure::new(Exit::Interrupted, "cancelled; nothing was charged"),
+            RefusedCode::Busy | RefusedCode::Stopping | RefusedCode::Failed => {
+                Failure::new(Exit::Refused, format!("no answer: {text}")).hint("nothing was charged; ask again later")
+            }
+            RefusedCode::EmptyPrompt | RefusedCode::HugePrompt | RefusedCode::BadSetting | RefusedCode::Duplicate => {
+                Failure::new(Exit::Refused, format!("no answer: {text}"))
+            }
+        }
+    }
+}
+
+impl Front for Once {
+    fn show(&mut self, event: &Event) {
+        self.printer.show(event);
+        match event {
+            Event::Answer { finish, charged, .. } => {
+                self.answered = true;
+                if *finish == Finish::Cancelled {
+                    let text = format!("cancelled; the answer so far cost {charged} HYD");
+                    self.verdict = Err(Failure::new(Exit::Interrupted, text));
+                }
+            }
+            Event::Refused { reason, text, .. } => {
+                self.answered = true;
+                self.verdict = Err(self.refused(*reason, text));
+            }
+            Event::Lost { reason, .. } => {
+                let text = format!("the connection was lost before the answer was complete: {reason}");
+                let hint = "an answer that is not complete costs nothing; ask again";
+                self.verdict = Err(Failure::new(Exit::Connect, text).hint(hint));
+            }
+            Event::Balance { .. } => self.answered = true,
+            Event::Connected { .. } | Event::Disconnected { .. } | Event::Token { .. } | Event::Status(_) => {}
+        }
+    }
+
+    async fn next(&mut self, state: State) -> Result<Fact, Failure> {
+        match self.question.take() {
+            Some(Question::Prompt(query)) => return Ok(Fact::Ask(query)),
+            Some(Question::Balance) => return Ok(Fact::AskBalance),
+            None if self.answered => return Ok(Fact::Leave),
+            None => {}
+        }
+        tokio::select! {
+            Some(stop) = self.stops.recv() => self.on_stop(stop, state),
+            // Whoever closes the pipe has read enough.
+            () = self.printer.gone() => Ok(Fact::Leave),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! How an answer is drawn: flags at the start, slash commands later, the same names and bounds for both.
+//!
+//! What is not set is the run's choice. The bounds are the coordinator's, checked here so that a slip is told before
+//! anything is sent.
+
+use clap::Args;
+use hydra_core::ids::QueryId;
+use hydra_core::limits::NEW_TOKENS;
+use hydra_core::proto::Query;
+use hydra_shell::exit::Failure;
+use hydra_shell::keys;
+
+/// Wishes about answers.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct Sampling {
+    /// At most so many new tokens [default: the run's]
+    #[arg(long, value_name = "N", value_parser = max_new_tokens)]
+    pub max_new_tokens: Option<u32>,
+    /// 0 always takes the likeliest token, 1 draws as the model says, more is wilder [default: the run's]
+    #[arg(long, value_name = "X", value_parser = temperature, allow_negative_numbers = true)]
+    pub temperature: Option<f32>,
+    /// Only the N likeliest tokens; 0: all [default: the run's]
+    #[arg(long, value_name = "N")]
+    pub top_k: Option<u32>,
+    /// Only the likeliest tokens that together reach X [default: the run's]
+    #[arg(long, value_name = "X", value_parser = top_p)]
+    pub top_p: Option<f32>,
+    /// Repeats an answer of the same version of the model [default: random]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl Sampling {
+    /// The question, with an id of its own.
+    pub fn query(&self, prompt: &str) -> Result<Query, Failure> {
+        Ok(Query {
+            id: QueryId(keys::random()?),
+            prompt: prompt.to_owned(),
+            max_new_tokens: self.max_new_tokens,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            seed: self.seed,
+        })
+    }
+
+    /// Sets what a slash command names (`temp`, `topk`, `topp`, `max`, `seed`); `off` leaves it to the run, no value
+    /// only asks. Gives the line to show; nothing if no setting has this name.
+    pub fn command(&mut self, name: &str, value: &str) -> Option<Result<String, String>> {
+        let told = match name {
+            "temp" | "temperature" => ("temperature", change(&mut self.temperature, value, temperature)),
+            "topk" => ("top-k", change(&mut self.top_k, value, whole)),
+            "topp" => ("top-p", change(&mut self.top_p, value, top_p)),
+            "max" => ("max-new-tokens", change(&mut self.max_new_tokens, value, max_new_tokens)),
+            "seed" => ("seed", change(&mut self.seed, value, whole)),
+            _ => return None,
+        };
+        let (name, result) = told;
+        Some(result.map(|value| format!("{name}: {value}")).map_err(|why| format!("{name}: {why}")))
+    }
+}
+
+fn change<T: Copy + ToString>(
+    slot: &mut Option<T>,
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<String, String> {
+    match text {
+        "" => {}
+        "off" | "default" => *slot = None,
+        text => *slot = Some(parse(text)?),
+    }
+    Ok(slot.map_or_else(|| "the run's default".to_owned(), |value| value.to_string()))
+}
+
+fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "it must be a whole number".to_owned())
+}
+
+fn max_new_tokens(text: &str) -> Result<u32, String> {
+    let bounds = 1..=NEW_TOKENS;
+    text.parse().ok().filter(|n| bounds.contains(n)).ok_or_else(|| format!("it must be from 1 to {NEW_TOKENS}"))
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    let bounds = 0.0..=10.0;
+    text.parse().ok().filter(|t| bounds.contains(t)).ok_or_else(|| "it must be from 0 (greedy) to 10".to_owned())
+}
+
+fn top_p(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|p| *p > 0.0 && *p <= 1.0).ok_or_else(|| "it must be above 0 and at most 1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_set_ask_and_unset() {
+        let mut sampling = Sampling::default();
+        assert_eq!(sampling.command("temp", "0.5"), Some(Ok("temperature: 0.5".to_owned())));
+        assert_eq!(sampling.command("temp", ""), Some(Ok("temperature: 0.5".to_owned())));
+        assert!(sampling.command("temp", "hot").unwrap().is_err());
+        assert_eq!(sampling.temperature, Some(0.5));
+        assert_eq!(sampling.command("temp", "off"), Some(Ok("temperature: the run's default".to_owned())));
+        assert_eq!(sampling, Sampling::default());
+        for (name, value) in [("topk", "3"), ("topp", "0.5"), ("max", "9"), ("seed", "18446744073709551615")] {
+            assert!(sampling.command(name, value).unwrap().is_ok(), "{name}");
+        }
+        assert_eq!((sampling.top_k, sampling.max_new_tokens, sampling.seed), (Some(3), Some(9), Some(u64::MAX)));
+        assert_eq!(sampling.command("colour", "red"), None);
+    }
+
+    #[test]
+    fn every_question_has_its_own_id() {
+        let ask = || Sampling::default().query("x").unwrap().id;
+        assert_ne!(ask(), ask());
+    }
+}

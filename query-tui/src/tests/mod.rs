@@ -1,0 +1,309 @@
+//! The client from its fronts to the wire, against the real hub over connections in memory, with time at a standstill.
+
+mod hub;
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use ed25519_dalek::SigningKey;
+use hydra_core::chat::{Chat, Settings};
+use hydra_core::credits::Credits;
+use hydra_core::ids::UserName;
+use hydra_shell::client::ConnectError;
+use hydra_shell::clock::Clock;
+use hydra_shell::events::Events;
+use hydra_shell::exit::{Exit, Failure};
+use hydra_shell::signals::Stop;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use self::hub::{Door, Script};
+use crate::driver::Driver;
+use crate::line::Line;
+use crate::lines::Lines;
+use crate::once::{Once, Question};
+use crate::print::Printer;
+use crate::sampling::Sampling;
+
+/// Standard output.
+#[derive(Clone, Default)]
+struct Out {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// Told at each write.
+    wrote: Arc<tokio::sync::Notify>,
+    /// Nobody reads.
+    broken: bool,
+}
+
+impl Out {
+    fn text(&self) -> String {
+        String::from_utf8(self.bytes.lock().unwrap().clone()).unwrap()
+    }
+
+    fn events(&self) -> Vec<Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits until so much was written.
+    async fn reads(&self, text: &str) {
+        while self.text() != text {
+            self.wrote.notified().await;
+        }
+    }
+
+    fn printer(&self, json: bool, terminal: bool) -> Printer {
+        Printer::new(Events::new(json, terminal, Box::new(self.clone())), terminal)
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.bytes.lock().unwrap().extend_from_slice(bytes);
+        self.wrote.notify_one();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn alice() -> UserName {
+    "alice".parse().unwrap()
+}
+
+fn driver(door: Door, key: u8, reconnect: bool) -> Driver {
+    let settings = Settings {
+        user: alice(),
+        key: SigningKey::from_bytes(&[key; 32]),
+        agent: "test".to_owned(),
+        reconnect,
+        seed: 1,
+    };
+    let dial = move || {
+        let door = door.clone();
+        async move { Ok(door.connect().await) }
+    };
+    Driver { chat: Chat::new(settings), line: Line::new(dial), clock: Clock::start() }
+}
+
+fn prompt(text: &str) -> Question {
+    Question::Prompt(Sampling::default().query(text).unwrap())
+}
+
+/// Asks once and gives what became of it.
+async fn ask(door: Door, question: Question, printer: Printer, stops: mpsc::Receiver<Stop>) -> Result<(), Failure> {
+    let mut front = Once::new(question, printer, stops, "earn it".to_owned());
+    let ended = driver(door, 1, false).run(&mut front).await;
+    front.verdict().and(ended)
+}
+
+fn no_stops() -> mpsc::Receiver<Stop> {
+    mpsc::channel(1).1
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_all_that_standard_output_gets() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Say(&["Once ", "\u{1b}[2Jupon\u{9b}\r\n", "\ta time"])]);
+    let out = Out::default();
+    ask(door.clone(), prompt("tell"), out.printer(false, false), no_stops()).await.unwrap();
+    assert_eq!(out.text(), "Once [2Jupon\n\ta time\n");
+    let screen = Out::default();
+    ask(door, prompt("tell"), screen.printer(false, true), no_stops()).await.unwrap();
+    assert_eq!(screen.text(), "Once ␛[2Jupon\\u{9b}␍\n\ta time\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newline_is_neither_lacking_nor_doubled() {
+    for (pieces, printed) in [(&["a\n"][..], "a\n"), (&[], "\n"), (&["a", ""], "a\n")] {
+        let door = hub::start(&alice(), Credits::hyd(1), &[Script::Say(pieces)]);
+        let out = Out::default();
+        ask(door, prompt("tell"), out.printer(false, false), no_stops()).await.unwrap();
+        assert_eq!(out.text(), printed, "{pieces:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_follow_the_contract() {
+    let door = hub::start(&alice(), Credits::hyd(2), &[Script::Say(&["a\u{1b}", "b"])]);
+    let out = Out::default();
+    ask(door.clone(), prompt("tell"), out.printer(true, false), no_stops()).await.unwrap();
+    ask(door, Question::Balance, out.printer(true, false), no_stops()).await.unwrap();
+    let events = out.events();
+    assert_eq!(events.len(), 4);
+    assert_eq!(events[0], serde_json::json!({"event": "token", "text": "a\u{1b}"}));
+    let answer = &events[2];
+    assert_eq!((&answer["event"], &answer["text"]), (&"answer".into(), &"a\u{1b}b".into()));
+    assert_eq!((&answer["tokens"], &answer["version"], &answer["val_loss"]), (&2.into(), &12.into(), &2.31.into()));
+    assert_eq!((&answer["charged"], &answer["balance"]), (&0.5.into(), &1.5.into()));
+    assert_eq!((&events[3]["event"], &events[3]["balance"]), (&"balance".into(), &1.5.into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balance_is_one_plain_number() {
+    let door = hub::start(&alice(), Credits(12_500_000), &[]);
+    let out = Out::default();
+    ask(door, Question::Balance, out.printer(false, false), no_stops()).await.unwrap();
+    assert_eq!(out.text(), "12.5\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_poor_are_told_how_to_earn() {
+    let door = hub::start(&alice(), Credits(400_000), &[]);
+    let out = Out::default();
+    let failure = ask(door, prompt("tell"), out.printer(true, false), no_stops()).await.unwrap_err();
+    assert_eq!((failure.exit, failure.hint.as_deref()), (Exit::TooPoor, Some("earn it")));
+    assert!(failure.message.contains("0.4 HYD") && failure.message.contains("hydra-worker alice"), "{failure}");
+    assert_eq!((&out.events()[0]["event"], &out.events()[0]["reason"]), (&"refused".into(), &"insufficient".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_or_endless_prompt_is_refused() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[]);
+    for (text, word) in [(" \n".to_owned(), "empty"), ("x".repeat(70_000), "shorten")] {
+        let failure = ask(door.clone(), prompt(&text), Out::default().printer(false, false), no_stops()).await;
+        let failure = failure.unwrap_err();
+        assert_eq!(failure.exit, Exit::Refused);
+        assert!(failure.message.contains(word), "{failure}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_of_another_key_is_refused() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[]);
+    ask(door.clone(), Question::Balance, Out::default().printer(false, false), no_stops()).await.unwrap();
+    let mut front = Once::new(Question::Balance, Out::default().printer(false, false), no_stops(), String::new());
+    let failure = driver(door, 2, false).run(&mut front).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Refused);
+    assert!(failure.message.contains("--key"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_stays_and_costs_nothing() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Die(&["half an "])]);
+    let out = Out::default();
+    let failure = ask(door, prompt("tell"), out.printer(false, false), no_stops()).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Connect);
+    assert!(failure.hint.unwrap().contains("costs nothing"));
+    assert_eq!(out.text(), "half an \n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_there_is_told_with_the_next_step() {
+    for reconnect in [false, true] {
+        let dial = || async { Err(ConnectError::Refused("ws://x/ws".to_owned())) };
+        let unused = hub::start(&alice(), Credits::ZERO, &[]);
+        let driver = Driver { line: Line::new(dial), ..driver(unused, 1, reconnect) };
+        let mut front = Once::new(prompt("x"), Out::default().printer(false, false), no_stops(), String::new());
+        let failure = driver.run(&mut front).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::Connect);
+        assert!(failure.message.contains("ws://x/ws") && failure.hint.unwrap().contains("hydra-coordinator"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mute_coordinator_is_given_up() {
+    let started = tokio::time::Instant::now();
+    let (door, mut sessions) = hub::mute();
+    let out = Out::default();
+    let failure = ask(door, prompt("x"), out.printer(false, false), no_stops()).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Connect);
+    assert!(failure.message.contains("handshake"), "{failure}");
+    assert!(started.elapsed() < tokio::time::Duration::from_secs(20));
+    assert!(sessions.recv().await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ctrl_c_stops_an_answer_which_is_then_paid() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Hang(&["endless"])]);
+    let out = Out::default();
+    let (stop, stops) = mpsc::channel(1);
+    let interrupt = async {
+        out.reads("endless").await;
+        stop.send(Stop::Cleanly).await.unwrap();
+    };
+    let (result, ()) = tokio::join!(ask(door, prompt("x"), out.printer(false, false), stops), interrupt);
+    let failure = result.unwrap_err();
+    assert_eq!(failure.exit, Exit::Interrupted);
+    assert!(failure.message.contains("0.5 HYD"), "{failure}");
+    assert_eq!(out.text(), "endless\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_leaves_ends_it_quietly() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Hang(&["endless"])]);
+    let out = Out { broken: true, ..Out::default() };
+    ask(door, prompt("x"), out.printer(false, false), no_stops()).await.unwrap();
+}
+
+/// A conversation in lines; everything is typed at once.
+async fn converse(door: Door, typed: &[&str], printer: Printer) -> Result<(), Failure> {
+    let (lines, input) = mpsc::channel(typed.len());
+    for line in typed {
+        lines.send((*line).to_owned()).await.unwrap();
+    }
+    drop(lines);
+    let mut front = Lines::new(alice(), Sampling::default(), printer, input, no_stops(), false);
+    driver(door, 1, true).run(&mut front).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_are_dealt_with_in_order() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Say(&["one"]), Script::Say(&["two"])]);
+    let out = Out::default();
+    let typed =
+        ["b\n", "first?\n", "\n", "/temp 0.5", "/nonsense", "balance", "second?", "/balance", "third?", "q", "b"];
+    converse(door, &typed, out.printer(false, false)).await.unwrap();
+    assert_eq!(out.text(), "1.0\none\n0.5\ntwo\n0.0\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_input_waits_for_the_answer() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Say(&["yes"])]);
+    let out = Out::default();
+    converse(door, &["really?"], out.printer(true, false)).await.unwrap();
+    assert_eq!(out.events().last().unwrap()["event"], "answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_outlives_its_session() {
+    let dead = hub::start(&alice(), Credits::hyd(1), &[Script::Die(&["ha"])]);
+    let next = hub::start(&alice(), Credits::hyd(1), &[Script::Say(&["whole"])]);
+    let doors = Arc::new(Mutex::new(vec![next, dead.clone()]));
+    let dial = move || {
+        let mut doors = doors.lock().unwrap();
+        let door = if doors.len() > 1 { doors.pop().unwrap() } else { doors[0].clone() };
+        async move { Ok(door.connect().await) }
+    };
+    let (lines, input) = mpsc::channel(4);
+    for line in ["one", "two"] {
+        lines.send(line.to_owned()).await.unwrap();
+    }
+    drop(lines);
+    let out = Out::default();
+    let mut front = Lines::new(alice(), Sampling::default(), out.printer(false, false), input, no_stops(), false);
+    let driver = Driver { line: Line::new(dial), ..driver(dead, 1, true) };
+    driver.run(&mut front).await.unwrap();
+    assert_eq!(out.text(), "ha\nwhole\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ctrl_c_between_answers_leaves_and_twice_within_one_ends() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Hang(&["..."]), Script::Say(&["fine"])]);
+    let (out, (stop, stops), (lines, input)) = (Out::default(), mpsc::channel(1), mpsc::channel(1));
+    let mut front = Lines::new(alice(), Sampling::default(), out.printer(false, false), input, stops, false);
+    let person = async {
+        lines.send("one".to_owned()).await.unwrap();
+        out.reads("...").await;
+        stop.send(Stop::Cleanly).await.unwrap();
+        out.reads("...\n").await;
+        lines.send("two".to_owned()).await.unwrap();
+        out.reads("...\nfine\n").await;
+        stop.send(Stop::AtOnce).await.unwrap();
+    };
+    let (result, ()) = tokio::join!(driver(door, 1, true).run(&mut front), person);
+    result.unwrap();
+}

@@ -1,0 +1,116 @@
+//! The command line of `hydra-worker`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use hydra_core::ids::UserName;
+use hydra_engine::DeviceChoice;
+use hydra_shell::address::Address;
+
+const EXAMPLES: &str = "\
+Examples:
+  hydra-worker alice                            train for a coordinator on this machine, earn as alice
+  hydra-worker alice lab.example.org:5000       for one elsewhere
+  hydra-worker alice wss://hydra.example.org    encrypted
+  hydra-worker alice --tasks 10 --pause 5       ten tasks, five seconds of rest after each
+  hydra-worker alice --device cpu --threads 2   leave the GPU and the other cores alone
+
+Spend what you earned with hydra-query.";
+
+/// Trains what a coordinator pushes; every accepted task earns credits.
+#[derive(Debug, Parser)]
+#[command(name = "hydra-worker", version, after_help = EXAMPLES, after_long_help = long_help())]
+pub struct Args {
+    /// The name to earn under [default: the name remembered from the first start]
+    pub user: Option<UserName>,
+    /// The coordinator: HOST:PORT, or a ws://, wss://, http:// or https:// address
+    #[arg(default_value = "ws://127.0.0.1:5000")]
+    pub coordinator: Address,
+    /// Leave after so many paid tasks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub tasks: Option<u64>,
+    /// Rest so long after each task
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "0", allow_negative_numbers = true)]
+    pub pause: Duration,
+    /// What to train on: auto (a GPU if there is one), cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// CPU cores to use [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+    /// File with the key that owns the name; made if there is none [default: in the configuration folder]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Run without a screen (the default where there is no terminal)
+    #[arg(long)]
+    pub headless: bool,
+    /// Print one JSON object a line on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Write the log to this file instead of standard error
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+}
+
+fn long_help() -> String {
+    format!("{EXAMPLES}\n\n{}", hydra_shell::exit::table())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    const DAY: f64 = 86_400.0;
+    match text.parse() {
+        Ok(seconds) if (0.0..=DAY).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!("it must be a number of seconds from 0 to {DAY}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::error::ErrorKind> {
+        Args::try_parse_from(line.split(' ')).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_contract_is_understood() {
+        let args =
+            parse("hydra-worker alice lab:7 --tasks 3 --pause 1.5 --device cuda:1 --threads 2 --headless --json");
+        let args = args.unwrap();
+        assert_eq!(args.user.unwrap().as_str(), "alice");
+        assert_eq!(args.coordinator.to_string(), "ws://lab:7/ws");
+        assert_eq!((args.tasks, args.pause, args.threads), (Some(3), Duration::from_millis(1500), Some(2)));
+        assert_eq!(args.device, DeviceChoice::Cuda(1));
+        let args = parse("hydra-worker").unwrap();
+        assert!(args.user.is_none() && args.tasks.is_none() && args.pause.is_zero());
+        assert_eq!(
+            (args.device, args.coordinator.to_string().as_str()),
+            (DeviceChoice::Auto, "ws://127.0.0.1:5000/ws")
+        );
+        assert!(parse("hydra-worker bob --key k --log-file l").is_ok());
+    }
+
+    #[test]
+    fn bad_values_are_bad_usage() {
+        for line in [
+            "hydra-worker a*b",
+            "hydra-worker a ftp://x",
+            "hydra-worker a --tasks 0",
+            "hydra-worker a --pause -1",
+            "hydra-worker a --pause nan",
+            "hydra-worker a --pause 1e9",
+            "hydra-worker a --device tpu",
+            "hydra-worker a --threads 0",
+            "hydra-worker a b c",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_exit_code() {
+        let help = <Args as clap::CommandFactory>::command().render_long_help().to_string();
+        assert!(help.contains("Examples:") && help.contains("  6  no such device"), "{help}");
+    }
+}

@@ -1,0 +1,272 @@
+//! The compute thread: owns the weights as the coordinator has them, the trainer, and what earlier updates lacked.
+//!
+//! Commands are carried out strictly in order. Everything in them comes from the coordinator and is checked here
+//! before anything is allocated or computed from it: a bad one is answered, never a panic. A task trains only from
+//! weights whose digest was the announced one.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use hydra_core::ids::{Digest, LeaseId, VersionNo};
+use hydra_core::limits::SHARD_TOKENS;
+use hydra_core::merge;
+use hydra_core::model::{Recipe, Shape};
+use hydra_core::proto;
+use hydra_engine::{Device, DeviceChoice, EngineError, Job, StepReport, Trainer};
+use tokio::sync::mpsc;
+
+#[cfg(test)]
+mod tests;
+
+/// Tokens of one step: far above any recipe, far below what a task could ask for to exhaust the memory.
+const STEP_TOKENS: u64 = 1 << 22;
+/// Steps of one task.
+const STEPS: u32 = 1 << 20;
+/// Reports that wait for the driver; beyond them training waits too.
+const REPORTS: usize = 64;
+/// What is reported as the digest of weights that are not those of any version.
+const NO_VERSION: Digest = Digest([0; 32]);
+
+/// What the thread is told, in order.
+#[derive(Debug)]
+pub enum Command {
+    /// Get ready for this model; forget any other.
+    Setup { shape: Shape, recipe: Recipe },
+    /// Make `version` from `bytes`; answered by [`Report::Installed`].
+    Install { version: proto::Version, bytes: Vec<u8> },
+    /// Train; answered by [`Report::Step`]s and [`Report::Trained`] or [`Report::Failed`]; by nothing after `stop`.
+    Train(Work),
+}
+
+/// A task with all that it takes.
+#[derive(Debug)]
+pub struct Work {
+    pub task: proto::Task,
+    /// The shard's bytes.
+    pub shard: Arc<[u8]>,
+    /// Looked at after every step.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What the thread answers.
+#[derive(Debug)]
+pub enum Report {
+    /// The device is open; its name for people. The first report, unless it is `Unopened`.
+    Opened(String),
+    /// There is no such device; the last report.
+    Unopened(EngineError),
+    Installed {
+        version: VersionNo,
+        digest: Digest,
+    },
+    Step {
+        lease: LeaseId,
+        step: u32,
+        loss: f32,
+        tokens_per_s: f32,
+    },
+    Trained {
+        lease: LeaseId,
+        blob: Digest,
+        bytes: Arc<[u8]>,
+        loss_first: f32,
+        loss_last: f32,
+        train_ms: u64,
+    },
+    Failed {
+        lease: LeaseId,
+        text: String,
+    },
+}
+
+/// The thread as its driver sees it.
+#[derive(Debug)]
+pub struct Thread {
+    pub commands: mpsc::UnboundedSender<Command>,
+    pub reports: mpsc::Receiver<Report>,
+    /// Ends when the commands' sender is dropped.
+    pub handle: JoinHandle<()>,
+}
+
+/// Starts the thread, which opens the device first.
+pub fn start(choice: DeviceChoice, threads: Option<usize>) -> std::io::Result<Thread> {
+    let (commands, mut taken) = mpsc::unbounded_channel();
+    let (sender, reports) = mpsc::channel(REPORTS);
+    let handle = std::thread::Builder::new().name("compute".to_owned()).spawn(move || {
+        // A driver that is gone is told nothing more.
+        let report = |report| drop(sender.blocking_send(report));
+        let device = match Device::open(choice, threads) {
+            Ok(device) => device,
+            Err(error) => return report(Report::Unopened(error)),
+        };
+        report(Report::Opened(device.describe()));
+        let mut compute = Compute { device, model: None };
+        while let Some(command) = taken.blocking_recv() {
+            compute.carry_out(command, &report);
+        }
+    })?;
+    Ok(Thread { commands, reports, handle })
+}
+
+struct Compute {
+    device: Device,
+    model: Option<Model>,
+}
+
+struct Model {
+    shape: Shape,
+    /// Absent, with the reason, where the device does not hold the model.
+    trainer: Result<Trainer, String>,
+    weights: Vec<f32>,
+    /// Which version the weights are; nothing before the first and after a failed one.
+    version: Option<VersionNo>,
+    /// What the updates so far lacked through rounding; joins the next one.
+    residual: Vec<f32>,
+}
+
+impl Compute {
+    fn carry_out(&mut self, command: Command, report: &impl Fn(Report)) {
+        match command {
+            Command::Setup { shape, recipe } => self.model = self.setup(shape, recipe),
+            Command::Install { version, bytes } => {
+                let installed = self.model.as_mut().is_some_and(|model| model.install(&version, &bytes));
+                let digest = if installed { version.digest } else { NO_VERSION };
+                report(Report::Installed { version: version.version, digest });
+            }
+            Command::Train(work) => {
+                let lease = work.task.lease;
+                let trained = match &mut self.model {
+                    Some(model) => model.train(&work, report),
+                    None => Err(Unable::Why("there is no model to train".to_owned())),
+                };
+                match trained {
+                    Ok(trained) => report(trained),
+                    Err(Unable::Stopped) => tracing::debug!(%lease, "training was stopped"),
+                    Err(Unable::Why(text)) => report(Report::Failed { lease, text }),
+                }
+            }
+        }
+    }
+
+    fn setup(&self, shape: Shape, recipe: Recipe) -> Option<Model> {
+        // The wire has checked it before; whatever comes here sizes allocations.
+        if let Err(error) = shape.check() {
+            tracing::warn!(%error, "the coordinator's model is impossible");
+            return None;
+        }
+        let trainer = Trainer::new(shape, recipe, self.device).map_err(|error| {
+            tracing::warn!(%error, "the model cannot be trained here");
+            explain(&error)
+        });
+        Some(Model { shape, trainer, weights: Vec::new(), version: None, residual: vec![0.0; shape.params()] })
+    }
+}
+
+/// Why there is no update.
+enum Unable {
+    /// It was asked to stop.
+    Stopped,
+    /// For people.
+    Why(String),
+}
+
+impl Model {
+    /// Whether the weights are those of `version` now. If not, they are those of none.
+    fn install(&mut self, version: &proto::Version, bytes: &[u8]) -> bool {
+        let had = self.version.take();
+        let read = match version.base {
+            None => version.codec.decode(bytes, self.shape.params()).map(|weights| self.weights = weights),
+            Some(base) if had == Some(base) => merge::apply(&mut self.weights, version.codec, bytes),
+            Some(base) => {
+                tracing::warn!(%base, ?had, "a difference to a version that is not here");
+                return false;
+            }
+        };
+        if let Err(error) = read {
+            tracing::warn!(version = %version.version, %error, "a version cannot be read");
+            return false;
+        }
+        if merge::weights_digest(&self.weights) != version.digest {
+            tracing::warn!(version = %version.version, "a version has another digest than announced");
+            return false;
+        }
+        self.version = Some(version.version);
+        true
+    }
+
+    fn train(&mut self, work: &Work, report: &impl Fn(Report)) -> Result<Report, Unable> {
+        let Work { task, shard, stop } = work;
+        if stop.load(Ordering::Relaxed) {
+            return Err(Unable::Stopped);
+        }
+        if self.version != Some(task.version) {
+            return Err(Unable::Why(format!("version {} is not here", task.version)));
+        }
+        let tokens = check(task, shard, self.shape).map_err(Unable::Why)?;
+        let trainer = self.trainer.as_mut().map_err(|why| Unable::Why(why.clone()))?;
+        let proto::Task { lease, steps, batch, context, seed, lr_start, lr_end, codec, .. } = *task;
+        let job = Job { steps, batch, context, seed, lr_start, lr_end };
+        let mut on_step = |StepReport { step, loss, tokens_per_s }| {
+            report(Report::Step { lease, step, loss, tokens_per_s });
+            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let trained = trainer.train(&self.weights, &job, &tokens, &mut on_step).map_err(|error| match error {
+            EngineError::Stopped => Unable::Stopped,
+            error => Unable::Why(explain(&error)),
+        })?;
+        let mut delta = trained.weights;
+        for (delta, base) in delta.iter_mut().zip(&self.weights) {
+            *delta = base - *delta;
+        }
+        let bytes: Arc<[u8]> = codec.encode_with_feedback(&delta, &mut self.residual).into();
+        let (loss_first, loss_last) = ends(&trained.losses);
+        let train_ms = (trained.seconds * 1000.0) as u64;
+        Ok(Report::Trained { lease, blob: Digest::of(&bytes), bytes, loss_first, loss_last, train_ms })
+    }
+}
+
+/// Checks what sizes allocations and what the engine takes for granted; gives the shard's tokens.
+fn check(task: &proto::Task, shard: &[u8], shape: Shape) -> Result<Vec<u16>, String> {
+    let proto::Task { steps, batch, context, shard_tokens, .. } = *task;
+    if !(1..=STEPS).contains(&steps) {
+        return Err(format!("a task of {steps} steps is not reasonable"));
+    }
+    if context == 0 || context > shape.context {
+        return Err(format!("windows of {context} tokens do not fit the model's context of {}", shape.context));
+    }
+    if batch == 0 || u64::from(batch) * u64::from(context) > STEP_TOKENS {
+        return Err(format!("steps of {batch} windows of {context} tokens are not reasonable"));
+    }
+    if !(0.0..=10.0).contains(&task.lr_start) || !(0.0..=10.0).contains(&task.lr_end) {
+        return Err(format!("learning rates from {} to {} are not reasonable", task.lr_start, task.lr_end));
+    }
+    if shard_tokens > SHARD_TOKENS as u64 || shard.len() as u64 != 2 * shard_tokens {
+        return Err(format!("the shard has {} bytes where {shard_tokens} tokens were announced", shard.len()));
+    }
+    if shard_tokens <= u64::from(context) {
+        return Err(format!("a shard of {shard_tokens} tokens is shorter than a window"));
+    }
+    let tokens: Vec<u16> = shard.as_chunks().0.iter().map(|&two| u16::from_le_bytes(two)).collect();
+    match tokens.iter().max() {
+        Some(&top) if u32::from(top) >= shape.vocab => {
+            Err(format!("the shard holds token {top}, outside the vocabulary of {}", shape.vocab))
+        }
+        _ => Ok(tokens),
+    }
+}
+
+/// Mean loss of the first tenth of the steps (at least one), and of the last.
+fn ends(losses: &[f32]) -> (f32, f32) {
+    let count = (losses.len() / 10).max(1).min(losses.len());
+    let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len().max(1) as f32;
+    (mean(&losses[..count]), mean(&losses[losses.len() - count..]))
+}
+
+fn explain(error: &EngineError) -> String {
+    match error {
+        EngineError::OutOfMemory(_) => format!("{error}; close other programs, or start with --device cpu"),
+        error => error.to_string(),
+    }
+}

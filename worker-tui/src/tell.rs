@@ -1,0 +1,124 @@
+//! The headless sink: events for scripts on standard output, lines for people on standard error.
+
+use std::time::Duration;
+
+use hydra_core::agent::Event;
+use hydra_core::time::Time;
+use hydra_shell::clock::Clock;
+use hydra_shell::events::Events;
+
+use crate::driver::Sink;
+
+/// Between two lines about the progress of one task; scripts get all of it.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// See the module's page.
+pub struct Teller {
+    events: Events,
+    clock: Clock,
+    /// For people: where the coordinator is.
+    coordinator: String,
+    /// Whether lines also go to the log file.
+    log: bool,
+    steps: u32,
+    told: Option<Time>,
+}
+
+impl Teller {
+    /// `log`: there is a log file, which should hold the lines too.
+    pub fn new(events: Events, clock: Clock, coordinator: String, log: bool) -> Self {
+        Self { events, clock, coordinator, log, steps: 0, told: None }
+    }
+
+    /// What people are told, if it is worth a line.
+    fn line(&mut self, event: &Event) -> Option<String> {
+        Some(match event {
+            Event::Ready { user, device, .. } => {
+                format!("connected to {} as {user}, training on {device}; waiting for a task", self.coordinator)
+            }
+            Event::Task { task, version, steps, tokens } => {
+                (self.steps, self.told) = (*steps, Some(self.clock.now()));
+                format!("task {task}: {steps} steps from version {version}, {} tokens", grouped(*tokens))
+            }
+            Event::Progress { task, step, loss, tokens_per_s } => {
+                let now = self.clock.now();
+                let last = *step >= self.steps;
+                if !last && self.told.is_some_and(|told| now.since(told) < PROGRESS_EVERY) {
+                    return None;
+                }
+                self.told = Some(now);
+                let (steps, speed) = (self.steps, grouped(*tokens_per_s as u64));
+                format!("task {task}: step {step} of {steps} · loss {loss:.2} · {speed} tokens/s")
+            }
+            Event::Submitted { task, bytes } => {
+                format!("task {task}: done, sending {} kB", grouped(bytes.div_ceil(1000)))
+            }
+            Event::Credited { task, amount, balance } => {
+                format!("+{amount} HYD for task {task}, balance {balance} HYD")
+            }
+            Event::Unpaid { task, text, .. } => format!("no pay for task {task}: {text}"),
+            Event::Disconnected { retry_ms, reason } => {
+                format!("not connected: {reason}; trying again in {:.1} s", *retry_ms as f64 / 1000.0)
+            }
+            Event::Stopped { tasks, earned, balance } => {
+                format!("stopped: {tasks} tasks paid, {earned} HYD earned, balance {balance} HYD")
+            }
+        })
+    }
+}
+
+impl Sink for Teller {
+    fn show(&mut self, event: &Event) {
+        self.events.emit(event);
+        if let Some(line) = self.line(event) {
+            self.events.say(&line);
+            if self.log {
+                tracing::info!("{line}");
+            }
+        }
+    }
+}
+
+/// `8,123`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use hydra_core::credits::Credits;
+    use hydra_core::ids::{TaskId, VersionNo};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn people_read_lines_and_not_too_many() {
+        let events = Events::new(false, false, Box::new(std::io::sink()));
+        let mut teller = Teller::new(events, Clock::start(), "ws://x/ws".to_owned(), false);
+        let task = TaskId(12);
+        let begun = Event::Task { task, version: VersionNo(3), steps: 25, tokens: 102_400 };
+        assert_eq!(teller.line(&begun).unwrap(), "task 12: 25 steps from version 3, 102,400 tokens");
+        let progress = |step| Event::Progress { task, step, loss: 2.414, tokens_per_s: 8123.4 };
+        assert_eq!(teller.line(&progress(1)), None);
+        tokio::time::advance(PROGRESS_EVERY).await;
+        assert_eq!(teller.line(&progress(9)).unwrap(), "task 12: step 9 of 25 · loss 2.41 · 8,123 tokens/s");
+        assert_eq!(teller.line(&progress(10)), None);
+        assert!(teller.line(&progress(25)).is_some());
+        let credited = Event::Credited { task, amount: Credits::hyd(1), balance: Credits(12_500_000) };
+        assert_eq!(teller.line(&credited).unwrap(), "+1.0 HYD for task 12, balance 12.5 HYD");
+    }
+
+    #[test]
+    fn digits_are_grouped() {
+        let texts = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+    }
+}

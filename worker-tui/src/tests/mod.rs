@@ -1,0 +1,347 @@
+//! The worker from its orders to the wire, against the real hub over connections in memory.
+//!
+//! Where time matters it stands still and the test itself plays the compute thread; one test trains for real.
+
+mod hub;
+
+use std::sync::{Arc, Mutex};
+
+use ed25519_dalek::SigningKey;
+use hydra_core::agent::{Agent, Event, Settings};
+use hydra_core::codec::Codec;
+use hydra_core::credits::Credits;
+use hydra_core::hub::{self as core_hub, Operator};
+use hydra_core::ids::{Digest, LeaseId, TaskId, VersionNo, WorkerId};
+use hydra_core::proto::{self, ServerMsg, UnpaidCode};
+use hydra_engine::DeviceChoice;
+use hydra_shell::client::ConnectError;
+use hydra_shell::clock::Clock;
+use hydra_shell::exit::{Exit, Failure};
+use tempfile::TempDir;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Duration, Instant};
+
+use self::hub::{Handle, Meddle};
+use crate::cache::{Cache, LIMIT};
+use crate::compute::{self, Command, Report, Thread};
+use crate::driver::{Driver, Request, Sink};
+use crate::line::Line;
+
+/// Keeps every event and lets tests wait for one.
+#[derive(Clone, Default)]
+struct Seen {
+    events: Arc<Mutex<Vec<Event>>>,
+    changed: Arc<Notify>,
+}
+
+impl Sink for Seen {
+    fn show(&mut self, event: &Event) {
+        self.events.lock().unwrap().push(event.clone());
+        self.changed.notify_one();
+    }
+}
+
+impl Seen {
+    fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.events.lock().unwrap().iter().filter(|event| wanted(event)).count()
+    }
+
+    /// Waits for so many events of this kind.
+    async fn reach(&self, count: usize, wanted: impl Fn(&Event) -> bool) {
+        while self.count(&wanted) < count {
+            self.changed.notified().await;
+        }
+    }
+
+    fn last(&self) -> Event {
+        self.events.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+fn credited(event: &Event) -> bool {
+    matches!(event, Event::Credited { .. })
+}
+
+fn begun(event: &Event) -> bool {
+    matches!(event, Event::Task { .. })
+}
+
+fn unpaid(event: &Event) -> bool {
+    matches!(event, Event::Unpaid { .. })
+}
+
+/// A worker, and what a test holds of it.
+struct Rig {
+    seen: Seen,
+    requests: mpsc::Sender<Request>,
+    /// What the compute thread is told; the test plays it.
+    commands: mpsc::UnboundedReceiver<Command>,
+    reports: mpsc::Sender<Report>,
+    cache: TempDir,
+    ended: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+fn settings(tasks: Option<u64>) -> Settings {
+    Settings {
+        user: "alice".parse().unwrap(),
+        key: SigningKey::from_bytes(&[1; 32]),
+        worker: WorkerId([7; 8]),
+        device: "test".to_owned(),
+        agent: "test".to_owned(),
+        tasks,
+        pause: Duration::ZERO,
+        seed: 1,
+    }
+}
+
+fn line(coordinator: &Handle) -> Line {
+    let coordinator = coordinator.clone();
+    Line::new(move || {
+        let coordinator = coordinator.clone();
+        async move { Ok(coordinator.connect().await) }
+    })
+}
+
+impl Rig {
+    fn new(line: Line, tasks: Option<u64>) -> Self {
+        let (seen, cache, clock) = (Seen::default(), tempfile::tempdir().unwrap(), Clock::start());
+        let (sender, commands) = mpsc::unbounded_channel();
+        let (reports, mut told) = mpsc::channel(64);
+        let (requests, mut asked) = mpsc::channel(4);
+        let agent = Agent::new(clock.now(), settings(tasks));
+        let driver = Driver::new(agent, line, clock, Cache::at(cache.path(), LIMIT), sender, seen.clone());
+        let ended = tokio::spawn(async move { driver.run(&mut told, &mut asked).await });
+        Self { seen, requests, commands, reports, cache, ended }
+    }
+
+    /// Plays the compute thread until it is told to train.
+    async fn work(&mut self) -> compute::Work {
+        loop {
+            match self.commands.recv().await.expect("the driver still runs") {
+                Command::Setup { shape, .. } => assert_eq!(shape, hub::shape()),
+                Command::Install { version, .. } => {
+                    let installed = Report::Installed { version: version.version, digest: version.digest };
+                    self.reports.send(installed).await.unwrap();
+                }
+                Command::Train(work) => return work,
+            }
+        }
+    }
+
+    /// Pretends to have trained; every update is a little different.
+    async fn trained(&self, lease: LeaseId) {
+        let delta = vec![1e-3 * lease.0 as f32; hub::shape().params()];
+        let bytes: Arc<[u8]> = Codec::Int4.encode(&delta).into();
+        let (blob, loss_first, loss_last) = (Digest::of(&bytes), 4.0, 3.0);
+        self.reports.send(Report::Trained { lease, blob, bytes, loss_first, loss_last, train_ms: 5 }).await.unwrap();
+    }
+
+    async fn end(self) -> Result<(), Failure> {
+        self.ended.await.unwrap().map_err(|error| error.downcast().unwrap())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_are_paid_and_counted() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), Some(3));
+    for _ in 0..3 {
+        let work = rig.work().await;
+        assert_eq!(work.shard, hub::shard());
+        rig.trained(work.task.lease).await;
+    }
+    rig.seen.reach(3, credited).await;
+    rig.seen.reach(1, |event| matches!(event, Event::Stopped { .. })).await;
+    assert_eq!(rig.seen.last(), Event::Stopped { tasks: 3, earned: Credits::hyd(3), balance: Credits::hyd(3) });
+    // The shard travelled once and is kept.
+    assert_eq!(std::fs::read_dir(rig.cache.path()).unwrap().count(), 1);
+    let left = |event: &core_hub::Event| matches!(event, core_hub::Event::Left { reason, .. } if reason == "finished");
+    rig.end().await.unwrap();
+    assert!(coordinator.events.lock().unwrap().iter().any(left));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_costs_no_work() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), Some(1));
+    let work = rig.work().await;
+    coordinator.meddle.send(Meddle::Cut).unwrap();
+    rig.seen.reach(1, |event| matches!(event, Event::Disconnected { .. })).await;
+    // Done while nobody was there to hear of it.
+    rig.trained(work.task.lease).await;
+    rig.seen.reach(1, credited).await;
+    let seen = rig.seen.clone();
+    rig.end().await.unwrap();
+    assert_eq!((seen.count(credited), coordinator.joined()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn finishing_delivers_what_is_in_hand() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), None);
+    let work = rig.work().await;
+    rig.requests.send(Request::Finish).await.unwrap();
+    rig.trained(work.task.lease).await;
+    let seen = rig.seen.clone();
+    rig.end().await.unwrap();
+    assert_eq!((seen.count(begun), seen.count(credited)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_at_once_stops_the_training_too() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), None);
+    let work = rig.work().await;
+    rig.requests.send(Request::Stop).await.unwrap();
+    let failure = rig.end().await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Interrupted);
+    assert!(work.stop.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_task_is_stopped_and_the_next_one_taken() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), Some(1));
+    // Nothing happens for so long that the lease ends.
+    let work = rig.work().await;
+    rig.seen.reach(1, unpaid).await;
+    let next = rig.work().await;
+    assert!(work.stop.load(std::sync::atomic::Ordering::Relaxed));
+    assert!(!next.stop.load(std::sync::atomic::Ordering::Relaxed));
+    rig.trained(next.task.lease).await;
+    rig.end().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_garbled_delta_is_fetched_anew() {
+    let coordinator = hub::start();
+    coordinator.meddle.send(Meddle::Garble).unwrap();
+    let mut rig = Rig::new(line(&coordinator), Some(2));
+    let first = rig.work().await;
+    rig.trained(first.task.lease).await;
+    // The real thread would find that the digest is not the announced one.
+    let mut wholes = 0;
+    let second = loop {
+        match rig.commands.recv().await.unwrap() {
+            Command::Install { version, bytes } => {
+                wholes += usize::from(version.base.is_none());
+                let right = version.base.is_none() && Digest::of(&bytes) == version.digest;
+                let digest = if right { version.digest } else { Digest([0; 32]) };
+                rig.reports.send(Report::Installed { version: version.version, digest }).await.unwrap();
+            }
+            Command::Train(work) if wholes > 0 => break work,
+            // Begun before the answer was there.
+            Command::Train(work) => {
+                let failed = Report::Failed { lease: work.task.lease, text: "version 1 is not here".to_owned() };
+                rig.reports.send(failed).await.unwrap();
+            }
+            Command::Setup { .. } => panic!("the model is the same"),
+        }
+    };
+    rig.trained(second.task.lease).await;
+    rig.end().await.unwrap();
+    assert_eq!(coordinator.joined(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_beyond_the_bound_is_not_awaited() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), None);
+    let first = rig.work().await;
+    let mut task = proto::Task { lease: LeaseId(99), task: TaskId(99), shard: Digest([5; 32]), ..first.task.clone() };
+    task.shard_tokens = 1 << 40;
+    rig.trained(first.task.lease).await;
+    coordinator.meddle.send(Meddle::Operator(Operator::Pause)).unwrap();
+    rig.seen.reach(1, credited).await;
+    // A task that the hub pushed in the meantime is worked off first.
+    if rig.seen.count(begun) > 1 {
+        let second = rig.work().await;
+        rig.trained(second.task.lease).await;
+        rig.seen.reach(2, credited).await;
+    }
+    coordinator.meddle.send(Meddle::Say(Box::new(ServerMsg::Task(task)))).unwrap();
+    rig.seen.reach(1, unpaid).await;
+    let text = format!("{:?}", rig.seen.last());
+    assert!(text.contains("larger than"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_run_ends_the_worker() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), None);
+    rig.work().await;
+    let bye = proto::Bye { text: "the run is complete".to_owned(), retry: false };
+    coordinator.meddle.send(Meddle::Say(Box::new(ServerMsg::Bye(bye)))).unwrap();
+    rig.end().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_coordinator_is_told() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), None);
+    rig.work().await;
+    let code = proto::ErrorCode::NameTaken;
+    let error = proto::Error { code, text: "the name alice belongs to another key".to_owned(), fatal: true };
+    coordinator.meddle.send(Meddle::Say(Box::new(ServerMsg::Error(error)))).unwrap();
+    let failure = rig.end().await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Refused);
+    assert!(failure.message.contains("another key"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_there_is_told_after_a_while() {
+    let started = Instant::now();
+    let nobody = || async { Err(ConnectError::Refused("ws://x/ws".to_owned())) };
+    let rig = Rig::new(Line::new(nobody), None);
+    let seen = rig.seen.clone();
+    let failure = rig.end().await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Connect);
+    assert!(failure.message.contains("ws://x/ws") && failure.hint.unwrap().contains("hydra-coordinator"));
+    assert!(seen.count(|event| matches!(event, Event::Disconnected { .. })) > 2);
+    assert!((Duration::from_secs(10)..Duration::from_secs(30)).contains(&started.elapsed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compute_thread_that_dies_is_a_bug() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), None);
+    rig.work().await;
+    let Rig { reports, ended, .. } = rig;
+    drop(reports);
+    let error = ended.await.unwrap().unwrap_err();
+    assert!(error.downcast_ref::<Failure>().is_none() && error.to_string().contains("compute thread"), "{error}");
+}
+
+/// Everything for real except the network: versions as deltas, four-bit updates, payment.
+#[tokio::test]
+async fn real_training_is_paid_and_moves_the_model() {
+    let coordinator = hub::start();
+    let cache = tempfile::tempdir().unwrap();
+    let clock = Clock::start();
+    let Thread { commands, mut reports, handle } = compute::start(DeviceChoice::Cpu, Some(1)).unwrap();
+    assert!(matches!(reports.recv().await, Some(Report::Opened(name)) if name == "cpu ×1"));
+    let seen = Seen::default();
+    let agent = Agent::new(clock.now(), settings(Some(3)));
+    let cache = Cache::at(cache.path(), LIMIT);
+    let driver = Driver::new(agent, line(&coordinator), clock, cache, commands, seen.clone());
+    let (_requests, mut asked) = mpsc::channel(1);
+    driver.run(&mut reports, &mut asked).await.unwrap();
+    while reports.recv().await.is_some() {}
+    handle.join().unwrap();
+    assert_eq!((seen.count(credited), seen.count(unpaid)), (3, 0));
+    let versions: Vec<VersionNo> = seen
+        .events
+        .lock()
+        .unwrap()
+        .iter()
+        .filter_map(|event| match event {
+            Event::Task { version, .. } => Some(*version),
+            _ => None,
+        })
+        .collect();
+    assert!(versions.last() > versions.first(), "{versions:?}");
+    assert_eq!(coordinator.joined(), 1);
+    assert!(seen.count(|event| matches!(event, Event::Progress { step: 5, .. })) == 3);
+    let revoked = seen.count(|event| matches!(event, Event::Unpaid { reason: UnpaidCode::Expired, .. }));
+    assert_eq!(revoked, 0);
+}
