@@ -13,5 +13,7 @@ pub mod keys;
 pub mod launch;
 pub mod link;
 pub mod logs;
+pub mod priority;
 pub mod signals;
 pub mod terminal;
+pub mod ui;

@@ -95,6 +95,7 @@ pub fn start(choice: DeviceChoice, threads: Option<usize>) -> std::io::Result<Th
     let (commands, mut taken) = mpsc::unbounded_channel();
     let (sender, reports) = mpsc::channel(REPORTS);
     let handle = std::thread::Builder::new().name("compute".to_owned()).spawn(move || {
+        hydra_shell::priority::step_back();
         // A driver that is gone is told nothing more.
         let report = |report| drop(sender.blocking_send(report));
         let device = match Device::open(choice, threads) {

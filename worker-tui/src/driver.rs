@@ -60,6 +60,8 @@ pub struct Driver<S> {
     shards: BTreeMap<Digest, Arc<[u8]>>,
     /// Looking for shards on disk.
     searches: JoinSet<(Digest, Option<Vec<u8>>)>,
+    /// Putting shards on disk.
+    writes: JoinSet<()>,
     /// Updates until they are answered.
     updates: BTreeMap<Digest, Arc<[u8]>>,
     training: Option<(LeaseId, Arc<AtomicBool>)>,
@@ -87,6 +89,7 @@ impl<S: Sink> Driver<S> {
             announced: BTreeSet::new(),
             shards: BTreeMap::new(),
             searches: JoinSet::new(),
+            writes: JoinSet::new(),
             updates: BTreeMap::new(),
             training: None,
         }
@@ -129,6 +132,7 @@ impl<S: Sink> Driver<S> {
         self.stop_training(None);
         let ended = failure(exit, &self.line);
         self.line.hang_up(FAREWELL).await;
+        self.writes.join_all().await;
         Ok(ended?)
     }
 
@@ -271,7 +275,8 @@ impl<S: Sink> Driver<S> {
         self.shards.insert(shard, bytes.clone());
         self.own.push_back(Fact::ShardReady { shard });
         let cache = self.cache.clone();
-        tokio::task::spawn_blocking(move || cache.put(&shard, &bytes));
+        while self.writes.try_join_next().is_some() {}
+        self.writes.spawn_blocking(move || cache.put(&shard, &bytes));
     }
 
     fn train(&mut self, task: proto::Task) {

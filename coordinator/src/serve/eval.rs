@@ -41,6 +41,7 @@ pub fn spawn(
 ) -> std::io::Result<(Sender<Arc<Served>>, JoinHandle<()>)> {
     let (versions, taken): (_, Receiver<Arc<Served>>) = channel();
     let thread = std::thread::Builder::new().name("evaluator".into()).spawn(move || {
+        hydra_shell::priority::step_back();
         while let Ok(mut served) = taken.recv() {
             // On a busy machine rounds may be shorter than a measurement; then the newest counts.
             let mut behind = 0;

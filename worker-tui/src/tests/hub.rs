@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
 use hydra_core::hub::rows;
-use hydra_core::hub::{Event, Fact, Hub, Operator, Order, Recovered, Rules, Sampling, Shard, Stop};
+use hydra_core::hub::{Event, Fact, Hub, Order, Recovered, Rules, Sampling, Shard, Stop};
 use hydra_core::ids::{Digest, LeaseId, Nonce, SessionId, TaskId, VersionNo};
 use hydra_core::ledger::Book;
 use hydra_core::machine::Machine as _;
@@ -35,8 +35,6 @@ pub enum Meddle {
     Garble,
     /// Send this to everybody.
     Say(Box<ServerMsg>),
-    /// The operator's word.
-    Operator(Operator),
 }
 
 /// The coordinator as a test sees it.
@@ -75,6 +73,11 @@ pub fn shard() -> Arc<[u8]> {
 
 /// Starts one.
 pub fn start() -> Handle {
+    start_with(200)
+}
+
+/// Starts one that says that its shard has so many tokens.
+pub fn start_with(shard_tokens: u64) -> Handle {
     let (doors, sessions) = mpsc::unbounded_channel();
     let (meddle, meddled) = mpsc::unbounded_channel();
     let events = Arc::default();
@@ -100,7 +103,7 @@ pub fn start() -> Handle {
     };
     let clock = Clock::start();
     let coordinator = Fake {
-        hub: Hub::new(clock.now(), rules(), SigningKey::from_bytes(&[9; 32]), recovered),
+        hub: Hub::new(clock.now(), rules(shard_tokens), SigningKey::from_bytes(&[9; 32]), recovered),
         clock,
         outboxes: BTreeMap::new(),
         received: BTreeMap::new(),
@@ -114,7 +117,7 @@ pub fn start() -> Handle {
     Handle { doors, meddle, events }
 }
 
-fn rules() -> Rules {
+fn rules(shard_tokens: u64) -> Rules {
     Rules {
         shape: shape(),
         recipe: Recipe { batch: 2, ..Recipe::default() },
@@ -123,7 +126,7 @@ fn rules() -> Rules {
         price: Credits(500_000),
         steps: 5,
         codec: Codec::Int4,
-        shards: vec![Shard { digest: Digest::of(&shard()), tokens: 200, preview: "text".to_owned() }],
+        shards: vec![Shard { digest: Digest::of(&shard()), tokens: shard_tokens, preview: "text".to_owned() }],
         queue: 2,
         every: None,
         lease_first: Duration::from_mins(1),
@@ -186,7 +189,6 @@ impl Fake {
                     Meddle::Cut => std::mem::take(&mut self.outboxes).values().for_each(Outbox::close),
                     Meddle::Garble => self.garble = true,
                     Meddle::Say(message) => self.outboxes.values().for_each(|outbox| outbox.send(&message).unwrap()),
-                    Meddle::Operator(word) => own.push_back(Fact::Operator(word)),
                 },
                 () = sleep_until(deadline) => self.hub.expire(self.clock.now()),
                 else => return,

@@ -10,8 +10,8 @@ use ed25519_dalek::SigningKey;
 use hydra_core::agent::{Agent, Event, Settings};
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
-use hydra_core::hub::{self as core_hub, Operator};
-use hydra_core::ids::{Digest, LeaseId, TaskId, VersionNo, WorkerId};
+use hydra_core::hub as core_hub;
+use hydra_core::ids::{Digest, LeaseId, VersionNo, WorkerId};
 use hydra_core::proto::{self, ServerMsg, UnpaidCode};
 use hydra_engine::DeviceChoice;
 use hydra_shell::client::ConnectError;
@@ -26,6 +26,9 @@ use crate::cache::{Cache, LIMIT};
 use crate::compute::{self, Command, Report, Thread};
 use crate::driver::{Driver, Request, Sink};
 use crate::line::Line;
+
+/// After so long, of time that stands still, a test has failed.
+const LONG: Duration = Duration::from_hours(1);
 
 /// Keeps every event and lets tests wait for one.
 #[derive(Clone, Default)]
@@ -48,9 +51,12 @@ impl Seen {
 
     /// Waits for so many events of this kind.
     async fn reach(&self, count: usize, wanted: impl Fn(&Event) -> bool) {
-        while self.count(&wanted) < count {
-            self.changed.notified().await;
-        }
+        let reached = async {
+            while self.count(&wanted) < count {
+                self.changed.notified().await;
+            }
+        };
+        tokio::time::timeout(LONG, reached).await.unwrap_or_else(|_| panic!("{:?}", self.events.lock().unwrap()));
     }
 
     fn last(&self) -> Event {
@@ -117,7 +123,8 @@ impl Rig {
     /// Plays the compute thread until it is told to train.
     async fn work(&mut self) -> compute::Work {
         loop {
-            match self.commands.recv().await.expect("the driver still runs") {
+            let command = tokio::time::timeout(LONG, self.commands.recv()).await;
+            match command.expect("a task within an hour").expect("the driver still runs") {
                 Command::Setup { shape, .. } => assert_eq!(shape, hub::shape()),
                 Command::Install { version, .. } => {
                     let installed = Report::Installed { version: version.version, digest: version.digest };
@@ -130,14 +137,16 @@ impl Rig {
 
     /// Pretends to have trained; every update is a little different.
     async fn trained(&self, lease: LeaseId) {
-        let delta = vec![1e-3 * lease.0 as f32; hub::shape().params()];
+        let delta = vec![1e-2 + 1e-3 * (lease.0 % 8) as f32; hub::shape().params()];
         let bytes: Arc<[u8]> = Codec::Int4.encode(&delta).into();
         let (blob, loss_first, loss_last) = (Digest::of(&bytes), 4.0, 3.0);
         self.reports.send(Report::Trained { lease, blob, bytes, loss_first, loss_last, train_ms: 5 }).await.unwrap();
     }
 
-    async fn end(self) -> Result<(), Failure> {
-        self.ended.await.unwrap().map_err(|error| error.downcast().unwrap())
+    /// How it ended; what it kept on disk.
+    async fn end(self) -> Result<TempDir, Failure> {
+        let ended = tokio::time::timeout(LONG, self.ended).await.expect("an end within an hour");
+        ended.unwrap().map(|()| self.cache).map_err(|error| error.downcast().unwrap())
     }
 }
 
@@ -153,11 +162,11 @@ async fn tasks_are_paid_and_counted() {
     rig.seen.reach(3, credited).await;
     rig.seen.reach(1, |event| matches!(event, Event::Stopped { .. })).await;
     assert_eq!(rig.seen.last(), Event::Stopped { tasks: 3, earned: Credits::hyd(3), balance: Credits::hyd(3) });
-    // The shard travelled once and is kept.
-    assert_eq!(std::fs::read_dir(rig.cache.path()).unwrap().count(), 1);
     let left = |event: &core_hub::Event| matches!(event, core_hub::Event::Left { reason, .. } if reason == "finished");
-    rig.end().await.unwrap();
+    let folder = rig.end().await.unwrap();
     assert!(coordinator.events.lock().unwrap().iter().any(left));
+    // The shard is kept.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,24 +254,14 @@ async fn a_garbled_delta_is_fetched_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_beyond_the_bound_is_not_awaited() {
-    let coordinator = hub::start();
-    let mut rig = Rig::new(line(&coordinator), None);
-    let first = rig.work().await;
-    let mut task = proto::Task { lease: LeaseId(99), task: TaskId(99), shard: Digest([5; 32]), ..first.task.clone() };
-    task.shard_tokens = 1 << 40;
-    rig.trained(first.task.lease).await;
-    coordinator.meddle.send(Meddle::Operator(Operator::Pause)).unwrap();
-    rig.seen.reach(1, credited).await;
-    // A task that the hub pushed in the meantime is worked off first.
-    if rig.seen.count(begun) > 1 {
-        let second = rig.work().await;
-        rig.trained(second.task.lease).await;
-        rig.seen.reach(2, credited).await;
-    }
-    coordinator.meddle.send(Meddle::Say(Box::new(ServerMsg::Task(task)))).unwrap();
+    let coordinator = hub::start_with(1 << 40);
+    let rig = Rig::new(line(&coordinator), None);
     rig.seen.reach(1, unpaid).await;
     let text = format!("{:?}", rig.seen.last());
     assert!(text.contains("larger than"), "{text}");
+    assert_eq!(rig.seen.count(begun), 0);
+    rig.requests.send(Request::Finish).await.unwrap();
+    rig.end().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,252 @@
+//! The loss chart: raw points, their smoothed line and a second series in braille, with marks on the axis.
+//!
+//! Without colours the three still differ: raw points are scattered dots, the smoothed one is a line, the second
+//! series has diamonds. The value axis keeps still while the data stay in it; that memory is the only thing that
+//! drawing changes.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+
+use super::series::{Series, Smooth};
+use super::text::{self, Align};
+use super::theme::Theme;
+
+mod axis;
+mod canvas;
+
+pub use axis::Axis;
+use canvas::Canvas;
+
+/// Marks that are kept.
+const MARKS: usize = 1_024;
+/// Cells of the numbers on the value axis, always the same so that the plot does not move.
+const LABELS: u16 = 7;
+
+/// A chart with its data.
+#[derive(Debug, Clone, Default)]
+pub struct Chart {
+    /// The measurements: every step's loss.
+    pub raw: Series,
+    /// Rarer ones on the same axes: the held-out loss.
+    pub second: Series,
+    /// Points that the line is smoothed over; 1 or less draws no line but that of the raw points.
+    pub smoothing: f64,
+    /// How much of the places to show, from the newest back; `None` shows the whole run.
+    pub window: Option<f64>,
+    names: Names,
+    marks: VecDeque<f64>,
+    axis: Cell<Option<Axis>>,
+}
+
+/// What the chart calls things; own text or cleaned.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// The measurements: `loss`.
+    pub raw: String,
+    /// The second series: `held-out`.
+    pub second: String,
+    /// The places: `step`.
+    pub x: String,
+    /// In place of an empty chart: `no step yet`.
+    pub empty: String,
+}
+
+impl Chart {
+    /// An empty chart over the whole run, smoothed over 50 points.
+    pub fn new(names: Names) -> Self {
+        Self { names, smoothing: 50.0, ..Self::default() }
+    }
+
+    /// Marks a place on the axis, such as that of a payment.
+    pub fn mark(&mut self, x: f64) {
+        if self.marks.len() == MARKS {
+            self.marks.pop_front();
+        }
+        self.marks.push_back(x);
+    }
+
+    /// Forgets the data: a new run.
+    pub fn clear(&mut self) {
+        self.raw.clear();
+        self.second.clear();
+        self.marks.clear();
+        self.axis.set(None);
+    }
+
+    /// The places shown, or nothing without data.
+    fn places(&self) -> Option<(f64, f64)> {
+        let both = || [&self.raw, &self.second].into_iter();
+        let last = both().filter_map(Series::last).map(|(x, _)| x).reduce(f64::max)?;
+        let first = both().filter_map(Series::first_x).reduce(f64::min)?;
+        let from = self.window.map_or(first, |window| first.max(last - window.max(0.0)));
+        Some((from, if last > from { last } else { from + 1.0 }))
+    }
+
+    /// Draws into `area`, legend included.
+    pub fn draw(&self, buffer: &mut Buffer, area: Rect, theme: Theme) {
+        let area = area.intersection(buffer.area);
+        if area.is_empty() {
+            return;
+        }
+        let Some(places) = self.places() else {
+            let row = Rect { y: area.y + area.height / 2, height: 1, ..area };
+            let inset = row.width.saturating_sub(text::width(&self.names.empty) as u16) / 2;
+            text::put(buffer, area, (row.x + inset, row.y), &self.names.empty, row.width - inset, theme.dim());
+            return;
+        };
+        let framed = area.height >= 5;
+        if framed {
+            self.legend(buffer, area, places, theme);
+        }
+        let labels = if area.width >= 24 { LABELS } else { 0 };
+        let plot = Rect {
+            x: area.x + labels,
+            y: area.y + u16::from(framed),
+            width: area.width - labels,
+            height: area.height - 2 * u16::from(framed),
+        };
+        let Some(axis) = self.fit(places, plot.height) else { return };
+        if labels > 0 {
+            draw_labels(buffer, area, plot, &axis, theme);
+        }
+        self.plot(buffer, plot, places, &axis, theme);
+        if framed {
+            self.draw_marks(buffer, area, plot, places, theme);
+        }
+    }
+
+    /// The axis for what is shown; remembers it.
+    fn fit(&self, (from, _): (f64, f64), rows: u16) -> Option<Axis> {
+        let values = self.raw.since(from).chain(self.second.since(from)).map(|bucket| bucket.mean);
+        let (low, high) = values.fold(None, |range: Option<(f64, f64)>, value| {
+            Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
+        })?;
+        let axis = Axis::fit(self.axis.get(), low, high, (rows / 2).clamp(2, 8));
+        self.axis.set(Some(axis));
+        Some(axis)
+    }
+
+    fn plot(&self, buffer: &mut Buffer, plot: Rect, (from, to): (f64, f64), axis: &Axis, theme: Theme) {
+        let mut raw = Canvas::new(plot.width, plot.height);
+        let mut line = Canvas::new(plot.width, plot.height);
+        let mut second = Canvas::new(plot.width, plot.height);
+        let column = |x: f64| raw_place((x - from) / (to - from), line_width(plot));
+        let mut smooth = Smooth::over(self.smoothing);
+        // The means run in from before the window, so that scrolling does not change the line.
+        for bucket in self.raw.iter() {
+            let mean = smooth.next(bucket.mean, bucket.count);
+            if bucket.to < from {
+                continue;
+            }
+            let x = column(f64::midpoint(bucket.from, bucket.to).max(from));
+            raw.dot(x, axis.place(bucket.mean));
+            if bucket.count > 1 {
+                raw.dot(x, axis.place(bucket.min));
+                raw.dot(x, axis.place(bucket.max));
+            }
+            line.line_to(x, axis.place(mean));
+        }
+        let mut points = Vec::new();
+        for bucket in self.second.since(from) {
+            let (x, place) = (column(bucket.to.max(from)), axis.place(bucket.mean));
+            second.line_to(x, place);
+            points.push((x, place));
+        }
+        for (canvas, style) in
+            [(&raw, theme.chart_raw()), (&second, theme.chart_second()), (&line, theme.chart_smooth())]
+        {
+            canvas.draw(buffer, plot, style);
+        }
+        // Diamonds only where they stay apart; a dense second series is a line.
+        let sparse = points.len() <= usize::from(plot.width) / 3;
+        for (x, place) in points.into_iter().filter(|_| sparse) {
+            if let Some((column, row)) = second.cell(x, place) {
+                let cell = &mut buffer[(plot.x + column, plot.y + row)];
+                cell.reset();
+                cell.set_symbol("◆").set_style(theme.chart_second());
+            }
+        }
+    }
+
+    fn legend(&self, buffer: &mut Buffer, area: Rect, (from, to): (f64, f64), theme: Theme) {
+        let mut x = area.x;
+        let mut put = |sign: &str, style: Style, words: &str| {
+            let left = usize::from(area.right().saturating_sub(x));
+            // A half shown word helps nobody.
+            if text::width(sign) + 1 + text::width(words) <= left {
+                x += text::put(buffer, area, (x, area.y), sign, area.width, style) + 1;
+                x += text::put(buffer, area, (x, area.y), words, area.width, theme.text()) + 2;
+            }
+        };
+        if let Some((_, value)) = self.raw.last() {
+            put("⠢⠔", theme.chart_raw(), &format!("{} {value:.3}", text::clean(&self.names.raw)));
+        }
+        if let Some(value) = self.smoothed().filter(|_| self.smoothing > 1.0) {
+            put("━", theme.chart_smooth(), &format!("smooth {value:.3}"));
+        }
+        if let Some((_, value)) = self.second.last() {
+            put("◆", theme.chart_second(), &format!("{} {value:.3}", text::clean(&self.names.second)));
+        }
+        let range = format!("{} {}–{}", text::clean(&self.names.x), text::short(from), text::short(to));
+        let cells = text::width(&range) as u16;
+        if x + cells <= area.right() {
+            text::put(buffer, area, (area.right() - cells, area.y), &range, cells, theme.dim());
+        }
+    }
+
+    /// The smoothed value at the newest point.
+    pub fn smoothed(&self) -> Option<f64> {
+        let mut smooth = Smooth::over(self.smoothing);
+        self.raw.iter().map(|bucket| smooth.next(bucket.mean, bucket.count)).last()
+    }
+
+    fn draw_marks(&self, buffer: &mut Buffer, area: Rect, plot: Rect, (from, to): (f64, f64), theme: Theme) {
+        let y = plot.bottom();
+        if y >= area.bottom() || plot.is_empty() {
+            return;
+        }
+        for x in plot.left()..plot.right() {
+            buffer[(x, y)].set_symbol("─").set_style(theme.chart_axis());
+        }
+        for mark in self.marks.iter().filter(|mark| (from..=to).contains(*mark)) {
+            let x = raw_place((mark - from) / (to - from), line_width(plot)) / 2;
+            if x < plot.width {
+                buffer[(plot.x + x, y)].reset();
+                buffer[(plot.x + x, y)].set_symbol("▲").set_style(theme.chart_mark());
+            }
+        }
+    }
+}
+
+/// Dots side by side in a plot.
+fn line_width(plot: Rect) -> u16 {
+    plot.width.saturating_mul(2)
+}
+
+/// The column of dots for a share of the width.
+fn raw_place(share: f64, dots: u16) -> u16 {
+    (share * f64::from(dots.saturating_sub(1))).round().clamp(0.0, f64::from(u16::MAX)) as u16
+}
+
+fn draw_labels(buffer: &mut Buffer, area: Rect, plot: Rect, axis: &Axis, theme: Theme) {
+    if plot.height == 0 {
+        return;
+    }
+    for y in plot.top()..plot.bottom() {
+        buffer[(plot.x - 1, y)].set_symbol("│").set_style(theme.chart_axis());
+    }
+    for tick in axis.ticks() {
+        let row = ((1.0 - axis.place(tick)) * f64::from(plot.height - 1)).round() as u16;
+        let label = text::pad(&axis.label(tick), usize::from(LABELS - 1), Align::Right);
+        let y = plot.y + row.min(plot.height - 1);
+        text::put(buffer, area, (area.x, y), &label, LABELS - 1, theme.chart_axis());
+        buffer[(plot.x - 1, y)].set_symbol("┤").set_style(theme.chart_axis());
+    }
+}
+
+#[cfg(test)]
+mod tests;

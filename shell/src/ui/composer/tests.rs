@@ -1,0 +1,111 @@
+//! Typing, killing, history and the cursor.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ui::keys::Key;
+
+fn press(composer: &mut Composer, keys: &str) {
+    for key in keys.split_whitespace() {
+        if let Some(edit) = edit(&key.parse::<Key>().unwrap().event()) {
+            composer.apply(edit);
+        }
+    }
+}
+
+fn shown(composer: &Composer) -> String {
+    let (before, after) = composer.text().split_at(composer.cursor());
+    format!("{before}|{after}")
+}
+
+#[test]
+fn editing_moves_by_graphemes_and_words() {
+    let mut composer = Composer::default();
+    composer.set("one two e\u{301}東");
+    press(&mut composer, "left left");
+    assert_eq!(shown(&composer), "one two |e\u{301}東");
+    press(&mut composer, "delete backspace");
+    assert_eq!(shown(&composer), "one two|東");
+    press(&mut composer, "ctrl-w");
+    assert_eq!(shown(&composer), "one |東");
+    press(&mut composer, "ctrl-e ctrl-y ctrl-a ctrl-right");
+    assert_eq!(shown(&composer), "one| 東two");
+    press(&mut composer, "ctrl-k ctrl-u");
+    assert_eq!(shown(&composer), "|");
+}
+
+#[test]
+fn lines_and_history() {
+    let mut composer = Composer::default();
+    composer.set("first");
+    assert_eq!(composer.take(), "first");
+    composer.set("second");
+    composer.take();
+    composer.set("  ");
+    composer.take();
+    press(&mut composer, "d r a f t up");
+    assert_eq!(shown(&composer), "second|");
+    press(&mut composer, "up up");
+    assert_eq!(shown(&composer), "first|");
+    press(&mut composer, "down down down");
+    assert_eq!(shown(&composer), "draft|");
+    press(&mut composer, "alt-enter x up");
+    assert_eq!(shown(&composer), "d|raft\nx");
+    press(&mut composer, "down ctrl-j");
+    assert_eq!(shown(&composer), "draft\nx\n|");
+}
+
+#[test]
+fn a_paste_is_cleaned_and_bounded() {
+    let mut composer = Composer::default();
+    composer.apply(Edit::Insert("a\u{1b}[2J\r\nb\u{200b}".to_owned()));
+    assert_eq!(composer.text(), "a␛[2J\nb");
+    composer.apply(Edit::Insert("é".repeat(LONGEST)));
+    assert!(composer.text().len() <= LONGEST);
+}
+
+fn edits() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        proptest::collection::vec(any::<char>(), 0..4).prop_map(|text| Edit::Insert(text.into_iter().collect())),
+        "[a東e\u{301}👩 \n]{0,4}".prop_map(Edit::Insert),
+        proptest::sample::select(vec![
+            Edit::Newline,
+            Edit::Backspace,
+            Edit::Delete,
+            Edit::KillWord,
+            Edit::KillToEnd,
+            Edit::KillToStart,
+            Edit::Yank,
+            Edit::Left,
+            Edit::Right,
+            Edit::WordLeft,
+            Edit::WordRight,
+            Edit::Home,
+            Edit::End,
+            Edit::Up,
+            Edit::Down,
+        ]),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_edits_keep_cursor_and_screen_sound(
+        edits in proptest::collection::vec(edits(), 0..60), width in 0u16..40, height in 0u16..8,
+    ) {
+        let mut composer = Composer::default();
+        for edit in edits {
+            composer.apply(edit);
+            let edges = composer.text().grapheme_indices(true).map(|(at, _)| at);
+            prop_assert!(edges.chain([composer.text().len()]).any(|at| at == composer.cursor()));
+        }
+        let mut cursor = None;
+        crate::ui::testkit::draw_within(width, height, |buffer, area| {
+            cursor = composer.draw(buffer, area, Theme::plain(), "say something");
+            if let Some(cursor) = cursor {
+                assert!(area.contains(cursor), "{cursor} outside {area}");
+            }
+        });
+        prop_assert_eq!(cursor.is_some(), width >= 3 && height > 0);
+    }
+}

@@ -1,0 +1,74 @@
+//! The help overlay, made from the key table.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+
+use super::keys::{Binding, pretty};
+use super::overlay;
+use super::text;
+use super::theme::Theme;
+
+/// One line of the overlay.
+enum Row {
+    Blank,
+    Heading(&'static str),
+    Keys(String, &'static str),
+}
+
+/// The table's lines, by group in the order in which the groups first appear.
+fn rows<M>(table: &[Binding<M>]) -> Vec<Row> {
+    let mut groups: Vec<&'static str> = Vec::new();
+    for binding in table.iter().filter(|binding| !binding.help.is_empty()) {
+        if !groups.contains(&binding.group) {
+            groups.push(binding.group);
+        }
+    }
+    let mut rows = Vec::new();
+    for group in groups {
+        if !rows.is_empty() {
+            rows.push(Row::Blank);
+        }
+        if !group.is_empty() {
+            rows.push(Row::Heading(group));
+        }
+        for binding in table.iter().filter(|binding| binding.group == group && !binding.help.is_empty()) {
+            let keys: Vec<String> = binding.keys.split_whitespace().map(pretty).collect();
+            rows.push(Row::Keys(keys.join(" "), binding.help));
+        }
+    }
+    rows
+}
+
+/// Draws the help for `table` over `area`, beginning `scroll` lines down where it does not fit.
+pub fn draw<M>(buffer: &mut Buffer, area: Rect, theme: Theme, table: &[Binding<M>], scroll: usize) {
+    let rows = rows(table);
+    let keys = |row: &Row| if let Row::Keys(keys, _) = row { text::width(keys) } else { 0 };
+    let words = |row: &Row| match row {
+        Row::Keys(_, help) => text::width(help),
+        Row::Heading(words) => text::width(words),
+        Row::Blank => 0,
+    };
+    let left = rows.iter().map(keys).max().unwrap_or(0);
+    let right = rows.iter().map(words).max().unwrap_or(0);
+    let frame = overlay::centred(area, (left + right + 8) as u16, rows.len() as u16 + 2);
+    let inside = overlay::open(buffer, frame, theme, "Keys");
+    let scroll = scroll.min(rows.len().saturating_sub(usize::from(inside.height)));
+    let hidden = rows.len() - scroll > usize::from(inside.height);
+    for (row, y) in rows[scroll..].iter().zip(inside.top()..inside.bottom()) {
+        let x = inside.x.saturating_add(2);
+        match row {
+            Row::Blank => {}
+            Row::Heading(words) => {
+                text::put(buffer, inside, (x, y), words, inside.width, theme.title());
+            }
+            Row::Keys(keys, help) => {
+                text::put(buffer, inside, (x, y), keys, left as u16, theme.key());
+                text::put(buffer, inside, (x.saturating_add(left as u16 + 2), y), help, inside.width, theme.text());
+            }
+        }
+    }
+    if hidden && !inside.is_empty() {
+        let corner = (inside.right() - 1, inside.bottom() - 1);
+        text::put(buffer, inside, corner, "↓", 1, theme.key());
+    }
+}

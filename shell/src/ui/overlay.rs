@@ -1,0 +1,100 @@
+//! What lies over a screen: dialogs, and toasts that go by themselves.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hydra_core::time::Time;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::widgets::{Clear, Widget as _};
+
+use super::text;
+use super::theme::{Sign, Theme};
+
+/// How long a toast stays.
+const STAYS: Duration = Duration::from_secs(4);
+/// Toasts shown at once; older ones go.
+const TOASTS: usize = 3;
+
+/// `width` × `height` in the middle of `area`, or as much of it as there is.
+pub fn centred(area: Rect, width: u16, height: u16) -> Rect {
+    let (width, height) = (width.min(area.width), height.min(area.height));
+    Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height }
+}
+
+/// Empties `area` and draws a focused panel there; returns its inside.
+pub fn open(buffer: &mut Buffer, area: Rect, theme: Theme, title: &str) -> Rect {
+    let area = area.intersection(buffer.area);
+    // A wide character that begins left of the area would cover its first column.
+    for y in area.top()..area.bottom() {
+        if area.x > buffer.area.x && text::width(buffer[(area.x - 1, y)].symbol()) > 1 {
+            buffer[(area.x - 1, y)].set_symbol(" ");
+        }
+    }
+    Clear.render(area, buffer);
+    let block = theme.panel(title, true);
+    let inside = block.inner(area);
+    block.render(area, buffer);
+    inside
+}
+
+/// A dialog: words in the middle of the screen, and below them what the keys do.
+pub fn dialog(buffer: &mut Buffer, area: Rect, theme: Theme, title: &str, words: &str, keys: &str) {
+    let words = text::clean_lines(words);
+    let room = usize::from(area.width.saturating_sub(4)).clamp(1, 60);
+    let lines = text::wrap(&words, room);
+    let widest =
+        lines.iter().map(|line| text::width(&words[line.clone()])).chain([text::width(keys), text::width(title) + 4]);
+    let width = widest.max().unwrap_or(0).min(room) as u16 + 4;
+    let inside = open(buffer, centred(area, width, lines.len() as u16 + 4), theme, title);
+    if inside.is_empty() {
+        return;
+    }
+    let inset = Rect { x: inside.x + 1.min(inside.width - 1), width: inside.width.saturating_sub(2).max(1), ..inside };
+    let last = inside.bottom() - 1;
+    for (line, y) in lines.into_iter().zip(inside.top()..last.max(inside.top() + 1)) {
+        text::put(buffer, inside, (inset.x, y), &words[line], inset.width, theme.text());
+    }
+    if inside.height > 1 {
+        text::put(buffer, inside, (inset.x, last), keys, inset.width, theme.key());
+    }
+}
+
+/// Short messages at the lower right that go by themselves.
+#[derive(Debug, Clone, Default)]
+pub struct Toasts {
+    shown: VecDeque<(Time, Sign, String)>,
+}
+
+impl Toasts {
+    /// Shows one.
+    pub fn push(&mut self, now: Time, sign: Sign, words: impl Into<String>) {
+        if self.shown.len() == TOASTS {
+            self.shown.pop_front();
+        }
+        self.shown.push_back((now.after(STAYS), sign, words.into()));
+    }
+
+    /// When the next one goes; for `App::wake_at`.
+    pub fn wake_at(&self) -> Option<Time> {
+        self.shown.front().map(|(until, ..)| *until)
+    }
+
+    /// Lets those go whose time is over.
+    pub fn expire(&mut self, now: Time) {
+        self.shown.retain(|(until, ..)| *until > now);
+    }
+
+    /// Draws them over `area`, the newest lowest.
+    pub fn draw(&self, buffer: &mut Buffer, area: Rect, theme: Theme) {
+        let area = area.intersection(buffer.area);
+        for ((_, sign, words), y) in self.shown.iter().rev().zip((area.top()..area.bottom()).rev()) {
+            let line = format!(" {} {} ", sign.mark(), text::clean(words.trim()));
+            let cells = text::width(&line).min(usize::from(area.width)) as u16;
+            let x = area.right() - cells;
+            Clear.render(Rect { x, y, width: cells, height: 1 }, buffer);
+            let style = theme.sign(*sign).patch(theme.selected());
+            text::put(buffer, area, (x, y), &line, cells, style);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Snapshots of the widgets, and how they answer to clicks and keys.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use hydra_core::time::Time;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+
+use crate::logs::Ring;
+use crate::ui::log::{Level, LogPane};
+use crate::ui::overlay::{self, Toasts};
+use crate::ui::table::{Column, Table, Width};
+use crate::ui::testkit::{draw_within, styles_of, text_of};
+use crate::ui::theme::{Sign, Theme};
+use crate::ui::transcript::{Entry, Transcript, Who};
+use crate::ui::{gauge, tabs};
+
+fn look(width: u16, height: u16, draw: impl FnOnce(&mut Buffer, Rect)) -> String {
+    let buffer = draw_within(width, height, draw);
+    format!("{}\n{}", text_of(&buffer), styles_of(&buffer))
+}
+
+fn text(width: u16, height: u16, draw: impl FnOnce(&mut Buffer, Rect)) -> String {
+    text_of(&draw_within(width, height, draw))
+}
+
+#[test]
+fn gauges() {
+    let mut all = String::new();
+    for ratio in [0.0, 0.3, 1.0, f64::NAN, 7.0] {
+        all += &look(20, 1, |buffer, area| gauge::draw(buffer, area, Theme::plain(), ratio, "30 of 100"));
+    }
+    all += &look(4, 1, |buffer, area| gauge::draw(buffer, area, Theme::colour(), 0.5, "30 of 100"));
+    insta::assert_snapshot!(all);
+}
+
+const TITLES: [&str; 4] = ["Overview", "Workers", "Ledger", "Log"];
+
+#[test]
+fn tabs_and_clicks() {
+    let mut all = String::new();
+    for width in [80, 40, 24] {
+        all += &look(width, 1, |buffer, area| tabs::draw(buffer, area, Theme::plain(), &TITLES, 1));
+    }
+    insta::assert_snapshot!(all);
+    let area = Rect::new(2, 1, 60, 1);
+    let hits = [2, 13, 14, 24, 70].map(|x| tabs::at(area, &TITLES, 0, (x, 1)));
+    assert_eq!(hits, [Some(0), Some(0), None, Some(1), None]);
+    assert_eq!(tabs::at(area, &TITLES, 0, (2, 0)), None);
+    let narrow = Rect { width: 10, ..area };
+    assert_eq!([2, 11].map(|x| tabs::at(narrow, &TITLES, 1, (x, 1))), [Some(0), Some(2)]);
+}
+
+#[derive(Clone)]
+struct Row {
+    id: u64,
+    user: String,
+    loss: f64,
+}
+
+fn rows(count: u64) -> Vec<Row> {
+    (0..count)
+        .map(|id| Row { id, user: format!("user-{:03}", id * 37 % 1_000), loss: 3.0 + (id * 13 % 100) as f64 / 10.0 })
+        .collect()
+}
+
+fn table() -> Table<u64> {
+    Table::new(vec![
+        Column::words("user", Width::AtLeast(8), 0),
+        Column::number("loss", 8, 1),
+        Column::words("device", Width::Exactly(10), 3),
+        Column::words("what", Width::AtLeast(10), 2),
+    ])
+}
+
+fn arrange(table: &mut Table<u64>, rows: &[Row]) {
+    table.arrange(
+        rows,
+        |row| row.id,
+        |a, b, column| match column {
+            1 => a.loss.total_cmp(&b.loss),
+            _ => a.user.cmp(&b.user),
+        },
+        |row, words| row.user.contains(words),
+    );
+}
+
+fn draw_table(table: &Table<u64>, rows: &[Row], buffer: &mut Buffer, area: Rect) {
+    table.draw(buffer, area, Theme::plain(), rows, |row, column| {
+        let words = match column {
+            0 => row.user.clone(),
+            1 => format!("{:.3}", row.loss),
+            2 => "cpu".to_owned(),
+            _ => "training".to_owned(),
+        };
+        (words, Style::new())
+    });
+}
+
+#[test]
+fn tables_sort_filter_and_follow_their_row() {
+    let mut rows = rows(30);
+    let mut table = table();
+    arrange(&mut table, &rows);
+    table.step(&rows, |row| row.id, 12);
+    for (width, height) in [(80, 12), (40, 8), (16, 4)] {
+        let shown = look(width, height, |buffer, area| draw_table(&table, &rows, buffer, area));
+        insta::assert_snapshot!(format!("table_{width}x{height}"), shown);
+    }
+    let chosen = *table.chosen().unwrap();
+    table.sort_by(1);
+    table.sort_by(1);
+    arrange(&mut table, &rows);
+    assert_eq!(table.chosen(), Some(&chosen), "the choice stays with its row");
+    insta::assert_snapshot!("table_by_loss", text(40, 8, |buffer, area| draw_table(&table, &rows, buffer, area)));
+    // The area of draw_within begins at (2, 1), so its first row is row 2.
+    let clicked = table.at((5, 3)).unwrap();
+    table.choose(&rows, |row| row.id, clicked);
+    let shown = text(40, 8, |buffer, area| draw_table(&table, &rows, buffer, area));
+    assert_ne!(table.chosen(), Some(&chosen));
+    assert_eq!(table.at((5, 1)), None);
+    assert_eq!((table.heading_at((3, 1)), table.heading_at((3, 2))), (Some(0), None));
+    assert!(shown.contains("loss▼"), "{shown}");
+    rows.retain(|row| Some(&row.id) != table.chosen());
+    arrange(&mut table, &rows);
+    assert!(table.chosen().is_some(), "its neighbour takes the place of a row that left");
+    table.set_filter("USER-03");
+    arrange(&mut table, &rows);
+    assert!(table.shown() >= 1 && table.shown() < 5);
+    table.set_filter("nobody");
+    arrange(&mut table, &rows);
+    assert_eq!((table.shown(), table.chosen()), (0, None));
+    let shown = text(40, 3, |buffer, area| draw_table(&table, &rows, buffer, area));
+    assert!(shown.contains("no row has these words"), "{shown}");
+}
+
+#[test]
+fn five_thousand_rows_stay_quick() {
+    let rows = rows(5_000);
+    let mut table = table();
+    let area = Rect::new(0, 0, 120, 40);
+    let mut buffer = Buffer::empty(area);
+    let start = Instant::now();
+    arrange(&mut table, &rows);
+    let arranged = start.elapsed();
+    let mut asked = 0;
+    let asks = std::cell::Cell::new(0);
+    let best = (0..20)
+        .map(|_| {
+            let start = Instant::now();
+            asks.set(0);
+            table.draw(&mut buffer, area, Theme::plain(), &rows, |row, _| {
+                asks.set(asks.get() + 1);
+                (row.user.clone(), Style::new())
+            });
+            asked = asks.get();
+            start.elapsed()
+        })
+        .min()
+        .unwrap();
+    println!("5,000 rows: arranged in {arranged:?}, drawn in {best:?}");
+    assert_eq!(asked, 39 * 4, "only what is seen is formatted");
+    assert!(cfg!(debug_assertions) || best < Duration::from_millis(2), "{best:?}");
+}
+
+fn conversation() -> Transcript {
+    let mut transcript = Transcript::default();
+    transcript.push(Entry::new(Who::You, "What is Python?"));
+    transcript.push(Entry::new(Who::Model, ""));
+    for piece in ["Python is a", " programming language that many people ", "like.\n\nIt is e", "\u{301}legant."] {
+        transcript.append(piece);
+    }
+    transcript.set_foot("0.5 HYD · 31 tokens/s · version 12 · held-out loss 3.21");
+    transcript.push(Entry::new(Who::Note(Sign::Bad), "the coordinator is lost: trying again in 3 s"));
+    transcript
+}
+
+#[test]
+fn transcripts_scroll_and_stick() {
+    let mut transcript = conversation();
+    let names = ("alice", "hydra");
+    for (width, height) in [(60, 14), (24, 8)] {
+        let shown = look(width, height, |buffer, area| transcript.draw(buffer, area, Theme::plain(), names, true));
+        insta::assert_snapshot!(format!("transcript_{width}x{height}"), shown);
+    }
+    let show = |transcript: &Transcript| {
+        text(24, 8, |buffer, area| transcript.draw(buffer, area, Theme::plain(), names, false))
+    };
+    transcript.to_top();
+    assert!(show(&transcript).starts_with("alice\n"), "{}", show(&transcript));
+    let before = show(&transcript);
+    transcript.push(Entry::new(Who::You, "more"));
+    assert!(!transcript.at_end());
+    let after = show(&transcript);
+    assert_eq!(before.lines().take(7).collect::<Vec<_>>(), after.lines().take(7).collect::<Vec<_>>());
+    assert!(after.contains("more"), "it says that there is more: {after}");
+    for _ in 0..10 {
+        transcript.page(1);
+        show(&transcript);
+    }
+    assert!(transcript.at_end() && show(&transcript).contains("alice\n  more"));
+    assert!(transcript.last_answer().unwrap().ends_with("e\u{301}legant."));
+    let plain = transcript.plain("alice", "hydra");
+    assert!(plain.contains("alice: What is Python?\n") && plain.contains("[0.5 HYD"), "{plain}");
+}
+
+#[test]
+fn a_full_transcript_drops_its_oldest() {
+    let mut transcript = Transcript::default();
+    for number in 0..2_100 {
+        transcript.push(Entry::new(Who::You, &number.to_string()));
+    }
+    assert_eq!(transcript.entries().len(), 2_000);
+    assert_eq!(transcript.entries()[0].text(), "100");
+}
+
+fn log_line(ring: &Ring, level: &str, words: &str) {
+    // In one piece, as `tracing` writes an event.
+    ring.clone()
+        .write_all(format!("2025-01-31T12:34:56.789012Z {level:>5} hydra_worker: {words}\n").as_bytes())
+        .unwrap();
+}
+
+#[test]
+fn logs_filter_and_hold_still() {
+    let ring = Ring::default();
+    let mut pane = LogPane::default();
+    let show = |pane: &LogPane, ring: &Ring| look(60, 4, |buffer, area| pane.draw(buffer, area, Theme::colour(), ring));
+    insta::assert_snapshot!("log_empty", show(&pane, &ring));
+    for number in 0..3 {
+        log_line(&ring, "INFO", &format!("task {number}"));
+        log_line(&ring, "DEBUG", "details");
+    }
+    log_line(&ring, "WARN", "connection lost\u{1b}[2J");
+    ring.clone().write_all(b"a line of its own\n").unwrap();
+    insta::assert_snapshot!("log_lines", show(&pane, &ring));
+    pane.scroll(&ring, -4);
+    let held = show(&pane, &ring);
+    log_line(&ring, "ERROR", "one more");
+    assert_eq!(show(&pane, &ring), held, "held lines do not move");
+    assert!(!pane.follows());
+    pane.scroll(&ring, 100);
+    assert!(pane.follows() && show(&pane, &ring).contains("one more"));
+    pane.level = Level::Error;
+    assert!(!show(&pane, &ring).contains("WARN"));
+    assert_eq!(Level::Trace.next(), Level::Error);
+}
+
+#[test]
+fn dialogs_and_toasts() {
+    let draw = |buffer: &mut Buffer, area: Rect| {
+        gauge::draw(buffer, area, Theme::plain(), 0.2, "behind");
+        overlay::dialog(
+            buffer,
+            area,
+            Theme::plain(),
+            "Leave?",
+            "A task is running. Finish it first, or leave at once and lose it.",
+            "Enter finish · q leave · Esc stay",
+        );
+        let mut toasts = Toasts::default();
+        toasts.push(Time(0), Sign::Good, "+1.0 HYD");
+        toasts.push(Time(1), Sign::Bad, "not paid: the update came too late\n");
+        toasts.draw(buffer, area, Theme::plain());
+    };
+    for (width, height) in [(80, 12), (40, 12), (12, 3)] {
+        insta::assert_snapshot!(format!("dialog_{width}x{height}"), text(width, height, draw));
+    }
+    let mut toasts = Toasts::default();
+    toasts.push(Time(5), Sign::Info, "x");
+    assert_eq!(toasts.wake_at(), Some(Time(4_000_005)));
+    toasts.expire(Time(4_000_005));
+    assert_eq!(toasts.wake_at(), None);
+}
