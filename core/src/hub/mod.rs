@@ -417,8 +417,6 @@ pub struct Hub {
     paused: bool,
     idle: BTreeSet<(Time, SessionId)>,
     leases: BTreeMap<LeaseId, tasks::Held>,
-    /// Tokens of tasks that are queued, leased to a connected worker, or being checked.
-    planned: u64,
 
     newest: rows::Version,
     newest_at: Time,

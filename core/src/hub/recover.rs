@@ -53,7 +53,6 @@ impl Hub {
             paused: false,
             idle: BTreeSet::new(),
             leases,
-            planned: 0,
             newest_at: now,
             deltas_since: newest.version,
             recent: BTreeMap::from([(newest.version, newest.digest)]),

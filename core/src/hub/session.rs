@@ -187,8 +187,10 @@ impl Hub {
     }
 
     fn open(&mut self, now: Time, id: SessionId, hello: proto::Hello) {
-        if let Some(worker) = hello.worker {
-            self.replace_older(now, &hello.user, worker);
+        if let Some(worker) = hello.worker
+            && !self.replace_older(now, id, &hello.user, worker)
+        {
+            return self.fail(id, ErrorCode::Replaced, "this worker has connected again");
         }
         let has = hello.holds.filter(|held| self.recognises(*held)).map(|held| held.version);
         let seat = hello.worker.map(|worker| Seat {
@@ -226,16 +228,21 @@ impl Hub {
         }
     }
 
-    /// The same process came back before its old session was found dead.
-    fn replace_older(&mut self, now: Time, user: &UserName, worker: WorkerId) {
+    /// The same process came back before its old session was found dead: the newest session stays. False if that is
+    /// another one than `id`.
+    fn replace_older(&mut self, now: Time, id: SessionId, user: &UserName, worker: WorkerId) -> bool {
         let same = |session: &Session| {
             session.peer().is_some_and(|p| p.user == *user) && session.seat().is_some_and(|s| s.worker == worker)
         };
-        let older: Vec<_> = self.sessions.iter().filter(|(_, s)| same(s)).map(|(id, _)| *id).collect();
-        for id in older {
-            self.refuse(id, ErrorCode::Replaced, "this worker has connected again");
-            self.on_left(now, id, "connected again");
+        let others: Vec<_> = self.sessions.iter().filter(|(_, s)| same(s)).map(|(id, _)| *id).collect();
+        if others.iter().any(|other| *other > id) {
+            return false;
         }
+        for other in others {
+            self.refuse(other, ErrorCode::Replaced, "this worker has connected again");
+            self.on_left(now, other, "connected again");
+        }
+        true
     }
 
     pub(super) fn on_left(&mut self, now: Time, id: SessionId, reason: &str) {

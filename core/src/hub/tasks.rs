@@ -114,8 +114,6 @@ impl Hub {
             let (task, shard, seed) = (held.row.task, held.row.shard, held.row.seed);
             if self.stopping.is_none() {
                 self.queue.push_front(Spec { task, shard, seed, since: now });
-            } else {
-                self.planned -= self.rules.task_tokens();
             }
         }
     }
@@ -152,10 +150,7 @@ impl Hub {
     /// A worker that was away has its task again: the copy in the queue is not needed. If somebody else has it by
     /// then, both do it, each with windows of its own, and both are paid.
     pub(super) fn unqueue(&mut self, task: TaskId) {
-        match self.queue.iter().position(|spec| spec.task == task) {
-            Some(place) => drop(self.queue.remove(place)),
-            None => self.planned += self.rules.task_tokens(),
-        }
+        self.queue.retain(|spec| spec.task != task);
     }
 
     /// Ends a lease that will not be paid. Its task is done again by somebody else, unless it is all over.
@@ -174,8 +169,6 @@ impl Hub {
         if !away {
             if self.stopping.is_none() {
                 self.queue.push_front(Spec { task, shard, seed, since: now });
-            } else {
-                self.planned -= self.rules.task_tokens();
             }
         }
         self.persist(vec![Row::Ended { lease, code, at_ms }], None::<Action>);
@@ -257,24 +250,44 @@ impl Hub {
                 self.lease(now, id, spec);
             }
         }
-        self.generate(now, self.rules.queue);
+        self.generate(now, self.wanted());
+    }
+
+    /// Tasks that should be waiting: the queue's length, and at least one for whoever is free but held back.
+    fn wanted(&self) -> usize {
+        self.rules.queue.max(usize::from(!self.idle.is_empty()))
     }
 
     /// Tops the queue up to `wanted`, within the rate and the run's bounds.
     fn generate(&mut self, now: Time, wanted: usize) {
-        let tokens = self.rules.task_tokens();
-        while self.queue.len() < wanted && !self.paused && now >= self.next_generation {
-            if self.budget_spent() {
-                return;
-            }
+        if self.queue.len() >= wanted || self.paused || now < self.next_generation {
+            return;
+        }
+        let most = wanted.min(self.queue.len().saturating_add(self.room()));
+        while self.queue.len() < most && now >= self.next_generation {
             self.next_task += 1;
             let shard = self.pick_shard();
             self.queue.push_back(Spec { task: TaskId(self.next_task), shard, seed: self.rng.next_u64(), since: now });
-            self.planned += tokens;
             if let Some(every) = self.rules.every {
                 self.next_generation = now.after(every);
             }
         }
+    }
+
+    /// How many tasks may still be generated: what the run's bounds leave over those that are done, queued or at work.
+    fn room(&self) -> usize {
+        let stop = &self.rules.stop;
+        if stop.after_tokens.is_none() && stop.after_tasks.is_none() {
+            return usize::MAX;
+        }
+        let tokens = self.rules.task_tokens().max(1);
+        let under_way = (self.queue.len() + self.working()) as u64;
+        let left = |limit: u64, done: u64| limit.saturating_sub(done).saturating_sub(under_way);
+        let by_tokens = stop.after_tokens.map_or(u64::MAX, |limit| {
+            left(limit.saturating_sub(self.accepted_tokens).div_ceil(tokens), 0)
+        });
+        let by_tasks = stop.after_tasks.map_or(u64::MAX, |limit| left(limit, self.accepted_tasks));
+        usize::try_from(by_tokens.min(by_tasks)).unwrap_or(usize::MAX)
     }
 
     /// A shard drawn in proportion to its tokens.
@@ -382,18 +395,10 @@ impl Hub {
             .rules
             .every
             .filter(|_| !self.paused && self.stopping.is_none() && self.waiting.len() <= BACKLOG)
-            .filter(|_| self.queue.len() < self.rules.queue.max(usize::from(!self.idle.is_empty())))
-            .filter(|_| !self.budget_spent())
+            .filter(|_| self.queue.len() < self.wanted())
+            .filter(|_| self.room() > 0)
             .map(|_| (self.next_generation, "a task may be generated"));
         leases.chain(holds).chain(rate).min_by_key(|(due, _)| *due)
-    }
-
-    /// Whether the tasks at hand are all that the run may still do.
-    fn budget_spent(&self) -> bool {
-        let stop = &self.rules.stop;
-        let tasks = self.accepted_tasks + self.planned / self.rules.task_tokens().max(1);
-        stop.after_tokens.is_some_and(|limit| self.accepted_tokens + self.planned >= limit)
-            || stop.after_tasks.is_some_and(|limit| tasks >= limit)
     }
 
     /// Forgets leases that can no longer matter: settled or ended, and older than any update that would be taken.

@@ -163,7 +163,6 @@ impl Hub {
             train_ms: update.train_ms,
             at_ms,
         };
-        self.planned -= self.rules.task_tokens();
         self.accepted_tasks += 1;
         self.accepted_tokens += row.tokens;
         self.round.take(rounds::Entry::new(row, &accepted));
@@ -218,20 +217,19 @@ impl Hub {
     }
 
     fn unpaid(&mut self, now: Time, session: SessionId, lease: LeaseId, code: UnpaidCode, text: &str) {
-        let Some(peer) = self.sessions.get(&session).and_then(|s| s.peer()).cloned() else { return };
-        let worker = peer.seat.map(|seat| seat.worker);
         let mut task = TaskId(0);
-        if let Some(held) = self.leases.get(&lease)
-            && code != UnpaidCode::NotYourLease
-        {
+        // Whoever names somebody else's lease does not end it.
+        if let Some(held) = self.leases.get(&lease).filter(|_| code != UnpaidCode::NotYourLease) {
             task = held.row.task;
             if !matches!(held.state, State::Ended(_) | State::Accepted { .. }) {
                 self.end_lease(now, lease, code);
             }
         }
+        // The worker may have left while its update was checked; then there is nobody to tell.
+        let Some(peer) = self.sessions.get(&session).and_then(|s| s.peer()).cloned() else { return };
         self.send(session, ServerMsg::Unpaid(Unpaid { lease, task, code, text: text.to_owned() }));
-        if let Some(worker) = worker {
-            self.note(Event::Rejected { task, worker, user: peer.user, reason: code });
+        if let Some(seat) = peer.seat {
+            self.note(Event::Rejected { task, worker: seat.worker, user: peer.user, reason: code });
         }
     }
 }

@@ -14,7 +14,10 @@ mod world;
 use world::{Bugs, Report, World};
 
 /// Seeds that once found something, with what it was.
-const KEPT: [(u64, &str); 0] = [];
+const KEPT: [(u64, &str); 2] = [
+    (1, "a worker left while its bad update was checked: the lease stayed open, a bounded run never ended"),
+    (50, "a session that its worker's next one had overtaken opened last and threw that one out"),
+];
 
 fn run(seed: u64, bugs: Bugs) -> Result<Report, String> {
     World::new(seed, bugs).run()
@@ -41,9 +44,11 @@ fn a_seed_replays_byte_for_byte() {
     assert_ne!(run(3, Bugs::default()).unwrap().trace, run(4, Bugs::default()).unwrap().trace);
 }
 
-/// Each of these mistakes, made on purpose in the simulated shell, must be noticed soon.
+/// Each of these mistakes, made on purpose in the simulated shell, must be noticed soon: by the auditor, or by the
+/// hub itself, which stops rather than go on with books that do not add up.
 fn is_caught(bugs: Bugs) {
-    assert!((0..200).any(|seed| run(seed, bugs).is_err()), "{bugs:?} went unnoticed");
+    let noticed = |seed| std::panic::catch_unwind(|| run(seed, bugs)).is_ok_and(|ran| ran.is_ok());
+    assert!(!(0..200).all(noticed), "{bugs:?} went unnoticed");
 }
 
 #[test]

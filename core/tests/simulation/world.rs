@@ -193,7 +193,7 @@ impl World {
             nonsense: BTreeSet::new(),
             last_sync: Time(0),
             cutting: rng.unit() * 0.02,
-            killing: if rng.below(3) == 0 { 0.0 } else { rng.unit() * 0.002 },
+            killing: if rng.below(3) == 0 { 0.0 } else { rng.unit() * 0.006 },
             healed: false,
             finished: false,
             rng,
@@ -530,7 +530,7 @@ impl World {
         if self.chance(cutting) {
             self.cut(session);
         }
-        let slow = if self.rng.below(50) == 0 { 1_000 } else { 20 };
+        let slow = if self.rng.below(15) == 0 { 1_500 } else { 20 };
         let at = self.now.after(self.delay(slow)).after(Duration::from_micros(50));
         match self.wires.get_mut(&session) {
             Some(wire) => {
