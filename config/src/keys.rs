@@ -164,8 +164,8 @@ pub const KEYS: &[Key] = &[
     key("rounds.quorum", Number(0.01, 1.0, ""), Toml("0.7"), "a round may close once this part of the working workers' updates has come"),
     key("rounds.grace", Number(0.0, 10.0, ""), Toml("0.25"), "after its quorum, a round waits for updates expected within this part of a typical task's time"),
     key("rounds.deadline_seconds", Number(1.0, WEEK, "seconds"), OfPreset, "a round with any update closes after this at the latest"),
-    key("rounds.outer_lr", Number(0.01, 2.0, ""), Toml("0.7"), "outer learning rate, in rounds of several updates"),
-    key("rounds.outer_momentum", Number(0.0, 0.99, ""), Toml("0.9"), "outer Nesterov momentum, in rounds of several updates"),
+    key("rounds.outer_lr", Number(0.01, 2.0, ""), Toml("1.0"), "outer learning rate, in rounds of several updates"),
+    key("rounds.outer_momentum", Number(0.0, 0.99, ""), Toml("0.0"), "outer Nesterov momentum, in rounds of several updates"),
     key("rounds.codec", Choice(CODEC_NAMES), Toml("\"int4\""), "how updates and versions are encoded"),
     key("rounds.keep_versions", Whole(limits::STALENESS + 1, 10_000, "versions"), Toml("8"), "newest versions kept on disk"),
 

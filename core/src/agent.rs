@@ -514,7 +514,7 @@ impl Agent {
         if self.ordered == Some(hand.task.version) {
             hand.training = true;
             let task = hand.task.clone();
-            let tokens = u64::from(task.steps) * u64::from(task.batch) * u64::from(task.context);
+            let tokens = task.tokens();
             self.note(Event::Task { task: task.task, version: task.version, steps: task.steps, tokens });
             self.out.push_back(Order::Train(Box::new(task)));
             self.advance();
@@ -547,7 +547,7 @@ impl Agent {
             hand.shard_ready = true;
             return self.advance();
         }
-        let bytes = 2 * hand.task.shard_tokens;
+        let bytes = hand.task.shard_tokens.saturating_mul(2);
         self.out.push_back(Order::Expect { blob: shard, bytes });
         self.send(ClientMsg::Fetch(proto::Fetch { shard }));
     }
@@ -586,7 +586,7 @@ impl Agent {
         finished.update.version = task.version;
         finished.update.codec = task.codec;
         finished.update.steps = task.steps;
-        finished.update.tokens = u64::from(task.steps) * u64::from(task.batch) * u64::from(task.context);
+        finished.update.tokens = task.tokens();
         self.outbox.push(finished.clone());
         finished.update.more = self.accepting(now);
         if let Some(last) = self.outbox.last_mut() {

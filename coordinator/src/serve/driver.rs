@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use hydra_core::hub::{Event, Fact, Hub, Operator, Order, QueryNo};
 use hydra_core::ids::{SessionId, VersionNo};
 use hydra_core::machine::Machine as _;
 use hydra_core::proto::ServerMsg;
+use hydra_core::time::Time;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
@@ -56,6 +58,9 @@ pub struct Driver {
     pub sessions: BTreeMap<SessionId, Outbox>,
     pub running: BTreeMap<QueryNo, Arc<AtomicBool>>,
     pub scored: Option<super::eval::Score>,
+    /// Shortest time between two measurements, and when the last began.
+    pub measure_every: Option<Duration>,
+    pub measured: Option<Time>,
     pub counted: (u64, u64),
 }
 
@@ -72,7 +77,7 @@ pub struct Ended {
 impl Driver {
     /// Runs until the hub says stop.
     pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut signals: Signals) -> anyhow::Result<Ended> {
-        self.evaluator.send(self.newest.clone()).ok();
+        self.measure();
         let mut reason = self.carry_out();
         while reason.is_none() {
             let deadline = self.hub.deadline().map(|(at, _)| self.clock.instant(at));
@@ -195,7 +200,7 @@ impl Driver {
                         self.newest = served.clone();
                     }
                     self.learn(learner::Command::Published { version, merged });
-                    self.evaluator.send(self.newest.clone()).ok();
+                    self.measure();
                 }
                 Order::Generate { query, prompt, sampling } => {
                     let stop = Arc::new(AtomicBool::new(false));
@@ -216,6 +221,16 @@ impl Driver {
             }
         }
         stop
+    }
+
+    /// Has the newest version measured, unless the last measurement is too fresh.
+    fn measure(&mut self) {
+        let now = self.clock.now();
+        let fresh = |every: Duration| self.measured.is_some_and(|at| now.since(at) < every);
+        if !self.measure_every.is_some_and(fresh) {
+            self.measured = Some(now);
+            self.evaluator.send(self.newest.clone()).ok();
+        }
     }
 
     fn learn(&self, command: learner::Command) {

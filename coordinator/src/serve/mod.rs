@@ -19,7 +19,7 @@ pub mod settings;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -103,11 +103,13 @@ async fn serve_with(settings: Settings, args: &Args, events: Events) -> anyhow::
     let Begun { driver, inputs, rim, ready: info, threads } = begun;
     if !addr.ip().is_loopback() {
         events.say(
-            "listening beyond this machine without encryption: names and credits are safe (every client proves its \
-             key), but prompts, answers and weights can be read on the way; put a TLS proxy in front for that",
+            "listening beyond this machine without encryption: every client proves its key, but whoever sits on the way \
+             can read prompts, answers and weights and meddle with an open session; put a TLS proxy in front \
+             (docs/operations.md)",
         );
     }
     let ready = Arc::new(AtomicBool::new(true));
+    let open = ready.clone();
     let tracker = rim.tasks.clone();
     let doors = http::Doors { welcome: Arc::new(move |socket| rim.welcome(socket)), ready, metrics };
     let server = tokio::spawn(async move {
@@ -131,6 +133,7 @@ async fn serve_with(settings: Settings, args: &Args, events: Events) -> anyhow::
         info.vocab, info.train_tokens, info.val_tokens
     ));
     let ended = driver.run(inputs, signals).await;
+    open.store(false, Ordering::Relaxed);
     server.abort();
     let ended = ended?;
     // Sessions say goodbye on their own tasks; a peer that does not listen is not waited for.
@@ -285,6 +288,8 @@ impl Begun {
             sessions: BTreeMap::new(),
             running: BTreeMap::new(),
             scored: None,
+            measure_every: settings.eval.every,
+            measured: None,
             counted: (0, 0),
         };
         let threads = answering.into_iter().chain([learning, evaluating]).collect();

@@ -15,6 +15,8 @@ use crate::args::Args;
 
 const FILE: &str = "run.toml";
 const BEGUN: &str = "begun.json";
+/// Variables of all programs, which are no settings of the run.
+const SHELL_VARIABLES: [&str; 3] = ["HYDRA_CONFIG_DIR", "HYDRA_CACHE_DIR", "HYDRA_LOG"];
 /// Where a run lives unless somebody says otherwise.
 pub const DEFAULT_RUN: &str = "./hydra-run";
 
@@ -56,7 +58,8 @@ pub fn gather(args: &Args) -> anyhow::Result<Resolved> {
         stop_after_rounds: serve.stop_after_rounds,
         stop_at_loss: serve.stop_at_loss,
     };
-    resolve(file, std::env::vars(), &flags).map_err(|faults| {
+    let variables = std::env::vars().filter(|(name, _)| !SHELL_VARIABLES.contains(&name.as_str()));
+    resolve(file, variables, &flags).map_err(|faults| {
         Failure::new(Exit::Config, faults.to_string())
             .hint("`hydra-coordinator --print-config` shows every setting; docs/configuration.md explains them")
             .into()

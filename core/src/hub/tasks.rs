@@ -283,9 +283,9 @@ impl Hub {
         let tokens = self.rules.task_tokens().max(1);
         let under_way = (self.queue.len() + self.working()) as u64;
         let left = |limit: u64, done: u64| limit.saturating_sub(done).saturating_sub(under_way);
-        let by_tokens = stop.after_tokens.map_or(u64::MAX, |limit| {
-            left(limit.saturating_sub(self.accepted_tokens).div_ceil(tokens), 0)
-        });
+        let by_tokens = stop
+            .after_tokens
+            .map_or(u64::MAX, |limit| left(limit.saturating_sub(self.accepted_tokens).div_ceil(tokens), 0));
         let by_tasks = stop.after_tasks.map_or(u64::MAX, |limit| left(limit, self.accepted_tasks));
         usize::try_from(by_tokens.min(by_tasks)).unwrap_or(usize::MAX)
     }

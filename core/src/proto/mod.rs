@@ -262,6 +262,13 @@ pub struct Task {
     pub preview: String,
 }
 
+impl Task {
+    /// Tokens in all its steps; saturates, since the numbers may come from anybody.
+    pub fn tokens(&self) -> u64 {
+        u64::from(self.steps).saturating_mul(u64::from(self.batch)).saturating_mul(u64::from(self.context))
+    }
+}
+
 /// See [`ClientMsg::Update`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Update {

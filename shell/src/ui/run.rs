@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::signals::Stop;
 
 mod console;
+mod input;
 
 /// Messages taken in one go before the screen is looked at again.
 const BATCH: usize = 64;
@@ -30,7 +31,7 @@ const LEAST: Duration = Duration::from_millis(5);
 pub enum End {
     /// A command's callback wanted it.
     Left,
-    /// The terminal is gone; the work may go on.
+    /// The terminal is gone, as when a window or a connection is closed; SIGHUP often comes with it. The work may go on.
     Lost(io::Error),
     /// Some thread panicked, which has taken the terminal away.
     Panicked,

@@ -43,6 +43,8 @@ const MOUSE_OFF: &str = "\u{1b}[?1006l\u{1b}[?1000l";
 /// Something to write, and whom to tell when it is the last.
 struct Job {
     bytes: Vec<u8>,
+    /// Whether the owner counts it.
+    counted: bool,
     last: Option<mpsc::SyncSender<()>>,
 }
 
@@ -158,7 +160,7 @@ impl Terminal {
     }
 
     fn send(&mut self, bytes: Vec<u8>) -> io::Result<()> {
-        self.jobs.send(Job { bytes, last: None }).map_err(|_| gone())?;
+        self.jobs.send(Job { bytes, counted: true, last: None }).map_err(|_| gone())?;
         self.sent += 1;
         Ok(())
     }
@@ -227,12 +229,33 @@ fn leave() {
     let Some(jobs) = entered else { return };
     let (last, written) = mpsc::sync_channel(1);
     if let Ok(bytes) = leave_bytes()
-        && jobs.send(Job { bytes, last: Some(last) }).is_ok()
+        && jobs.send(Job { bytes, counted: false, last: Some(last) }).is_ok()
     {
         // Whether it was written or took too long, there is nothing more to be done.
         let _ = written.recv_timeout(PATIENCE);
     }
     let _ = disable_raw_mode();
+}
+
+/// Asks the entered terminal to put `text` on the clipboard (OSC 52); works over ssh too, but some terminals ignore
+/// it. Whether it could be asked.
+pub fn copy(text: &str) -> bool {
+    let entered = ENTERED.lock().unwrap_or_else(PoisonError::into_inner);
+    let bytes = format!("\u{1b}]52;c;{}\u{1b}\\", base64(text.as_bytes())).into_bytes();
+    entered.as_ref().is_some_and(|jobs| jobs.send(Job { bytes, counted: false, last: None }).is_ok())
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = group.iter().enumerate().fold(0, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
+        for at in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * at)) as usize & 63];
+            text.push(if at <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
 }
 
 fn hook_panics() {
@@ -265,7 +288,7 @@ fn spawn_writer(mut out: impl Write + Send + 'static) -> io::Result<(mpsc::Sende
         for job in queue {
             let result = out.write_all(&job.bytes).and_then(|()| out.flush());
             report.send_modify(|progress| match &result {
-                Ok(()) => progress.written += 1,
+                Ok(()) => progress.written += u64::from(job.counted),
                 Err(error) => progress.failed = Some(error.kind()),
             });
             if let Some(last) = job.last {

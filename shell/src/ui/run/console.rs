@@ -3,10 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-use crossterm::event::EventStream;
-use futures_util::StreamExt as _;
+use crossterm::event::Event;
 use ratatui::Frame;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::input::Input;
 use super::{Console, Happening};
 use crate::signals::Signals;
 use crate::ui::terminal::Terminal;
@@ -16,10 +17,14 @@ const ASK: Duration = Duration::from_millis(250);
 
 /// The console of this process.
 pub struct Real {
-    /// Terminal and its events; none while another job has the terminal, when reading would stop this process.
-    screen: Option<(Terminal, EventStream)>,
+    /// Events and the terminal, in the order in which they end; none while another job has the terminal, when
+    /// reading would stop this process.
+    screen: Option<(Input, Terminal)>,
     signals: Signals,
     continued: system::Continued,
+    resized: system::Resized,
+    /// Lasts over calls of `next`, which the loop gives up at each message.
+    ask: Interval,
     size: (u16, u16),
 }
 
@@ -28,9 +33,13 @@ impl Real {
     pub fn enter() -> io::Result<Self> {
         let signals = Signals::listen(false)?;
         let continued = system::Continued::new()?;
+        let resized = system::Resized::new()?;
         let terminal = Terminal::enter()?;
         let size = terminal.size();
-        Ok(Self { screen: Some((terminal, EventStream::new())), signals, continued, size })
+        let screen = Some((Input::start()?, terminal));
+        let mut ask = interval(ASK);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self { screen, signals, continued, resized, ask, size })
     }
 
     /// Takes the terminal again if this process may.
@@ -40,10 +49,10 @@ impl Real {
         if !system::in_foreground() {
             return None;
         }
-        Some(match Terminal::enter() {
-            Ok(terminal) => {
+        Some(match Terminal::enter().and_then(|terminal| Ok((Input::start()?, terminal))) {
+            Ok((input, terminal)) => {
                 self.size = terminal.size();
-                self.screen = Some((terminal, EventStream::new()));
+                self.screen = Some((input, terminal));
                 Happening::Back
             }
             Err(error) => Happening::Lost(error),
@@ -58,11 +67,11 @@ impl Console for Real {
 
     async fn next(&mut self) -> Happening {
         loop {
-            let Some((terminal, events)) = &mut self.screen else {
+            let Some((input, terminal)) = &mut self.screen else {
                 tokio::select! {
                     stop = self.signals.next() => return Happening::Stop(stop),
                     () = self.continued.next() => {}
-                    () = tokio::time::sleep(ASK) => {}
+                    _ = self.ask.tick() => {}
                 }
                 match self.return_to_screen() {
                     Some(happening) => return happening,
@@ -72,11 +81,15 @@ impl Console for Real {
             let (busy, closed) = (!terminal.is_ready(), terminal.closed());
             tokio::select! {
                 stop = self.signals.next() => return Happening::Stop(stop),
-                event = events.next() => return match event {
-                    Some(Ok(event)) => Happening::Event(event),
-                    Some(Err(error)) => Happening::Lost(error),
-                    None => Happening::Lost(io::ErrorKind::UnexpectedEof.into()),
+                event = input.next() => return match event {
+                    Ok(event) => Happening::Event(event),
+                    Err(error) => Happening::Lost(error),
                 },
+                () = self.resized.next() => {
+                    if let Ok((width, height)) = crossterm::terminal::size() {
+                        return Happening::Event(Event::Resize(width, height));
+                    }
+                }
                 () = self.continued.next() => {
                     if let Some(happening) = self.return_to_screen() {
                         return happening;
@@ -93,19 +106,22 @@ impl Console for Real {
 
     fn resize(&mut self, size: (u16, u16)) -> io::Result<()> {
         self.size = size;
-        self.screen.as_mut().map_or(Ok(()), |(terminal, _)| terminal.resize(size))
+        self.screen.as_mut().map_or(Ok(()), |(_, terminal)| terminal.resize(size))
     }
 
     fn is_ready(&self) -> bool {
-        self.screen.as_ref().is_some_and(|(terminal, _)| terminal.is_ready())
+        self.screen.as_ref().is_some_and(|(_, terminal)| terminal.is_ready())
     }
 
     fn draw(&mut self, view: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
-        self.screen.as_mut().map_or(Ok(()), |(terminal, _)| terminal.draw(view))
+        self.screen.as_mut().map_or(Ok(()), |(_, terminal)| terminal.draw(view))
     }
 
     fn suspend(&mut self) -> io::Result<()> {
+        // Reading ends before the terminal is given back.
         self.screen = None;
+        // The stop may take effect a moment later; until then the terminal must be left alone.
+        self.ask.reset();
         system::stop()
     }
 }
@@ -118,6 +134,25 @@ mod system {
 
     pub use crate::ui::terminal::job::{in_foreground, stop};
 
+    /// SIGWINCH.
+    pub struct Resized(Signal);
+
+    impl Resized {
+        pub fn new() -> io::Result<Self> {
+            signal(SignalKind::window_change()).map(Self)
+        }
+
+        pub async fn next(&mut self) {
+            next(&mut self.0).await;
+        }
+    }
+
+    async fn next(signal: &mut Signal) {
+        if signal.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// SIGCONT.
     pub struct Continued(Signal);
 
@@ -128,9 +163,7 @@ mod system {
         }
 
         pub async fn next(&mut self) {
-            if self.0.recv().await.is_none() {
-                std::future::pending::<()>().await;
-            }
+            next(&mut self.0).await;
         }
     }
 }
@@ -138,6 +171,28 @@ mod system {
 #[cfg(windows)]
 mod system {
     use std::io;
+
+    use tokio::time::{Interval, interval};
+
+    /// The terminal's size, asked for from time to time, as no signal tells of it.
+    pub struct Resized(Option<(u16, u16)>, Interval);
+
+    impl Resized {
+        pub fn new() -> io::Result<Self> {
+            Ok(Self(crossterm::terminal::size().ok(), interval(super::ASK)))
+        }
+
+        pub async fn next(&mut self) {
+            loop {
+                self.1.tick().await;
+                let size = crossterm::terminal::size().ok();
+                if size.is_some() && size != self.0 {
+                    self.0 = size;
+                    return;
+                }
+            }
+        }
+    }
 
     pub struct Continued;
 

@@ -50,6 +50,13 @@ fn leaving_undoes_entering() {
     assert!(entered.contains("?25l") && left.contains("?25h"));
 }
 
+#[test]
+fn the_clipboard_gets_base64() {
+    let known = ["", "f", "fo", "foo", "foob"].map(|text| base64(text.as_bytes()));
+    assert_eq!(known, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg=="]);
+    assert!(!copy("nobody has entered"));
+}
+
 /// Takes bytes only when it is allowed to.
 struct Slow(mpsc::Receiver<io::Result<()>>);
 

@@ -1,0 +1,144 @@
+//! Keys, mouse and pastes of the real terminal, read by a thread that ends the moment nobody wants them.
+//!
+//! Not crossterm's event stream: at the end of input, as when a window closes, its reading never returns, and it
+//! would take the task that draws along. Here the thread looks for the hang-up itself before it lets crossterm read.
+//! Ending is prompt because a process that reads in the background is stopped by the system. Sizes are not here;
+//! the console hears of them by signal.
+
+use std::io;
+use std::thread::{self, JoinHandle};
+
+use crossterm::event::Event;
+use tokio::sync::mpsc;
+
+/// Events that may wait for the loop.
+const WAITING: usize = 256;
+
+/// The terminal's events, while it lives.
+pub struct Input {
+    events: Option<mpsc::Receiver<io::Result<Event>>>,
+    stop: Option<system::Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Input {
+    /// Begins to read.
+    pub fn start() -> io::Result<Self> {
+        let (sender, events) = mpsc::channel(WAITING);
+        let (stop, source) = system::source()?;
+        let thread = thread::Builder::new().name("keys".to_owned()).spawn(move || {
+            let ended = source.each(&mut |event| match event {
+                Event::Resize(..) => true,
+                event => sender.blocking_send(Ok(event)).is_ok(),
+            });
+            if let Err(error) = ended {
+                // Whoever does not listen any more knows.
+                let _ = sender.blocking_send(Err(error));
+            }
+        })?;
+        Ok(Self { events: Some(events), stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The next event, or why there will be none. Cancel safe.
+    pub async fn next(&mut self) -> io::Result<Event> {
+        let event = match &mut self.events {
+            Some(events) => events.recv().await,
+            None => None,
+        };
+        event.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        // In this order: no listener, then the word to stop, then nothing left that could block the thread.
+        self.events = None;
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(unix)]
+mod system {
+    use std::io::{self, PipeReader, PipeWriter};
+    use std::time::Duration;
+
+    use crossterm::event::{self, Event};
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::stdio::stdin;
+
+    /// Dropping it ends the source.
+    pub struct Stop(#[expect(dead_code, reason = "held for its end")] PipeWriter);
+
+    pub struct Source(PipeReader);
+
+    pub fn source() -> io::Result<(Stop, Source)> {
+        let (reader, writer) = io::pipe()?;
+        Ok((Stop(writer), Source(reader)))
+    }
+
+    impl Source {
+        /// Gives each event to `take` until that says no, the source is stopped, or the terminal is gone.
+        pub fn each(&self, take: &mut dyn FnMut(Event) -> bool) -> io::Result<()> {
+            let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+            loop {
+                let keys = stdin();
+                let mut fds = [PollFd::new(&keys, PollFlags::IN), PollFd::new(&self.0, PollFlags::IN)];
+                match poll(&mut fds, None) {
+                    Err(rustix::io::Errno::INTR) => continue,
+                    result => result?,
+                };
+                if !fds[1].revents().is_empty() {
+                    return Ok(());
+                }
+                if fds[0].revents().intersects(gone) {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                while event::poll(Duration::ZERO)? {
+                    if !take(event::read()?) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(windows)]
+mod system {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use crossterm::event::{self, Event};
+
+    /// Dropping it ends the source.
+    pub struct Stop(Arc<AtomicBool>);
+
+    impl Drop for Stop {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    pub struct Source(Arc<AtomicBool>);
+
+    pub fn source() -> io::Result<(Stop, Source)> {
+        let stopped = Arc::new(AtomicBool::new(false));
+        Ok((Stop(stopped.clone()), Source(stopped)))
+    }
+
+    impl Source {
+        pub fn each(&self, take: &mut dyn FnMut(Event) -> bool) -> io::Result<()> {
+            while !self.0.load(Ordering::SeqCst) {
+                if event::poll(Duration::from_millis(100))? && !take(event::read()?) {
+                    return Ok(());
+                }
+            }
+            Ok(())
+        }
+    }
+}
