@@ -15,9 +15,6 @@ mod session;
 mod tasks;
 mod updates;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 

@@ -166,10 +166,8 @@ impl Hub {
                 seat.lease = None;
             }
         }
-        if !away {
-            if self.stopping.is_none() {
-                self.queue.push_front(Spec { task, shard, seed, since: now });
-            }
+        if !away && self.stopping.is_none() {
+            self.queue.push_front(Spec { task, shard, seed, since: now });
         }
         self.persist(vec![Row::Ended { lease, code, at_ms }], None::<Action>);
     }

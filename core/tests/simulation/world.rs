@@ -154,12 +154,12 @@ impl World {
             shards,
             queue: rng.below(5) as usize,
             every: (rng.below(4) == 0).then(|| Duration::from_millis(50)),
-            lease_first: Duration::from_secs(60),
+            lease_first: Duration::from_mins(1),
             lease_min: Duration::from_secs(5),
             lease_factor: 3.0,
             quorum: 0.7,
             grace: 0.25,
-            round_deadline: Duration::from_secs(60),
+            round_deadline: Duration::from_mins(1),
             outer: OuterRule::DILOCO,
             stop: Stop { after_tasks: Some(60 + rng.below(60)), ..Stop::default() },
             sampling: Sampling { max_new_tokens: 8, temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 },
@@ -417,7 +417,7 @@ impl World {
             }
             self.carry_out(order)?;
         }
-        if let Some((at, _)) = self.hub.as_ref().and_then(|hub| hub.deadline()) {
+        if let Some((at, _)) = self.hub.as_ref().and_then(hydra_core::machine::Machine::deadline) {
             self.plan_at(at.max(self.now.after(Duration::from_micros(1))), Soon::Tick(None));
         }
         match acknowledged {

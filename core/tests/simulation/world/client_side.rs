@@ -144,7 +144,9 @@ impl World {
                     orders.push(order);
                 }
                 let deadline = worker.agent.deadline();
-                orders.into_iter().for_each(|order| self.carry_out_worker(client, order));
+                for order in orders {
+                    self.carry_out_worker(client, order);
+                }
                 deadline
             }
             Kind::Chat(talker) => {
@@ -153,7 +155,9 @@ impl World {
                     orders.push(order);
                 }
                 let deadline = talker.chat.deadline();
-                orders.into_iter().for_each(|order| self.carry_out_chat(client, order));
+                for order in orders {
+                    self.carry_out_chat(client, order);
+                }
                 deadline
             }
             Kind::Dead => None,
