@@ -12,7 +12,7 @@ const EXAMPLES: &str = "\
 Examples:
   hydra-query alice \"What is Python?\"        the answer on standard output, the balance on standard error
   hydra-query alice - < question.txt         the prompt from standard input
-  hydra-query alice                          line after line; /help lists the commands
+  hydra-query alice                          a chat on the screen; F1 helps. In a pipe: line after line
   hydra-query alice --balance                what alice has
   hydra-query alice \"Once\" --temperature 0   always the likeliest next token
   hydra-query alice \"Hello\" --coordinator lab.example.org:5000 --json
@@ -25,7 +25,7 @@ Credits are earned with hydra-worker.";
 pub struct Args {
     /// Whose credits are spent [default: the name remembered from the first start]
     pub user: Option<UserName>,
-    /// What to ask; - reads it from standard input; without it, asks line after line
+    /// What to ask; - reads it from standard input; without it, a chat
     pub prompt: Option<String>,
     /// The coordinator: HOST:PORT, or a ws://, wss://, http:// or https:// address
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:5000")]

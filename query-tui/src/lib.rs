@@ -1,8 +1,8 @@
 //! The query client: asks the model that is being trained and pays for complete answers.
 //!
 //! [`driver`] carries out what the pure [`hydra_core::chat::Chat`] orders, over a [`line`] to the coordinator. Who
-//! wishes and who sees is a [`driver::Front`]: one question ([`once`]) or lines of a terminal or pipe ([`lines`]); a
-//! screen is a third. Nothing here computes: no libtorch.
+//! wishes and who sees is a [`driver::Front`]: one question ([`once`]), lines of a pipe ([`lines`]) or a [`screen`].
+//! Nothing here computes: no libtorch.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod args;
@@ -12,6 +12,7 @@ mod lines;
 mod once;
 mod print;
 mod sampling;
+mod screen;
 #[cfg(test)]
 mod tests;
 
@@ -48,8 +49,8 @@ pub fn run() -> ExitCode {
 }
 
 fn start(args: Args) -> anyhow::Result<()> {
-    // People read the answer; the log is for those who ask for it.
-    let wanted = std::env::var_os(logs::LEVEL).is_some_and(|level| !level.is_empty());
+    // People read the answer; the log is for those who ask for it, and never within a screen.
+    let wanted = std::env::var_os(logs::LEVEL).is_some_and(|level| !level.is_empty()) && !has_screen(&args);
     let _logs = logs::init(&logs::LogOptions { file: None, stderr: wanted })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The session lives on this one thread, so that its pings go on while the main thread waits for a slow reader
@@ -59,6 +60,11 @@ fn start(args: Args) -> anyhow::Result<()> {
         .build()
         .context("starting the asynchronous runtime")?;
     runtime.block_on(talk(args))
+}
+
+/// Whether the conversation is on a screen.
+fn has_screen(args: &Args) -> bool {
+    args.prompt.is_none() && !args.balance && !args.headless && !args.json && is_interactive()
 }
 
 async fn talk(args: Args) -> anyhow::Result<()> {
@@ -79,24 +85,28 @@ async fn talk(args: Args) -> anyhow::Result<()> {
         reconnect: question.is_none(),
         seed: u64::from_le_bytes(keys::random()?),
     };
-    let interactive = is_interactive() && !args.headless && !args.json;
-    let stops = listen(question.is_some() || !interactive)?;
-    let printer = Printer::new(Events::stdout(args.json), std::io::stdout().is_terminal());
     let address = args.coordinator.clone();
     let dial = move || {
         let address = address.clone();
         async move { client::connect(&address, Arc::new(LinkStats::default())).await }
     };
     let driver = Driver { chat: Chat::new(settings), line: Line::new(dial), clock: Clock::start() };
+    let earn = format!("earn credits with: hydra-worker {user} {}", args.coordinator);
+    if has_screen(&args) {
+        return screen::talk(driver, user, args.sampling, earn).await;
+    }
+    // With --headless, somebody may still sit at the terminal.
+    let person = is_interactive() && !args.json;
+    let stops = listen(question.is_some() || args.headless || !person)?;
+    let printer = Printer::new(Events::stdout(args.json), std::io::stdout().is_terminal());
     if let Some(question) = question {
-        let earn = format!("earn credits with: hydra-worker {user} {}", args.coordinator);
         let mut front = Once::new(question, printer, stops, earn);
         let ended = driver.run(&mut front).await;
         // What became of the question says more than how the session ended.
         return Ok(front.verdict().and(ended)?);
     }
     let input = lines::read_stdin().context("starting to read standard input")?;
-    let mut front = Lines::new(user, args.sampling, printer, input, stops, interactive);
+    let mut front = Lines::new(user, args.sampling, printer, input, stops, person);
     Ok(driver.run(&mut front).await?)
 }
 

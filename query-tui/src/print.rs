@@ -90,7 +90,8 @@ pub fn model(version: VersionNo, val_loss: Option<f64>) -> String {
     }
 }
 
-fn describe(status: &Status) -> String {
+/// How the training goes, in a line.
+pub fn describe(status: &Status) -> String {
     let bits = status.val_bits_per_byte.map_or_else(String::new, |bits| format!(" ({bits:.2} bits per byte)"));
     format!(
         "{}{bits} · {} workers · {} tasks and {} tokens trained · {} parameters",

@@ -1,6 +1,6 @@
 //! The client from its fronts to the wire, against the real hub over connections in memory, with time at a standstill.
 
-mod hub;
+pub mod hub;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -71,11 +71,11 @@ impl Write for Out {
     }
 }
 
-fn alice() -> UserName {
+pub fn alice() -> UserName {
     "alice".parse().unwrap()
 }
 
-fn driver(door: Door, key: u8, reconnect: bool) -> Driver {
+pub fn driver(door: Door, key: u8, reconnect: bool) -> Driver {
     let settings = Settings {
         user: alice(),
         key: SigningKey::from_bytes(&[key; 32]),

@@ -1,0 +1,58 @@
+//! The answer that is awaited or on its way to the screen: paced text, times, and what is told below it.
+
+use std::time::Duration;
+
+use hydra_core::chat::Event;
+use hydra_core::proto::Finish;
+use hydra_core::time::Time;
+use hydra_shell::ui::pacing::Pace;
+
+use crate::print::model;
+
+/// Below this, a speed would be that of the clock.
+const LEAST: Duration = Duration::from_millis(50);
+
+/// An answer from its question to its last character on the screen.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// Pieces that are not yet shown.
+    pub pace: Pace,
+    /// When it was asked for.
+    pub asked: Time,
+    /// Whether it has an entry in the transcript.
+    pub begun: bool,
+    /// Whether somebody wants it to stop.
+    pub cancelled: bool,
+    /// What is told below it, once it has its end.
+    pub foot: Option<String>,
+}
+
+impl Running {
+    /// One that was asked for at `now`.
+    pub fn new(now: Time) -> Self {
+        Self { pace: Pace::default(), asked: now, begun: false, cancelled: false, foot: None }
+    }
+
+    /// Whether pieces may still come.
+    pub fn is_open(&self) -> bool {
+        self.foot.is_none()
+    }
+}
+
+/// What is told below a complete answer: cost, size, speed over the time since it was asked for, version, loss.
+pub fn foot(event: &Event, took: Duration) -> String {
+    let Event::Answer { tokens, version, val_loss, charged, finish, .. } = event else { return String::new() };
+    let mut parts = vec![format!("{charged} HYD"), format!("{tokens} token{}", if *tokens == 1 { "" } else { "s" })];
+    if *tokens > 0 && took >= LEAST {
+        let speed = f64::from(*tokens) / took.as_secs_f64();
+        let digits = usize::from(speed < 10.0);
+        parts.push(format!("{speed:.digits$} tokens/s"));
+    }
+    parts.push(model(*version, *val_loss));
+    match finish {
+        Finish::Stop => {}
+        Finish::Length => parts.push("cut at its length limit".to_owned()),
+        Finish::Cancelled => parts.push("stopped by you".to_owned()),
+    }
+    parts.join(" · ")
+}

@@ -1,0 +1,162 @@
+//! The chat screen: the conversation on a terminal, beside the session and never in its way.
+//!
+//! The session's driver and the screen's loop run side by side; what happened goes one way as messages, wishes go the
+//! other way as facts. The session is over when the screen is gone, and the screen is gone when the session is over
+//! for good. `app.rs` is the model, `session.rs` its changes by the session, `view.rs` how it looks.
+
+mod answer;
+mod app;
+mod commands;
+mod keys;
+mod msg;
+mod session;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use hydra_core::chat::{Event, Fact};
+use hydra_core::ids::UserName;
+use hydra_shell::exit::{Exit, Failure};
+use hydra_shell::signals::Stop;
+use hydra_shell::ui::Theme;
+use hydra_shell::ui::run::{self as looper, End};
+use hydra_shell::ui::terminal;
+use hydra_shell::ui::theme::Sign;
+use tokio::sync::mpsc;
+
+use self::app::Screen;
+use self::msg::{Cmd, Msg};
+use crate::driver::{Driver, Front, State};
+use crate::sampling::Sampling;
+
+/// Messages on their way to the screen; more wait at the session's side.
+const MESSAGES: usize = 256;
+
+/// Talks on a screen until somebody leaves or the session is over for good.
+pub async fn talk(driver: Driver, user: UserName, sampling: Sampling, earn: String) -> anyhow::Result<()> {
+    let clock = driver.clock;
+    let (sender, messages) = mpsc::channel(MESSAGES);
+    let (wishes, wished) = mpsc::unbounded_channel();
+    let mut panel = Panel { wished, messages: sender.clone(), waiting: VecDeque::new() };
+    let mut screen = Screen::new(Theme::detect(), user, sampling, earn);
+    let over = sender.clone();
+    let session = async move {
+        let ended = driver.run(&mut panel).await;
+        // A screen that is gone needs no telling.
+        let _ = over.send(Msg::Over).await;
+        ended
+    };
+    let outside = Outside { wishes, told: sender };
+    let looks = async {
+        let on_stop = |_: Stop| Msg::Leave;
+        looper::run(&mut screen, clock, messages, on_stop, move |cmd| outside.perform(cmd)).await
+    };
+    let (ended, end) = tokio::join!(session, looks);
+    ended?;
+    match end {
+        End::Left => Ok(()),
+        End::Lost(error) if screen.sized => {
+            tracing::info!(%error, "the terminal is gone");
+            Ok(())
+        }
+        End::Lost(error) => Err(Failure::new(Exit::Data, format!("the terminal cannot be used: {error}"))
+            .hint("use --headless to talk in lines")
+            .into()),
+        End::Panicked => bail!("a thread of the program panicked"),
+    }
+}
+
+/// The screen as the session's driver sees it.
+struct Panel {
+    wished: mpsc::UnboundedReceiver<Fact>,
+    messages: mpsc::Sender<Msg>,
+    /// What the screen has no room for yet.
+    waiting: VecDeque<Msg>,
+}
+
+impl Front for Panel {
+    fn show(&mut self, event: &Event) {
+        self.waiting.push_back(Msg::Session(event.clone()));
+    }
+
+    async fn next(&mut self, _: State) -> Result<Fact, Failure> {
+        loop {
+            tokio::select! {
+                biased;
+                room = self.messages.reserve(), if !self.waiting.is_empty() => match room {
+                    Ok(room) => drop(self.waiting.pop_front().map(|msg| room.send(msg))),
+                    Err(_) => self.waiting.clear(),
+                },
+                // Without a screen nobody wishes anything more.
+                wish = self.wished.recv() => return Ok(wish.unwrap_or(Fact::Leave)),
+            }
+        }
+    }
+}
+
+/// Carries out what the screen's model wants done.
+struct Outside {
+    wishes: mpsc::UnboundedSender<Fact>,
+    told: mpsc::Sender<Msg>,
+}
+
+impl Outside {
+    fn perform(&self, cmd: Cmd) -> ControlFlow<()> {
+        match cmd {
+            Cmd::Ask(prompt, sampling) => match sampling.query(&prompt) {
+                Ok(query) => self.wish(Fact::Ask(query)),
+                Err(failure) => {
+                    self.tell(Msg::Session(Event::Lost { text: String::new(), reason: failure.to_string() }));
+                }
+            },
+            Cmd::Cancel => self.wish(Fact::Cancel),
+            Cmd::AskBalance => self.wish(Fact::AskBalance),
+            Cmd::AskStatus => self.wish(Fact::AskStatus),
+            Cmd::Save(file, text) => self.tell(match save(&file, &text) {
+                Ok(()) => Msg::Told(Sign::Good, format!("saved as {file}")),
+                Err(why) => Msg::Told(Sign::Bad, format!("not saved: {why}")),
+            }),
+            Cmd::Copy(text) => self.tell(if terminal::copy(&text) {
+                Msg::Told(Sign::Good, "copied, if your terminal allows it".to_owned())
+            } else {
+                Msg::Told(Sign::Bad, "the terminal takes no copy".to_owned())
+            }),
+            Cmd::Leave => {
+                self.wish(Fact::Leave);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn wish(&self, fact: Fact) {
+        // A session that is over tells so by itself.
+        let _ = self.wishes.send(fact);
+    }
+
+    fn tell(&self, msg: Msg) {
+        // With so many messages on their way, one about a file may be missed; waiting here would stop the screen.
+        let _ = self.told.try_send(msg);
+    }
+}
+
+/// Writes a new file; one that exists is left alone. `~/` is the home folder.
+fn save(file: &str, text: &str) -> Result<(), String> {
+    let path = match (file.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(file),
+    };
+    let told = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => format!("{file} exists already; choose another name"),
+        io::ErrorKind::NotFound => format!("{file} is in a folder that does not exist"),
+        _ => format!("{file}: {error}"),
+    };
+    File::create_new(&path).and_then(|mut new| new.write_all(text.as_bytes())).map_err(told)
+}

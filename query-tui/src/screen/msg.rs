@@ -1,0 +1,83 @@
+//! What can happen to the chat screen, and what it wants done outside.
+
+use hydra_core::chat;
+use hydra_core::time::Time;
+use hydra_shell::ui::composer::Edit;
+use hydra_shell::ui::theme::Sign;
+
+use crate::sampling::Sampling;
+
+/// What can happen.
+#[derive(Debug, Clone)]
+pub enum Msg {
+    /// The terminal has a size; the first message.
+    Size,
+    /// Writing.
+    Edit(Edit),
+    /// What is written is done.
+    Send,
+    /// Complete the command.
+    Complete,
+    /// The answer shall stop.
+    Cancel,
+    /// Ctrl-C: the answer shall stop; without one, the program.
+    Interrupt,
+    /// Ctrl-D: the program shall end if nothing is written.
+    EndOfInput,
+    /// The program shall end.
+    Leave,
+    /// Show the help.
+    Help,
+    /// Close it.
+    Close,
+    /// Scroll it.
+    HelpScroll(isize),
+    /// Scroll the conversation by rows.
+    Scroll(isize),
+    /// Scroll it by pages.
+    Page(isize),
+    /// To its beginning.
+    Top,
+    /// To its end.
+    End,
+    /// Copy the last answer.
+    Copy,
+    /// From the session.
+    Session(chat::Event),
+    /// The session is over for good.
+    Over,
+    /// How a command went.
+    Told(Sign, String),
+    /// Time has passed.
+    Wake,
+}
+
+/// What shall be done outside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cmd {
+    /// Ask the model.
+    Ask(String, Sampling),
+    /// Stop the answer.
+    Cancel,
+    /// Ask for the balance.
+    AskBalance,
+    /// Ask how the run is.
+    AskStatus,
+    /// Write a text to a file of this name.
+    Save(String, String),
+    /// Put a text on the clipboard.
+    Copy(String),
+    /// End the session, then the program.
+    Leave,
+}
+
+/// How the session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Being made for the first time.
+    Connecting,
+    /// It stands.
+    Open,
+    /// Lost; tried again then, and from then on.
+    Waiting { until: Time },
+}

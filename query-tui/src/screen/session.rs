@@ -1,0 +1,92 @@
+//! What the session reports, as changes of the screen's model.
+
+use std::time::Duration;
+
+use hydra_core::chat::Event;
+use hydra_core::proto::RefusedCode;
+use hydra_shell::ui::theme::Sign;
+
+use super::answer::foot;
+use super::app::Screen;
+use super::msg::Link;
+use crate::print::describe;
+
+impl Screen {
+    /// Something happened in the session.
+    pub(super) fn on_session(&mut self, event: &Event) {
+        match event {
+            Event::Connected { balance, price, version, val_loss } => {
+                let lost = self.balance.is_some();
+                self.link = Link::Open;
+                (self.balance, self.price) = (Some(*balance), Some(*price));
+                self.version = Some((*version, *val_loss));
+                if lost {
+                    self.note(Sign::Good, &format!("connected again; balance: {balance} HYD"));
+                }
+            }
+            Event::Disconnected { retry_ms, reason } => {
+                // Told once; the header counts the tries.
+                if self.link == Link::Open {
+                    self.note(Sign::Warn, &format!("disconnected: {reason}; trying again"));
+                }
+                self.link = Link::Waiting { until: self.now.after(Duration::from_millis(*retry_ms)) };
+            }
+            Event::Token { text } => {
+                if let Some(running) = &mut self.running {
+                    running.pace.push(self.now, text);
+                }
+            }
+            Event::Answer { version, val_loss, balance, .. } => {
+                self.balance = Some(*balance);
+                // A newer version may have come while this one answered.
+                if self.version.is_none_or(|(newest, _)| newest <= *version) {
+                    self.version = Some((*version, *val_loss));
+                }
+                if let Some(running) = &mut self.running {
+                    running.foot = Some(foot(event, self.now.since(running.asked)));
+                    running.pace.end();
+                }
+            }
+            Event::Refused { reason, text, balance } => {
+                self.balance = Some(*balance);
+                self.on_refused(*reason, text);
+            }
+            Event::Lost { text, .. } => {
+                if text.is_empty() {
+                    self.end_answer();
+                    let words = "no answer: the connection was lost; nothing was charged · ↑ brings the question back";
+                    self.note(Sign::Bad, words);
+                } else {
+                    let mark = Sign::Bad.mark();
+                    self.finish(&format!("{mark} not complete; a part costs nothing · ↑ brings the question back"));
+                }
+            }
+            Event::Balance { balance, held } => self.tell_balance(*balance, *held),
+            Event::Status(status) => self.note(Sign::Info, &describe(status)),
+        }
+    }
+
+    fn on_refused(&mut self, reason: RefusedCode, text: &str) {
+        // What was shown of it was not charged either; it stays, and says so.
+        if self.running.as_ref().is_some_and(|running| running.begun || !running.pace.is_idle()) {
+            self.finish(&format!("{} not complete · nothing was charged", Sign::Bad.mark()));
+        }
+        self.end_answer();
+        match reason {
+            RefusedCode::Insufficient => {
+                let why = match self.price.zip(self.balance) {
+                    Some((price, balance)) => format!("an answer costs {price} HYD, you have {balance} HYD"),
+                    None => text.to_owned(),
+                };
+                self.note(Sign::Bad, &format!("too few credits: {why}\n{}\n↑ brings the question back", self.earn));
+            }
+            RefusedCode::Cancelled => self.note(Sign::Info, "stopped before the first word; nothing was charged"),
+            RefusedCode::Busy | RefusedCode::Stopping | RefusedCode::Failed => {
+                self.note(Sign::Bad, &format!("no answer: {text}\nnothing was charged; ↑ brings the question back"));
+            }
+            RefusedCode::EmptyPrompt | RefusedCode::HugePrompt | RefusedCode::BadSetting | RefusedCode::Duplicate => {
+                self.note(Sign::Bad, &format!("no answer, nothing was charged: {text}"));
+            }
+        }
+    }
+}

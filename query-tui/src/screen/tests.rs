@@ -1,0 +1,266 @@
+//! The chat screen under keys, sessions and sizes; then beside a real session.
+
+use std::time::Duration;
+
+use hydra_core::chat::Event;
+use hydra_core::credits::Credits;
+use hydra_core::ids::VersionNo;
+use hydra_core::proto::{Finish, RefusedCode};
+use hydra_shell::ui::Theme;
+use hydra_shell::ui::testkit::{SIZES, Script};
+
+use super::app::Screen;
+use super::msg::{Cmd, Msg};
+use crate::sampling::Sampling;
+
+mod random;
+mod session;
+
+const EARN: &str = "earn credits with: hydra-worker alice ws://127.0.0.1:5000/ws";
+
+fn started(size: (u16, u16)) -> Script<Screen> {
+    let screen = Screen::new(Theme::colour(), "alice".parse().unwrap(), Sampling::default(), EARN.to_owned());
+    Script::new(screen, size)
+}
+
+fn session(script: &mut Script<Screen>, event: Event) {
+    script.msg(Msg::Session(event));
+}
+
+fn connected(size: (u16, u16), balance: Credits) -> Script<Screen> {
+    let mut script = started(size);
+    let (price, version, val_loss) = (Credits(500_000), VersionNo(12), Some(2.31));
+    session(&mut script, Event::Connected { balance, price, version, val_loss });
+    script
+}
+
+fn token(text: &str) -> Event {
+    Event::Token { text: text.to_owned() }
+}
+
+fn answer(tokens: u32, finish: Finish) -> Event {
+    let (version, val_loss) = (VersionNo(12), Some(2.31));
+    let (charged, balance) = (Credits(500_000), Credits::hyd(12));
+    Event::Answer { text: String::new(), tokens, version, val_loss, charged, balance, finish }
+}
+
+/// Asked, with a first piece on the screen.
+fn streaming(size: (u16, u16)) -> Script<Screen> {
+    let mut script = connected(size, Credits(12_500_000));
+    script.text("What is Python?").keys("<enter>").advance(Duration::from_millis(400));
+    for piece in ["Python is ", "a language that ", "was named after a group of comedians, not ", "after a 🐍."] {
+        session(&mut script, token(piece));
+        script.advance(Duration::from_millis(100));
+    }
+    script
+}
+
+fn answered(size: (u16, u16)) -> Script<Screen> {
+    let mut script = streaming(size);
+    script.advance(Duration::from_millis(200));
+    session(&mut script, answer(21, Finish::Stop));
+    script.advance(Duration::from_millis(500));
+    script
+}
+
+fn refused(size: (u16, u16)) -> Script<Screen> {
+    let mut script = connected(size, Credits(400_000));
+    script.text("Anything?").keys("<enter>");
+    let text =
+        "the balance of 0.4 HYD does not cover a query for 0.5 HYD: run `hydra-worker alice` to earn 1.0 HYD a task";
+    let reason = RefusedCode::Insufficient;
+    session(&mut script, Event::Refused { reason, text: text.to_owned(), balance: Credits(400_000) });
+    script
+}
+
+fn disconnected(size: (u16, u16)) -> Script<Screen> {
+    let mut script = streaming(size);
+    let reason = "the coordinator is gone".to_owned();
+    session(&mut script, Event::Lost { text: "Python is".to_owned(), reason: reason.clone() });
+    session(&mut script, Event::Disconnected { retry_ms: 4_200, reason });
+    script.advance(Duration::from_secs(1));
+    script
+}
+
+#[test]
+fn screens_at_each_size() {
+    for size @ (width, height) in SIZES {
+        let check = |name: &str, script: &Script<Screen>| {
+            insta::assert_snapshot!(format!("{name}_{width}x{height}"), script.snapshot());
+        };
+        check("empty", &connected(size, Credits(12_500_000)));
+        check("poor", &connected(size, Credits(400_000)));
+        check("connecting", &started(size));
+        check("streaming", &streaming(size));
+        check("answered", &answered(size));
+        check("refused", &refused(size));
+        check("disconnected", &disconnected(size));
+        check("commands", connected(size, Credits(12_500_000)).text("/t"));
+        check("help", answered(size).keys("<f1>"));
+        check("help_end", answered(size).keys("<f1> <pagedown> <pagedown> <pagedown> <pagedown>"));
+    }
+}
+
+#[test]
+fn a_large_screen_keeps_lines_readable_and_none_is_too_small() {
+    let mut script = answered((300, 80));
+    let widest = script.screen().lines().map(|line| line.trim_start().chars().count()).max();
+    assert!(widest <= Some(112), "{widest:?}");
+    for width in 0..20 {
+        for height in 0..12 {
+            script.resize((width, height)).keys("<f1>").screen();
+            script.keys("<esc> /").screen();
+            script.keys("<backspace>").screen();
+        }
+    }
+}
+
+#[test]
+fn a_question_becomes_an_answer_with_what_it_cost() {
+    let mut script = connected((80, 24), Credits(12_500_000));
+    script.text("/temp 0").keys("<enter>").text("hi there").keys("<alt-enter>").text("you").keys("<enter>");
+    let sampling = Sampling { temperature: Some(0.0), ..Sampling::default() };
+    assert_eq!(script.cmds(), [Cmd::Ask("hi there\nyou".to_owned(), sampling)]);
+    assert!(script.screen().contains("temp 0") && script.screen().contains("Waiting for the first word"));
+    script.advance(Duration::from_secs(2));
+    assert!(script.screen().contains("first word · 2s"));
+    session(&mut script, token("hello"));
+    session(&mut script, answer(4, Finish::Cancelled));
+    script.advance(Duration::from_millis(300));
+    let screen = script.screen();
+    assert!(screen.contains("hello\n") && screen.contains("12.0 HYD"), "{screen}");
+    assert!(screen.contains("0.5 HYD · 4 tokens · 2.0 tokens/s · version 12, loss 2.31 · stopped by you"), "{screen}");
+    assert_eq!(hydra_shell::ui::App::wake_at(&script.app), None, "nothing moves on an idle screen");
+}
+
+#[test]
+fn one_answer_at_a_time_which_esc_stops() {
+    let mut script = streaming((80, 24));
+    script.cmds();
+    script.text("more").keys("<enter>");
+    assert!(script.cmds().is_empty() && script.screen().contains("one answer at a time"));
+    assert_eq!(script.app.composer.text(), "more", "what was written is kept");
+    script.keys("<esc> <esc>");
+    assert_eq!(script.cmds(), [Cmd::Cancel], "asked once");
+    script.keys("<ctrl-c>");
+    assert_eq!(script.cmds(), [Cmd::Leave], "who does not want to wait may leave");
+}
+
+#[test]
+fn ctrl_c_stops_the_answer_first() {
+    let mut script = streaming((80, 24));
+    script.cmds();
+    script.keys("<ctrl-c>");
+    assert_eq!(script.cmds(), [Cmd::Cancel]);
+    session(&mut script, answer(3, Finish::Cancelled));
+    script.keys("<ctrl-c>");
+    assert_eq!(script.cmds(), [Cmd::Leave]);
+}
+
+#[test]
+fn words_and_commands() {
+    let mut script = answered((80, 24));
+    script.cmds();
+    for word in ["balance", "b", "/balance"] {
+        script.text(word).keys("<enter>");
+        assert_eq!(script.cmds(), [Cmd::AskBalance], "{word}");
+    }
+    session(&mut script, Event::Balance { balance: Credits(11_250_000), held: Credits(500_000) });
+    assert!(script.screen().contains("balance: 11.25 HYD, and 0.5 HYD held"));
+    for word in ["quit", "exit", "q", "/quit"] {
+        script.text(word).keys("<enter>");
+        assert_eq!(script.cmds(), [Cmd::Leave], "{word}");
+    }
+    script.text("/nonsense").keys("<enter>").text("/topp 7").keys("<enter>").text("/save").keys("<enter>");
+    let screen = script.screen();
+    assert!(screen.contains("no command /nonsense") && screen.contains("top-p: it must be"), "{screen}");
+    assert!(screen.contains("needs the name of a file") && script.cmds().is_empty());
+    script.keys("/ s a <tab>").text("My Chat.txt").keys("<enter>");
+    let cmds = script.cmds();
+    let [Cmd::Save(file, text)] = &cmds[..] else { panic!("{cmds:?}") };
+    assert_eq!(file, "My Chat.txt");
+    assert!(text.starts_with("alice: What is Python?\n\nmodel: Python is a language"), "{text}");
+    script.keys("<ctrl-y>");
+    assert!(matches!(&script.cmds()[..], [Cmd::Copy(text)] if text.ends_with("after a 🐍.")));
+    script.text("/help").keys("<enter>");
+    assert!(script.screen().contains("▸ Keys"));
+    script.keys("<esc>").text("/clear").keys("<enter> <ctrl-y> <ctrl-d>");
+    assert_eq!((script.app.transcript.entries().len(), script.cmds()), (0, vec![Cmd::Leave]));
+}
+
+#[test]
+fn notes_do_not_break_into_an_answer() {
+    let mut script = streaming((120, 40));
+    script.text("/seed 7").keys("<enter>");
+    session(&mut script, token(" Really."));
+    session(&mut script, answer(9, Finish::Length));
+    script.advance(Duration::from_secs(1));
+    let screen = script.screen();
+    let at = |text: &str| screen.find(text).unwrap_or_else(|| panic!("{text:?} in {screen}"));
+    assert!(at("Really.") < at("cut at its length limit") && at("cut at its") < at("seed: 7"));
+}
+
+#[test]
+fn clearing_and_asking_anew_lose_no_piece() {
+    let mut script = streaming((80, 24));
+    script.text("/clear").keys("<enter>");
+    session(&mut script, token("The rest."));
+    session(&mut script, answer(9, Finish::Stop));
+    script.text("again").keys("<enter>");
+    let shown = script.app.transcript.last_answer().unwrap_or_default();
+    assert!(shown.ends_with("after a 🐍.The rest.") && !shown.starts_with("Python"), "{shown}");
+    assert!(script.screen().contains("loss 2.31"));
+}
+
+#[test]
+fn a_lost_session_is_counted_down_and_comes_back() {
+    let mut script = disconnected((80, 24));
+    assert!(script.screen().contains("again in 4s"), "{}", script.screen());
+    script.advance(Duration::from_secs(4));
+    assert!(script.screen().contains("connecting…"));
+    session(&mut script, Event::Disconnected { retry_ms: 1_000, reason: "refused".to_owned() });
+    assert!(!script.screen().contains("refused"), "one note a loss");
+    script.cmds();
+    script.keys("<up> <enter>");
+    assert!(matches!(&script.cmds()[..], [Cmd::Ask(text, _)] if text == "What is Python?"));
+    assert!(script.screen().contains("Waiting for the connection"));
+    let (balance, price) = (Credits::hyd(13), Credits(500_000));
+    session(&mut script, Event::Connected { balance, price, version: VersionNo(13), val_loss: None });
+    assert!(script.screen().contains("✓ connected again; balance: 13.0 HYD"), "{}", script.screen());
+}
+
+#[test]
+fn before_the_first_word_nothing_is_left_behind() {
+    let mut script = connected((80, 24), Credits::hyd(2));
+    script.text("x").keys("<enter>");
+    let balance = Credits::hyd(2);
+    session(&mut script, Event::Refused { reason: RefusedCode::Cancelled, text: String::new(), balance });
+    assert!(script.screen().contains("stopped before the first word; nothing was charged"));
+    assert!(!script.screen().contains("model\n"));
+    script.text("y").keys("<enter>");
+    session(&mut script, Event::Lost { text: String::new(), reason: "gone".to_owned() });
+    assert!(script.screen().contains("the connection was lost; nothing was charged"));
+    script.text("z").keys("<enter>");
+    session(&mut script, answer(0, Finish::Stop));
+    script.advance(Duration::from_secs(1));
+    assert!(script.screen().contains("0 tokens"), "an empty answer is one");
+}
+
+#[test]
+fn scrolling_stays_until_the_next_question() {
+    let mut script = answered((60, 12));
+    for _ in 0..4 {
+        script.text("/max 5").keys("<enter>");
+    }
+    script.wheel(10, 5, -2);
+    let back = script.screen();
+    assert!(back.contains(" more\n") && !script.app.transcript.at_end(), "{back}");
+    session(&mut script, token("unasked"));
+    assert_eq!(script.screen(), back);
+    script.keys("<pagedown> <pageup> <ctrl-home>");
+    assert!(script.screen().contains("What is Python?"));
+    script.keys("<esc>");
+    assert!(script.app.transcript.at_end());
+    script.paste("two\nlines\u{1b}[2J");
+    assert_eq!(script.app.composer.text(), "two\nlines␛[2J");
+}

@@ -1,0 +1,61 @@
+//! The panel between session and screen, against the real hub; and what is done outside.
+
+use hydra_core::chat::{Event, Fact};
+use hydra_core::credits::Credits;
+use tokio::sync::mpsc;
+
+use crate::sampling::Sampling;
+use crate::screen::msg::{Cmd, Msg};
+use crate::screen::{Outside, Panel, save};
+use crate::tests::hub::{self, Script};
+use crate::tests::{alice, driver};
+
+#[tokio::test(start_paused = true)]
+async fn wishes_reach_the_session_and_its_events_the_screen() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Say(&["one ", "two"])]);
+    // Room for one message only: the others wait in the panel.
+    let (messages, mut shown) = mpsc::channel(1);
+    let (wishes, wished) = mpsc::unbounded_channel();
+    let (told, _told) = mpsc::channel(1);
+    let mut panel = Panel { wished, messages, waiting: std::collections::VecDeque::new() };
+    let outside = Outside { wishes, told };
+    let screen = async move {
+        let mut events = Vec::new();
+        assert!(outside.perform(Cmd::Ask("count".to_owned(), Sampling::default())).is_continue());
+        while let Some(Msg::Session(event)) = shown.recv().await {
+            let done = matches!(event, Event::Answer { .. });
+            events.push(event);
+            if done {
+                break;
+            }
+        }
+        assert!(outside.perform(Cmd::Leave).is_break());
+        events
+    };
+    let (ended, events) = tokio::join!(driver(door, 1, true).run(&mut panel), screen);
+    ended.unwrap();
+    assert!(matches!(&events[..], [Event::Connected { .. }, Event::Token { .. }, Event::Token { .. },
+        Event::Answer { text, .. }] if text == "one two"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_without_a_screen_ends() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[]);
+    let (messages, shown) = mpsc::channel(1);
+    let (wishes, wished) = mpsc::unbounded_channel::<Fact>();
+    drop((wishes, shown));
+    let mut panel = Panel { wished, messages, waiting: std::collections::VecDeque::new() };
+    driver(door, 1, true).run(&mut panel).await.unwrap();
+}
+
+#[test]
+fn files_are_written_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("chat.txt");
+    let name = file.to_str().unwrap();
+    save(name, "first").unwrap();
+    assert!(save(name, "second").unwrap_err().contains("exists already"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "first");
+    let nowhere = folder.path().join("no/where.txt");
+    assert!(save(nowhere.to_str().unwrap(), "x").unwrap_err().contains("folder that does not exist"));
+}

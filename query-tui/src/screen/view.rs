@@ -1,0 +1,223 @@
+//! How the chat screen looks: header, conversation, composer with the matching commands above it, hints, help.
+//!
+//! Draws what the model holds and changes nothing. Everything may be as small as nothing; what has no room goes, the
+//! least important first.
+
+use std::time::Duration;
+
+use hydra_shell::ui::ratatui::Frame;
+use hydra_shell::ui::ratatui::buffer::Buffer;
+use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Position, Rect};
+use hydra_shell::ui::ratatui::style::Style;
+use hydra_shell::ui::ratatui::widgets::{Clear, Widget as _};
+use hydra_shell::ui::text::{self, put};
+use hydra_shell::ui::theme::Sign;
+use hydra_shell::ui::{App as _, Binding, help, keys};
+
+use super::app::{MODEL, Screen};
+use super::commands;
+use super::keys::{KEYS, WRITING};
+use super::msg::{Link, Msg};
+use crate::print::model;
+use crate::sampling::Sampling;
+
+/// Lines longer than this are hard to read.
+const WIDEST: u16 = 112;
+/// Below this, the composer has no border and there are no hints.
+const LOW: u16 = 8;
+/// Matching commands shown at once.
+const MATCHES: u16 = 6;
+
+/// The rows of the help overlay: keys, then commands.
+pub fn help_table() -> Vec<Binding<Msg>> {
+    KEYS.iter().chain(WRITING).cloned().chain(commands::help_rows()).collect()
+}
+
+/// Draws all of it.
+pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
+    let whole = frame.area();
+    let width = whole.width.min(WIDEST);
+    let area = Rect { x: whole.x + (whole.width - width) / 2, width, ..whole };
+    let low = area.height < LOW;
+    let (border, below) = if low { (0, 0) } else { (2, 1) };
+    let rows = screen.composer.rows(width.saturating_sub(border), (area.height / 3).max(1)) + border;
+    let parts = [Constraint::Length(1), Constraint::Fill(1), Constraint::Length(rows), Constraint::Length(below)];
+    let [top, middle, bottom, hints] = Layout::vertical(parts).areas(area);
+    let theme = screen.theme;
+    let buffer = frame.buffer_mut();
+    header(screen, buffer, top);
+    // A blank line below the header, where there is room for it.
+    let gap = u16::from(!low);
+    // A toast stands there, as the end of the conversation is where people read.
+    let toast = Rect { height: 1.min(middle.height), ..middle };
+    let middle = Rect { y: middle.y + gap.min(middle.height), height: middle.height.saturating_sub(gap), ..middle };
+    if screen.transcript.entries().is_empty() && screen.running.is_none() {
+        welcome(screen, buffer, middle);
+    } else {
+        let streams = screen.running.as_ref().is_some_and(|running| running.begun);
+        screen.transcript.draw(buffer, middle, theme, (screen.user.as_str(), MODEL), streams);
+    }
+    let cursor = composer(screen, buffer, bottom, low);
+    footer(screen, buffer, hints);
+    matches(screen, buffer, middle);
+    screen.toasts.draw(buffer, toast, theme);
+    if let Some(scroll) = screen.help {
+        help::draw(
+            buffer,
+            Rect { height: whole.height - below.min(whole.height), ..whole },
+            theme,
+            &help_table(),
+            scroll,
+        );
+    } else if let Some(cursor) = cursor {
+        frame.set_cursor_position(cursor);
+    }
+}
+
+/// How the session stands, in words of two lengths.
+fn link(screen: &Screen) -> (Sign, String, String) {
+    match screen.link {
+        Link::Open => (Sign::Good, "connected".to_owned(), "connected".to_owned()),
+        Link::Waiting { until } if until > screen.now => {
+            let left = until.since(screen.now).as_millis().div_ceil(1000) as u64;
+            let left = text::span(Duration::from_secs(left));
+            (Sign::Bad, format!("disconnected, again in {left}"), format!("again in {left}"))
+        }
+        Link::Connecting => (Sign::Warn, "connecting…".to_owned(), "connecting…".to_owned()),
+        Link::Waiting { .. } => (Sign::Warn, "disconnected, connecting…".to_owned(), "connecting…".to_owned()),
+    }
+}
+
+/// User, balance, price and model to the left, the session to the right.
+fn header(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.theme;
+    let (sign, long, short) = link(screen);
+    let words = if area.width < 64 { short } else { long };
+    let words = format!("{} {words}", sign.mark());
+    let cells = (text::width(&words) as u16).min(area.width);
+    put(buffer, area, (area.right() - cells, area.y), &words, cells, theme.sign(sign));
+    let mut parts: Vec<(String, Style)> = vec![(screen.user.to_string(), theme.title())];
+    if let Some(balance) = screen.balance {
+        let style = if screen.is_poor() { theme.bad() } else { theme.good() };
+        parts.push((format!("{balance} HYD"), style));
+    }
+    parts.extend(screen.price.map(|price| (format!("{price} an answer"), theme.dim())));
+    parts.extend(screen.version.map(|(version, loss)| (model(version, loss), theme.dim())));
+    let end = area.right().saturating_sub(cells + 2);
+    let mut x = area.x;
+    for (at, (words, style)) in parts.iter().enumerate() {
+        let room = end.saturating_sub(x);
+        let gap = if at == 0 { "" } else { " · " };
+        // The name may be cut, the rest is whole or not there.
+        if at > 0 && text::width(words) + 3 > usize::from(room) {
+            break;
+        }
+        x += put(buffer, area, (x, area.y), gap, room, theme.dim());
+        x += put(buffer, area, (x, area.y), words, end.saturating_sub(x), *style);
+    }
+}
+
+/// What an empty conversation says.
+fn welcome(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.theme;
+    let price = screen.price.map_or_else(|| "credits".to_owned(), |price| format!("{price} HYD"));
+    let cost = if screen.is_poor() {
+        (format!("{} too poor: an answer costs {price}; {}", Sign::Bad.mark(), screen.earn), theme.bad())
+    } else {
+        (format!("An answer costs {price}; one that breaks off costs nothing."), theme.text())
+    };
+    let lines = [
+        ("Talk to the model that is being trained.".to_owned(), theme.title()),
+        cost,
+        ("Enter sends · / lists the commands · F1 helps".to_owned(), theme.dim()),
+    ];
+    let room = usize::from(area.width.saturating_sub(2)).clamp(1, 64);
+    let mut rows = Vec::new();
+    for (words, style) in &lines {
+        rows.extend(text::wrap(words, room).into_iter().map(|range| (&words[range], *style)));
+        rows.push(("", *style));
+    }
+    rows.pop();
+    if rows.len() > usize::from(area.height) {
+        rows.retain(|(words, _)| !words.is_empty());
+    }
+    let top = area.y + area.height.saturating_sub(rows.len() as u16) / 2;
+    for ((words, style), y) in rows.into_iter().zip(top..area.bottom()) {
+        let cells = text::width(words) as u16;
+        let x = area.x + area.width.saturating_sub(cells) / 2;
+        put(buffer, area, (x, y), words, cells, style);
+    }
+}
+
+fn composer(screen: &Screen, buffer: &mut Buffer, area: Rect, low: bool) -> Option<Position> {
+    let theme = screen.theme;
+    let inside = if low {
+        area
+    } else {
+        let title = match &screen.running {
+            Some(running) if running.is_open() => {
+                let seconds = screen.now.since(running.asked).as_secs();
+                match (running.cancelled, running.begun, screen.link) {
+                    (true, ..) => "Stopping".to_owned(),
+                    (_, true, _) => "Answering".to_owned(),
+                    (_, _, Link::Open) if seconds > 0 => format!("Waiting for the first word · {seconds}s"),
+                    (_, _, Link::Open) => "Waiting for the first word".to_owned(),
+                    _ => "Waiting for the connection".to_owned(),
+                }
+            }
+            _ => "Message".to_owned(),
+        };
+        let block = theme.panel(&title, screen.help.is_none());
+        let inside = block.inner(area);
+        block.render(area, buffer);
+        inside
+    };
+    screen.composer.draw(buffer, inside, theme, "ask something")
+}
+
+/// The keys that do something here, and to the right what was set.
+fn footer(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let busy = screen.is_busy();
+    let useful = |binding: &&Binding<Msg>| busy || !matches!(binding.msg, Msg::Cancel);
+    let mut table: Vec<_> = screen.keys().iter().filter(useful).cloned().collect();
+    // Where there is little room, help and the way out matter more.
+    table.sort_by_key(|binding| binding.group == "Conversation");
+    let line = keys::hints(&table, screen.theme, area.width);
+    let used = line.width() as u16;
+    line.render(area, buffer);
+    let set = settings(&screen.sampling);
+    let cells = text::width(&set) as u16;
+    if cells > 0 && used + cells + 2 <= area.width {
+        put(buffer, area, (area.right() - cells, area.y), &set, cells, screen.theme.dim());
+    }
+}
+
+/// What is not left to the run.
+fn settings(sampling: &Sampling) -> String {
+    let set = |name: &str, value: Option<String>| value.map(|value| format!("{name} {value}"));
+    let all = [
+        set("temp", sampling.temperature.map(|x| x.to_string())),
+        set("topk", sampling.top_k.map(|x| x.to_string())),
+        set("topp", sampling.top_p.map(|x| x.to_string())),
+        set("max", sampling.max_new_tokens.map(|x| x.to_string())),
+        set("seed", sampling.seed.map(|x| x.to_string())),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+}
+
+/// The commands that begin as what is written, over the conversation's end.
+fn matches(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.theme;
+    let matching = commands::matching(screen.composer.text());
+    let rows = (matching.len() as u16).min(MATCHES).min(area.height);
+    let left = matching.iter().map(|command| text::width(command.usage)).max().unwrap_or(0) as u16;
+    for (at, (command, y)) in matching.iter().zip(area.bottom() - rows..area.bottom()).enumerate() {
+        Clear.render(Rect { y, height: 1, ..area }, buffer);
+        put(buffer, area, (area.x + 2.min(area.width), y), command.usage, area.width, theme.key());
+        let hidden = matching.len() - usize::from(rows);
+        let more =
+            if at + 1 == usize::from(rows) && hidden > 0 { format!(" (and {hidden} more)") } else { String::new() };
+        let words = format!("{}{more}", command.help);
+        put(buffer, area, ((area.x + left).saturating_add(4), y), &words, area.width, theme.dim());
+    }
+}
