@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hydra_core::agent::{Agent, Event, Exit, Fact, Order};
-use hydra_core::ids::{Digest, LeaseId, Nonce};
+use hydra_core::credits::Credits;
+use hydra_core::ids::{Digest, LeaseId, Nonce, VersionNo};
 use hydra_core::machine::Machine as _;
-use hydra_core::proto::{self, Bye, ClientMsg, ServerMsg};
+use hydra_core::proto::{self, Bye, ClientMsg, Empty, ServerMsg};
 use hydra_shell::clock::Clock;
 use hydra_shell::exit::{Exit as Code, Failure};
 use hydra_shell::keys;
@@ -31,6 +32,28 @@ const HASTE: Duration = Duration::from_millis(500);
 pub trait Sink {
     /// Shows an event.
     fn show(&mut self, event: &Event);
+
+    /// Takes what only a screen wants; by default nobody does.
+    fn tell(&mut self, news: News) {
+        let _ = news;
+    }
+}
+
+/// What a screen shows beyond the [`Event`]s.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// The line is being made.
+    Connecting,
+    /// Another model is to be trained: losses so far say nothing about it.
+    Model,
+    /// The first words of the shard that training begins with.
+    Preview(String),
+    /// A step of the task in hand; all of them come.
+    Step { step: u32, loss: f32, tokens_per_s: f32 },
+    /// Credits of the user.
+    Balance(Credits),
+    /// Held-out loss as the coordinator measured it, with its newest version.
+    HeldOut { version: VersionNo, loss: f64 },
 }
 
 /// What people ask of a running worker.
@@ -40,6 +63,12 @@ pub enum Request {
     Finish,
     /// Leave at once.
     Stop,
+    /// Take no task after the one in hand.
+    Pause,
+    /// Take tasks again.
+    Resume,
+    /// Ask the coordinator how the run stands; answered by [`News::HeldOut`].
+    AskStatus,
 }
 
 /// All that is needed to work.
@@ -65,6 +94,8 @@ pub struct Driver<S> {
     /// Updates until they are answered.
     updates: BTreeMap<Digest, Arc<[u8]>>,
     training: Option<(LeaseId, Arc<AtomicBool>)>,
+    /// As last told.
+    balance: Option<Credits>,
 }
 
 impl<S: Sink> Driver<S> {
@@ -92,6 +123,7 @@ impl<S: Sink> Driver<S> {
             writes: JoinSet::new(),
             updates: BTreeMap::new(),
             training: None,
+            balance: None,
         }
     }
 
@@ -125,6 +157,10 @@ impl<S: Sink> Driver<S> {
                 Some(request) = requests.recv() => match request {
                     Request::Finish => self.handle(Fact::Finish),
                     Request::Stop => return Err(self.stop().await.into()),
+                    Request::Pause => self.handle(Fact::Pause),
+                    Request::Resume => self.handle(Fact::Resume),
+                    Request::AskStatus if self.agent.is_open() => self.line.send(&ClientMsg::Status(Empty {})),
+                    Request::AskStatus => {}
                 },
                 () = sleep_until(deadline) => self.agent.expire(self.clock.now()),
             }
@@ -157,9 +193,11 @@ impl<S: Sink> Driver<S> {
                 if let ServerMsg::Version(version) = &message {
                     self.announced.insert(version.blob);
                 }
+                self.tell_held_out(&message);
                 self.handle(Fact::Message(message));
                 if self.agent.is_open() {
                     self.line.greeted();
+                    self.tell_balance();
                 }
             }
             Heard::Blob(digest, bytes) => {
@@ -178,10 +216,29 @@ impl<S: Sink> Driver<S> {
         Ok(())
     }
 
+    fn tell_held_out(&mut self, message: &ServerMsg) {
+        if let ServerMsg::Status(proto::Status { version, val_loss: Some(loss), .. }) = *message {
+            self.sink.tell(News::HeldOut { version, loss });
+        }
+    }
+
+    fn tell_balance(&mut self) {
+        let balance = Some(self.agent.balance());
+        if self.balance != balance {
+            self.balance = balance;
+            self.sink.tell(News::Balance(self.agent.balance()));
+        }
+    }
+
     fn on_report(&mut self, report: Report) {
         let fact = match report {
             Report::Installed { version, digest } => Fact::Installed { version, digest },
-            Report::Step { lease, step, loss, tokens_per_s } => Fact::Step { lease, step, loss, tokens_per_s },
+            Report::Step { lease, step, loss, tokens_per_s } => {
+                if self.agent.lease() == Some(lease) {
+                    self.sink.tell(News::Step { step, loss, tokens_per_s });
+                }
+                Fact::Step { lease, step, loss, tokens_per_s }
+            }
             Report::Trained { lease, blob, bytes, loss_first, loss_last, train_ms } => {
                 self.end_training(lease);
                 let length = bytes.len() as u64;
@@ -212,7 +269,10 @@ impl<S: Sink> Driver<S> {
     fn carry_out(&mut self) -> Option<Exit> {
         while let Some(order) = self.agent.poll() {
             match order {
-                Order::Connect => self.line.connect(),
+                Order::Connect => {
+                    self.line.connect();
+                    self.sink.tell(News::Connecting);
+                }
                 Order::Disconnect => self.line.close("a version did not arrive as it was sent; fetching it anew"),
                 Order::Send(message) => self.line.send(&message),
                 Order::SendBlob { blob } => match self.updates.get(&blob) {
@@ -220,7 +280,10 @@ impl<S: Sink> Driver<S> {
                     None => tracing::error!(%blob, "an update's bytes are not at hand"),
                 },
                 Order::Expect { blob, bytes } => self.expect(blob, bytes),
-                Order::Setup { shape, recipe } => self.command(Command::Setup { shape, recipe }),
+                Order::Setup { shape, recipe } => {
+                    self.command(Command::Setup { shape, recipe });
+                    self.sink.tell(News::Model);
+                }
                 Order::Install(version) => self.install(version),
                 Order::FindShard { shard } => self.find(shard),
                 Order::KeepShard { shard } => self.keep(shard),
@@ -285,6 +348,7 @@ impl<S: Sink> Driver<S> {
         let shard = self.shards.get(&task.shard).cloned().unwrap_or_default();
         let stop = Arc::new(AtomicBool::new(false));
         self.training = Some((task.lease, stop.clone()));
+        self.sink.tell(News::Preview(task.preview.clone()));
         self.command(Command::Train(Work { task, shard, stop }));
     }
 

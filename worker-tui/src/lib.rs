@@ -2,7 +2,7 @@
 //!
 //! [`driver`] carries out what the pure [`hydra_core::agent::Agent`] orders: messages go over a [`line`], arithmetic
 //! to the one [`compute`] thread, shards come from the [`cache`]. What happens is told to a [`driver::Sink`]: lines
-//! and events ([`tell`]), or a screen.
+//! and events ([`tell`]), or a [`screen`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod args;
@@ -10,6 +10,7 @@ mod cache;
 mod compute;
 mod driver;
 mod line;
+mod screen;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -24,26 +25,31 @@ use hydra_core::agent::{Agent, Settings};
 use hydra_core::ids::WorkerId;
 use hydra_core::limits::LABEL_BYTES;
 use hydra_engine::EngineError;
+use hydra_shell::address::Address;
 use hydra_shell::client;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure, report};
 use hydra_shell::keys::{self, ConfigDir};
 use hydra_shell::link::LinkStats;
-use hydra_shell::logs;
+use hydra_shell::logs::{self, Ring};
 use hydra_shell::signals::{Signals, Stop};
 use hydra_shell::terminal::is_interactive;
+use hydra_shell::ui::Theme;
 use tokio::sync::mpsc;
 
 use crate::args::Args;
 use crate::cache::Cache;
 use crate::compute::{Report, Thread};
-use crate::driver::{Driver, Request};
+use crate::driver::{Driver, Request, Sink};
 use crate::line::Line;
+use crate::screen::{Facts, Feed, Msg, Screen};
 use crate::tell::Teller;
 
 /// For the compute thread to finish its step when the program ends: libtorch must not be taken down under it.
 const LAST_STEP: Duration = Duration::from_secs(5);
+/// Requests that may wait for the work.
+const REQUESTS: usize = 16;
 
 /// The program.
 pub fn run() -> ExitCode {
@@ -52,7 +58,8 @@ pub fn run() -> ExitCode {
 }
 
 fn start(args: &Args) -> anyhow::Result<()> {
-    let _logs = logs::init(&logs::LogOptions { file: args.log_file.clone(), stderr: true })?;
+    let screen = !args.headless && !args.json && is_interactive();
+    let logs = logs::init(&logs::LogOptions { file: args.log_file.clone(), stderr: !screen })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The session lives on this one thread, so that its pings go on while the main thread waits for a slow reader
         // of standard output.
@@ -64,7 +71,12 @@ fn start(args: &Args) -> anyhow::Result<()> {
     let Thread { commands, mut reports, handle } =
         compute::start(args.device, threads).context("starting the compute thread")?;
     runtime.block_on(async {
-        let ended = work(args, commands, &mut reports).await;
+        let work = Work::new(args);
+        let ended = if screen {
+            work.with_screen(args, logs.ring.clone(), commands, &mut reports).await
+        } else {
+            work.without_screen(args, commands, &mut reports).await
+        };
         // The thread ends when it has nothing more to report. libtorch must not be taken down under its last step.
         let rest = async { while reports.recv().await.is_some() {} };
         if tokio::time::timeout(LAST_STEP, rest).await.is_ok() && handle.join().is_err() {
@@ -74,30 +86,131 @@ fn start(args: &Args) -> anyhow::Result<()> {
     })
 }
 
-async fn work(
-    args: &Args,
-    commands: mpsc::UnboundedSender<compute::Command>,
-    reports: &mut mpsc::Receiver<Report>,
-) -> anyhow::Result<()> {
-    let events = Events::stdout(args.json);
-    let mut requests = listen(events.clone(), args.headless || args.json || !is_interactive())?;
-    let opened = tokio::select! {
-        opened = reports.recv() => opened,
-        // Nothing has begun that would be worth finishing.
-        Some(_) = requests.recv() => return Ok(()),
-    };
-    let device = match opened {
-        Some(Report::Opened(device)) => device,
-        Some(Report::Unopened(error @ EngineError::NoDevice { .. })) => {
-            return Err(Failure::new(Exit::NoDevice, error.to_string()).into());
+/// What the work and whoever shows it share.
+struct Work {
+    events: Events,
+    clock: Clock,
+    stats: Arc<LinkStats>,
+    coordinator: Address,
+}
+
+impl Work {
+    fn new(args: &Args) -> Self {
+        Self {
+            events: Events::stdout(args.json),
+            clock: Clock::start(),
+            stats: Arc::default(),
+            coordinator: args.coordinator.clone(),
         }
-        Some(Report::Unopened(error)) => return Err(error.into()),
-        _ => anyhow::bail!("the compute thread has ended before it began"),
-    };
+    }
+
+    /// Lines for people, or only log lines where there is a screen instead.
+    fn teller(&self, args: &Args) -> Teller {
+        Teller::new(self.events.clone(), self.clock, self.coordinator.to_string(), args.log_file.is_some())
+    }
+
+    async fn without_screen(
+        self,
+        args: &Args,
+        commands: mpsc::UnboundedSender<compute::Command>,
+        reports: &mut mpsc::Receiver<Report>,
+    ) -> anyhow::Result<()> {
+        let (sender, mut requests) = mpsc::channel(REQUESTS);
+        listen(Some(self.events.clone()), args.headless || args.json || !is_interactive(), sender)?;
+        let teller = self.teller(args);
+        self.run(args, commands, reports, &mut requests, teller, |_| {}).await
+    }
+
+    /// Work and screen side by side; the work goes on if the screen is lost.
+    async fn with_screen(
+        self,
+        args: &Args,
+        ring: Ring,
+        commands: mpsc::UnboundedSender<compute::Command>,
+        reports: &mut mpsc::Receiver<Report>,
+    ) -> anyhow::Result<()> {
+        let (sender, mut requests) = mpsc::channel(REQUESTS);
+        // Besides the screen's own, so that a closed terminal ends the work cleanly even if the screen goes first.
+        listen(None, false, sender.clone())?;
+        let (feed, messages) = mpsc::channel(screen::WAITING);
+        let facts = Facts {
+            user: args.user.as_ref().map(ToString::to_string),
+            coordinator: self.coordinator.to_string(),
+            theme: Theme::detect(),
+            ring,
+            started: self.clock.now(),
+        };
+        let mut model = Screen::new(facts);
+        let mut last = self.teller(args);
+        let watch = tokio::spawn(screen::watch(feed.clone(), self.stats.clone()));
+        let sink = Feed::new(feed.clone(), self.teller(args));
+        let work = async {
+            let say = |msg| drop(feed.try_send(msg));
+            let ended = self.run(args, commands, reports, &mut requests, sink, say).await;
+            // A screen that is gone need not be told.
+            let _ = feed.send(Msg::Ended).await;
+            ended
+        };
+        let shown = async {
+            if let Some(why) = screen::show(&mut model, self.clock, messages, sender).await {
+                tracing::warn!("{why}");
+                self.events.say(&why);
+            }
+        };
+        let (ended, ()) = tokio::join!(work, shown);
+        watch.abort();
+        // The screen is gone; how it went stays to be read.
+        if let Some(line) = model.stopped.take().and_then(|stopped| last.line(&stopped)) {
+            self.events.say(&line);
+        }
+        ended
+    }
+
+    async fn run<S: Sink>(
+        &self,
+        args: &Args,
+        commands: mpsc::UnboundedSender<compute::Command>,
+        reports: &mut mpsc::Receiver<Report>,
+        requests: &mut mpsc::Receiver<Request>,
+        sink: S,
+        say: impl Fn(Msg),
+    ) -> anyhow::Result<()> {
+        let opened = loop {
+            tokio::select! {
+                opened = reports.recv() => break opened,
+                // Nothing has begun that would be worth finishing.
+                Some(request) = requests.recv() => if matches!(request, Request::Finish | Request::Stop) {
+                    return Ok(());
+                },
+            }
+        };
+        let device = match opened {
+            Some(Report::Opened(device)) => device,
+            Some(Report::Unopened(error @ EngineError::NoDevice { .. })) => {
+                return Err(Failure::new(Exit::NoDevice, error.to_string()).into());
+            }
+            Some(Report::Unopened(error)) => return Err(error.into()),
+            _ => anyhow::bail!("the compute thread has ended before it began"),
+        };
+        say(Msg::Opened(device.clone()));
+        let settings = settings(args, &device)?;
+        say(Msg::User(settings.user.to_string()));
+        let (address, stats) = (self.coordinator.clone(), self.stats.clone());
+        let dial = move || {
+            let (address, stats) = (address.clone(), stats.clone());
+            async move { client::connect(&address, stats).await }
+        };
+        let agent = Agent::new(self.clock.now(), settings);
+        let driver = Driver::new(agent, Line::new(dial), self.clock, Cache::find(), commands, sink);
+        driver.run(reports, requests).await
+    }
+}
+
+fn settings(args: &Args, device: &str) -> anyhow::Result<Settings> {
     // With name and key both given no folder is needed.
     let folder = if args.user.is_some() && args.key.is_some() { ConfigDir::at("") } else { ConfigDir::find()? };
     let identity = folder.identity(args.user.clone(), args.key.as_deref())?;
-    let settings = Settings {
+    Ok(Settings {
         user: identity.user,
         key: identity.key,
         worker: WorkerId(keys::random()?),
@@ -106,36 +219,26 @@ async fn work(
         tasks: args.tasks,
         pause: args.pause,
         seed: u64::from_le_bytes(keys::random()?),
-    };
-    let clock = Clock::start();
-    let address = args.coordinator.clone();
-    let stats = Arc::new(LinkStats::default());
-    let dial = move || {
-        let (address, stats) = (address.clone(), stats.clone());
-        async move { client::connect(&address, stats).await }
-    };
-    let teller = Teller::new(events, clock, args.coordinator.to_string(), args.log_file.is_some());
-    let agent = Agent::new(clock.now(), settings);
-    let driver = Driver::new(agent, Line::new(dial), clock, Cache::find(), commands, teller);
-    driver.run(reports, &mut requests).await
+    })
 }
 
-/// What signals, and a reader of standard output that left, ask for.
-fn listen(events: Events, headless: bool) -> anyhow::Result<mpsc::Receiver<Request>> {
+/// Passes on what signals ask for. With `events`, also that a reader of standard output left, and says what happens.
+fn listen(events: Option<Events>, headless: bool, sender: mpsc::Sender<Request>) -> anyhow::Result<()> {
     let mut signals = Signals::listen(headless).context("listening for signals")?;
-    let (sender, requests) = mpsc::channel(4);
     tokio::spawn(async move {
-        let mut read = true;
+        let mut read = events.is_some();
         loop {
             let request = tokio::select! {
                 stop = signals.next() => match stop {
                     Stop::Cleanly => {
-                        events.say("finishing the task in hand, then leaving (Ctrl-C again stops at once)");
+                        if let Some(events) = &events {
+                            events.say("finishing the task in hand, then leaving (Ctrl-C again stops at once)");
+                        }
                         Request::Finish
                     }
                     Stop::AtOnce => Request::Stop,
                 },
-                () = events.gone(), if read => {
+                () = gone(events.as_ref()), if read => {
                     read = false;
                     Request::Finish
                 }
@@ -145,5 +248,12 @@ fn listen(events: Events, headless: bool) -> anyhow::Result<mpsc::Receiver<Reque
             }
         }
     });
-    Ok(requests)
+    Ok(())
+}
+
+async fn gone(events: Option<&Events>) {
+    match events {
+        Some(events) => events.gone().await,
+        None => std::future::pending().await,
+    }
 }

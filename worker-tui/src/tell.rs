@@ -31,7 +31,7 @@ impl Teller {
     }
 
     /// What people are told, if it is worth a line.
-    fn line(&mut self, event: &Event) -> Option<String> {
+    pub fn line(&mut self, event: &Event) -> Option<String> {
         Some(match event {
             Event::Ready { user, device, .. } => {
                 format!("connected to {} as {user}, training on {device}; waiting for a task", self.coordinator)

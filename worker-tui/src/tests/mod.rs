@@ -24,7 +24,7 @@ use tokio::time::{Duration, Instant};
 use self::hub::{Handle, Meddle};
 use crate::cache::{Cache, LIMIT};
 use crate::compute::{self, Command, Report, Thread};
-use crate::driver::{Driver, Request, Sink};
+use crate::driver::{Driver, News, Request, Sink};
 use crate::line::Line;
 
 /// After so long, of time that stands still, a test has failed.
@@ -34,12 +34,18 @@ const LONG: Duration = Duration::from_hours(1);
 #[derive(Clone, Default)]
 struct Seen {
     events: Arc<Mutex<Vec<Event>>>,
+    news: Arc<Mutex<Vec<News>>>,
     changed: Arc<Notify>,
 }
 
 impl Sink for Seen {
     fn show(&mut self, event: &Event) {
         self.events.lock().unwrap().push(event.clone());
+        self.changed.notify_one();
+    }
+
+    fn tell(&mut self, news: News) {
+        self.news.lock().unwrap().push(news);
         self.changed.notify_one();
     }
 }
@@ -194,6 +200,33 @@ async fn finishing_delivers_what_is_in_hand() {
     let seen = rig.seen.clone();
     rig.end().await.unwrap();
     assert_eq!((seen.count(begun), seen.count(credited)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_screen_is_told_and_can_pause() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), None);
+    let work = rig.work().await;
+    let lease = work.task.lease;
+    rig.requests.send(Request::Pause).await.unwrap();
+    for step in 1..=3 {
+        rig.reports.send(Report::Step { lease, step, loss: 4.0, tokens_per_s: 9.0 }).await.unwrap();
+    }
+    // Of a lease that is not in hand.
+    let other = LeaseId(lease.0 + 1);
+    rig.reports.send(Report::Step { lease: other, step: 9, loss: 4.0, tokens_per_s: 9.0 }).await.unwrap();
+    rig.trained(lease).await;
+    rig.seen.reach(1, credited).await;
+    // The coordinator has queued tasks and would push one at once.
+    assert!(tokio::time::timeout(Duration::from_mins(5), rig.work()).await.is_err());
+    rig.requests.send(Request::Resume).await.unwrap();
+    rig.work().await;
+    let news = rig.seen.news.lock().unwrap().clone();
+    let steps = news.iter().filter(|news| matches!(news, News::Step { .. })).count();
+    assert_eq!(steps, 3, "every step and no other: {news:?}");
+    assert_eq!(news[..3], [News::Connecting, News::Balance(Credits::ZERO), News::Model]);
+    assert!(news.contains(&News::Preview(work.task.preview)), "{news:?}");
+    assert!(news.contains(&News::Balance(Credits::hyd(1))), "{news:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,251 @@
+//! What stands in each panel, from one line to as many as there is room for: what matters most comes first.
+
+use std::time::Duration;
+
+use hydra_shell::ui::ratatui::buffer::Buffer;
+use hydra_shell::ui::ratatui::layout::Rect;
+use hydra_shell::ui::ratatui::style::Style;
+use hydra_shell::ui::{gauge, text};
+
+use super::model::{InHand, Leaving, Link, Screen, Shown};
+use super::view::state;
+
+/// Cells of a fact's name.
+const NAME: u16 = 9;
+
+/// Rows from which on the credits have room for a whole reason.
+const ROOMY: u16 = 7;
+
+/// Cells of the speeds' spark.
+const SPARK: u16 = 16;
+
+/// A fact's name, what it is, and how it looks.
+type Row = (&'static str, String, Style);
+
+/// Draws facts one a row.
+fn rows(screen: &Screen, buffer: &mut Buffer, area: Rect, rows: &[Row]) {
+    for ((name, words, style), y) in rows.iter().zip(area.top()..area.bottom()) {
+        let used = if name.is_empty() { 0 } else { NAME };
+        text::put(buffer, area, (area.x, y), name, used, screen.facts.theme.dim());
+        text::put(buffer, area, (area.x.saturating_add(used), y), words, area.width.saturating_sub(used), *style);
+    }
+}
+
+/// One line.
+fn line(buffer: &mut Buffer, area: Rect, row: u16, words: &str, style: Style) {
+    text::put(buffer, area, (area.x, area.y.saturating_add(row)), words, area.width, style);
+}
+
+/// The loss.
+pub fn chart(screen: &Screen, shown: Shown, buffer: &mut Buffer, area: Rect) {
+    let chart = match shown {
+        Shown::Session => &screen.session,
+        Shown::Task => &screen.task,
+    };
+    chart.draw(buffer, area, screen.facts.theme);
+}
+
+/// Until something: never zero while it has not happened.
+pub fn countdown(wait: Duration) -> String {
+    text::span(Duration::from_secs(wait.as_millis().div_ceil(1000) as u64))
+}
+
+fn speed(hand: &InHand) -> String {
+    format!("{} tokens/s", text::short(f64::from(hand.tokens_per_s).round()))
+}
+
+fn left(hand: &InHand) -> String {
+    hand.left().map_or_else(|| "–".to_owned(), |left| format!("{} left", countdown(left)))
+}
+
+/// What is done while no task is in hand.
+fn idle(screen: &Screen) -> String {
+    match (&screen.link, screen.submitted) {
+        (Link::Up { .. }, Some((task, bytes))) => {
+            format!("task {task} is done, {} sent; waiting for the answer", text::bytes(bytes))
+        }
+        (Link::Up { .. }, None) if screen.leaving == Leaving::Asked => "nothing in hand; leaving".to_owned(),
+        (Link::Up { .. }, None) if screen.paused => "paused; p takes tasks again".to_owned(),
+        (Link::Up { .. }, None) => "waiting for a task; it comes by itself".to_owned(),
+        (Link::Starting, _) => "opening the device".to_owned(),
+        (_, Some((task, _))) => format!("task {task} is done and kept until the coordinator is back"),
+        (_, None) => "no coordinator, no task".to_owned(),
+    }
+}
+
+fn gauge_row(screen: &Screen, hand: &InHand, buffer: &mut Buffer, area: Rect) {
+    let label = format!("{:.0} %", (hand.ratio() * 100.0).floor());
+    gauge::draw(buffer, area, screen.facts.theme, hand.ratio(), &label);
+}
+
+/// The task in hand.
+pub fn task(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.facts.theme;
+    let Some(hand) = &screen.hand else {
+        return line(buffer, area, 0, &idle(screen), theme.text());
+    };
+    let about =
+        format!("task {} from version {} · {} tokens", hand.task, hand.version, text::short(hand.tokens as f64));
+    line(buffer, area, 0, &about, theme.text());
+    gauge_row(screen, hand, buffer, below(area, 1));
+    let pace = format!("step {}/{} · {} · {}", hand.step, hand.steps, speed(hand), left(hand));
+    line(buffer, area, 2, &pace, theme.title());
+    // The speed so far, where there is room beside it.
+    let used = text::width(&pace) as u16 + 2;
+    let rest = Rect { x: area.x.saturating_add(used), width: area.width.saturating_sub(used).min(SPARK), ..area };
+    if rest.width == SPARK {
+        line(buffer, rest, 2, &screen.speeds.bars(usize::from(SPARK)), theme.accent());
+    }
+    if !hand.preview.is_empty() {
+        line(buffer, area, 3, &format!("“{}”", text::clean(hand.preview.trim())), theme.dim());
+    }
+}
+
+/// The same in two lines.
+pub fn task_short(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.facts.theme;
+    let Some(hand) = &screen.hand else {
+        return line(buffer, area, 0, &idle(screen), theme.text());
+    };
+    gauge_row(screen, hand, buffer, area);
+    let words = format!("task {} · {}/{} · {} · {}", hand.task, hand.step, hand.steps, left(hand), speed(hand));
+    line(buffer, area, 1, &words, theme.text());
+}
+
+fn below(area: Rect, rows: u16) -> Rect {
+    let rows = rows.min(area.height);
+    Rect { y: area.y + rows, height: area.height - rows, ..area }
+}
+
+fn per_hour(screen: &Screen) -> String {
+    screen.per_hour().map_or_else(|| "– an hour".to_owned(), |rate| format!("{rate:.1} an hour"))
+}
+
+fn ago(screen: &Screen, at: hydra_core::time::Time) -> String {
+    format!("{} ago", text::span(screen.now.since(at)))
+}
+
+fn last_paid(screen: &Screen) -> String {
+    match &screen.last_paid {
+        Some(paid) => format!("▲ +{}, {} · task {}", paid.what, ago(screen, paid.at), paid.task),
+        None => "none yet".to_owned(),
+    }
+}
+
+/// Balance, income, and why a task was not paid.
+pub fn credits(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.facts.theme;
+    let balance = screen.balance.map_or_else(|| "–".to_owned(), |balance| format!("{balance} HYD"));
+    let count = format!("{} · {}", screen.earned, per_hour(screen));
+    let paid_style = if screen.last_paid.is_some() { theme.good() } else { theme.dim() };
+    let mut facts = vec![
+        ("balance", balance, theme.title()),
+        ("earned", count, theme.text()),
+        ("last pay", last_paid(screen), paid_style),
+    ];
+    let unpaid = match &screen.last_unpaid {
+        Some(unpaid) if area.height < ROOMY => format!("✗ {}", text::clean(&unpaid.what)),
+        Some(unpaid) => format!("✗ task {}, {}: {}", unpaid.task, ago(screen, unpaid.at), text::clean(&unpaid.what)),
+        None => "no task".to_owned(),
+    };
+    let unpaid_style = if screen.last_unpaid.is_some() { theme.warn() } else { theme.dim() };
+    let counts = format!("{} paid, {} not", screen.paid, screen.unpaid);
+    if area.height < ROOMY {
+        facts.push(("unpaid", unpaid, unpaid_style));
+        return rows(screen, buffer, area, &facts);
+    }
+    // The whole reason where there is room.
+    facts.extend([("tasks", counts, theme.text()), ("unpaid", String::new(), theme.text())]);
+    rows(screen, buffer, area, &facts);
+    let rest = below(area, facts.len() as u16 - 1);
+    let rest = Rect { x: rest.x + NAME.min(rest.width), width: rest.width.saturating_sub(NAME), ..rest };
+    let lines = text::wrap(&unpaid, usize::from(rest.width.max(1)));
+    for (range, row) in lines.into_iter().zip(0..rest.height) {
+        line(buffer, rest, row, &unpaid[range], unpaid_style);
+    }
+}
+
+/// The same in two lines.
+pub fn credits_short(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.facts.theme;
+    let earned = format!("earned {} · {}", screen.earned, per_hour(screen));
+    line(buffer, area, 0, &earned, theme.text());
+    match (&screen.last_paid, &screen.last_unpaid) {
+        (paid, Some(unpaid)) if paid.as_ref().is_none_or(|paid| paid.at < unpaid.at) => {
+            let words = format!("✗ task {}: {}", unpaid.task, text::clean(&unpaid.what));
+            line(buffer, area, 1, &words, theme.warn());
+        }
+        (Some(_), _) => line(buffer, area, 1, &last_paid(screen), theme.good()),
+        (None, _) => line(buffer, area, 1, "no payment yet", theme.dim()),
+    }
+}
+
+fn traffic(screen: &Screen) -> String {
+    format!("↑ {} ↓ {}", text::bytes(screen.usage.up), text::bytes(screen.usage.down))
+}
+
+fn round_trip(screen: &Screen) -> String {
+    let known = screen.usage.round_trip.filter(|_| matches!(screen.link, Link::Up { .. }));
+    known.map_or_else(|| "–".to_owned(), |trip| format!("{:.1} ms", trip.as_secs_f64() * 1000.0))
+}
+
+fn link_rows(screen: &Screen) -> Vec<Row> {
+    let theme = screen.facts.theme;
+    let (mark, words, style) = state(screen);
+    let mut facts = vec![("state", format!("{mark} {words}"), style)];
+    match &screen.link {
+        Link::Waiting { reason, .. } => facts.push(("why", text::clean(reason).into_owned(), theme.warn())),
+        Link::Up { since } => facts.push(("since", text::span(screen.now.since(*since)), theme.text())),
+        Link::Starting | Link::Connecting => {}
+    }
+    facts.extend([("ping", round_trip(screen), theme.text()), ("traffic", traffic(screen), theme.text())]);
+    facts
+}
+
+/// The connection.
+pub fn link(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.facts.theme;
+    let mut facts = vec![("to", screen.facts.coordinator.clone(), theme.text())];
+    facts.extend(link_rows(screen));
+    facts.push(("lost", format!("{}×", screen.losses), theme.dim()));
+    if let Some((version, loss)) = screen.held_out {
+        facts.push(("model", format!("version {version} · held-out {loss:.3}"), theme.text()));
+    }
+    rows(screen, buffer, area, &facts);
+}
+
+/// The same in one line.
+pub fn link_short(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let words = match &screen.link {
+        Link::Waiting { reason, .. } => text::clean(reason).into_owned(),
+        _ => format!("{} · {}", round_trip(screen), traffic(screen)),
+    };
+    line(buffer, area, 0, &words, screen.facts.theme.dim());
+}
+
+fn machine_rows(screen: &Screen) -> Vec<Row> {
+    let theme = screen.facts.theme;
+    let device = screen.device.as_deref().map_or_else(|| "–".to_owned(), |device| text::clean(device).into_owned());
+    let cores = screen.cores.map_or_else(|| "–".to_owned(), |cores| format!("{cores:.1} cores"));
+    let memory = screen.usage.memory.map_or_else(|| "–".to_owned(), text::bytes);
+    vec![
+        ("device", device, theme.text()),
+        ("uses", format!("{cores} · {memory}"), theme.text()),
+        ("up for", text::span(screen.now.since(screen.facts.started)), theme.text()),
+    ]
+}
+
+/// This computer.
+pub fn machine(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    rows(screen, buffer, area, &machine_rows(screen));
+}
+
+/// Both in four lines.
+pub fn link_and_machine(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let mut facts = link_rows(screen);
+    // The header has the state; the reason why there is none is more than the time since when there is.
+    facts.remove(0);
+    facts.retain(|(name, ..)| *name != "since");
+    facts.extend(machine_rows(screen));
+    rows(screen, buffer, area, &facts);
+}

@@ -1,0 +1,292 @@
+//! The screen's keys and messages, and what they change.
+
+use std::time::Duration;
+
+use hydra_core::agent::Event;
+use hydra_core::credits::Credits;
+use hydra_core::ids::VersionNo;
+use hydra_core::time::Time;
+use hydra_shell::signals::Stop;
+use hydra_shell::ui::ratatui::Frame;
+use hydra_shell::ui::ratatui::crossterm::event::MouseEventKind;
+use hydra_shell::ui::theme::Sign;
+use hydra_shell::ui::{App, Binding, Event as Input, keys};
+
+use super::model::{ASK_EVERY, Answer, InHand, Leaving, Link, SMOOTHINGS, Screen, Shown, Usage};
+use super::view;
+use crate::driver::{News, Request};
+
+/// Between two wake-ups: clocks and countdowns show seconds.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What can happen to the screen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Msg {
+    /// What people and scripts are told.
+    Event(Event),
+    /// What only a screen is told.
+    News(News),
+    Usage(Usage),
+    /// The device is open; its name.
+    Opened(String),
+    /// The name under which this worker earns.
+    User(String),
+    /// The work has ended.
+    Ended,
+    /// A signal.
+    Stop(Stop),
+    Wake,
+    /// The terminal's size has changed; it is drawn anew.
+    Resized,
+    Pause,
+    Smooth,
+    Level,
+    Chart,
+    /// Log lines, back if negative.
+    Log(i64),
+    /// Pages of the log.
+    Page(i64),
+    Help,
+    /// Lines of the help.
+    Scroll(isize),
+    Close,
+    Quit,
+}
+
+/// What the screen wants done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cmd {
+    /// Ask the work.
+    Request(Request),
+    /// Give the terminal back.
+    Leave,
+}
+
+/// The key table.
+pub const KEYS: &[Binding<Msg>] = &[
+    Binding::new("p", Msg::Pause, "pause after this task, or take tasks again").group("Work").hint("pause"),
+    Binding::new("s", Msg::Smooth, "smooth the loss over 50, 200, 1 or 10 steps").group("View").hint("smooth"),
+    Binding::new("c tab", Msg::Chart, "chart of this session or of this task").group("View").hint("chart"),
+    Binding::new("l", Msg::Level, "finest level of the log").group("View").hint("log"),
+    Binding::new("pageup", Msg::Page(-1), "scroll the log back").group("View"),
+    Binding::new("pagedown", Msg::Page(1), "scroll the log on").group("View"),
+    Binding::new("? f1", Msg::Help, "this help").group("Program").hint("help"),
+    Binding::new("q ctrl-c", Msg::Quit, "finish the task, then quit; again: quit at once")
+        .group("Program")
+        .hint("quit"),
+];
+
+/// Keys while the help is open.
+const HELP_KEYS: &[Binding<Msg>] = &[
+    Binding::new("esc ? f1 q", Msg::Close, "close"),
+    Binding::new("up k", Msg::Scroll(-1), "up"),
+    Binding::new("down j", Msg::Scroll(1), "down"),
+    Binding::new("ctrl-c", Msg::Quit, "quit"),
+];
+
+impl App for Screen {
+    type Msg = Msg;
+    type Cmd = Cmd;
+
+    fn keys(&self) -> &[Binding<Msg>] {
+        if self.help.is_some() { HELP_KEYS } else { KEYS }
+    }
+
+    fn keymap(&self, event: &Input) -> Option<Msg> {
+        match event {
+            Input::Resize(..) => Some(Msg::Resized),
+            Input::Mouse(mouse) => match mouse.kind {
+                MouseEventKind::ScrollUp => Some(self.wheeled(-1)),
+                MouseEventKind::ScrollDown => Some(self.wheeled(1)),
+                _ => None,
+            },
+            event => keys::lookup(self.keys(), event),
+        }
+    }
+
+    fn update(&mut self, now: Time, msg: Msg) -> Vec<Cmd> {
+        self.now = now;
+        match msg {
+            Msg::Event(event) => return self.on_event(event),
+            Msg::News(news) => return self.on_news(news),
+            Msg::Usage(usage) => self.on_usage(usage),
+            Msg::Opened(device) => (self.device, self.link) = (Some(device), Link::Connecting),
+            Msg::User(user) => self.facts.user = Some(user),
+            Msg::Ended => return vec![Cmd::Leave],
+            Msg::Stop(Stop::Cleanly) if self.leaving == Leaving::Asked => {}
+            Msg::Stop(Stop::Cleanly) | Msg::Quit => return self.quit(),
+            Msg::Stop(Stop::AtOnce) => return vec![Cmd::Request(Request::Stop), Cmd::Leave],
+            Msg::Wake => return self.on_wake(),
+            Msg::Resized => {}
+            Msg::Pause => return self.pause(),
+            Msg::Smooth => self.smooth(),
+            Msg::Level => {
+                self.log.level = self.log.level.next();
+                self.toasts.push(now, Sign::Info, format!("log: {} and above", self.log.level.name()));
+            }
+            Msg::Chart => {
+                self.shown = if self.shown == Shown::Task { Shown::Session } else { Shown::Task };
+            }
+            Msg::Log(lines) => self.log.scroll(&self.facts.ring, lines),
+            Msg::Page(pages) => self.log.scroll(&self.facts.ring, pages * i64::from(self.log_rows.get().max(1))),
+            Msg::Help => self.help = Some(0),
+            Msg::Scroll(lines) => self.help = self.help.map(|at| at.saturating_add_signed(lines).min(KEYS.len() * 2)),
+            Msg::Close => self.help = None,
+        }
+        Vec::new()
+    }
+
+    fn view(&self, frame: &mut Frame<'_>) {
+        view::draw(self, frame);
+    }
+
+    fn wake_at(&self) -> Option<Time> {
+        Some(self.now.after(SECOND)).into_iter().chain(self.toasts.wake_at()).min()
+    }
+
+    fn on_wake(&self) -> Option<Msg> {
+        Some(Msg::Wake)
+    }
+}
+
+impl Screen {
+    fn wheeled(&self, lines: i64) -> Msg {
+        if self.help.is_some() { Msg::Scroll(lines as isize) } else { Msg::Log(lines) }
+    }
+
+    fn quit(&mut self) -> Vec<Cmd> {
+        if self.leaving == Leaving::Asked {
+            return vec![Cmd::Request(Request::Stop), Cmd::Leave];
+        }
+        (self.leaving, self.help) = (Leaving::Asked, None);
+        vec![Cmd::Request(Request::Finish)]
+    }
+
+    fn pause(&mut self) -> Vec<Cmd> {
+        // Before the device is open nobody takes requests but to leave.
+        if self.leaving == Leaving::Asked || self.link == Link::Starting {
+            return Vec::new();
+        }
+        self.paused = !self.paused;
+        let (words, request) = match (self.paused, &self.hand) {
+            (true, Some(_)) => ("pausing after this task", Request::Pause),
+            (true, None) => ("paused", Request::Pause),
+            (false, _) => ("taking tasks again", Request::Resume),
+        };
+        self.toasts.push(self.now, Sign::Info, words);
+        vec![Cmd::Request(request)]
+    }
+
+    fn smooth(&mut self) {
+        self.smoothing = (self.smoothing + 1) % SMOOTHINGS.len();
+        let span = SMOOTHINGS[self.smoothing];
+        (self.session.smoothing, self.task.smoothing) = (span, span);
+        let words = if span > 1.0 { format!("smoothed over {span} steps") } else { "each step as measured".to_owned() };
+        self.toasts.push(self.now, Sign::Info, words);
+    }
+
+    fn on_wake(&mut self) -> Vec<Cmd> {
+        self.toasts.expire(self.now);
+        let due = self.asked.is_none_or(|asked| self.now.since(asked) >= ASK_EVERY);
+        if due && matches!(self.link, Link::Up { .. }) { self.ask() } else { Vec::new() }
+    }
+
+    fn ask(&mut self) -> Vec<Cmd> {
+        self.asked = Some(self.now);
+        vec![Cmd::Request(Request::AskStatus)]
+    }
+
+    fn on_usage(&mut self, usage: Usage) {
+        let spent = usage.cpu.zip(self.usage.cpu).and_then(|(cpu, before)| cpu.checked_sub(before));
+        let passed = self.now.since(self.used_at).as_secs_f64();
+        self.cores = spent.filter(|_| passed > 0.1).map(|spent| spent.as_secs_f64() / passed);
+        (self.usage, self.used_at) = (usage, self.now);
+    }
+
+    fn on_event(&mut self, event: Event) -> Vec<Cmd> {
+        let now = self.now;
+        match event {
+            Event::Ready { user, device, .. } => {
+                (self.facts.user, self.device) = (Some(user.to_string()), Some(device));
+                self.link = Link::Up { since: now };
+                return self.ask();
+            }
+            Event::Task { task, version, steps, tokens } => {
+                let preview = String::new();
+                self.task.clear();
+                self.hand =
+                    Some(InHand { task, version, steps, tokens, step: 0, loss: None, tokens_per_s: 0.0, preview });
+            }
+            // Each step has come as news.
+            Event::Progress { .. } => {}
+            Event::Submitted { task, bytes } => {
+                self.submitted = Some((task, bytes));
+                self.hand.take_if(|hand| hand.task == task);
+            }
+            Event::Credited { task, amount, balance } => {
+                self.paid += 1;
+                self.earned = self.earned.checked_add(amount).unwrap_or(self.earned);
+                self.balance = Some(balance);
+                self.last_paid = Some(Answer { at: now, task, what: amount });
+                self.session.mark(self.steps as f64);
+                self.submitted.take_if(|(submitted, _)| *submitted == task);
+                self.toasts.push(now, Sign::Good, format!("+{amount} HYD for task {task}"));
+            }
+            Event::Unpaid { task, text, .. } => {
+                self.unpaid += 1;
+                self.toasts.push(now, Sign::Warn, format!("no pay for task {task}: {text}"));
+                self.last_unpaid = Some(Answer { at: now, task, what: text });
+                self.submitted.take_if(|(submitted, _)| *submitted == task);
+                self.hand.take_if(|hand| hand.task == task);
+            }
+            Event::Disconnected { retry_ms, reason } => {
+                self.losses += u64::from(matches!(self.link, Link::Up { .. }));
+                self.link = Link::Waiting { until: now.after(Duration::from_millis(retry_ms)), reason };
+            }
+            stopped @ Event::Stopped { .. } => self.stopped = Some(stopped),
+        }
+        Vec::new()
+    }
+
+    fn on_news(&mut self, news: News) -> Vec<Cmd> {
+        match news {
+            News::Connecting => self.link = Link::Connecting,
+            News::Model => {
+                self.session.clear();
+                self.task.clear();
+                self.held_out = None;
+            }
+            News::Preview(words) => {
+                if let Some(hand) = &mut self.hand {
+                    hand.preview = words;
+                }
+            }
+            News::Step { step, loss, tokens_per_s } => self.on_step(step, loss, tokens_per_s),
+            News::Balance(balance) => self.on_balance(balance),
+            News::HeldOut { version, loss } => self.on_held_out(version, loss),
+        }
+        Vec::new()
+    }
+
+    fn on_step(&mut self, step: u32, loss: f32, tokens_per_s: f32) {
+        self.steps += 1;
+        self.session.raw.push(self.steps as f64, f64::from(loss));
+        self.task.raw.push(f64::from(step), f64::from(loss));
+        self.speeds.push(f64::from(tokens_per_s));
+        if let Some(hand) = &mut self.hand {
+            (hand.step, hand.loss, hand.tokens_per_s) = (step, Some(loss), tokens_per_s);
+        }
+    }
+
+    fn on_balance(&mut self, balance: Credits) {
+        self.balance = Some(balance);
+    }
+
+    fn on_held_out(&mut self, version: VersionNo, loss: f64) {
+        // The same version measured once is one point.
+        if self.held_out.is_none_or(|(known, value)| known < version || value.to_bits() != loss.to_bits()) {
+            self.held_out = Some((version, loss));
+            self.session.second.push(self.steps as f64, loss);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! How the screen looks: which panel stands where at which size, and the header.
+//!
+//! Nothing here changes the model, but for the rows of the log, which its page keys need.
+
+use hydra_shell::ui::ratatui::Frame;
+use hydra_shell::ui::ratatui::buffer::Buffer;
+use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
+use hydra_shell::ui::ratatui::style::Style;
+use hydra_shell::ui::ratatui::widgets::Widget as _;
+use hydra_shell::ui::{App as _, help, keys, text};
+
+use super::model::{Leaving, Link, Screen, Shown};
+use super::panels;
+use super::update::KEYS;
+
+/// Below this width or height there is no room for panels.
+const SMALL: (u16, u16) = (64, 18);
+/// From this width on the facts have a column of their own.
+const WIDE: u16 = 104;
+/// From this width on both charts stand side by side.
+const VERY_WIDE: u16 = 180;
+/// From this height of the charts on they stand one above the other.
+const TALL: u16 = 20;
+
+/// Draws everything.
+pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
+    let area = frame.area();
+    let buffer = frame.buffer_mut();
+    let [top, body, bottom] =
+        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
+    header(screen, buffer, top);
+    if area.width < SMALL.0 || area.height < SMALL.1 {
+        small(screen, buffer, body);
+    } else if area.width < WIDE {
+        medium(screen, buffer, body);
+    } else {
+        large(screen, buffer, body);
+    }
+    keys::hints(screen.keys(), screen.facts.theme, bottom.width).render(bottom, buffer);
+    screen.toasts.draw(buffer, body, screen.facts.theme);
+    if let Some(scroll) = screen.help {
+        help::draw(buffer, area, screen.facts.theme, KEYS, scroll);
+    }
+}
+
+/// Without panels: chart, gauge, and a line for each matter.
+fn small(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let [chart, task, credits, link] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(2), Constraint::Length(2), Constraint::Length(1)])
+            .areas(area);
+    panels::chart(screen, screen.shown, buffer, chart);
+    panels::task_short(screen, buffer, task);
+    panels::credits_short(screen, buffer, credits);
+    panels::link_short(screen, buffer, link);
+}
+
+/// The chart over two rows of panels.
+fn medium(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let [chart, upper, lower] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(6), Constraint::Length(6)]).areas(area);
+    chart_panel(screen, screen.shown, buffer, chart);
+    let columns = Layout::horizontal([Constraint::Fill(1), Constraint::Length(area.width * 9 / 20)]);
+    let [task, credits] = columns.areas(upper);
+    task_panel(screen, buffer, task);
+    credits_panel(screen, buffer, credits);
+    let [log, link] = columns.areas(lower);
+    log_panel(screen, buffer, log);
+    let inside = panel(screen, buffer, link, "Link and machine");
+    panels::link_and_machine(screen, buffer, inside);
+}
+
+/// Charts, task and log at the left, facts at the right.
+fn large(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let facts = (area.width / 3).clamp(36, 48);
+    let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Length(facts)]).areas(area);
+    let log = (area.height / 4).clamp(5, 16);
+    let [top, task, log] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(6), Constraint::Length(log)]).areas(left);
+    if area.width >= VERY_WIDE {
+        let [session, task] = Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(top);
+        both(screen, buffer, session, task);
+    } else if top.height >= TALL {
+        let [session, task] = Layout::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(top);
+        both(screen, buffer, session, task);
+    } else {
+        chart_panel(screen, screen.shown, buffer, top);
+    }
+    task_panel(screen, buffer, task);
+    log_panel(screen, buffer, log);
+    let [credits, link, machine] =
+        Layout::vertical([Constraint::Length(10), Constraint::Length(9), Constraint::Fill(1)]).areas(right);
+    credits_panel(screen, buffer, credits);
+    let inside = panel(screen, buffer, link, "Link");
+    panels::link(screen, buffer, inside);
+    let inside = panel(screen, buffer, machine, "Machine");
+    panels::machine(screen, buffer, inside);
+}
+
+fn both(screen: &Screen, buffer: &mut Buffer, session: Rect, task: Rect) {
+    chart_panel(screen, Shown::Session, buffer, session);
+    chart_panel(screen, Shown::Task, buffer, task);
+}
+
+fn panel(screen: &Screen, buffer: &mut Buffer, area: Rect, title: &str) -> Rect {
+    let block = screen.facts.theme.panel(title, false);
+    let inside = block.inner(area);
+    block.render(area, buffer);
+    // A column of air at both sides.
+    Rect { x: inside.x + 1.min(inside.width), width: inside.width.saturating_sub(2), ..inside }
+}
+
+fn chart_panel(screen: &Screen, shown: Shown, buffer: &mut Buffer, area: Rect) {
+    let title = match (shown, &screen.hand) {
+        (Shown::Session, _) => "Loss in this session".to_owned(),
+        (Shown::Task, Some(hand)) => format!("Loss in task {}", hand.task),
+        (Shown::Task, None) => "Loss in the last task".to_owned(),
+    };
+    let inside = panel(screen, buffer, area, &title);
+    panels::chart(screen, shown, buffer, inside);
+}
+
+fn task_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let inside = panel(screen, buffer, area, "Task in hand");
+    panels::task(screen, buffer, inside);
+}
+
+fn credits_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let inside = panel(screen, buffer, area, "Credits");
+    panels::credits(screen, buffer, inside);
+}
+
+fn log_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let held = if screen.log.follows() { "" } else { " · scrolled back" };
+    let inside = panel(screen, buffer, area, &format!("Log: {} and above{held}", screen.log.level.name()));
+    screen.log_rows.set(inside.height);
+    screen.log.draw(buffer, inside, screen.facts.theme, &screen.facts.ring);
+}
+
+/// Who, where, how the link stands, and the balance, which has its place at the right whatever else there is.
+fn header(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.facts.theme;
+    let balance = screen.balance.map_or_else(|| "– HYD".to_owned(), |balance| format!("{balance} HYD"));
+    let cells = (text::width(&balance) as u16).min(area.width);
+    let at = area.right() - cells;
+    text::put(buffer, area, (at, area.y), &balance, cells, theme.title());
+    let (mark, state, style) = state(screen);
+    let mut x = area.x;
+    let mut put = |words: &str, gap: u16, style: Style| {
+        let room = at.saturating_sub(x).saturating_sub(gap + 1);
+        if room > 0 {
+            x += gap;
+            x += text::put(buffer, area, (x, area.y), words, room, style);
+        }
+    };
+    if area.width >= SMALL.0 {
+        put("HydraAI worker", 0, theme.title());
+        put(screen.facts.user.as_deref().unwrap_or("–"), 2, theme.accent());
+        put(mark, 2, style);
+        put(&state, 1, style);
+        put(&screen.facts.coordinator, 2, theme.dim());
+    } else {
+        put(mark, 0, style);
+        put(&state, 1, style);
+        put(screen.facts.user.as_deref().unwrap_or("–"), 2, theme.accent());
+    }
+}
+
+/// A mark, words and style for how things stand.
+pub fn state(screen: &Screen) -> (&'static str, String, Style) {
+    let theme = screen.facts.theme;
+    match (screen.leaving, &screen.link) {
+        (Leaving::Asked, _) => ("!", "finishing, then leaving".to_owned(), theme.warn()),
+        (_, Link::Starting) => ("○", "starting".to_owned(), theme.warn()),
+        (_, Link::Connecting) => ("○", "connecting".to_owned(), theme.warn()),
+        (_, Link::Waiting { .. }) => {
+            let wait = screen.retry_in().unwrap_or_default();
+            ("✗", format!("not connected, again in {}", panels::countdown(wait)), theme.bad())
+        }
+        (_, Link::Up { .. }) if screen.paused && screen.hand.is_some() => {
+            ("!", "pausing after this task".to_owned(), theme.warn())
+        }
+        (_, Link::Up { .. }) if screen.paused => ("!", "paused".to_owned(), theme.warn()),
+        (_, Link::Up { .. }) => ("●", "connected".to_owned(), theme.good()),
+    }
+}
