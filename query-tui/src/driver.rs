@@ -1,13 +1,17 @@
 //! Drives the [`Chat`] machine: one fact, then all of its orders, then the next fact.
 
+use std::time::Duration;
+
 use hydra_core::chat::{Chat, Event, Exit, Fact, Order};
 use hydra_core::ids::Nonce;
 use hydra_core::machine::Machine as _;
+use hydra_shell::client::line::{Heard, Line};
 use hydra_shell::clock::Clock;
 use hydra_shell::exit::{Exit as Code, Failure};
 use hydra_shell::keys;
 
-use crate::line::{Heard, Line};
+/// For the last words in both directions.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Who wishes and who sees: a question of the command line, lines of a terminal, or a screen.
 pub trait Front {
@@ -49,6 +53,8 @@ impl Driver {
                         Heard::Connected => Fact::Connected { nonce: Nonce(keys::random()?) },
                         Heard::Message(message) => Fact::Message(message),
                         Heard::Closed(reason) => Fact::Closed { reason },
+                        // A chat asks for no blob.
+                        Heard::Blob(..) => continue,
                     };
                     self.chat.handle(self.clock.now(), fact);
                 }
@@ -57,7 +63,7 @@ impl Driver {
             }
         };
         let ended = failure(exit, &self.line);
-        self.line.hang_up().await;
+        self.line.hang_up(FAREWELL).await;
         ended
     }
 

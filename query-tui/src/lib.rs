@@ -7,7 +7,6 @@
 
 mod args;
 mod driver;
-mod line;
 mod lines;
 mod once;
 mod print;
@@ -37,10 +36,10 @@ use tokio::sync::mpsc;
 
 use crate::args::Args;
 use crate::driver::Driver;
-use crate::line::Line;
 use crate::lines::Lines;
 use crate::once::{Once, Question};
 use crate::print::Printer;
+use hydra_shell::client::line::Line;
 
 /// The program.
 pub fn run() -> ExitCode {

@@ -1,6 +1,7 @@
 //! The client's end of a session, over a real connection to a coordinator.
 
 mod connect;
+pub mod line;
 
 pub use crate::link::{Closed, LinkStats, SendError};
 pub use connect::{CONNECT_TIMEOUT, ConnectError, connect};

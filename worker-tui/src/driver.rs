@@ -21,7 +21,7 @@ use tokio::time::Duration;
 
 use crate::cache::{Cache, SHARD_BYTES};
 use crate::compute::{Command, Report, Work};
-use crate::line::{Heard, Line};
+use hydra_shell::client::line::{Heard, Line};
 
 /// For the last words in both directions.
 const FAREWELL: Duration = Duration::from_secs(3);

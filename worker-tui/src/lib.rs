@@ -9,7 +9,6 @@ mod args;
 mod cache;
 mod compute;
 mod driver;
-mod line;
 mod screen;
 mod tell;
 #[cfg(test)]
@@ -42,9 +41,9 @@ use crate::args::Args;
 use crate::cache::Cache;
 use crate::compute::{Report, Thread};
 use crate::driver::{Driver, Request, Sink};
-use crate::line::Line;
 use crate::screen::{Facts, Feed, Msg, Screen};
 use crate::tell::Teller;
+use hydra_shell::client::line::Line;
 
 /// For the compute thread to finish its step when the program ends: libtorch must not be taken down under it.
 const LAST_STEP: Duration = Duration::from_secs(5);

@@ -19,11 +19,11 @@ use tokio::sync::mpsc;
 
 use self::hub::{Door, Script};
 use crate::driver::Driver;
-use crate::line::Line;
 use crate::lines::Lines;
 use crate::once::{Once, Question};
 use crate::print::Printer;
 use crate::sampling::Sampling;
+use hydra_shell::client::line::Line;
 
 /// Standard output.
 #[derive(Clone, Default)]

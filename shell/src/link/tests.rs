@@ -11,8 +11,8 @@ use hydra_core::credits::Credits;
 use hydra_core::ids::{LeaseId, TaskId, VersionNo};
 use hydra_core::limits::{CHUNK_BYTES, OUTBOX, PING_EVERY, SILENCE, WRITE_STALL};
 use hydra_core::model::{Recipe, Shape};
-use hydra_core::proto::{ClientMsg, ServerMsg, wire};
 use hydra_core::proto::{Bye, Chunk, Credited, Empty, Progress, Version, Welcome};
+use hydra_core::proto::{ClientMsg, ServerMsg, wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, advance};
@@ -73,7 +73,11 @@ impl Rig {
         let (down, incoming) = mpsc::unbounded_channel();
         let (outgoing, up) = mpsc::channel(room);
         let stats = Arc::new(LinkStats::default());
-        let connection = Connection::over(Socket { incoming, outgoing: PollSender::new(outgoing) }, Client::default(), stats.clone());
+        let connection = Connection::over(
+            Socket { incoming, outgoing: PollSender::new(outgoing) },
+            Client::default(),
+            stats.clone(),
+        );
         let mut rig = Self { down, up, connection, stats };
         assert_eq!(rig.event().await, Event::Connected);
         rig

@@ -25,7 +25,7 @@ use self::hub::{Handle, Meddle};
 use crate::cache::{Cache, LIMIT};
 use crate::compute::{self, Command, Report, Thread};
 use crate::driver::{Driver, News, Request, Sink};
-use crate::line::Line;
+use hydra_shell::client::line::Line;
 
 /// After so long, of time that stands still, a test has failed.
 const LONG: Duration = Duration::from_hours(1);

@@ -3,15 +3,15 @@
 //! A handshake that gets no end is ended here; how often to try again is the machine's matter.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
+use hydra_core::ids::Digest;
 use hydra_core::limits::HANDSHAKE;
 use hydra_core::proto::{ClientMsg, ServerMsg};
-use hydra_shell::client::{ConnectError, Connection, Event};
-use hydra_shell::link::SendError;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
-/// For the last words in both directions.
-const FAREWELL: Duration = Duration::from_secs(3);
+use super::{ConnectError, Connection, Event, Outbox, SendError};
+
 const NEVER: Duration = Duration::from_hours(24 * 365);
 
 type Attempt = Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send>>;
@@ -39,6 +39,8 @@ pub enum Heard {
     Connected,
     /// A message came.
     Message(ServerMsg),
+    /// An awaited blob is here; its bytes match the digest.
+    Blob(Digest, Vec<u8>),
     /// There is none, or it ended; why, for people.
     Closed(String),
 }
@@ -73,11 +75,37 @@ impl Line {
 
     /// Sends a message; a session that does not take it is ended.
     pub fn send(&mut self, message: &ClientMsg) {
-        if let State::Up { connection, .. } = &self.state
-            && connection.outbox.send(message) == Err(SendError::Full)
-        {
-            self.why = Some("the connection does not keep up");
+        self.with(|outbox| outbox.send(message));
+    }
+
+    /// Sends a blob that a message has announced.
+    pub fn send_blob(&mut self, digest: Digest, bytes: Arc<[u8]>) {
+        self.with(|outbox| outbox.send_blob(digest, bytes));
+    }
+
+    /// Awaits a blob that the next message asks for.
+    pub fn expect(&mut self, digest: Digest, bytes: u64) {
+        self.with(|outbox| outbox.expect(digest, bytes));
+    }
+
+    /// Sends no more of a blob.
+    pub fn forget(&mut self, digest: Digest) {
+        self.with(|outbox| outbox.forget(digest));
+    }
+
+    /// Ends the session after what was sent; [`Heard::Closed`] follows.
+    pub fn close(&mut self, why: &'static str) {
+        if let State::Up { connection, .. } = &self.state {
+            self.why = Some(why);
             connection.outbox.close();
+        }
+    }
+
+    fn with(&mut self, act: impl FnOnce(&Outbox) -> Result<(), SendError>) {
+        if let State::Up { connection, .. } = &self.state
+            && act(&connection.outbox) == Err(SendError::Full)
+        {
+            self.close("the connection does not keep up");
         }
     }
 
@@ -105,7 +133,8 @@ impl Line {
                         self.state = State::Down;
                         return Heard::Closed(self.why.take().map_or_else(|| closed.to_string(), str::to_owned));
                     }
-                    Ok(Some(Event::Blob { .. } | Event::Damaged(_) | Event::Sent(_))) => {}
+                    Ok(Some(Event::Blob { digest, bytes })) => return Heard::Blob(digest, bytes),
+                    Ok(Some(Event::Damaged(_) | Event::Sent(_))) => {}
                     Ok(None) => {
                         self.state = State::Down;
                         return Heard::Closed("the connection ended".to_owned());
@@ -120,12 +149,12 @@ impl Line {
         }
     }
 
-    /// Ends the line after what was sent, for which it waits a little.
-    pub async fn hang_up(mut self) {
-        if let State::Up { connection, .. } = &self.state {
-            connection.outbox.close();
+    /// Ends the line after what was sent, for which it waits at most so long.
+    pub async fn hang_up(mut self, patience: Duration) {
+        if matches!(self.state, State::Up { .. }) {
+            self.close("this side left");
             let closed = async { while !matches!(self.next().await, Heard::Closed(_)) {} };
-            let _ = timeout(FAREWELL, closed).await;
+            let _ = timeout(patience, closed).await;
         }
     }
 }
