@@ -19,4 +19,6 @@ pub mod model;
 pub mod proto;
 pub mod rng;
 pub mod schedule;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod time;

@@ -81,7 +81,8 @@ impl Hub {
         if let Some(session) = self.sessions.get_mut(&session) {
             session.queries += 1;
         }
-        self.persist(rows, Some(Action::Ask(number)));
+        self.persist(rows);
+        self.once_durable(now, Action::Ask(number));
     }
 
     /// Whether a query may be tried at all; the money is looked at last.
@@ -145,7 +146,7 @@ impl Hub {
     }
 
     fn refuse_query(&mut self, session: SessionId, user: &UserName, id: QueryId, code: RefusedCode, text: String) {
-        let balance = self.book.balance(user);
+        let balance = self.balance(user);
         self.send(session, ServerMsg::Refused(proto::Refused { id, code, text, balance }));
         self.note(Event::Refused { id, user: user.clone(), reason: code });
     }
@@ -205,6 +206,15 @@ impl Hub {
         }
     }
 
+    /// All ends before these answers do: their holds go back at once, not at the next start.
+    pub(super) fn abort_queries(&mut self, now: Time) {
+        let running: Vec<_> = self.queries.iter().filter(|(_, q)| !q.ending).map(|(n, _)| *n).collect();
+        for number in running {
+            self.out.push_back(Order::StopGenerating { query: number });
+            self.give_back(now, number, RefusedCode::Stopping, "the coordinator stopped".to_owned());
+        }
+    }
+
     fn give_back(&mut self, now: Time, number: QueryNo, code: RefusedCode, text: String) {
         let Some(query) = self.queries.get(&number).filter(|q| !q.ending) else { return };
         let hold = query.hold;
@@ -218,7 +228,8 @@ impl Hub {
         }
         let transfer = hold.map(|hold| if paid { self.book.post(hold, at_ms) } else { self.book.void(hold, at_ms) });
         let rows = transfer.map(|made| Row::Transfer(made.expect("a running query's hold is open")));
-        self.persist(rows.into_iter().collect(), Some(then));
+        self.persist(rows.into_iter().collect());
+        self.once_durable(now, then);
     }
 
     fn forget(&mut self, number: QueryNo) -> Option<Running> {
@@ -239,12 +250,10 @@ impl Hub {
             tokens,
             val_loss: query.val_loss,
             charged,
-            balance: self.book.balance(&query.user),
+            balance: self.balance(&query.user),
             finish,
         };
-        if self.sessions.contains_key(&query.session) {
-            self.send(query.session, ServerMsg::Answer(answer));
-        }
+        self.send_open(query.session, ServerMsg::Answer(answer));
         let ms = |since: std::time::Duration| since.as_millis() as u64;
         self.note(Event::Query {
             id: query.id,

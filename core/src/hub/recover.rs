@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ed25519_dalek::SigningKey;
 
+use super::bench::Bench;
+use super::leases::{Leases, State};
 use super::rounds::{Entry, Round};
-use super::tasks::{Held, State};
 use super::{Hub, Recovered, Row, Rules};
+use crate::ids::LeaseId;
 use crate::rng::Rng;
 use crate::time::Time;
 
@@ -26,13 +28,12 @@ impl Hub {
         let (tasks, tokens) =
             unmerged.iter().fold((newest.tasks, newest.tokens), |(n, t), (lease, _)| (n + 1, t + lease.tokens));
         let deadline = now.after(rules.lease_first);
-        let mut leases = BTreeMap::new();
+        let mut leases = Leases::default();
         for row in open {
-            let state = State::Running { session: None, deadline, expected: None };
-            leases.insert(row.lease, Held { row, state });
+            leases.insert(row, State::Running { session: None, deadline, expected: None, step: 0 });
         }
         for row in settled.into_iter().chain(unmerged.into_iter().map(|(lease, _)| lease)) {
-            leases.insert(row.lease, Held { row, state: State::Accepted { told: true } });
+            leases.insert(row, State::Paid);
         }
         let mut hub = Self {
             rng: Rng::new(rules.seed ^ boot.rotate_left(32)),
@@ -41,19 +42,24 @@ impl Hub {
             out: VecDeque::new(),
             sessions: BTreeMap::new(),
             handshakes: VecDeque::new(),
+            seats: BTreeMap::new(),
             users: users.into_iter().collect(),
+            new_names: BTreeSet::new(),
             speeds: BTreeMap::new(),
+            durable: book.clone(),
             book,
+            unwritten: VecDeque::new(),
             persist_seq: 0,
+            persisted: 0,
             waiting: VecDeque::new(),
             queue: VecDeque::new(),
             next_task: last_task.0,
             next_lease: boot * NUMBERS_PER_BOOT,
             next_generation: now,
             paused: false,
-            idle: BTreeSet::new(),
+            bench: Bench::default(),
             leases,
-            newest_at: now,
+            measured: evaluated.map(|_| newest.version),
             deltas_since: newest.version,
             recent: BTreeMap::from([(newest.version, newest.digest)]),
             newest,
@@ -74,7 +80,13 @@ impl Hub {
         hub.consider_round(now);
         hub.dispatch(now);
         hub.check_stop(now);
+        hub.finish_if_done(now);
         hub
+    }
+
+    /// Whether this start of the run gave a lease out.
+    pub(super) fn is_of_this_start(&self, lease: LeaseId) -> bool {
+        lease.0 > self.boot * NUMBERS_PER_BOOT
     }
 
     fn return_holds(&mut self, now: Time) {
@@ -84,8 +96,6 @@ impl Hub {
             .into_iter()
             .map(|hold| Row::Transfer(self.book.void(hold, at_ms).expect("an open hold can be returned")))
             .collect();
-        if !rows.is_empty() {
-            self.persist(rows, None);
-        }
+        self.persist(rows);
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::tasks::State;
+use super::leases::NEVER;
 use super::{Action, Event, Hub, MergeInput, Order, Row, rows};
 use crate::codec::Codec;
 use crate::ids::{Digest, LeaseId, SessionId, VersionNo};
@@ -23,6 +23,10 @@ const PATIENCE: f64 = 0.04;
 const PATIENCE_MAX: f64 = 0.6;
 /// Waiting this long is always allowed: it covers a merge on a busy machine.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
+/// A round waits this long, or the grace if that is longer, for updates that have been announced.
+const UPLOAD: Duration = Duration::from_secs(5);
+/// Up to so many deltas are smaller than the whole, whatever the codec.
+const DELTAS: u64 = 3;
 /// After a failed merge (a full disk), until the next try.
 const RETRY: Duration = Duration::from_secs(5);
 /// Blobs remembered to recognise copies.
@@ -65,6 +69,8 @@ pub(super) struct Round {
     retry_at: Option<Time>,
     /// When to look again although nothing happens.
     look_at: Option<Time>,
+    /// Since when there are enough updates.
+    enough: Option<Time>,
     /// Recently submitted blobs.
     pub blobs: BTreeSet<Digest>,
     order: VecDeque<Digest>,
@@ -99,51 +105,39 @@ impl Hub {
             return;
         }
         let hurry = self.round.first.get_or_insert(now).after(self.rules.round_deadline);
-        let look =
-            if self.checking() > 0 && now < hurry { Some(hurry) } else { self.wait_for(now).map(|t| t.min(hurry)) };
-        match look {
-            Some(at) if at > now => self.round.look_at = Some(at),
+        match self.wait_for(now, hurry).map(|until| until.min(hurry)) {
+            Some(until) if until > now => self.round.look_at = Some(until),
             _ => self.close_round(),
         }
     }
 
-    /// Until when the open round should wait for more updates; nothing: close it.
-    fn wait_for(&self, now: Time) -> Option<Time> {
-        let mut running = 0;
-        let mut grace: Option<Time> = None;
-        let mut protected = false;
-        let patience = now.after(Duration::from_secs_f64(self.rules.grace * self.typical.unwrap_or(0.0)));
-        for held in self.leases.values() {
-            let State::Running { session: Some(_), expected, .. } = held.state else { continue };
-            running += 1;
-            if let Some(expected) = expected.filter(|e| *e <= patience) {
-                grace = grace.max(Some(expected.max(now.after(Duration::from_millis(1)))));
-            }
-            protected |= held.row.version.0 + limits::STALENESS <= self.newest.version.0;
+    /// Until when the open round should wait for more updates, if nothing happens before; nothing: close it.
+    fn wait_for(&mut self, now: Time, hurry: Time) -> Option<Time> {
+        let grace = Duration::from_secs_f64(self.rules.grace * self.typical.unwrap_or(0.0));
+        // Bytes that do not come, like a worker that is late, are waited for only so long.
+        let patience = grace.max(UPLOAD);
+        let uploads = self.leases.uploading().map(|since| since.after(patience)).filter(|until| *until > now).max();
+        let (training, checking) = (self.leases.training(), self.leases.checking());
+        if training + checking == 0 {
+            return uploads;
         }
-        if running == 0 {
-            return None;
+        let stale = VersionNo(self.newest.version.0.wrapping_sub(limits::STALENESS));
+        let protected = self.newest.version.0 >= limits::STALENESS
+            && self.leases.expected_from(stale).any(|at| at == NEVER || (at.after(grace) > now && at <= hurry));
+        if self.round.accepted.len() < self.needed(training + self.bench.held()) || protected {
+            self.round.enough = None;
+            return Some(hurry);
         }
-        let updates = self.round.accepted.len();
-        if updates < self.needed(running + self.contributors()) || protected {
-            return Some(Time(u64::MAX));
-        }
-        grace
+        let enough = *self.round.enough.get_or_insert(now);
+        let arriving = (checking > 0 || uploads.is_some()).then(|| enough.after(patience));
+        let near = self.leases.expected().take_while(|at| *at <= now.after(grace)).last();
+        let near = near.map(|at| at.after(grace).min(enough.after(2 * grace)));
+        arriving.max(near).filter(|until| *until > now)
     }
 
     /// Updates that close a round among `workers` at work.
     fn needed(&self, workers: usize) -> usize {
         ((workers as f64 * self.rules.quorum).ceil() as usize).max(1)
-    }
-
-    /// Workers that gave the open round an update and train nothing at the moment.
-    fn contributors(&self) -> usize {
-        self.idle
-            .iter()
-            .filter(|(_, id)| {
-                self.sessions.get(id).and_then(|s| s.seat()).is_some_and(|seat| seat.hold_until.is_some())
-            })
-            .count()
     }
 
     fn close_round(&mut self) {
@@ -170,6 +164,7 @@ impl Hub {
         self.round.merging = true;
         self.round.first = None;
         self.round.retry_at = None;
+        self.round.enough = None;
         self.out.push_back(Order::Merge { version: VersionNo(newest.0 + 1), inputs: orders, rule });
     }
 
@@ -200,7 +195,8 @@ impl Hub {
             at_ms: self.wall_ms(now),
         };
         let opened = self.round.opened;
-        self.persist(vec![Row::Version(row.clone())], Some(Action::Publish { version: row, opened }));
+        self.persist(vec![Row::Version(row.clone())]);
+        self.once_durable(now, Action::Publish { version: row, opened });
     }
 
     /// The version's row is durable: it is the newest from this instant on.
@@ -208,7 +204,6 @@ impl Hub {
         let merged = self.round.merged.drain(..).map(|entry| entry.lease).collect();
         self.round.merging = false;
         self.round.opened = now;
-        self.newest_at = now;
         let seconds = now.since(opened).as_secs_f64();
         let published = Unevaluated { updates: version.inputs.len(), tokens: version.tokens, seconds };
         self.unevaluated.insert(version.version, published);
@@ -218,14 +213,23 @@ impl Hub {
         }
         self.newest = version;
         self.out.push_back(Order::Publish { version: self.newest.version, merged });
-        let workers: Vec<_> = self.sessions.iter().filter(|(_, s)| s.seat().is_some()).map(|(id, _)| *id).collect();
+        let workers: Vec<_> = self.seats.values().copied().collect();
         for id in workers {
+            // A worker behind a slow link must not drown in versions that it will never use: it gets the newest with its
+            // next task.
+            let ahead = self.newest.version.0 - self.sessions.get(&id).and_then(|s| s.seat()).map_or(0, |s| s.got.0);
+            if ahead <= DELTAS {
+                self.send_newest(id);
+            }
+        }
+        for id in self.bench.all_held() {
             if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
                 seat.hold_until = None;
             }
-            self.send_newest(id);
+            self.place(now, id);
         }
-        self.forget_leases();
+        // What is older can be neither taken nor told of any more.
+        self.leases.forget(VersionNo(self.newest.version.0.saturating_sub(limits::STALENESS + 2)));
         self.check_stop(now);
         self.consider_round(now);
         self.dispatch(now);
@@ -239,8 +243,7 @@ impl Hub {
         let has = seat.has.replace(newest);
         match has {
             Some(has) if has == newest => {}
-            // Up to three deltas are always smaller than the whole.
-            Some(has) if has >= since && has < newest && newest.0 - has.0 <= 3 => {
+            Some(has) if has >= since && has < newest && newest.0 - has.0 <= DELTAS => {
                 for version in has.0..newest.0 {
                     let (version, base) = (VersionNo(version + 1), Some(VersionNo(version)));
                     self.out.push_back(Order::SendVersion { session: id, version, base });
@@ -257,6 +260,9 @@ impl Hub {
 
     /// A worker has delivered: if the next version is close, let it wait for that instead of training an old one.
     pub(super) fn hold_for_version(&mut self, now: Time, id: SessionId) {
+        if self.sessions.get(&id).and_then(|s| s.seat()).is_none_or(|seat| seat.lease.is_some()) {
+            return;
+        }
         let typical = self.typical.unwrap_or(0.0);
         let close = self.expected_close(now);
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
@@ -276,25 +282,23 @@ impl Hub {
 
     /// When the open round should close, as far as anybody can tell.
     fn expected_close(&self, now: Time) -> Option<Time> {
-        let mut running = Vec::new();
-        for held in self.leases.values() {
-            if let State::Running { session: Some(_), expected, .. } = held.state {
-                running.push(expected.unwrap_or(Time(u64::MAX)));
-            }
+        if self.round.merging {
+            return Some(now);
         }
-        running.sort_unstable();
-        let done = self.round.accepted.len() + self.checking();
-        let workers = running.len() + self.contributors() + 1;
+        let done = self.round.accepted.len() + self.leases.judging();
+        let workers = self.leases.training() + self.bench.held() + 1;
         match self.needed(workers).saturating_sub(done) {
             0 => Some(now),
-            more => running.get(more - 1).copied().filter(|at| *at < Time(u64::MAX)).map(|at| at.max(now)),
+            more => self.leases.expected().nth(more - 1).filter(|at| *at < NEVER).map(|at| at.max(now)),
         }
     }
 
     pub(super) fn on_evaluated(&mut self, now: Time, version: VersionNo, score: (f64, f64), bytes: (u64, u64)) {
         let (loss, bits_per_byte) = score;
-        if version == self.newest.version {
+        let first = self.measured.is_none_or(|measured| measured < version);
+        if first {
             self.evaluated = Some(score);
+            self.measured = Some(version);
         }
         if let Some(published) = self.unevaluated.remove(&version) {
             self.unevaluated.retain(|waiting, _| *waiting > version);
@@ -309,7 +313,10 @@ impl Hub {
                 bytes_down: bytes.1,
                 seconds,
             });
-            self.persist(vec![Row::Evaluated { version, loss, bits_per_byte }], None);
+        }
+        // The newest version of the last start may be measured only now.
+        if first && version <= self.newest.version {
+            self.persist(vec![Row::Evaluated { version, loss, bits_per_byte }]);
         }
         self.check_stop(now);
     }
@@ -333,6 +340,6 @@ impl Hub {
     }
 
     pub(super) fn round_deadline(&self) -> Option<(Time, &'static str)> {
-        self.round.look_at.filter(|at| *at < Time(u64::MAX)).map(|at| (at, "a round may close"))
+        self.round.look_at.map(|at| (at, "a round may close"))
     }
 }

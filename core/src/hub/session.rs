@@ -2,6 +2,7 @@
 
 use ed25519_dalek::SigningKey;
 
+use super::bench::Place;
 use super::{Action, Hub, Order, Row};
 use crate::ids::{Nonce, PublicKey, SessionId, UserName, VersionNo, WorkerId};
 use crate::limits;
@@ -45,18 +46,26 @@ pub(super) struct Seat {
     pub worker: WorkerId,
     /// The last version that was sent to it.
     pub has: Option<VersionNo>,
+    /// The last one of which it is known, or was assumed at the beginning, that it has arrived.
+    pub got: VersionNo,
     /// Whether tasks may be pushed.
     pub accepting: bool,
-    /// Since when it has nothing to do.
-    pub free_since: Time,
+    /// Where it is among those that could train; see [`Hub::place`].
+    pub place: Place,
     /// The lease it trains now.
     pub lease: Option<crate::ids::LeaseId>,
-    /// Tokens a second, smoothed over its own finished tasks; nothing before the first.
+    /// Tokens a second from lease to update, smoothed over its own finished tasks; nothing before the first.
     pub speed: Option<f64>,
+    /// Leases in a row that ended before their updates came: the next ones are longer.
+    pub late: u32,
     /// Seconds that it may still wait for versions; see `rounds`.
     pub patience: Option<f64>,
     /// Held back for the version about to come, at the latest until then.
     pub hold_until: Option<Time>,
+    /// Gets nothing until then, because its last work was worth nothing.
+    pub barred_until: Option<Time>,
+    /// How often in a row that was so.
+    pub strikes: u32,
 }
 
 impl Session {
@@ -167,19 +176,26 @@ impl Hub {
                 );
                 self.fail(id, ErrorCode::NameTaken, &text);
             }
-            Some(_) => self.open(now, id, *hello),
-            None => {
-                // The name is taken from this instant on; the welcome waits until that is durable.
-                self.users.insert(hello.user.clone(), hello.key);
-                let row = Row::User { name: hello.user.clone(), key: hello.key, at_ms };
+            Some(_) if !self.new_names.contains(&hello.user) => self.open(now, id, *hello),
+            claimed => {
+                // The name is taken from this instant on; every welcome waits until that is durable.
+                let rows = match claimed {
+                    Some(_) => Vec::new(),
+                    None => vec![Row::User { name: hello.user.clone(), key: hello.key, at_ms }],
+                };
+                let name = hello.user.clone();
+                self.users.insert(name.clone(), hello.key);
+                self.new_names.insert(name.clone());
                 session.stage = Stage::Registering(hello);
-                self.persist(vec![row], Some(Action::Welcome(id)));
+                self.persist(rows);
+                self.once_durable(now, Action::Welcome { session: id, name });
             }
         }
     }
 
     /// The name's row is durable.
-    pub(super) fn on_registered(&mut self, now: Time, id: SessionId) {
+    pub(super) fn on_registered(&mut self, now: Time, id: SessionId, name: &UserName) {
+        self.new_names.remove(name);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if let Stage::Registering(hello) = std::mem::replace(&mut session.stage, Stage::Fresh) {
             self.open(now, id, *hello);
@@ -196,19 +212,23 @@ impl Hub {
         let seat = hello.worker.map(|worker| Seat {
             worker,
             has,
+            got: self.newest.version,
             accepting: true,
-            free_since: now,
+            place: Place::Busy,
             lease: None,
             speed: self.speeds.get(&worker).copied(),
+            late: 0,
             patience: None,
             hold_until: None,
+            barred_until: None,
+            strikes: 0,
         });
         let peer = Peer { user: hello.user.clone(), role: hello.role, seat };
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.stage = Stage::Open(peer);
         let welcome = proto::Welcome {
             session: id.0,
-            balance: self.book.balance(&hello.user),
+            balance: self.balance(&hello.user),
             reward: self.rules.reward,
             price: self.rules.price,
             version: self.newest.version,
@@ -218,12 +238,13 @@ impl Hub {
         };
         self.send(id, ServerMsg::Welcome(welcome));
         if let Some(worker) = hello.worker {
+            self.seats.insert((hello.user.clone(), worker), id);
             self.note(super::Event::Joined { worker, user: hello.user });
             self.send_newest(id);
             if let Some(lease) = hello.lease {
                 self.resume(now, id, lease);
             }
-            self.became_free(now, id);
+            self.place(now, id);
             self.dispatch(now);
         }
     }
@@ -231,17 +252,12 @@ impl Hub {
     /// The same process came back before its old session was found dead: the newest session stays. False if that is
     /// another one than `id`.
     fn replace_older(&mut self, now: Time, id: SessionId, user: &UserName, worker: WorkerId) -> bool {
-        let same = |session: &Session| {
-            session.peer().is_some_and(|p| p.user == *user) && session.seat().is_some_and(|s| s.worker == worker)
-        };
-        let others: Vec<_> = self.sessions.iter().filter(|(_, s)| same(s)).map(|(id, _)| *id).collect();
-        if others.iter().any(|other| *other > id) {
+        let Some(other) = self.seats.get(&(user.clone(), worker)).copied() else { return true };
+        if other > id {
             return false;
         }
-        for other in others {
-            self.refuse(other, ErrorCode::Replaced, "this worker has connected again");
-            self.on_left(now, other, "connected again");
-        }
+        self.refuse(other, ErrorCode::Replaced, "this worker has connected again");
+        self.on_left(now, other, "connected again");
         true
     }
 
@@ -250,8 +266,10 @@ impl Hub {
         let Stage::Open(peer) = session.stage else { return };
         self.drop_queries(now, id);
         if let Some(seat) = peer.seat {
+            self.bench.shift(id, seat.place, Place::Busy);
+            self.seats.remove(&(peer.user.clone(), seat.worker));
             if let Some(speed) = seat.speed {
-                self.speeds.insert(seat.worker, speed);
+                self.remember_speed(seat.worker, speed);
             }
             self.abandon(now, id, seat.lease);
             self.note(super::Event::Left { worker: seat.worker, user: peer.user, reason: reason.to_owned() });
@@ -260,10 +278,19 @@ impl Hub {
         }
     }
 
-    /// Handshakes that took too long.
+    /// A worker that comes back is known to be as fast as it was. Bounded: what a passer-by leaves is not kept for ever.
+    fn remember_speed(&mut self, worker: WorkerId, speed: f64) {
+        if self.speeds.len() >= limits::SESSIONS {
+            self.speeds.pop_first();
+        }
+        self.speeds.insert(worker, speed);
+    }
+
+    /// Handshakes that took too long. Waiting for the disk to take a new name is not the client's doing.
     pub(super) fn expire_handshakes(&mut self, now: Time) {
         while let Some((due, id)) = self.handshakes.front().copied() {
-            let pending = self.sessions.get(&id).is_some_and(|s| !matches!(s.stage, Stage::Open(_)));
+            let pending = |s: &Session| matches!(s.stage, Stage::Fresh | Stage::Challenged(_));
+            let pending = self.sessions.get(&id).is_some_and(pending);
             if pending && due > now {
                 break;
             }
@@ -275,7 +302,7 @@ impl Hub {
     }
 
     pub(super) fn send_balance(&mut self, id: SessionId, user: &UserName) {
-        let balance = proto::Balance { balance: self.book.balance(user), held: self.book.held_of(user) };
+        let balance = proto::Balance { balance: self.balance(user), held: self.durable.held_of(user) };
         self.send(id, ServerMsg::Balance(balance));
     }
 

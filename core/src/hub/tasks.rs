@@ -1,18 +1,23 @@
-//! Tasks and leases: generating work, handing it to free workers, and what becomes of a lease.
+//! Tasks: generating work, handing it to free workers, and what becomes of it when they stop.
 
 use std::time::Duration;
 
-use super::session::Seat;
-use super::{Action, Hub, Order, Row, rows};
-use crate::ids::{Digest, LeaseId, SessionId, TaskId};
+use super::bench::Place;
+use super::leases::{Held, State};
+use super::{Hub, Order, Row, rows};
+use crate::ids::{Digest, LeaseId, SessionId, TaskId, VersionNo};
 use crate::proto::{self, Error, ErrorCode, ServerMsg, Unpaid, UnpaidCode};
 use crate::rng::Rng;
 use crate::time::Time;
 
 /// No lease lives longer, whatever its progress.
 const LEASE_MAX: Duration = Duration::from_hours(6);
-/// While this much waits for the disk, no task is handed out: work must not pile up unpaid.
-const BACKLOG: usize = 4096;
+/// While more than this waits for the disk, no task is handed out.
+pub(super) const BACKLOG: usize = 4096;
+/// While more updates than this wait to be checked, no task is handed out.
+pub(super) const CHECKS: usize = 64;
+/// A worker whose leases keep ending too early gets longer ones, up to so many doublings.
+const LATE_DOUBLINGS: u32 = 10;
 
 /// A generated task that nobody has yet.
 #[derive(Debug, Clone)]
@@ -23,34 +28,12 @@ pub(super) struct Spec {
     pub since: Time,
 }
 
-/// A lease and where it stands.
-#[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub row: rows::Lease,
-    pub state: State,
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum State {
-    /// A worker trains it. Without a session the worker is away; its task is with somebody else, but the update is
-    /// still welcome.
-    Running { session: Option<SessionId>, deadline: Time, expected: Option<Time> },
-    /// The update is announced and its bytes are coming.
-    Receiving { session: SessionId, update: Box<proto::Update>, deadline: Time },
-    /// Its bytes are being checked.
-    Checking { session: SessionId, update: Box<proto::Update> },
-    /// Accepted and paid, or about to be as soon as the row is durable.
-    Accepted { told: bool },
-    /// Over without payment.
-    Ended(UnpaidCode),
-}
-
 impl Hub {
     pub(super) fn on_ready(&mut self, now: Time, id: SessionId, ready: proto::Ready) {
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
         if seat.accepting != ready.accepting {
             seat.accepting = ready.accepting;
-            self.became_free(now, id);
+            self.place(now, id);
             self.dispatch(now);
         }
     }
@@ -66,29 +49,39 @@ impl Hub {
     }
 
     pub(super) fn on_progress(&mut self, now: Time, id: SessionId, progress: proto::Progress) {
-        let Some(Held { row, state }) = self.leases.get_mut(&progress.lease) else { return };
-        if let State::Running { session: Some(session), deadline, expected } = state
-            && *session == id
-            && progress.tokens_per_s.is_finite()
-            && progress.tokens_per_s > 0.0
-        {
-            let done = u64::from(progress.step) * row.tokens / u64::from(row.steps.max(1));
-            let left = row.tokens.saturating_sub(done) as f64 / f64::from(progress.tokens_per_s);
-            let left = Duration::from_secs_f64(left.min(LEASE_MAX.as_secs_f64()));
-            *expected = Some(now.after(left));
-            // Visible progress extends a lease that was cut too short, as far as its age allows.
-            let age_ms = (self.rules.epoch_ms + now.0 / 1000).saturating_sub(row.at_ms);
-            if Duration::from_millis(age_ms) < LEASE_MAX {
-                *deadline = (*deadline).max(now.after(left.mul_f64(1.5)));
-            }
+        let Some(Held { row, state }) = self.leases.get(progress.lease) else { return };
+        let State::Running { session: Some(session), deadline, step, .. } = *state else { return };
+        let speed = f64::from(progress.tokens_per_s);
+        let version = row.version;
+        // Only a further step counts, so that a lease cannot be kept by words alone.
+        if session != id || progress.step <= step || progress.step > row.steps || !speed.is_finite() || speed <= 0.0 {
+            return;
+        }
+        let done = u128::from(progress.step) * u128::from(row.tokens) / u128::from(row.steps.max(1));
+        let left = row.tokens.saturating_sub(done as u64) as f64 / speed;
+        let left = Duration::from_secs_f64(left.min(LEASE_MAX.as_secs_f64()));
+        // Visible progress extends a lease that was cut too short, as far as its age allows.
+        let young = Duration::from_millis(self.wall_ms(now).saturating_sub(row.at_ms)) < LEASE_MAX;
+        let deadline = if young { deadline.max(now.after(left.mul_f64(1.5))) } else { deadline };
+        let expected = Some(now.after(left));
+        let state = State::Running { session: Some(id), deadline, expected, step: progress.step };
+        self.leases.set(progress.lease, state);
+        self.arrived(id, version);
+    }
+
+    /// A worker has this version: it trains from it.
+    pub(super) fn arrived(&mut self, id: SessionId, version: VersionNo) {
+        if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+            seat.got = seat.got.max(version);
         }
     }
 
     pub(super) fn on_release(&mut self, now: Time, id: SessionId, release: &proto::Release) {
         let runs = |held: &Held| matches!(held.state, State::Running { session: Some(s), .. } if s == id);
-        if self.leases.get(&release.lease).is_some_and(runs) {
+        if self.leases.get(release.lease).is_some_and(runs) {
             self.end_lease(now, release.lease, UnpaidCode::Cancelled);
-            self.became_free(now, id);
+            self.strike(now, id);
+            self.place(now, id);
             self.consider_round(now);
             self.dispatch(now);
         }
@@ -96,59 +89,56 @@ impl Hub {
 
     /// A session ended: its lease goes on without it, its task goes to somebody else at once.
     pub(super) fn abandon(&mut self, now: Time, id: SessionId, lease: Option<LeaseId>) {
-        self.idle.retain(|(_, session)| *session != id);
-        let mine: Vec<_> = self
-            .leases
-            .iter()
-            .filter(|(_, held)| matches!(&held.state, State::Receiving { session, .. } if *session == id))
-            .map(|(id, _)| *id)
-            .chain(lease)
-            .collect();
+        let mine: Vec<_> = self.leases.uploads_of(id).into_iter().chain(lease).collect();
         for lease in mine {
             let deadline = now.after(self.rules.lease_first);
-            let Some(held) = self.leases.get_mut(&lease) else { continue };
-            if !matches!(held.state, State::Running { session: Some(_), .. } | State::Receiving { .. }) {
-                continue;
-            }
-            held.state = State::Running { session: None, deadline, expected: None };
-            let (task, shard, seed) = (held.row.task, held.row.shard, held.row.seed);
-            if self.stopping.is_none() {
-                self.queue.push_front(Spec { task, shard, seed, since: now });
-            }
+            let away = State::Running { session: None, deadline, expected: None, step: 0 };
+            self.leases.set(lease, away);
+            self.requeue(now, lease);
         }
     }
 
-    /// A worker came back with a lease in hand: it goes on with it, and the copy in the queue is not needed. If the
-    /// lease is over, the worker is told, so that it does not keep a place for it.
+    /// A worker came back with a lease in hand: it goes on with it, and the copy in the queue is not needed. If
+    /// somebody else has it by then, both do it, each with windows of its own, and both are paid. A lease that is
+    /// over is revoked: the worker should not train for nothing.
     pub(super) fn resume(&mut self, now: Time, id: SessionId, lease: LeaseId) {
-        let Some(peer) = self.sessions.get(&id).and_then(|s| s.peer()).cloned() else { return };
-        let until = now.after(self.rules.lease_first);
-        let worker = peer.seat.as_ref().map(|seat| seat.worker);
-        match self.leases.get_mut(&lease) {
-            Some(Held { row, state: State::Running { session, deadline, .. } })
-                if row.user == peer.user && Some(row.worker) == worker =>
-            {
-                *session = Some(id);
-                *deadline = (*deadline).max(until);
-                let task = row.task;
+        let Some(peer) = self.sessions.get(&id).and_then(|s| s.peer()) else { return };
+        let theirs = |held: &&Held| {
+            held.row.user == peer.user && peer.seat.as_ref().is_some_and(|seat| seat.worker == held.row.worker)
+        };
+        let held = self.leases.get(lease).filter(theirs);
+        let (task, code) = match held.map(|held| (held.row.task, &held.state)) {
+            Some((task, State::Running { session: None, deadline, .. })) if self.stopping.is_none() => {
+                let deadline = (*deadline).max(now.after(self.rules.lease_first));
+                self.leases.set(lease, State::Running { session: Some(id), deadline, expected: None, step: 0 });
                 self.unqueue(task);
                 if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
                     seat.lease = Some(lease);
                 }
+                return;
             }
-            Some(Held { row, state: State::Ended(code) }) if row.user == peer.user => {
-                let (task, code) = (row.task, *code);
-                self.revoke(id, lease, task, code, "this lease has ended while the worker was away");
+            Some((task, State::Running { .. })) => {
+                let code = self.stop_code();
+                self.end_lease(now, lease, code);
+                (task, code)
             }
-            _ => {
-                let text = "this coordinator knows no such lease of this worker";
-                self.revoke(id, lease, TaskId(0), UnpaidCode::UnknownLease, text);
-            }
+            Some((task, State::Ended(code))) => (task, *code),
+            Some((task, _)) => (task, UnpaidCode::Cancelled),
+            None => (TaskId(0), UnpaidCode::UnknownLease),
+        };
+        let text = "the lease ended while the worker was away".to_owned();
+        self.send(id, ServerMsg::Revoked(Unpaid { lease, task, code, text }));
+    }
+
+    /// Puts a task back in front of all others, unless it is all over.
+    fn requeue(&mut self, now: Time, lease: LeaseId) {
+        if let (None, Some(Held { row, .. })) = (self.stopping, self.leases.get(lease)) {
+            let (task, shard, seed) = (row.task, row.shard, row.seed);
+            self.queue.push_front(Spec { task, shard, seed, since: now });
         }
     }
 
-    /// A worker that was away has its task again: the copy in the queue is not needed. If somebody else has it by
-    /// then, both do it, each with windows of its own, and both are paid.
+    /// A worker that was away has its task again: the copy in the queue is not needed.
     pub(super) fn unqueue(&mut self, task: TaskId) {
         self.queue.retain(|spec| spec.task != task);
     }
@@ -156,113 +146,81 @@ impl Hub {
     /// Ends a lease that will not be paid. Its task is done again by somebody else, unless it is all over.
     pub(super) fn end_lease(&mut self, now: Time, lease: LeaseId, code: UnpaidCode) {
         let at_ms = self.wall_ms(now);
-        let Some(held) = self.leases.get_mut(&lease) else { return };
-        // A worker that is away: its task was queued again when it left.
-        let away = matches!(held.state, State::Running { session: None, .. });
-        held.state = State::Ended(code);
-        let (task, shard, seed) = (held.row.task, held.row.shard, held.row.seed);
-        for session in self.sessions.values_mut() {
-            if let Some(seat) = session.seat_mut().filter(|seat| seat.lease == Some(lease)) {
-                seat.lease = None;
-            }
+        let Some(before) = self.leases.set(lease, State::Ended(code)) else { return };
+        // The task of a worker that is away was queued again when it left.
+        if !matches!(before, State::Running { session: None, .. }) {
+            self.requeue(now, lease);
         }
-        if !away && self.stopping.is_none() {
-            self.queue.push_front(Spec { task, shard, seed, since: now });
+        if let State::Running { session: Some(id), .. } = before
+            && let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut())
+            && seat.lease == Some(lease)
+        {
+            seat.lease = None;
         }
-        self.persist(vec![Row::Ended { lease, code, at_ms }], None::<Action>);
+        self.persist(vec![Row::Ended { lease, code, at_ms }]);
+    }
+
+    /// Why tasks end when all ends.
+    fn stop_code(&self) -> UnpaidCode {
+        if self.stopping.is_some_and(|stopping| !stopping.retry) { UnpaidCode::Finished } else { UnpaidCode::Cancelled }
     }
 
     /// Tells every training worker to stop.
-    pub(super) fn revoke_running(&mut self, now: Time, code: UnpaidCode) {
-        let running: Vec<_> = self
-            .leases
-            .iter()
-            .filter_map(|(id, held)| match held.state {
-                State::Running { session: Some(session), .. } => Some((*id, session, held.row.task)),
-                _ => None,
-            })
-            .collect();
-        for (lease, session, task) in running {
-            self.end_lease(now, lease, code);
-            self.revoke(session, lease, task, code, "the coordinator is stopping");
+    pub(super) fn revoke_training(&mut self, now: Time) {
+        let code = self.stop_code();
+        for lease in self.leases.all_training() {
+            self.revoke(now, lease, code, "the coordinator is stopping");
+        }
+    }
+
+    /// Ends a lease and tells its worker, if it is there, to stop.
+    fn revoke(&mut self, now: Time, lease: LeaseId, code: UnpaidCode, text: &str) {
+        let Some(Held { row, state: State::Running { session, .. } }) = self.leases.get(lease) else { return };
+        let (session, task) = (*session, row.task);
+        self.end_lease(now, lease, code);
+        if let Some(session) = session {
+            self.send(session, ServerMsg::Revoked(Unpaid { lease, task, code, text: text.to_owned() }));
+            self.place(now, session);
         }
     }
 
     pub(super) fn expire_leases(&mut self, now: Time) {
-        for (_, id) in &self.idle {
-            if let Some(seat) = self.sessions.get_mut(id).and_then(|s| s.seat_mut()) {
-                seat.hold_until = seat.hold_until.filter(|until| *until > now);
-            }
-        }
-        let due: Vec<_> = self
-            .leases
-            .iter()
-            .filter_map(|(id, held)| match held.state {
-                State::Running { session, deadline, .. } if deadline <= now => Some((*id, session, held.row.task)),
-                State::Receiving { session, deadline, .. } if deadline <= now => {
-                    Some((*id, Some(session), held.row.task))
+        while let Some((_, lease)) = self.leases.deadline().filter(|(due, _)| *due <= now) {
+            match self.leases.get(lease).map(|held| &held.state) {
+                Some(State::Receiving { session, update, .. }) => {
+                    let (session, blob) = (*session, update.blob);
+                    self.out.push_back(Order::Discard { session, blob });
+                    self.unpaid(now, session, lease, UnpaidCode::Expired, "the update's bytes did not come in time");
                 }
-                _ => None,
-            })
-            .collect();
-        for (lease, session, task) in due {
-            self.end_lease(now, lease, UnpaidCode::Expired);
-            if let Some(session) = session {
-                let text = "the lease ended before the update came; the task goes to another worker";
-                self.revoke(session, lease, task, UnpaidCode::Expired, text);
-                self.became_free(now, session);
+                Some(State::Running { session, .. }) => {
+                    let seat = session.and_then(|id| self.sessions.get_mut(&id)).and_then(|s| s.seat_mut());
+                    if let Some(seat) = seat {
+                        seat.late = seat.late.saturating_add(1);
+                    }
+                    let text = "the lease ended before the update came; the task goes to another worker";
+                    self.revoke(now, lease, UnpaidCode::Expired, text);
+                }
+                _ => unreachable!("only leases that run or are received have deadlines"),
             }
-        }
-    }
-
-    pub(super) fn revoke(&mut self, session: SessionId, lease: LeaseId, task: TaskId, code: UnpaidCode, text: &str) {
-        self.send(session, ServerMsg::Revoked(Unpaid { lease, task, code, text: text.to_owned() }));
-    }
-
-    /// Puts a worker among the idle ones if it is one, and takes it out if it is not.
-    pub(super) fn became_free(&mut self, now: Time, id: SessionId) {
-        let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
-        self.idle.remove(&(seat.free_since, id));
-        if seat.accepting && seat.lease.is_none() {
-            seat.free_since = now;
-            self.idle.insert((now, id));
         }
     }
 
     /// Generates what is due and hands tasks to free workers, the longest free first.
     pub(super) fn dispatch(&mut self, now: Time) {
-        if self.stopping.is_some() || self.waiting.len() > BACKLOG {
+        if self.stopping.is_some() || self.is_behind() {
             return;
         }
-        let idle: Vec<_> = self.idle.iter().map(|(_, id)| *id).collect();
-        for id in idle {
+        while let Some(id) = self.bench.next() {
             self.generate(now, 1);
-            if self.queue.is_empty() {
-                break;
-            }
-            let held = |seat: &Seat| seat.hold_until.is_some_and(|until| until > now);
-            if self.sessions.get(&id).and_then(|s| s.seat()).is_none_or(held) {
-                continue;
-            }
-            if let Some(spec) = self.queue.pop_front() {
-                self.lease(now, id, spec);
-            }
+            let Some(spec) = self.queue.pop_front() else { break };
+            self.lease(now, id, &spec);
         }
-        self.generate(now, self.wanted());
-    }
-
-    /// Tasks that should be waiting: the queue's length, and at least one for whoever is free but held back.
-    fn wanted(&self) -> usize {
-        self.rules.queue.max(usize::from(!self.idle.is_empty()))
+        self.generate(now, self.rules.queue);
     }
 
     /// Tops the queue up to `wanted`, within the rate and the run's bounds.
     fn generate(&mut self, now: Time, wanted: usize) {
-        if self.queue.len() >= wanted || self.paused || now < self.next_generation {
-            return;
-        }
-        let most = wanted.min(self.queue.len().saturating_add(self.room()));
-        while self.queue.len() < most && now >= self.next_generation {
+        while self.queue.len() < wanted && !self.paused && now >= self.next_generation && !self.budget_spent() {
             self.next_task += 1;
             let shard = self.pick_shard();
             self.queue.push_back(Spec { task: TaskId(self.next_task), shard, seed: self.rng.next_u64(), since: now });
@@ -270,22 +228,6 @@ impl Hub {
                 self.next_generation = now.after(every);
             }
         }
-    }
-
-    /// How many tasks may still be generated: what the run's bounds leave over those that are done, queued or at work.
-    fn room(&self) -> usize {
-        let stop = &self.rules.stop;
-        if stop.after_tokens.is_none() && stop.after_tasks.is_none() {
-            return usize::MAX;
-        }
-        let tokens = self.rules.task_tokens().max(1);
-        let under_way = (self.queue.len() + self.working()) as u64;
-        let left = |limit: u64, done: u64| limit.saturating_sub(done).saturating_sub(under_way);
-        let by_tokens = stop
-            .after_tokens
-            .map_or(u64::MAX, |limit| left(limit.saturating_sub(self.accepted_tokens).div_ceil(tokens), 0));
-        let by_tasks = stop.after_tasks.map_or(u64::MAX, |limit| left(limit, self.accepted_tasks));
-        usize::try_from(by_tokens.min(by_tasks)).unwrap_or(usize::MAX)
     }
 
     /// A shard drawn in proportion to its tokens.
@@ -300,28 +242,24 @@ impl Hub {
         place.unwrap_or(0) as u32
     }
 
-    fn lease(&mut self, now: Time, id: SessionId, spec: Spec) {
+    fn lease(&mut self, now: Time, id: SessionId, spec: &Spec) {
         let at_ms = self.wall_ms(now);
-        let working = self.working().max(1) as u64;
+        let working = self.leases.working().max(1) as u64;
         let tokens = self.rules.task_tokens();
-        let Some((user, seat)) = self.sessions.get_mut(&id).and_then(|s| match &mut s.stage {
-            super::session::Stage::Open(peer) => peer.seat.as_mut().map(|seat| (peer.user.clone(), seat)),
-            _ => None,
-        }) else {
-            self.queue.push_front(spec);
-            return;
-        };
+        let session = self.sessions.get_mut(&id).expect("who is on the bench has a session");
+        let user = session.peer().expect("and has been let in").user.clone();
+        let seat = session.seat_mut().expect("and is a worker");
         self.next_lease += 1;
         let lease = LeaseId(self.next_lease);
-        let ready =
-            spec.since.max(seat.free_since).max(self.newest_at).max(seat.hold_until.unwrap_or_default()).min(now);
-        self.idle.remove(&(seat.free_since, id));
+        let free = if let Place::Idle(since) = seat.place { since } else { now };
         seat.lease = Some(lease);
         seat.hold_until = None;
         let worker = seat.worker;
         let expected = seat.speed.map(|speed| Duration::from_secs_f64((tokens as f64 / speed).min(1e6)));
         let span = expected.map_or(self.rules.lease_first, |e| e.mul_f64(self.rules.lease_factor));
-        let span = span.max(self.rules.lease_min).min(LEASE_MAX);
+        let span = span.max(self.rules.lease_min).saturating_mul(1 << seat.late.min(LATE_DOUBLINGS)).min(LEASE_MAX);
+        self.place(now, id);
+        self.send_newest(id);
         // Every lease of a task draws windows of its own, so that two updates of one task are both worth something.
         let seed = Rng::new(spec.seed ^ lease.0).next_u64() >> 1;
         let row = rows::Lease {
@@ -355,58 +293,31 @@ impl Hub {
             deadline_ms: span.as_millis() as u64,
             preview: shard.preview.clone(),
         };
-        self.out.push_back(Order::Push { session: id, worker, task, ready });
-        let state =
-            State::Running { session: Some(id), deadline: now.after(span), expected: expected.map(|e| now.after(e)) };
-        self.leases.insert(lease, Held { row: row.clone(), state });
-        self.persist(vec![Row::Lease(row)], None);
-    }
-
-    /// Workers that train now or have an update under way.
-    pub(super) fn working(&self) -> usize {
-        self.leases
-            .values()
-            .filter(|held| match held.state {
-                State::Running { session, .. } => session.is_some(),
-                State::Receiving { .. } | State::Checking { .. } => true,
-                _ => false,
-            })
-            .count()
-    }
-
-    /// Updates announced but not judged yet.
-    pub(super) fn checking(&self) -> usize {
-        let pending = |held: &&Held| matches!(held.state, State::Receiving { .. } | State::Checking { .. });
-        self.leases.values().filter(pending).count()
+        self.out.push_back(Order::Push { session: id, worker, task, ready: spec.since.max(free) });
+        let expected = expected.map(|e| now.after(e));
+        let state = State::Running { session: Some(id), deadline: now.after(span), expected, step: 0 };
+        self.leases.insert(row.clone(), state);
+        self.persist(vec![Row::Lease(row)]);
     }
 
     pub(super) fn task_deadline(&self) -> Option<(Time, &'static str)> {
-        let leases = self.leases.values().filter_map(|held| match held.state {
-            State::Running { deadline, .. } | State::Receiving { deadline, .. } => Some((deadline, "a lease ends")),
-            _ => None,
-        });
-        let holds = self.idle.iter().filter_map(|(_, id)| {
-            let until = self.sessions.get(id)?.seat()?.hold_until?;
-            Some((until, "a worker has waited long enough for the next version"))
-        });
+        let lease = self.leases.deadline().map(|(due, _)| (due, "a lease ends"));
+        let free = usize::from(self.bench.next().is_some());
         let rate = self
             .rules
             .every
-            .filter(|_| !self.paused && self.stopping.is_none() && self.waiting.len() <= BACKLOG)
-            .filter(|_| self.queue.len() < self.wanted())
-            .filter(|_| self.room() > 0)
+            .filter(|_| !self.paused && self.stopping.is_none() && !self.is_behind())
+            .filter(|_| self.queue.len() < self.rules.queue.max(free) && !self.budget_spent())
             .map(|_| (self.next_generation, "a task may be generated"));
-        leases.chain(holds).chain(rate).min_by_key(|(due, _)| *due)
+        [lease, self.bench.deadline(), rate].into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
-    /// Forgets leases that can no longer matter: settled or ended, and older than any update that would be taken.
-    pub(super) fn forget_leases(&mut self) {
-        let oldest = self.newest.version.0.saturating_sub(crate::limits::STALENESS + 2);
-        self.leases.retain(|_, held| {
-            held.row.version.0 >= oldest
-                || matches!(held.state, State::Receiving { .. } | State::Checking { .. })
-                || matches!(held.state, State::Running { .. })
-                || matches!(held.state, State::Accepted { told: false })
-        });
+    /// Whether the tasks at hand are all that the run may still do.
+    fn budget_spent(&self) -> bool {
+        let stop = &self.rules.stop;
+        let tasks = self.accepted_tasks + (self.queue.len() + self.leases.working()) as u64;
+        let queued = self.queue.len() as u64 * self.rules.task_tokens();
+        stop.after_tokens.is_some_and(|limit| self.accepted_tokens + self.leases.tokens() + queued >= limit)
+            || stop.after_tasks.is_some_and(|limit| tasks >= limit)
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::tasks::{Held, State};
+use super::leases::{Held, State};
 use super::{Action, Event, Hub, Order, Row, rounds, rows};
+use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, SessionId, TaskId, TransferId};
-use crate::ledger::Transfer;
 use crate::limits;
 use crate::proto::{self, ServerMsg, Unpaid, UnpaidCode};
 use crate::time::Time;
@@ -19,59 +19,82 @@ const NORM_MOST: f64 = 4.0;
 /// And above this many times the same: an update far below has hardly been trained.
 const NORM_LEAST: f64 = 1e-4;
 
+const COPIED: &str = "the same bytes were already submitted";
+
 impl Hub {
     pub(super) fn on_update(&mut self, now: Time, id: SessionId, update: proto::Update) {
-        let lease = update.lease;
-        let Some(peer) = self.sessions.get(&id).and_then(|s| s.peer()).cloned() else { return };
-        let Some(seat) = peer.seat else { return };
         // Whatever becomes of the update, the worker itself is done with it.
-        if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
-            seat.accepting = update.more;
-            if seat.lease == Some(lease) {
-                seat.lease = None;
-            }
+        let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
+        seat.accepting = update.more;
+        if seat.lease == Some(update.lease) {
+            seat.lease = None;
         }
-        let verdict = match self.leases.get(&lease) {
-            None => Err((UnpaidCode::UnknownLease, "this coordinator knows no such lease; it may be from long ago")),
-            Some(held) if held.row.user != peer.user || held.row.worker != seat.worker => {
-                Err((UnpaidCode::NotYourLease, "this lease belongs to another worker"))
-            }
-            Some(held) => match &held.state {
-                State::Accepted { told: true } => return self.tell_again(now, id, lease),
-                // On its way to an answer already. A second copy of the bytes, if it comes, is dropped when it is whole.
-                State::Accepted { told: false } | State::Checking { .. } => return,
-                State::Receiving { session, .. } if *session == id => return,
-                State::Ended(UnpaidCode::Expired) => {
-                    Err((UnpaidCode::Expired, "the lease ended before the update came"))
-                }
-                State::Ended(code) => Err((*code, "this lease has already ended")),
-                State::Running { .. } | State::Receiving { .. } => self.judge(&held.row, &update),
-            },
-        };
-        match verdict {
-            Ok(()) => {
-                let deadline = now.after(UPLOAD);
-                if let Some(held) = self.leases.get_mut(&lease) {
-                    let (task, away) = (held.row.task, matches!(held.state, State::Running { session: None, .. }));
-                    held.state = State::Receiving { session: id, update: Box::new(update), deadline };
-                    if away {
-                        self.unqueue(task);
-                    }
-                }
-                self.hold_for_version(now, id);
-            }
-            Err((code, text)) => {
-                self.out.push_back(Order::Discard { session: id, blob: update.blob });
-                self.unpaid(now, id, lease, code, text);
-            }
-        }
-        self.became_free(now, id);
+        self.announce(now, id, update);
+        self.place(now, id);
         self.consider_round(now);
         self.dispatch(now);
     }
 
-    /// What can be judged from the announcement alone.
-    fn judge(&self, row: &rows::Lease, update: &proto::Update) -> Result<(), (UnpaidCode, &'static str)> {
+    fn announce(&mut self, now: Time, id: SessionId, update: proto::Update) {
+        let (lease, version, blob) = (update.lease, update.version, update.blob);
+        let Some(peer) = self.sessions.get(&id).and_then(|s| s.peer()) else { return };
+        let verdict = match self.leases.get(lease) {
+            None => Err((UnpaidCode::UnknownLease, "this coordinator knows no such lease; it may be from long ago")),
+            Some(Held { row, .. })
+                if row.user != peer.user || peer.seat.as_ref().is_none_or(|seat| seat.worker != row.worker) =>
+            {
+                Err((UnpaidCode::NotYourLease, "this lease belongs to another worker"))
+            }
+            Some(Held { row, state }) => match state {
+                State::Running { .. } => self.judge(id, row, &update),
+                State::Receiving { session, .. } if *session != id => self.judge(id, row, &update),
+                // The same bytes go on coming.
+                State::Receiving { update: first, .. } if first.blob == blob => return,
+                State::Receiving { .. } => return self.out.push_back(Order::Discard { session: id, blob }),
+                // The answer goes to where the worker is now.
+                State::Checking { since, update: first, .. } => {
+                    let state = State::Checking { session: id, since: *since, update: first.clone() };
+                    self.leases.set(lease, state);
+                    return self.out.push_back(Order::Discard { session: id, blob });
+                }
+                State::Paying { .. } => {
+                    self.leases.set(lease, State::Paying { session: id });
+                    return self.out.push_back(Order::Discard { session: id, blob });
+                }
+                State::Paid => {
+                    self.out.push_back(Order::Discard { session: id, blob });
+                    return self.tell_paid(id, lease);
+                }
+                State::Ended(UnpaidCode::Expired) => {
+                    Err((UnpaidCode::Expired, "the lease ended before the update came"))
+                }
+                State::Ended(code) => Err((*code, "this lease has already ended")),
+            },
+        };
+        match verdict {
+            Ok(task) => {
+                let deadline = now.after(UPLOAD);
+                let state = State::Receiving { session: id, since: now, deadline, update: Box::new(update) };
+                if let Some(State::Running { session: None, .. }) = self.leases.set(lease, state) {
+                    self.unqueue(task);
+                }
+                self.arrived(id, version);
+                self.hold_for_version(now, id);
+            }
+            Err((code, text)) => {
+                self.out.push_back(Order::Discard { session: id, blob });
+                self.unpaid(now, id, lease, code, text);
+            }
+        }
+    }
+
+    /// What can be judged from the announcement alone; gives the task.
+    fn judge(
+        &self,
+        id: SessionId,
+        row: &rows::Lease,
+        update: &proto::Update,
+    ) -> Result<TaskId, (UnpaidCode, &'static str)> {
         let fail = |code, text| Err((code, text));
         if self.newest.version.0 > row.version.0 + limits::STALENESS {
             return fail(UnpaidCode::Stale, "the model has moved on too far since this task's version");
@@ -91,40 +114,44 @@ impl Hub {
         if !update.loss_first.is_finite() || !update.loss_last.is_finite() {
             return fail(UnpaidCode::NotFinite, "the update's loss is not a number");
         }
-        if self.round.blobs.contains(&update.blob) {
-            return fail(UnpaidCode::Copied, "the same bytes were already submitted");
+        if self.round.blobs.contains(&update.blob) || self.leases.upload(id, update.blob).is_some() {
+            return fail(UnpaidCode::Copied, COPIED);
         }
-        Ok(())
+        Ok(row.task)
     }
 
     pub(super) fn on_received(&mut self, now: Time, id: SessionId, blob: Digest, intact: bool) {
-        let awaited = self.leases.iter_mut().find_map(|(lease, held)| match &held.state {
-            State::Receiving { session, update, .. } if *session == id && update.blob == blob => Some((*lease, held)),
-            _ => None,
-        });
-        let Some((lease, held)) = awaited else {
+        let awaited = self.leases.upload(id, blob).and_then(|lease| self.leases.get(lease));
+        let Some(Held { row, state: State::Receiving { since, update, .. } }) = awaited else {
             return self.out.push_back(Order::Discard { session: id, blob });
         };
-        if !intact {
+        let (lease, codec) = (row.lease, row.codec);
+        // Known from here on, so that the same bytes cannot be paid twice while the first copy is being checked.
+        let wrong = if !intact {
+            Some((UnpaidCode::Corrupt, "the bytes do not match their digest"))
+        } else if !self.round.blobs.insert(blob) {
+            Some((UnpaidCode::Copied, COPIED))
+        } else {
+            None
+        };
+        if let Some((code, text)) = wrong {
             self.out.push_back(Order::Discard { session: id, blob });
-            self.unpaid(now, id, lease, UnpaidCode::Corrupt, "the bytes do not match their digest");
+            self.unpaid(now, id, lease, code, text);
             self.consider_round(now);
             return self.dispatch(now);
         }
-        if let State::Receiving { session, update, .. } = held.state.clone() {
-            held.state = State::Checking { session, update };
-        }
-        // Known from here on, so that the same bytes cannot be paid twice while the first copy is being checked.
-        self.round.blobs.insert(blob);
-        let codec = held.row.codec;
+        let state = State::Checking { session: id, since: *since, update: update.clone() };
+        self.leases.set(lease, state);
         self.out.push_back(Order::Check { lease, session: id, blob, codec });
     }
 
     pub(super) fn on_checked(&mut self, now: Time, lease: LeaseId, verdict: Result<f64, (UnpaidCode, String)>) {
-        let Some(Held { row, state: State::Checking { session, update } }) = self.leases.get(&lease).cloned() else {
+        let Some(Held { row, state: State::Checking { session, since, update } }) = self.leases.get(lease).cloned()
+        else {
             return;
         };
         let verdict = verdict.and_then(|norm| match self.norm_is_odd(&row, norm) {
+            _ if !norm.is_finite() => Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned())),
             Some(text) => Err((UnpaidCode::Norm, text)),
             // A slow check may outlive the version's welcome.
             None if self.newest.version.0 > row.version.0 + limits::STALENESS => {
@@ -133,8 +160,11 @@ impl Hub {
             None => Ok(norm),
         });
         match verdict {
-            Ok(norm) => self.accept(now, session, &row, &update, norm),
-            Err((code, text)) => self.unpaid(now, session, lease, code, &text),
+            Ok(norm) => self.accept(now, (session, since), &row, &update, norm),
+            Err((code, text)) => {
+                self.round.blobs.remove(&update.blob);
+                self.unpaid(now, session, lease, code, &text);
+            }
         }
         self.consider_round(now);
         self.dispatch(now);
@@ -151,7 +181,15 @@ impl Hub {
         odd.then(|| format!("the update's norm is {norm:.3e}, where honest training gives about {:.1e}", 0.3 * reach))
     }
 
-    fn accept(&mut self, now: Time, session: SessionId, row: &rows::Lease, update: &proto::Update, norm: f64) {
+    /// Takes an update that came at `since`.
+    fn accept(
+        &mut self,
+        now: Time,
+        (session, since): (SessionId, Time),
+        row: &rows::Lease,
+        update: &proto::Update,
+        norm: f64,
+    ) {
         let at_ms = self.wall_ms(now);
         let accepted = rows::Accepted {
             lease: row.lease,
@@ -166,71 +204,96 @@ impl Hub {
         self.accepted_tasks += 1;
         self.accepted_tokens += row.tokens;
         self.round.take(rounds::Entry::new(row, &accepted));
-        self.learn_speed(now, session, row, update);
+        self.learn_speed(since, session, row, update);
         let mut rows = vec![Row::Accepted(accepted)];
-        let memo = format!("task {}", row.task);
-        let paid = self.book.reward(reward_id(row.lease), &row.user, self.rules.reward, memo, at_ms);
-        // A reward of zero is the operator's wish; anything else here would be a bug in the books.
-        let transfer = match paid {
-            Ok(transfer) => Some(transfer),
-            Err(_) if self.rules.reward.0 == 0 => None,
-            Err(error) => panic!("an accepted task must be payable: {error}"),
-        };
-        rows.extend(transfer.clone().map(Row::Transfer));
-        if let Some(held) = self.leases.get_mut(&row.lease) {
-            held.state = State::Accepted { told: false };
+        let amount = self.rules.reward;
+        // A reward of zero is the operator's wish, and no transfer.
+        if amount > Credits::ZERO {
+            let memo = format!("task {}", row.task);
+            let paid = self.book.reward(reward_id(row.lease), &row.user, amount, memo, at_ms);
+            rows.push(Row::Transfer(paid.expect("an accepted lease is paid once, and an account has room for it")));
         }
-        self.persist(rows, Some(Action::Credit { lease: row.lease, session, transfer }));
+        self.leases.set(row.lease, State::Paying { session });
+        self.persist(rows);
+        self.once_durable(now, Action::Credit { lease: row.lease, amount });
         self.check_stop(now);
     }
 
-    fn learn_speed(&mut self, now: Time, session: SessionId, row: &rows::Lease, update: &proto::Update) {
-        // Believed as far as it can be true.
-        let elapsed_ms = self.wall_ms(now).saturating_sub(row.at_ms);
-        let seconds = (update.train_ms.min(elapsed_ms) as f64 / 1000.0).max(0.001);
+    fn learn_speed(&mut self, since: Time, session: SessionId, row: &rows::Lease, update: &proto::Update) {
+        // What was seen here counts, with all that came on top of the training. Wall clocks of two starts may differ:
+        // then the worker's word counts, as far as it is possible.
+        let had = self.wall_ms(since).saturating_sub(row.at_ms);
+        let millis = if self.is_of_this_start(row.lease) { had } else { update.train_ms.min(had) };
+        let seconds = (millis as f64 / 1000.0).max(0.001);
         let speed = row.tokens as f64 / seconds;
         if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
             seat.speed = Some(seat.speed.map_or(speed, |old| 0.5 * old + 0.5 * speed));
+            seat.strikes = 0;
+            seat.late = 0;
         }
         self.typical = Some(self.typical.map_or(seconds, |old| 0.7 * old + 0.3 * seconds));
     }
 
     /// The payment is durable: say so.
-    pub(super) fn on_paid(&mut self, now: Time, lease: LeaseId, session: SessionId, transfer: Option<&Transfer>) {
-        let Some(held) = self.leases.get_mut(&lease) else { return };
-        held.state = State::Accepted { told: true };
-        let (task, worker, user) = (held.row.task, held.row.worker, held.row.user.clone());
-        let amount = transfer.map_or_else(Default::default, |t| t.amount);
-        self.note(Event::Accepted { task, worker, user, amount });
-        self.tell_again(now, session, lease);
-    }
-
-    fn tell_again(&mut self, now: Time, session: SessionId, lease: LeaseId) {
-        let Some(held) = self.leases.get(&lease) else { return };
-        let (task, user) = (held.row.task, held.row.user.clone());
-        let message = proto::Credited { lease, task, amount: self.rules.reward, balance: self.book.balance(&user) };
-        // The session may be gone and its number is never reused; the worker asks again when it is back.
-        if self.sessions.contains_key(&session) {
-            self.send(session, ServerMsg::Credited(message));
+    pub(super) fn on_paid(&mut self, lease: LeaseId, amount: Credits) {
+        let Some(State::Paying { session }) = self.leases.set(lease, State::Paid) else { return };
+        if let Some(Held { row, .. }) = self.leases.get(lease) {
+            let (task, worker, user) = (row.task, row.worker, row.user.clone());
+            self.note(Event::Accepted { task, worker, user, amount });
         }
-        self.became_free(now, session);
+        self.tell_paid(session, lease);
     }
 
-    fn unpaid(&mut self, now: Time, session: SessionId, lease: LeaseId, code: UnpaidCode, text: &str) {
-        let mut task = TaskId(0);
-        // Whoever names somebody else's lease does not end it.
-        if let Some(held) = self.leases.get(&lease).filter(|_| code != UnpaidCode::NotYourLease) {
-            task = held.row.task;
-            if !matches!(held.state, State::Ended(_) | State::Accepted { .. }) {
-                self.end_lease(now, lease, code);
+    /// The session may be gone, and its number is never reused: the worker asks again when it is back.
+    fn tell_paid(&mut self, session: SessionId, lease: LeaseId) {
+        if let Some(Held { row, .. }) = self.leases.get(lease) {
+            let (amount, balance) = (self.rules.reward, self.balance(&row.user));
+            let credited = proto::Credited { lease, task: row.task, amount, balance };
+            self.send_open(session, ServerMsg::Credited(credited));
+        }
+    }
+
+    /// Ends a lease, if it is this worker's and not over, and says why there is no pay.
+    pub(super) fn unpaid(&mut self, now: Time, session: SessionId, lease: LeaseId, code: UnpaidCode, text: &str) {
+        let theirs = code != UnpaidCode::NotYourLease;
+        let held = self.leases.get(lease).filter(|_| theirs);
+        let task = held.map_or(TaskId(0), |held| held.row.task);
+        let mut whose = held.map(|held| (held.row.worker, held.row.user.clone()));
+        if held.is_some_and(|held| !held.state.is_over()) {
+            self.end_lease(now, lease, code);
+        }
+        if let Some(peer) = self.sessions.get(&session).and_then(|s| s.peer()) {
+            whose = whose.or_else(|| Some((peer.seat.as_ref()?.worker, peer.user.clone())));
+            let unpaid = Unpaid { lease, task, code, text: text.to_owned() };
+            self.once_durable(now, Action::Refuse { session, unpaid });
+            if is_worthless(code) {
+                self.strike(now, session);
             }
+            self.place(now, session);
         }
-        // The worker may have left while its update was checked; then there is nobody to tell.
-        let Some(peer) = self.sessions.get(&session).and_then(|s| s.peer()).cloned() else { return };
-        self.send(session, ServerMsg::Unpaid(Unpaid { lease, task, code, text: text.to_owned() }));
-        if let Some(seat) = peer.seat {
-            self.note(Event::Rejected { task, worker: seat.worker, user: peer.user, reason: code });
+        if let Some((worker, user)) = whose {
+            self.note(Event::Rejected { task, worker, user, reason: code });
         }
+    }
+}
+
+/// Whether work refused for this reason was no work.
+fn is_worthless(code: UnpaidCode) -> bool {
+    match code {
+        UnpaidCode::UnknownLease
+        | UnpaidCode::Stale
+        | UnpaidCode::Expired
+        | UnpaidCode::Cancelled
+        | UnpaidCode::Finished => false,
+        UnpaidCode::NotYourLease
+        | UnpaidCode::WrongVersion
+        | UnpaidCode::WrongCodec
+        | UnpaidCode::WrongSize
+        | UnpaidCode::WrongWork
+        | UnpaidCode::Corrupt
+        | UnpaidCode::NotFinite
+        | UnpaidCode::Norm
+        | UnpaidCode::Copied => true,
     }
 }
 

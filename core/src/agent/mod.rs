@@ -1,0 +1,277 @@
+//! The worker as a machine: keeps a session, installs versions in order, trains one task at a time, and delivers every
+//! update until it is answered, over as many connections as that takes.
+//!
+//! Bytes (versions, shards, updates) stay with the shell under their digests; training runs on the shell's compute
+//! thread, which carries out [`Order::Install`] and [`Order::Train`] strictly in the order given. Nothing but the
+//! handshake is sent before `welcome`.
+
+mod api;
+mod session;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+pub use self::api::{Event, Exit, Fact, Order, Settings};
+use crate::backoff::Backoff;
+use crate::credits::Credits;
+use crate::ids::{Digest, LeaseId, Nonce, TaskId, VersionNo};
+use crate::machine::Machine;
+use crate::model::{Recipe, Shape};
+use crate::proto::{self, ClientMsg};
+use crate::time::Time;
+
+/// Between two progress messages of one task.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// A coordinator that was never reached is given up after this.
+const FIRST_CONTACT: Duration = Duration::from_secs(10);
+/// With so many updates unanswered, no further task is taken: behind a slow link they would pile up until they are late.
+const OUTBOX: usize = 4;
+/// After a task that could not be trained here: it would be pushed again at once.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Link {
+    Waiting {
+        until: Time,
+    },
+    Connecting,
+    /// Hello is sent.
+    Greeting {
+        nonce: Nonce,
+    },
+    /// Proof is sent.
+    Proving,
+    Open,
+}
+
+#[derive(Debug, Clone)]
+struct InHand {
+    task: proto::Task,
+    shard_ready: bool,
+    training: bool,
+    last_progress: Option<Time>,
+}
+
+#[derive(Debug, Clone)]
+struct Finished {
+    task: TaskId,
+    update: proto::Update,
+}
+
+/// The worker. See the module's page.
+#[derive(Debug)]
+pub struct Agent {
+    settings: Settings,
+    out: VecDeque<Order>,
+    backoff: Backoff,
+    link: Link,
+    /// When the session that stands began.
+    opened: Option<Time>,
+    started: Time,
+    greeted: bool,
+    /// Whether the coordinator believes that this worker takes tasks.
+    told: bool,
+    /// The lease that the last hello named.
+    claimed: Option<LeaseId>,
+    model: Option<(Shape, Recipe)>,
+    /// The version that the compute thread has, or will have after the orders given.
+    ordered: Option<VersionNo>,
+    /// What it is known to have, for the next hello.
+    installed: Option<proto::Held>,
+    /// Versions being installed, in order, with the digests that must come out; none for one that does not matter.
+    installing: VecDeque<(VersionNo, Option<Digest>)>,
+    /// Versions announced in this session, in order; the flag says whether the bytes are here.
+    versions: VecDeque<(proto::Version, bool)>,
+    hand: Option<InHand>,
+    outbox: Vec<Finished>,
+    rest_until: Option<Time>,
+    paused: bool,
+    finishing: bool,
+    over: bool,
+    paid: u64,
+    earned: Credits,
+    balance: Credits,
+}
+
+impl Agent {
+    /// A worker that connects as soon as it is polled.
+    pub fn new(now: Time, settings: Settings) -> Self {
+        Self {
+            backoff: Backoff::new(settings.seed),
+            settings,
+            out: VecDeque::from([Order::Connect]),
+            link: Link::Connecting,
+            opened: None,
+            started: now,
+            greeted: false,
+            told: true,
+            claimed: None,
+            model: None,
+            ordered: None,
+            installed: None,
+            installing: VecDeque::new(),
+            versions: VecDeque::new(),
+            hand: None,
+            outbox: Vec::new(),
+            rest_until: None,
+            paused: false,
+            finishing: false,
+            over: false,
+            paid: 0,
+            earned: Credits::ZERO,
+            balance: Credits::ZERO,
+        }
+    }
+
+    /// Credits of the user as last told.
+    pub fn balance(&self) -> Credits {
+        self.balance
+    }
+
+    /// Whether a session stands.
+    pub fn is_open(&self) -> bool {
+        self.link == Link::Open
+    }
+
+    /// The lease in hand.
+    pub fn lease(&self) -> Option<LeaseId> {
+        self.hand.as_ref().map(|hand| hand.task.lease)
+    }
+
+    /// Sends within a session; without one, what is said has no meaning any more.
+    fn say(&mut self, message: ClientMsg) {
+        if self.link == Link::Open {
+            self.out.push_back(Order::Send(message));
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        self.out.push_back(Order::Note(event));
+    }
+
+    fn exit(&mut self, exit: Exit) {
+        if self.over {
+            return;
+        }
+        self.over = true;
+        if let Some(hand) = self.hand.take_if(|hand| hand.training) {
+            self.out.push_back(Order::StopTraining { lease: hand.task.lease });
+        }
+        self.note(Event::Stopped { tasks: self.paid, earned: self.earned, balance: self.balance });
+        self.out.push_back(Order::Exit(exit));
+    }
+
+    /// Whether another task is welcome.
+    fn accepting(&self, now: Time) -> bool {
+        let enough = self.settings.tasks.is_some_and(|n| self.paid + self.outbox.len() as u64 >= n);
+        let rested = self.rest_until.is_none_or(|until| until <= now);
+        !self.finishing && !self.paused && !enough && rested && self.outbox.len() < OUTBOX
+    }
+
+    /// Keeps the coordinator's belief true.
+    fn tell_ready(&mut self, now: Time) {
+        let accepting = self.accepting(now);
+        if self.link == Link::Open && !self.over && self.told != accepting {
+            self.told = accepting;
+            self.say(ClientMsg::Ready(proto::Ready { accepting }));
+        }
+    }
+
+    /// Gives a task back; whether it may come straight back is said first.
+    fn release(&mut self, now: Time, lease: LeaseId, text: &str) {
+        self.tell_ready(now);
+        self.say(ClientMsg::Release(proto::Release { lease, text: text.to_owned() }));
+    }
+
+    fn leave_if_done(&mut self) {
+        let enough = self.settings.tasks.is_some_and(|n| self.paid >= n);
+        if (self.finishing || enough) && self.hand.is_none() && self.outbox.is_empty() && !self.over {
+            self.say(ClientMsg::Bye(proto::Bye { text: "finished".to_owned(), retry: false }));
+            self.exit(Exit::Done);
+        }
+    }
+}
+
+impl Machine for Agent {
+    type In = Fact;
+    type Out = Order;
+
+    fn handle(&mut self, now: Time, fact: Fact) {
+        if self.over {
+            return;
+        }
+        match fact {
+            Fact::Connected { nonce } => self.on_connected(nonce),
+            Fact::Closed { reason } => self.on_closed(now, reason),
+            Fact::Message(message) => self.on_message(now, message),
+            Fact::Blob { digest } => self.on_blob(now, digest),
+            Fact::ShardMissing { shard } => self.on_shard(now, shard, false),
+            Fact::ShardReady { shard } => self.on_shard(now, shard, true),
+            Fact::Installed { version, digest } => self.on_installed(version, digest),
+            Fact::Step { lease, step, loss, tokens_per_s } => {
+                self.on_step(now, proto::Progress { lease, step, loss, tokens_per_s });
+            }
+            Fact::Trained { lease, blob, bytes, loss_first, loss_last, train_ms } => {
+                // The task fills in what is its own.
+                let update = proto::Update {
+                    lease,
+                    version: VersionNo(0),
+                    codec: crate::codec::Codec::F32,
+                    blob,
+                    bytes,
+                    steps: 0,
+                    tokens: 0,
+                    loss_first,
+                    loss_last,
+                    train_ms,
+                    more: false,
+                };
+                self.on_trained(now, update);
+            }
+            Fact::Failed { lease, text } => self.on_failed(now, lease, &text),
+            Fact::Finish => {
+                self.finishing = true;
+                // A task that has not begun is not worth waiting for.
+                if let Some(hand) = self.hand.take_if(|hand| !hand.training) {
+                    self.release(now, hand.task.lease, "this worker is leaving");
+                }
+                self.leave_if_done();
+            }
+            Fact::Pause => self.paused = true,
+            Fact::Resume => self.paused = false,
+        }
+        self.tell_ready(now);
+    }
+
+    fn poll(&mut self) -> Option<Order> {
+        self.out.pop_front()
+    }
+
+    fn deadline(&self) -> Option<(Time, &'static str)> {
+        if self.over {
+            return None;
+        }
+        let retry = match self.link {
+            Link::Waiting { until } => Some((until, "time to connect again")),
+            _ => None,
+        };
+        let rest = self.rest_until.map(|until| (until, "the rest between tasks ends"));
+        [retry, rest].into_iter().flatten().min_by_key(|(due, _)| *due)
+    }
+
+    fn expire(&mut self, now: Time) {
+        if self.over {
+            return;
+        }
+        if matches!(self.link, Link::Waiting { until } if until <= now) {
+            self.link = Link::Connecting;
+            self.out.push_back(Order::Connect);
+        }
+        self.rest_until = self.rest_until.filter(|until| *until > now);
+        self.tell_ready(now);
+    }
+}

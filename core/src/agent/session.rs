@@ -1,0 +1,122 @@
+//! The worker's session: the handshake, what is said again after it, and how a session ends.
+
+use super::{Agent, Event, Exit, FIRST_CONTACT, Link, Order};
+use crate::ids::{Nonce, PublicKey};
+use crate::proto::sign::{self, Parties};
+use crate::proto::{self, ClientMsg, ErrorCode, Role, ServerMsg};
+use crate::time::Time;
+
+impl Agent {
+    pub(super) fn on_connected(&mut self, nonce: Nonce) {
+        self.link = Link::Greeting { nonce };
+        self.claimed = self.lease();
+        let hello = proto::Hello {
+            protocol: proto::PROTOCOL.to_owned(),
+            role: Role::Worker,
+            user: self.settings.user.clone(),
+            key: PublicKey(self.settings.key.verifying_key().to_bytes()),
+            nonce,
+            agent: self.settings.agent.clone(),
+            worker: Some(self.settings.worker),
+            device: self.settings.device.clone(),
+            holds: self.installed.filter(|held| self.ordered == Some(held.version)),
+            lease: self.claimed,
+        };
+        self.out.push_back(Order::Send(ClientMsg::Hello(hello)));
+    }
+
+    pub(super) fn on_closed(&mut self, now: Time, reason: String) {
+        if matches!(self.link, Link::Waiting { .. }) {
+            return;
+        }
+        // Versions that were on their way will be sent again; what was ordered is what the thread will have.
+        self.drop_versions();
+        if !self.greeted && now.since(self.started) >= FIRST_CONTACT {
+            return self.exit(Exit::Unreachable(reason));
+        }
+        if self.finishing && self.hand.is_none() && self.outbox.is_empty() {
+            return self.exit(Exit::Done);
+        }
+        if let Some(opened) = self.opened.take() {
+            self.backoff.ended(now.since(opened));
+        }
+        let wait = self.backoff.wait();
+        self.link = Link::Waiting { until: now.after(wait) };
+        self.note(Event::Disconnected { retry_ms: wait.as_millis() as u64, reason });
+    }
+
+    pub(super) fn on_message(&mut self, now: Time, message: ServerMsg) {
+        match (self.link.clone(), message) {
+            (Link::Greeting { nonce }, ServerMsg::Challenge(challenge)) => self.on_challenge(&nonce, &challenge),
+            (Link::Proving, ServerMsg::Welcome(welcome)) => self.on_welcome(now, &welcome),
+            (_, ServerMsg::Error(error)) if error.fatal => self.on_fatal(&error),
+            (_, ServerMsg::Bye(bye)) if !bye.retry => self.exit(Exit::Done),
+            (Link::Open, ServerMsg::Version(version)) => self.on_version(version),
+            (Link::Open, ServerMsg::Task(task)) => self.on_task(now, task),
+            (Link::Open, ServerMsg::Credited(credited)) => self.on_credited(&credited),
+            (Link::Open, ServerMsg::Unpaid(unpaid)) => self.on_unpaid(unpaid),
+            (Link::Open, ServerMsg::Revoked(revoked)) => self.on_revoked(now, revoked),
+            (Link::Open, ServerMsg::Balance(balance)) => self.balance = balance.balance,
+            // What a later version of the protocol may add, and answers to questions that a worker does not ask.
+            _ => {}
+        }
+    }
+
+    fn on_challenge(&mut self, nonce: &Nonce, challenge: &proto::Challenge) {
+        let own = PublicKey(self.settings.key.verifying_key().to_bytes());
+        let parties =
+            Parties { client: &own, server: &challenge.key, client_nonce: nonce, server_nonce: &challenge.nonce };
+        if !sign::verify(&challenge.key, &sign::server_statement(&parties), &challenge.signature) {
+            return self.exit(Exit::Refused("the coordinator could not prove its own key".to_owned()));
+        }
+        let statement = sign::client_statement(&parties, Role::Worker, &self.settings.user);
+        let signature = sign::sign(&self.settings.key, &statement);
+        self.link = Link::Proving;
+        self.out.push_back(Order::Send(ClientMsg::Proof(proto::Proof { signature })));
+    }
+
+    fn on_welcome(&mut self, now: Time, welcome: &proto::Welcome) {
+        self.link = Link::Open;
+        self.opened = Some(now);
+        self.greeted = true;
+        self.told = true;
+        self.balance = welcome.balance;
+        let model = (welcome.shape, welcome.recipe);
+        if self.model != Some(model) {
+            self.model = Some(model);
+            self.forget_versions();
+            // Another model's task cannot be trained.
+            if let Some(hand) = self.hand.take_if(|hand| hand.training) {
+                self.out.push_back(Order::StopTraining { lease: hand.task.lease });
+            }
+            self.out.push_back(Order::Setup { shape: welcome.shape, recipe: welcome.recipe });
+        }
+        self.note(Event::Ready {
+            worker: self.settings.worker,
+            user: self.settings.user.clone(),
+            device: self.settings.device.clone(),
+        });
+        for place in 0..self.outbox.len() {
+            self.deliver(now, place);
+        }
+        // A task that ended between hello and welcome otherwise than by being trained.
+        let claimed = self.claimed.take().filter(|lease| self.lease() != Some(*lease));
+        if let Some(lease) = claimed.filter(|lease| self.outbox.iter().all(|f| f.update.lease != *lease)) {
+            self.release(now, lease, "this worker has given it up");
+        }
+        if let Some(hand) = self.hand.as_ref().filter(|hand| !hand.shard_ready) {
+            // What was fetched before may be lost with the session that it came through.
+            self.out.push_back(Order::FindShard { shard: hand.task.shard });
+        }
+        self.leave_if_done();
+    }
+
+    fn on_fatal(&mut self, error: &proto::Error) {
+        match error.code {
+            // Another session of this very process may have been cut off by a late one; the coordinator knows best,
+            // and the waits between connections grow.
+            ErrorCode::Slow | ErrorCode::Full | ErrorCode::Replaced => {}
+            _ => self.exit(Exit::Refused(error.text.clone())),
+        }
+    }
+}

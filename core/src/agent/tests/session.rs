@@ -1,0 +1,107 @@
+//! How a worker comes and goes.
+
+use super::*;
+
+#[test]
+fn nothing_but_the_handshake_is_said_before_the_welcome() {
+    let mut lab = Lab::open(settings());
+    lab.hear(task(1, 0));
+    lab.tell(Fact::Closed { reason: "cut".to_owned() });
+    lab.wait(Duration::from_secs(20));
+    lab.take();
+    lab.tell(Fact::Connected { nonce: Nonce([3; 32]) });
+    let ClientMsg::Hello(hello) = &lab.said()[0] else { panic!("a hello") };
+    assert_eq!(hello.lease, Some(LeaseId(1)));
+    lab.tell(Fact::Failed { lease: LeaseId(1), text: "out of memory".to_owned() });
+    lab.tell(Fact::ShardMissing { shard: SHARD });
+    lab.tell(Fact::Pause);
+    assert_eq!(lab.said(), []);
+    let hello = hello.clone();
+    lab.challenge(&hello, &SigningKey::from_bytes(&SERVER));
+    lab.take();
+    lab.hear(welcome());
+    let said = lab.said();
+    let ready = said.iter().position(|m| *m == ClientMsg::Ready(proto::Ready { accepting: false }));
+    let release = said.iter().position(|m| matches!(m, ClientMsg::Release(r) if r.lease == LeaseId(1)));
+    assert!(ready.is_some() && ready < release, "{said:?}");
+}
+
+#[test]
+fn after_so_many_paid_tasks_it_leaves() {
+    let mut lab = Lab::open(Settings { tasks: Some(2), ..settings() });
+    lab.begin(1, 0);
+    lab.train(1);
+    assert_eq!(updates(&lab.said()), [(1, true)]);
+    lab.begin(2, 0);
+    lab.train(2);
+    assert_eq!(updates(&lab.said()), [(2, false)]);
+    lab.hear(ServerMsg::Unpaid(over(1, UnpaidCode::Stale)));
+    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready { accepting: true })], "one more, then");
+    lab.begin(3, 0);
+    lab.hear(credited(2));
+    lab.train(3);
+    assert_eq!(updates(&lab.said()), [(3, false)]);
+    lab.hear(credited(3));
+    let orders = lab.take();
+    assert_eq!(exit(&orders), Some(&Exit::Done));
+    assert!(orders.iter().any(|o| matches!(o, Order::Send(ClientMsg::Bye(_)))));
+}
+
+#[test]
+fn finishing_delivers_first() {
+    let mut lab = Lab::open(settings());
+    lab.begin(1, 0);
+    lab.tell(Fact::Finish);
+    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready { accepting: false })]);
+    lab.train(1);
+    assert_eq!(updates(&lab.said()), [(1, false)]);
+    lab.hear(credited(1));
+    assert_eq!(exit(&lab.take()), Some(&Exit::Done));
+
+    let mut lab = Lab::open(settings());
+    lab.hear(task(1, 0));
+    lab.tell(Fact::Finish);
+    let orders = lab.take();
+    assert_eq!(exit(&orders), Some(&Exit::Done), "a task that has not begun goes back");
+}
+
+#[test]
+fn who_is_told_good_bye_for_good_goes() {
+    for (retry, gone) in [(false, true), (true, false)] {
+        let mut lab = Lab::open(settings());
+        lab.begin(1, 0);
+        lab.hear(ServerMsg::Bye(Bye { text: String::new(), retry }));
+        assert_eq!(exit(&lab.take()).is_some(), gone);
+    }
+}
+
+#[test]
+fn a_coordinator_that_cannot_prove_its_key_is_left() {
+    let mut lab = Lab::new(settings());
+    lab.tell(Fact::Connected { nonce: Nonce([3; 32]) });
+    let ClientMsg::Hello(hello) = lab.said().remove(0) else { panic!("a hello") };
+    lab.challenge(&hello, &SigningKey::from_bytes(&[8; 32]));
+    assert!(matches!(exit(&lab.take()), Some(Exit::Refused(_))));
+}
+
+#[test]
+fn a_refusal_ends_it_and_a_full_house_does_not() {
+    for (code, gone) in [(ErrorCode::NameTaken, true), (ErrorCode::Full, false), (ErrorCode::Slow, false)] {
+        let mut lab = Lab::new(settings());
+        lab.tell(Fact::Connected { nonce: Nonce([3; 32]) });
+        lab.hear(ServerMsg::Error(proto::Error { code, text: String::new(), fatal: true }));
+        assert_eq!(exit(&lab.take()).is_some(), gone, "{code:?}");
+    }
+}
+
+#[test]
+fn a_coordinator_that_is_never_reached_is_given_up() {
+    let mut lab = Lab::new(settings());
+    let mut tries = 0;
+    while exit(&lab.take()).is_none() {
+        lab.tell(Fact::Closed { reason: "refused".to_owned() });
+        lab.wait(Duration::from_secs(4));
+        tries += 1;
+    }
+    assert_eq!(tries, 4, "after ten seconds");
+}

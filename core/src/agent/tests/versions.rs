@@ -1,0 +1,82 @@
+//! Versions, and tasks that need them.
+
+use super::*;
+
+#[test]
+fn other_weights_than_announced_are_given_up_with_what_trains_from_them() {
+    let mut lab = Lab::open(settings());
+    lab.hear(version(1, Some(0)));
+    lab.hear(version(2, Some(1)));
+    lab.tell(Fact::Blob { digest: blob(1) });
+    lab.tell(Fact::Blob { digest: blob(2) });
+    lab.begin(1, 2);
+    lab.tell(Fact::Installed { version: VersionNo(1), digest: digest(77) });
+    let orders = lab.take();
+    assert!(matches!(orders[..], [Order::StopTraining { lease: LeaseId(1) }, Order::Disconnect]), "{orders:?}");
+    lab.tell(Fact::Installed { version: VersionNo(2), digest: digest(78) });
+    assert!(lab.take().is_empty(), "that was to be expected");
+    let hello = lab.reconnect();
+    assert_eq!((hello.holds, hello.lease), (None, None));
+    lab.install(2, None);
+    lab.begin(3, 2);
+}
+
+#[test]
+fn a_gap_between_versions_begins_afresh() {
+    let mut lab = Lab::open(settings());
+    lab.hear(version(2, Some(1)));
+    lab.tell(Fact::Blob { digest: blob(2) });
+    assert!(matches!(lab.take()[..], [Order::Expect { .. }, Order::Disconnect]));
+    assert_eq!(lab.reconnect().holds, None);
+}
+
+#[test]
+fn a_task_is_trained_from_its_own_version() {
+    let mut lab = Lab::open(settings());
+    lab.hear(task(1, 0));
+    lab.hear(version(1, Some(0)));
+    lab.tell(Fact::Blob { digest: blob(1) });
+    assert!(!lab.take().iter().any(|o| matches!(o, Order::Install(_))), "not before the task has begun");
+    lab.tell(Fact::ShardReady { shard: SHARD });
+    let orders = lab.take();
+    let train = orders.iter().position(|o| matches!(o, Order::Train(_)));
+    let install = orders.iter().position(|o| matches!(o, Order::Install(_)));
+    assert!(train.is_some() && train < install, "{orders:?}");
+
+    let mut lab = Lab::open(settings());
+    lab.hear(version(1, Some(0)));
+    lab.hear(task(1, 1));
+    lab.tell(Fact::ShardReady { shard: SHARD });
+    assert!(!lab.take().iter().any(|o| matches!(o, Order::Train(_))), "its version is still on its way");
+    lab.tell(Fact::Blob { digest: blob(1) });
+    assert!(lab.take().iter().any(|o| matches!(o, Order::Train(_))));
+}
+
+#[test]
+fn a_task_whose_version_has_passed_goes_back() {
+    let mut lab = Lab::open(settings());
+    lab.hear(version(1, Some(0)));
+    lab.hear(task(1, 1));
+    lab.reconnect();
+    lab.hear(version(5, None));
+    lab.take();
+    lab.tell(Fact::Blob { digest: blob(5) });
+    assert!(lab.said().iter().any(|m| matches!(m, ClientMsg::Release(r) if r.lease == LeaseId(1))));
+    assert_eq!(lab.agent.lease(), None);
+}
+
+#[test]
+fn a_missing_shard_is_fetched_and_again_after_a_reconnect() {
+    let mut lab = Lab::open(settings());
+    lab.hear(task(1, 0));
+    lab.tell(Fact::ShardMissing { shard: SHARD });
+    assert_eq!(lab.said(), [ClientMsg::Fetch(proto::Fetch { shard: SHARD })]);
+    lab.reconnect();
+    assert!(lab.take().iter().any(|o| matches!(o, Order::FindShard { shard: SHARD })));
+    lab.tell(Fact::ShardMissing { shard: SHARD });
+    assert_eq!(lab.said(), [ClientMsg::Fetch(proto::Fetch { shard: SHARD })]);
+    lab.tell(Fact::Blob { digest: SHARD });
+    assert!(matches!(lab.take()[..], [Order::KeepShard { shard: SHARD }]));
+    lab.tell(Fact::ShardReady { shard: SHARD });
+    assert!(lab.take().iter().any(|o| matches!(o, Order::Train(_))));
+}

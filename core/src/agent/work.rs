@@ -1,0 +1,219 @@
+//! The worker's work: versions in order, one task at a time, and updates until they are answered.
+
+use super::{AFTER_FAILURE, Agent, Event, Finished, InHand, Link, Order, PROGRESS_EVERY};
+use crate::ids::{Digest, LeaseId, VersionNo};
+use crate::proto::{self, ClientMsg, UnpaidCode};
+use crate::time::Time;
+
+impl Agent {
+    pub(super) fn on_version(&mut self, version: proto::Version) {
+        self.out.push_back(Order::Expect { blob: version.blob, bytes: version.bytes });
+        self.versions.push_back((version, false));
+    }
+
+    pub(super) fn on_blob(&mut self, now: Time, digest: Digest) {
+        if let Some((_, here)) = self.versions.iter_mut().find(|(version, here)| version.blob == digest && !here) {
+            *here = true;
+            self.advance(now);
+        } else if let Some(hand) = self.hand.as_ref().filter(|hand| hand.task.shard == digest && !hand.shard_ready) {
+            self.out.push_back(Order::KeepShard { shard: hand.task.shard });
+        } else {
+            self.out.push_back(Order::Drop { blob: digest });
+        }
+    }
+
+    /// Installs what is next in line and starts the task when its version and shard are there. A version newer than
+    /// the task in hand waits until the task has begun: it trains from its own.
+    pub(super) fn advance(&mut self, now: Time) {
+        self.install(now);
+        let Some(hand) = &mut self.hand else { return };
+        if hand.training || !hand.shard_ready {
+            return;
+        }
+        if self.ordered == Some(hand.task.version) {
+            hand.training = true;
+            let task = hand.task.clone();
+            let tokens = task.tokens();
+            self.note(Event::Task { task: task.task, version: task.version, steps: task.steps, tokens });
+            self.out.push_back(Order::Train(Box::new(task)));
+            self.install(now);
+        }
+    }
+
+    fn install(&mut self, now: Time) {
+        loop {
+            let waiting = self.hand.as_ref().filter(|hand| !hand.training).map(|hand| hand.task.version);
+            if waiting.is_some() && waiting == self.ordered {
+                return;
+            }
+            let Some((version, true)) = self.versions.front().copied() else { break };
+            self.versions.pop_front();
+            if version.base.is_some() && version.base != self.ordered {
+                // A gap: what we have is not what the coordinator believes. Begin afresh.
+                return self.start_over();
+            }
+            self.ordered = Some(version.version);
+            self.installing.push_back((version.version, Some(version.digest)));
+            self.out.push_back(Order::Install(version));
+        }
+        let passed = |hand: &mut InHand| !hand.training && self.ordered.is_some_and(|v| v > hand.task.version);
+        if let Some(hand) = self.hand.take_if(passed) {
+            self.release(now, hand.task.lease, "its version has passed");
+        }
+    }
+
+    fn start_over(&mut self) {
+        self.forget_versions();
+        if !matches!(self.link, Link::Waiting { .. }) {
+            self.out.push_back(Order::Disconnect);
+        }
+    }
+
+    /// What the compute thread has is of no use.
+    pub(super) fn forget_versions(&mut self) {
+        self.ordered = None;
+        self.installed = None;
+        self.installing.iter_mut().for_each(|(_, digest)| *digest = None);
+        self.drop_versions();
+    }
+
+    /// What was announced and is not installed will not be.
+    pub(super) fn drop_versions(&mut self) {
+        for (version, _) in self.versions.drain(..).filter(|(_, here)| *here) {
+            self.out.push_back(Order::Drop { blob: version.blob });
+        }
+    }
+
+    pub(super) fn on_installed(&mut self, version: VersionNo, digest: Digest) {
+        let Some(place) = self.installing.iter().position(|(number, _)| *number == version) else { return };
+        let Some((_, Some(expected))) = self.installing.drain(..=place).next_back() else { return };
+        if expected == digest {
+            self.installed = Some(proto::Held { version, digest });
+            return;
+        }
+        // The thread does one thing after the other: what trains was ordered later, and trains from these weights.
+        if let Some(hand) = self.hand.take_if(|hand| hand.training) {
+            self.out.push_back(Order::StopTraining { lease: hand.task.lease });
+        }
+        self.start_over();
+    }
+
+    pub(super) fn on_task(&mut self, now: Time, task: proto::Task) {
+        if self.hand.is_some() || !self.accepting(now) {
+            return self.release(now, task.lease, "this worker takes no task at the moment");
+        }
+        self.out.push_back(Order::FindShard { shard: task.shard });
+        self.hand = Some(InHand { task, shard_ready: false, training: false, last_progress: None });
+        self.advance(now);
+    }
+
+    pub(super) fn on_shard(&mut self, now: Time, shard: Digest, ready: bool) {
+        let Some(hand) = self.hand.as_mut().filter(|hand| hand.task.shard == shard && !hand.shard_ready) else {
+            return;
+        };
+        if ready {
+            hand.shard_ready = true;
+            return self.advance(now);
+        }
+        // Without a session it is looked for again after the next welcome.
+        if self.link == Link::Open {
+            let bytes = hand.task.shard_tokens.saturating_mul(2);
+            self.out.push_back(Order::Expect { blob: shard, bytes });
+            self.say(ClientMsg::Fetch(proto::Fetch { shard }));
+        }
+    }
+
+    pub(super) fn on_step(&mut self, now: Time, progress: proto::Progress) {
+        let Some(hand) = self.hand.as_mut().filter(|hand| hand.task.lease == progress.lease) else { return };
+        let last = progress.step >= hand.task.steps;
+        if !last && hand.last_progress.is_some_and(|at| now.since(at) < PROGRESS_EVERY) {
+            return;
+        }
+        hand.last_progress = Some(now);
+        let proto::Progress { step, loss, tokens_per_s, .. } = progress;
+        let task = hand.task.task;
+        self.note(Event::Progress { task, step, loss, tokens_per_s });
+        self.say(ClientMsg::Progress(progress));
+    }
+
+    pub(super) fn on_trained(&mut self, now: Time, update: proto::Update) {
+        let Some(hand) = self.hand.take_if(|hand| hand.task.lease == update.lease) else {
+            return self.out.push_back(Order::Drop { blob: update.blob });
+        };
+        if !self.settings.pause.is_zero() {
+            self.rest_until = Some(now.after(self.settings.pause));
+        }
+        let task = hand.task;
+        let mut finished = Finished { task: task.task, update };
+        finished.update.version = task.version;
+        finished.update.codec = task.codec;
+        finished.update.steps = task.steps;
+        finished.update.tokens = task.tokens();
+        self.outbox.push(finished);
+        if self.link == Link::Open {
+            self.deliver(now, self.outbox.len() - 1);
+        }
+        self.advance(now);
+    }
+
+    /// Sends an update of the outbox. Whether a task may follow is said as it is now, however old the update.
+    pub(super) fn deliver(&mut self, now: Time, place: usize) {
+        let more = self.accepting(now);
+        let Finished { task, mut update } = self.outbox[place].clone();
+        let (blob, bytes) = (update.blob, update.bytes);
+        update.more = more;
+        self.told = more;
+        self.say(ClientMsg::Update(update));
+        self.out.push_back(Order::SendBlob { blob });
+        self.note(Event::Submitted { task, bytes });
+    }
+
+    fn settle(&mut self, lease: LeaseId) -> bool {
+        let Some(place) = self.outbox.iter().position(|finished| finished.update.lease == lease) else { return false };
+        let finished = self.outbox.remove(place);
+        self.out.push_back(Order::Drop { blob: finished.update.blob });
+        true
+    }
+
+    pub(super) fn on_credited(&mut self, credited: &proto::Credited) {
+        self.balance = credited.balance;
+        // A second answer to a resent update pays nothing new.
+        if self.settle(credited.lease) {
+            self.paid += 1;
+            self.earned = self.earned.checked_add(credited.amount).unwrap_or(self.earned);
+            let proto::Credited { task, amount, balance, .. } = *credited;
+            self.note(Event::Credited { task, amount, balance });
+        }
+        self.leave_if_done();
+    }
+
+    pub(super) fn on_unpaid(&mut self, unpaid: proto::Unpaid) {
+        if self.settle(unpaid.lease) {
+            let proto::Unpaid { task, code: reason, text, .. } = unpaid;
+            self.note(Event::Unpaid { task, reason, text });
+        }
+        self.leave_if_done();
+    }
+
+    pub(super) fn on_revoked(&mut self, now: Time, revoked: proto::Unpaid) {
+        if let Some(hand) = self.hand.take_if(|hand| hand.task.lease == revoked.lease) {
+            if hand.training {
+                self.out.push_back(Order::StopTraining { lease: revoked.lease });
+            }
+            let proto::Unpaid { code: reason, text, .. } = revoked;
+            self.note(Event::Unpaid { task: hand.task.task, reason, text });
+            self.advance(now);
+            self.leave_if_done();
+        }
+    }
+
+    pub(super) fn on_failed(&mut self, now: Time, lease: LeaseId, text: &str) {
+        if let Some(hand) = self.hand.take_if(|hand| hand.task.lease == lease) {
+            self.note(Event::Unpaid { task: hand.task.task, reason: UnpaidCode::Cancelled, text: text.to_owned() });
+            self.rest_until = Some(now.after(AFTER_FAILURE));
+            self.release(now, lease, text);
+            self.advance(now);
+            self.leave_if_done();
+        }
+    }
+}

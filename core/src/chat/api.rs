@@ -1,0 +1,152 @@
+//! What the query client's machine takes and gives.
+
+use ed25519_dalek::SigningKey;
+use serde::Serialize;
+
+use crate::credits::Credits;
+use crate::ids::{Nonce, UserName, VersionNo};
+use crate::proto::{self, ClientMsg, Finish, RefusedCode, ServerMsg};
+
+/// What a client is told at its start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whose credits.
+    pub user: UserName,
+    /// The key that owns the name.
+    pub key: SigningKey,
+    /// Program and version.
+    pub agent: String,
+    /// Whether to connect again after a loss; a one-shot client does not.
+    pub reconnect: bool,
+    /// Seeds the jitter of reconnects.
+    pub seed: u64,
+}
+
+/// Facts for the client.
+#[derive(Debug, Clone)]
+pub enum Fact {
+    /// The connection stands; the nonce is fresh from the system.
+    Connected {
+        /// For hello.
+        nonce: Nonce,
+    },
+    /// It does not; or it ended.
+    Closed {
+        /// Why, for people.
+        reason: String,
+    },
+    /// A message came.
+    Message(ServerMsg),
+    /// The user asks; the query's id is fresh from the system. Waits for the connection if need be.
+    Ask(proto::Query),
+    /// The user wants the running answer to stop.
+    Cancel,
+    /// The user wants to know the balance.
+    AskBalance,
+    /// The user wants to know how the run is.
+    AskStatus,
+    /// The user leaves.
+    Leave,
+}
+
+/// Orders for the shell.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// Connect, and answer [`Fact::Connected`] or [`Fact::Closed`].
+    Connect,
+    /// Send a message.
+    Send(ClientMsg),
+    /// Show.
+    Show(Event),
+    /// End the connection; the program may end.
+    Exit(Exit),
+}
+
+/// Why a client ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// The user left.
+    Done,
+    /// The coordinator cannot be reached or was lost.
+    Unreachable(String),
+    /// The coordinator does not want this client.
+    Refused(String),
+}
+
+/// What happened, for the screen and for scripts; serialises to `{"event": "token", …}`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The session stands.
+    Connected {
+        /// The user's balance.
+        #[serde(serialize_with = "crate::hub::hyd")]
+        balance: Credits,
+        /// What a query costs.
+        #[serde(serialize_with = "crate::hub::hyd")]
+        price: Credits,
+        /// The newest version.
+        version: VersionNo,
+        /// Its held-out loss.
+        val_loss: Option<f64>,
+    },
+    /// The session is lost; the next try is in so many milliseconds.
+    Disconnected {
+        /// Milliseconds.
+        retry_ms: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The next piece of the answer.
+    Token {
+        /// Its text.
+        text: String,
+    },
+    /// The answer is complete.
+    Answer {
+        /// All pieces.
+        text: String,
+        /// New tokens.
+        tokens: u32,
+        /// Which version answered.
+        version: VersionNo,
+        /// Its held-out loss, nats a token.
+        val_loss: Option<f64>,
+        /// What it cost.
+        #[serde(serialize_with = "crate::hub::hyd")]
+        charged: Credits,
+        /// What is left.
+        #[serde(serialize_with = "crate::hub::hyd")]
+        balance: Credits,
+        /// What ended it.
+        finish: Finish,
+    },
+    /// There is no (whole) answer; nothing was charged.
+    Refused {
+        /// Why, for programs.
+        reason: RefusedCode,
+        /// Why, for people.
+        text: String,
+        /// What is there.
+        #[serde(serialize_with = "crate::hub::hyd")]
+        balance: Credits,
+    },
+    /// The connection was lost in mid-answer; the hold went back.
+    Lost {
+        /// What had come.
+        text: String,
+        /// Why.
+        reason: String,
+    },
+    /// The balance.
+    Balance {
+        /// Free to spend.
+        #[serde(serialize_with = "crate::hub::hyd")]
+        balance: Credits,
+        /// Held for running queries.
+        #[serde(serialize_with = "crate::hub::hyd")]
+        held: Credits,
+    },
+    /// The run in numbers.
+    Status(proto::Status),
+}

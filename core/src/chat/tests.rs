@@ -1,0 +1,209 @@
+//! The query client's rules with facts made by hand.
+
+use super::*;
+use crate::credits::Credits;
+use crate::ids::VersionNo;
+use crate::model::{Recipe, Shape};
+use crate::proto::{Answer, Bye, Challenge, Finish, Piece, Query, Refused, RefusedCode, Welcome};
+use ed25519_dalek::SigningKey;
+use std::time::Duration;
+
+const NONCE: Nonce = Nonce([4; 32]);
+
+struct Lab {
+    chat: Chat,
+    now: Time,
+    orders: Vec<Order>,
+}
+
+fn query(id: u8) -> Query {
+    let (id, prompt) = (QueryId([id; 16]), "Hi".to_owned());
+    Query { id, prompt, max_new_tokens: None, temperature: None, top_k: None, top_p: None, seed: None }
+}
+
+fn piece(id: u8, index: u32) -> ServerMsg {
+    ServerMsg::Piece(Piece { id: QueryId([id; 16]), index, text: format!("{index} ") })
+}
+
+fn answer(id: u8) -> ServerMsg {
+    ServerMsg::Answer(Answer {
+        id: QueryId([id; 16]),
+        version: VersionNo(3),
+        pieces: 2,
+        tokens: 2,
+        val_loss: None,
+        charged: Credits(500_000),
+        balance: Credits(500_000),
+        finish: Finish::Stop,
+    })
+}
+
+impl Lab {
+    fn new(reconnect: bool) -> Self {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let user = "alice".parse().expect("a plain name");
+        let chat = Chat::new(Settings { user, key, agent: "test".to_owned(), reconnect, seed: 1 });
+        Self { chat, now: Time(0), orders: Vec::new() }
+    }
+
+    fn open(reconnect: bool) -> Self {
+        let mut lab = Self::new(reconnect);
+        lab.connect();
+        lab.shown();
+        lab
+    }
+
+    fn tell(&mut self, fact: Fact) {
+        self.chat.handle(self.now, fact);
+        self.orders.extend(std::iter::from_fn(|| self.chat.poll()));
+    }
+
+    fn hear(&mut self, message: ServerMsg) {
+        self.tell(Fact::Message(message));
+    }
+
+    fn take(&mut self) -> Vec<Order> {
+        self.orders.extend(std::iter::from_fn(|| self.chat.poll()));
+        std::mem::take(&mut self.orders)
+    }
+
+    fn shown(&mut self) -> Vec<Event> {
+        self.take().into_iter().filter_map(|o| if let Order::Show(event) = o { Some(event) } else { None }).collect()
+    }
+
+    fn said(&mut self) -> Vec<ClientMsg> {
+        self.take()
+            .into_iter()
+            .filter_map(|o| if let Order::Send(message) = o { Some(message) } else { None })
+            .collect()
+    }
+
+    fn connect(&mut self) {
+        self.take();
+        self.tell(Fact::Connected { nonce: Nonce([3; 32]) });
+        let ClientMsg::Hello(hello) = self.said().remove(0) else { panic!("a hello") };
+        assert_eq!((hello.role, hello.worker), (Role::Chat, None));
+        let server = SigningKey::from_bytes(&[9; 32]);
+        let key = PublicKey(server.verifying_key().to_bytes());
+        let parties = Parties { client: &hello.key, server: &key, client_nonce: &hello.nonce, server_nonce: &NONCE };
+        let signature = sign::sign(&server, &sign::server_statement(&parties));
+        self.hear(ServerMsg::Challenge(Challenge { key, nonce: NONCE, signature }));
+        let ClientMsg::Proof(proof) = self.said().remove(0) else { panic!("a proof") };
+        let statement = sign::client_statement(&parties, Role::Chat, &hello.user);
+        assert!(sign::verify(&hello.key, &statement, &proof.signature));
+        self.hear(ServerMsg::Welcome(Welcome {
+            session: 1,
+            balance: Credits::hyd(1),
+            reward: Credits::hyd(1),
+            price: Credits(500_000),
+            version: VersionNo(3),
+            shape: Shape::new(16, 8, 1, 1, 8),
+            recipe: Recipe::default(),
+            val_loss: None,
+        }));
+    }
+
+    fn lose(&mut self) {
+        self.tell(Fact::Closed { reason: "cut".to_owned() });
+    }
+}
+
+#[test]
+fn pieces_make_the_answer() {
+    let mut lab = Lab::open(true);
+    lab.tell(Fact::Ask(query(1)));
+    assert!(lab.chat.is_busy());
+    lab.tell(Fact::Ask(query(2)));
+    assert_eq!(lab.said(), [ClientMsg::Query(query(1))], "one at a time");
+    for message in [piece(1, 0), piece(2, 1), piece(1, 1), piece(1, 1), answer(2), answer(1), answer(1)] {
+        lab.hear(message);
+    }
+    let shown = lab.shown();
+    assert!(
+        matches!(&shown[..], [Event::Token { .. }, Event::Token { .. }, Event::Answer { text, .. }] if text == "0 1 ")
+    );
+    assert!(!lab.chat.is_busy());
+}
+
+#[test]
+fn what_is_asked_before_the_welcome_is_sent_after_it() {
+    let mut lab = Lab::new(true);
+    lab.tell(Fact::Ask(query(1)));
+    lab.tell(Fact::Cancel);
+    lab.lose();
+    assert!(lab.chat.is_busy(), "it was never sent, and so not lost");
+    let (due, _) = lab.chat.deadline().expect("it tries again");
+    lab.now = due;
+    lab.chat.expire(due);
+    lab.connect();
+    assert!(matches!(&lab.said()[..], [ClientMsg::Query(_), ClientMsg::Cancel(_)]));
+}
+
+#[test]
+fn what_was_sent_is_lost_with_the_session() {
+    let mut lab = Lab::open(true);
+    lab.tell(Fact::Ask(query(1)));
+    lab.hear(piece(1, 0));
+    lab.shown();
+    lab.lose();
+    let shown = lab.shown();
+    assert!(matches!(&shown[..], [Event::Lost { text, .. }, Event::Disconnected { .. }] if text == "0 "), "{shown:?}");
+    lab.lose();
+    assert_eq!(lab.shown(), [], "one end has one notice");
+    assert!(!lab.chat.is_busy());
+}
+
+#[test]
+fn a_refusal_is_shown_with_its_reason() {
+    let mut lab = Lab::open(true);
+    lab.tell(Fact::Ask(query(1)));
+    let (code, text) = (RefusedCode::Insufficient, "poor".to_owned());
+    lab.hear(ServerMsg::Refused(Refused { id: QueryId([1; 16]), code, text, balance: Credits::ZERO }));
+    assert!(matches!(lab.shown()[..], [Event::Refused { reason: RefusedCode::Insufficient, .. }]));
+}
+
+#[test]
+fn a_one_shot_client_ends_with_its_connection() {
+    let mut lab = Lab::open(false);
+    lab.tell(Fact::Ask(query(1)));
+    lab.lose();
+    let orders = lab.take();
+    assert!(matches!(&orders[..], [.., Order::Show(Event::Lost { .. }), Order::Exit(Exit::Unreachable(_))]));
+    assert_eq!(lab.chat.deadline(), None);
+}
+
+#[test]
+fn good_bye_for_good_ends_it_and_a_restart_does_not() {
+    let mut lab = Lab::open(true);
+    lab.hear(ServerMsg::Bye(Bye { text: "back soon".to_owned(), retry: true }));
+    assert!(lab.take().is_empty());
+    lab.tell(Fact::Ask(query(1)));
+    lab.hear(ServerMsg::Bye(Bye { text: "the run is complete".to_owned(), retry: false }));
+    let orders = lab.take();
+    assert!(matches!(&orders[..], [.., Order::Show(Event::Lost { .. }), Order::Exit(Exit::Unreachable(_))]));
+}
+
+#[test]
+fn leaving_says_good_bye() {
+    let mut lab = Lab::open(true);
+    lab.tell(Fact::Leave);
+    assert!(matches!(lab.take()[..], [Order::Send(ClientMsg::Bye(_)), Order::Exit(Exit::Done)]));
+    lab.lose();
+    assert!(lab.take().is_empty());
+}
+
+#[test]
+fn waits_between_connections_grow() {
+    let mut lab = Lab::new(true);
+    let mut last = Duration::ZERO;
+    for _ in 0..4 {
+        lab.lose();
+        let (due, _) = lab.chat.deadline().expect("it tries again");
+        assert!(due.since(lab.now) * 2 > last);
+        last = due.since(lab.now);
+        lab.now = due;
+        lab.chat.expire(due);
+        assert!(lab.take().iter().any(|order| matches!(order, Order::Connect)));
+    }
+    assert!(last > Duration::from_millis(900));
+}

@@ -1,0 +1,128 @@
+//! What the shell tells the hub.
+
+use crate::ids::{Digest, LeaseId, Nonce, SessionId, VersionNo};
+use crate::proto::{self, ClientMsg, Finish, UnpaidCode};
+
+/// Facts for the hub.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "frames are the commonest fact; a box would cost each an allocation")]
+pub enum Fact {
+    /// A connection was made; the nonce is fresh from the system.
+    Joined {
+        /// Its number, never used before.
+        session: SessionId,
+        /// For the challenge.
+        nonce: Nonce,
+    },
+    /// A whole, well-formed message came.
+    Frame {
+        /// From where.
+        session: SessionId,
+        /// What.
+        message: ClientMsg,
+    },
+    /// Something came that is no message; the session must end.
+    BadFrame {
+        /// From where.
+        session: SessionId,
+        /// What is wrong, for the peer.
+        error: proto::Error,
+    },
+    /// The connection is gone.
+    Left {
+        /// Which.
+        session: SessionId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// All chunks of an announced update came.
+    Received {
+        /// From where.
+        session: SessionId,
+        /// Which blob.
+        blob: Digest,
+        /// Whether the bytes match the digest.
+        intact: bool,
+    },
+    /// The check that [`Order::Check`] asked for is done; if good, the bytes are durable.
+    Checked {
+        /// Whose update.
+        lease: LeaseId,
+        /// Its norm, or why it is worthless.
+        verdict: Result<f64, (UnpaidCode, String)>,
+    },
+    /// All rows up to this number are durable.
+    Persisted {
+        /// The number of the [`Order::Persist`].
+        upto: u64,
+    },
+    /// The merge is done and the weights are on disk.
+    Merged {
+        /// The version.
+        version: VersionNo,
+        /// The digest of its weights.
+        digest: Digest,
+    },
+    /// The merge failed (a full disk, most likely); the hub tries again later.
+    MergeFailed {
+        /// Which version.
+        version: VersionNo,
+    },
+    /// A version was evaluated.
+    Evaluated {
+        /// Which.
+        version: VersionNo,
+        /// Nats a token.
+        loss: f64,
+        /// Bits a byte of text.
+        bits_per_byte: f64,
+        /// Model traffic from workers since the last evaluation.
+        bytes_up: u64,
+        /// Model traffic to workers since the last evaluation.
+        bytes_down: u64,
+    },
+    /// The next piece of an answer.
+    Piece {
+        /// Which answer.
+        query: QueryNo,
+        /// Whole characters.
+        text: String,
+    },
+    /// An answer came to its end.
+    Answered {
+        /// Which.
+        query: QueryNo,
+        /// New tokens.
+        tokens: u32,
+        /// Why it ended.
+        finish: Finish,
+    },
+    /// An answer cannot be given.
+    AnswerFailed {
+        /// Which.
+        query: QueryNo,
+        /// Why, for the user.
+        text: String,
+    },
+    /// The operator said something.
+    Operator(Operator),
+}
+
+/// What the operator may say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operator {
+    /// Finish what is running, then stop.
+    Drain,
+    /// Generate no tasks.
+    Pause,
+    /// Generate tasks again.
+    Resume,
+    /// Keep this many tasks queued.
+    Queue(usize),
+    /// Cut a session, with a reason that it sees.
+    Kick(SessionId, String),
+}
+
+/// The hub's own number for a running answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryNo(pub u64);

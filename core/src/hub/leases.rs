@@ -1,0 +1,233 @@
+//! Leases and where they stand, with what is asked about them at every event kept at hand: deadlines, who trains and
+//! until when, and which uploads are under way. Every change of a state goes through [`Leases::set`], which keeps all
+//! of it true.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::rows;
+use crate::ids::{Digest, LeaseId, SessionId, VersionNo};
+use crate::proto::{self, UnpaidCode};
+use crate::time::Time;
+
+/// When an update is expected of which nothing is known.
+pub(super) const NEVER: Time = Time(u64::MAX);
+
+/// A lease and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub row: rows::Lease,
+    pub state: State,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum State {
+    /// A worker trains it. Without a session the worker is away; its task is with somebody else, but the update is
+    /// still welcome.
+    Running { session: Option<SessionId>, deadline: Time, expected: Option<Time>, step: u32 },
+    /// The update was announced at `since`, and its bytes must be here at the deadline.
+    Receiving { session: SessionId, since: Time, deadline: Time, update: Box<proto::Update> },
+    /// Its bytes are being checked.
+    Checking { session: SessionId, since: Time, update: Box<proto::Update> },
+    /// Accepted; the payment is on its way to the disk.
+    Paying { session: SessionId },
+    /// Accepted and paid.
+    Paid,
+    /// Over without payment.
+    Ended(UnpaidCode),
+}
+
+impl State {
+    fn deadline(&self) -> Option<Time> {
+        match self {
+            Self::Running { deadline, .. } | Self::Receiving { deadline, .. } => Some(*deadline),
+            _ => None,
+        }
+    }
+
+    /// Whether a connected worker trains it.
+    fn is_training(&self) -> bool {
+        matches!(self, Self::Running { session: Some(_), .. })
+    }
+
+    fn is_judged(&self) -> bool {
+        matches!(self, Self::Receiving { .. } | Self::Checking { .. })
+    }
+
+    /// Whether nothing will come of it any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Paying { .. } | Self::Paid | Self::Ended(_))
+    }
+}
+
+/// All leases that still matter.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    all: BTreeMap<LeaseId, Held>,
+    deadlines: BTreeSet<(Time, LeaseId)>,
+    /// Those that train, by when their updates are expected; the end of time where nobody knows.
+    training: BTreeSet<(Time, LeaseId)>,
+    /// How many train from each version.
+    bases: BTreeMap<VersionNo, usize>,
+    uploads: BTreeMap<(SessionId, Digest), LeaseId>,
+    checking: usize,
+    /// Tokens of leases that train or are judged.
+    tokens: u64,
+}
+
+impl Leases {
+    pub fn get(&self, lease: LeaseId) -> Option<&Held> {
+        self.all.get(&lease)
+    }
+
+    pub fn insert(&mut self, row: rows::Lease, state: State) {
+        let lease = row.lease;
+        self.index(&row, &state);
+        self.all.insert(lease, Held { row, state });
+    }
+
+    /// Gives a lease another state; returns the one before.
+    pub fn set(&mut self, lease: LeaseId, state: State) -> Option<State> {
+        let mut held = self.all.remove(&lease)?;
+        self.unindex(&held);
+        self.index(&held.row, &state);
+        let before = std::mem::replace(&mut held.state, state);
+        self.all.insert(lease, held);
+        Some(before)
+    }
+
+    fn index(&mut self, row: &rows::Lease, state: &State) {
+        if let Some(deadline) = state.deadline() {
+            self.deadlines.insert((deadline, row.lease));
+        }
+        match state {
+            State::Running { session: Some(_), expected, .. } => {
+                self.training.insert((expected.unwrap_or(NEVER), row.lease));
+                *self.bases.entry(row.version).or_default() += 1;
+            }
+            State::Receiving { session, update, .. } => {
+                self.uploads.insert((*session, update.blob), row.lease);
+            }
+            State::Checking { .. } => self.checking += 1,
+            _ => {}
+        }
+        if state.is_training() || state.is_judged() {
+            self.tokens += row.tokens;
+        }
+    }
+
+    fn unindex(&mut self, Held { row, state }: &Held) {
+        if let Some(deadline) = state.deadline() {
+            self.deadlines.remove(&(deadline, row.lease));
+        }
+        match state {
+            State::Running { session: Some(_), expected, .. } => {
+                self.training.remove(&(expected.unwrap_or(NEVER), row.lease));
+                if let Some(count) = self.bases.get_mut(&row.version) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.bases.remove(&row.version);
+                    }
+                }
+            }
+            State::Receiving { session, update, .. } => {
+                self.uploads.remove(&(*session, update.blob));
+            }
+            State::Checking { .. } => self.checking -= 1,
+            _ => {}
+        }
+        if state.is_training() || state.is_judged() {
+            self.tokens -= row.tokens;
+        }
+    }
+
+    /// The lease whose deadline is next.
+    pub fn deadline(&self) -> Option<(Time, LeaseId)> {
+        self.deadlines.first().copied()
+    }
+
+    /// How many connected workers train.
+    pub fn training(&self) -> usize {
+        self.training.len()
+    }
+
+    /// When updates are expected, the next first; the end of time where nobody knows.
+    pub fn expected(&self) -> impl DoubleEndedIterator<Item = Time> {
+        self.training.iter().map(|(at, _)| *at)
+    }
+
+    /// Which leases train, in no meaningful order.
+    pub fn all_training(&self) -> Vec<LeaseId> {
+        self.training.iter().map(|(_, lease)| *lease).collect()
+    }
+
+    /// When the updates of training leases from `version` or before are expected.
+    pub fn expected_from(&self, version: VersionNo) -> impl Iterator<Item = Time> {
+        let some = self.bases.range(..=version).next().is_some();
+        let all = some.then_some(&self.training).into_iter().flatten();
+        all.filter(move |(_, lease)| self.all[lease].row.version <= version).map(|(at, _)| *at)
+    }
+
+    /// Updates announced but not judged yet.
+    pub fn judging(&self) -> usize {
+        self.uploads.len() + self.checking
+    }
+
+    /// Updates whose bytes are here and are being checked.
+    pub fn checking(&self) -> usize {
+        self.checking
+    }
+
+    /// Since when updates are on their way.
+    pub fn uploading(&self) -> impl Iterator<Item = Time> {
+        self.uploads.values().filter_map(|lease| match &self.all[lease].state {
+            State::Receiving { since, .. } => Some(*since),
+            _ => None,
+        })
+    }
+
+    /// The lease whose update this is, on its way.
+    pub fn upload(&self, session: SessionId, blob: Digest) -> Option<LeaseId> {
+        self.uploads.get(&(session, blob)).copied()
+    }
+
+    /// Leases whose updates come through this session.
+    pub fn uploads_of(&self, session: SessionId) -> Vec<LeaseId> {
+        let range = (session, Digest([0; 32]))..=(session, Digest([255; 32]));
+        self.uploads.range(range).map(|(_, lease)| *lease).collect()
+    }
+
+    /// Workers that train or have an update under way.
+    pub fn working(&self) -> usize {
+        self.training() + self.judging()
+    }
+
+    /// Tokens of the leases that [`Leases::working`] counts.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Forgets leases that are over and older than `oldest`.
+    pub fn forget(&mut self, oldest: VersionNo) {
+        self.all.retain(|_, held| {
+            held.row.version >= oldest || !held.state.is_over() || matches!(held.state, State::Paying { .. })
+        });
+    }
+
+    /// Every lease; for the self-check.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn iter(&self) -> impl Iterator<Item = &Held> {
+        self.all.values()
+    }
+
+    /// Whether everything at hand is what it comes to when worked out afresh; for the self-check.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn is_sound(&self) -> bool {
+        let mut fresh = Self::default();
+        for Held { row, state } in self.all.values() {
+            fresh.index(row, state);
+        }
+        let uploads = fresh.uploads == self.uploads && fresh.checking == self.checking;
+        let training = fresh.training == self.training && fresh.bases == self.bases && fresh.tokens == self.tokens;
+        uploads && training && fresh.deadlines == self.deadlines
+    }
+}

@@ -1,0 +1,69 @@
+//! How a run ends: what is under way is finished first, as far as that takes no longer than it may.
+
+use std::time::Duration;
+
+use super::{Hub, Order};
+use crate::proto::{self, ServerMsg};
+use crate::time::Time;
+
+/// When all ends, running answers and uploads may take this long.
+const PEERS_MAY_TAKE: Duration = Duration::from_secs(10);
+/// Then, what has come may take this long to be checked, merged, measured and saved.
+const MAY_TAKE: Duration = Duration::from_secs(50);
+
+/// The hub is on its way to the end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stopping {
+    pub reason: &'static str,
+    /// Whether a later start makes sense for workers.
+    pub retry: bool,
+    /// Whether accepted updates are merged first. Not where the version itself was the goal; they are durable, and
+    /// the next start merges them.
+    pub merge: bool,
+    /// What is under way may take this long.
+    pub until: Time,
+    /// Peers had their time; what the coordinator itself has begun may take longer.
+    pub alone: bool,
+    pub done: bool,
+}
+
+impl Hub {
+    /// Begins the end: no new tasks; what was acknowledged or is being answered is finished first.
+    pub(super) fn stop(&mut self, now: Time, reason: &'static str, retry: bool) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let (merge, until) = (matches!(reason, "tasks" | "tokens"), now.after(PEERS_MAY_TAKE));
+        self.stopping = Some(Stopping { reason, retry, merge, until, alone: false, done: false });
+        self.queue.clear();
+        self.revoke_training(now);
+        self.consider_round(now);
+    }
+
+    pub(super) fn finish_if_done(&mut self, now: Time) {
+        let Some(stopping) = self.stopping.as_mut().filter(|stopping| !stopping.done) else { return };
+        if now >= stopping.until && !stopping.alone {
+            stopping.alone = true;
+            stopping.until = now.after(MAY_TAKE);
+        }
+        let Stopping { reason, retry, merge, until, alone, .. } = *stopping;
+        let merging = self.round.merging || (merge && !self.round.accepted.is_empty());
+        let saving = !self.waiting.is_empty() || !self.unwritten.is_empty();
+        let own = merging || saving || !self.unevaluated.is_empty() || self.leases.checking() > 0;
+        let peers = !self.queries.is_empty() || self.leases.judging() > 0;
+        if (own && now < until) || (peers && !alone) {
+            return;
+        }
+        if let Some(stopping) = &mut self.stopping {
+            stopping.done = true;
+        }
+        self.abort_queries(now);
+        let text = if retry { "the coordinator is stopping" } else { "the run is complete" };
+        let sessions: Vec<_> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            self.send(session, ServerMsg::Bye(proto::Bye { text: text.to_owned(), retry }));
+            self.out.push_back(Order::Close { session });
+        }
+        self.out.push_back(Order::Stop { reason });
+    }
+}

@@ -1,0 +1,177 @@
+//! Queries: what they cost, and when they cost nothing.
+
+use super::*;
+use crate::ledger::Kind;
+use crate::proto::{Cancel, Query};
+
+fn ask(id: u8, prompt: &str) -> ClientMsg {
+    let prompt = prompt.to_owned();
+    let id = QueryId([id; 16]);
+    let query = Query { id, prompt, max_new_tokens: None, temperature: None, top_k: None, top_p: None, seed: None };
+    ClientMsg::Query(query)
+}
+
+/// Alice with two credits, and her chat.
+fn rich() -> (Lab, SessionId) {
+    let mut lab = Lab::new();
+    lab.earn("alice", 2);
+    let chat = lab.chat("alice");
+    lab.heard(chat);
+    lab.rows.clear();
+    lab.orders.clear();
+    (lab, chat)
+}
+
+fn moves(lab: &Lab) -> Vec<Kind> {
+    lab.rows.iter().filter_map(|row| if let Row::Transfer(t) = row { Some(t.kind) } else { None }).collect()
+}
+
+fn number(lab: &Lab) -> Option<QueryNo> {
+    lab.orders.iter().rev().find_map(|o| if let Order::Generate { query, .. } = o { Some(*query) } else { None })
+}
+
+fn refusal(messages: &[ServerMsg]) -> Option<RefusedCode> {
+    messages.iter().find_map(|m| if let ServerMsg::Refused(r) = m { Some(r.code) } else { None })
+}
+
+#[test]
+fn a_query_is_held_answered_and_charged_in_that_order() {
+    let (mut lab, chat) = rich();
+    lab.durable = false;
+    lab.says(chat, ask(1, "Hi"));
+    assert_eq!((moves(&lab), number(&lab)), (vec![Kind::Hold], None), "nothing is drawn before the hold is durable");
+    lab.sync();
+    let query = number(&lab).expect("the answer begins");
+    for text in ["a", "b"] {
+        lab.tell(Fact::Piece { query, text: text.to_owned() });
+    }
+    lab.tell(Fact::Answered { query, tokens: 5, finish: Finish::Stop });
+    let heard = lab.heard(chat);
+    assert!(matches!(&heard[..], [ServerMsg::Piece(a), ServerMsg::Piece(b)] if (a.index, b.index) == (0, 1)));
+    lab.sync();
+    let heard = lab.heard(chat);
+    let [ServerMsg::Answer(answer)] = &heard[..] else { panic!("an answer: {heard:?}") };
+    assert_eq!((answer.pieces, answer.tokens, answer.finish), (2, 5, Finish::Stop));
+    assert_eq!((answer.charged, answer.balance), (Credits(500_000), Credits(1_500_000)));
+    assert_eq!(moves(&lab), [Kind::Hold, Kind::Post]);
+}
+
+#[test]
+fn too_poor_is_refused_before_any_work_with_the_next_step() {
+    let mut lab = Lab::new();
+    let chat = lab.chat("bob");
+    lab.heard(chat);
+    lab.says(chat, ask(1, "Hi"));
+    let heard = lab.heard(chat);
+    assert_eq!(refusal(&heard), Some(RefusedCode::Insufficient));
+    assert!(matches!(&heard[0], ServerMsg::Refused(r) if r.text.contains("hydra-worker bob")));
+    assert_eq!((moves(&lab), number(&lab)), (vec![], None));
+}
+
+#[test]
+fn senseless_queries_are_refused_for_free() {
+    let (mut lab, chat) = rich();
+    let long = "x".repeat(crate::limits::PROMPT_BYTES + 1);
+    for (prompt, code) in [(" \n", RefusedCode::EmptyPrompt), (&long, RefusedCode::HugePrompt)] {
+        lab.says(chat, ask(1, prompt));
+        assert_eq!(refusal(&lab.heard(chat)), Some(code));
+    }
+    for change in [
+        |q: &mut Query| q.max_new_tokens = Some(0),
+        |q: &mut Query| q.temperature = Some(f32::NAN),
+        |q: &mut Query| q.top_p = Some(0.0),
+    ] {
+        let ClientMsg::Query(mut query) = ask(1, "Hi") else { unreachable!() };
+        change(&mut query);
+        lab.says(chat, ClientMsg::Query(query));
+        assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::BadSetting));
+    }
+    assert_eq!(moves(&lab), []);
+}
+
+#[test]
+fn an_id_is_good_for_one_query_and_a_session_for_four() {
+    let (mut lab, chat) = rich();
+    for id in [1, 1, 2, 3, 4] {
+        lab.says(chat, ask(id, "Hi"));
+    }
+    assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::Duplicate));
+    lab.says(chat, ask(5, "Hi"));
+    assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::Busy));
+    assert_eq!(moves(&lab), [Kind::Hold; 4]);
+}
+
+#[test]
+fn a_cancelled_query_is_free_before_its_first_piece_and_charged_after_it() {
+    for begun in [false, true] {
+        let (mut lab, chat) = rich();
+        lab.says(chat, ask(1, "Hi"));
+        let query = number(&lab).expect("an answer");
+        if begun {
+            lab.tell(Fact::Piece { query, text: "a".to_owned() });
+        }
+        let cancel = ClientMsg::Cancel(Cancel { id: QueryId([1; 16]) });
+        lab.says(chat, cancel.clone());
+        lab.says(chat, cancel);
+        lab.tell(Fact::Piece { query, text: "late".to_owned() });
+        lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Stop });
+        let heard = lab.heard(chat);
+        let last = heard.last();
+        if begun {
+            assert!(matches!(last, Some(ServerMsg::Answer(a)) if a.finish == Finish::Cancelled), "{heard:?}");
+            assert_eq!(moves(&lab), [Kind::Hold, Kind::Post]);
+        } else {
+            assert_eq!(refusal(&heard), Some(RefusedCode::Cancelled));
+            assert_eq!(moves(&lab), [Kind::Hold, Kind::Void]);
+        }
+        assert!(lab.orders.iter().any(|o| matches!(o, Order::StopGenerating { query: q } if *q == query)));
+    }
+}
+
+#[test]
+fn a_hold_returns_if_the_stream_dies_or_fails() {
+    for how in 0..3 {
+        let (mut lab, chat) = rich();
+        lab.durable = how != 2;
+        lab.says(chat, ask(1, "Hi"));
+        let query = number(&lab).unwrap_or(QueryNo(1));
+        match how {
+            0 => lab.tell(Fact::Piece { query, text: "a".to_owned() }),
+            1 => lab.tell(Fact::AnswerFailed { query, text: "no".to_owned() }),
+            _ => {}
+        }
+        if how == 1 {
+            assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::Failed));
+        } else {
+            lab.tell(Fact::Left { session: chat, reason: String::new() });
+        }
+        lab.sync();
+        assert_eq!(moves(&lab), [Kind::Hold, Kind::Void], "case {how}");
+        assert_eq!(lab.balance("alice"), Credits::hyd(2));
+        assert_eq!(number(&lab).is_some(), how != 2, "who left before the hold was durable is not answered");
+    }
+}
+
+#[test]
+fn holds_of_a_dead_coordinator_return_at_the_next_start() {
+    let (mut lab, chat) = rich();
+    lab.says(chat, ask(1, "Hi"));
+    let book = lab.hub.book().clone();
+    assert_eq!(book.holds().len(), 1);
+    let lab = Lab::with(rules(), Recovered { book, boot: 2, ..recovered() });
+    assert_eq!(moves(&lab), [Kind::Void]);
+    assert_eq!(lab.balance("alice"), Credits::hyd(2));
+}
+
+#[test]
+fn free_queries_move_nothing() {
+    let mut lab = Lab::with(Rules { price: Credits::ZERO, ..rules() }, recovered());
+    let chat = lab.chat("bob");
+    lab.heard(chat);
+    lab.says(chat, ask(1, "Hi"));
+    let query = number(&lab).expect("an answer");
+    lab.tell(Fact::Piece { query, text: "a".to_owned() });
+    lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Length });
+    assert!(matches!(lab.heard(chat)[..], [_, ServerMsg::Answer(a)] if a.charged == Credits::ZERO));
+    assert_eq!(moves(&lab), []);
+}

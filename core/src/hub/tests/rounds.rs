@@ -1,0 +1,202 @@
+//! When rounds close, and who waits for them.
+
+use super::*;
+use crate::proto::Progress;
+
+/// Workers that need so many seconds for a task, at work for a minute: their speeds are known, and who can is in step
+/// with the others. All have just begun a task, which they are still to be asked for.
+fn known(seconds: &[u64]) -> (Lab, Vec<SessionId>) {
+    let mut lab = Lab::new();
+    let sessions: Vec<_> = (0..seconds.len()).map(|n| lab.worker(&format!("user{n}"), n as u8)).collect();
+    let mut hands: Vec<Option<(Time, Task)>> = vec![None; sessions.len()];
+    for second in 0..=60 {
+        lab.wait(Time(second * 1_000_000).since(lab.now));
+        for (n, session) in sessions.iter().enumerate() {
+            if let Some((_, task)) = hands[n].take_if(|(due, _)| *due <= lab.now) {
+                lab.deliver(*session, &task);
+            }
+            if lab.merge_ordered().is_some() {
+                lab.merge();
+            }
+        }
+        for (n, session) in sessions.iter().enumerate() {
+            if second < 60
+                && let Some(task) = lab.task(*session)
+            {
+                hands[n] = Some((lab.now.after(Duration::from_secs(seconds[n])), task));
+            }
+        }
+    }
+    (lab, sessions)
+}
+
+#[test]
+fn a_single_workers_update_closes_the_round_as_continued_training() {
+    let mut lab = Lab::new();
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a task");
+    lab.deliver(session, &task);
+    assert!(lab.task(session).is_none(), "it waits for its own version");
+    let (version, inputs, rule) = lab.merge_ordered().expect("the round is closed");
+    assert_eq!((version, inputs, rule), (VersionNo(1), vec![task.lease], OuterRule::MEAN));
+    lab.merge();
+    assert_eq!(lab.task(session).map(|next| next.version), Some(VersionNo(1)));
+    assert!(lab.orders.iter().any(|o| matches!(o, Order::SendVersion { base: Some(VersionNo(0)), .. })));
+}
+
+#[test]
+fn the_second_of_two_equal_workers_closes_the_round_and_the_first_is_held() {
+    let (mut lab, sessions) = known(&[10, 10]);
+    let (a, b) = (sessions[0], sessions[1]);
+    let (of_a, of_b) = (lab.task(a), lab.task(b));
+    let (of_a, of_b) = (of_a.expect("a task"), of_b.expect("a task"));
+    let newest = lab.hub.status().version;
+    assert_eq!((of_a.version, of_b.version), (newest, newest), "they are in step");
+    lab.wait(Duration::from_secs(9));
+    lab.deliver(a, &of_a);
+    assert!(lab.merge_ordered().is_none(), "one of two is no quorum");
+    assert!(lab.task(a).is_none(), "the version is close: the first waits for it");
+    lab.wait(Duration::from_secs(1));
+    lab.deliver(b, &of_b);
+    let (_, inputs, rule) = lab.merge_ordered().expect("the second closes the round");
+    assert_eq!((inputs, rule), (vec![of_a.lease, of_b.lease], OuterRule::DILOCO));
+    lab.merge();
+    for session in [a, b] {
+        assert_eq!(lab.task(session).map(|task| task.version), Some(VersionNo(newest.0 + 1)));
+    }
+}
+
+#[test]
+fn a_held_worker_does_not_wait_for_ever() {
+    let (mut lab, sessions) = known(&[10, 10]);
+    let task = lab.task(sessions[0]).expect("a task");
+    lab.wait(Duration::from_secs(9));
+    lab.deliver(sessions[0], &task);
+    assert!(lab.task(sessions[0]).is_none());
+    lab.wait(Duration::from_secs(10));
+    let next = lab.task(sessions[0]).expect("the other one is too late");
+    assert_eq!(next.version, task.version);
+}
+
+#[test]
+fn a_much_slower_workers_update_is_still_taken() {
+    let mut lab = Lab::new();
+    let (fast, slow) = (lab.worker("fast", 1), lab.worker("slow", 2));
+    let (mut task, long) = (lab.task(fast).expect("a task"), lab.task(slow).expect("a task"));
+    for second in 1..=40 {
+        lab.wait(Duration::from_secs(1));
+        let progress = Progress { lease: long.lease, step: 1, loss: 3.0, tokens_per_s: 0.4 };
+        if second == 20 {
+            lab.says(slow, ClientMsg::Progress(progress));
+        }
+        if second % 10 == 0 {
+            lab.deliver(fast, &task);
+            if lab.merge_ordered().is_some() {
+                lab.merge();
+            }
+            lab.wait(Duration::from_secs(1));
+            task = lab.task(fast).expect("the fast one does not stand still");
+        }
+    }
+    lab.deliver(slow, &long);
+    assert_eq!(verdict(&lab.heard(slow), long.lease), Some(Ok(Credits::hyd(1))));
+    assert!(lab.hub.status().version.0 >= 1, "the slow one stops nobody");
+}
+
+#[test]
+fn a_round_closes_at_its_deadline_with_what_there_is() {
+    let (mut lab, sessions) = known(&[10, 10, 10]);
+    let task = lab.task(sessions[0]).expect("a task");
+    lab.deliver(sessions[0], &task);
+    assert!(lab.merge_ordered().is_none(), "the others are still there, but never done");
+    lab.wait(Duration::from_secs(125));
+    assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.contains(&task.lease)));
+}
+
+#[test]
+fn an_announcement_without_bytes_holds_a_round_up_only_briefly() {
+    let mut lab = Lab::new();
+    let good: Vec<_> = (0..3).map(|n| lab.worker("good", n)).collect();
+    let bad = lab.worker("bad", 9);
+    let other = lab.task(bad).expect("a task");
+    lab.says(bad, ClientMsg::Update(Lab::update(&other)));
+    for session in good {
+        let task = lab.task(session).expect("a task");
+        lab.deliver(session, &task);
+    }
+    assert!(lab.merge_ordered().is_none(), "it may come in a moment");
+    lab.wait(Duration::from_secs(6));
+    assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 3));
+}
+
+#[test]
+fn a_failed_merge_is_tried_again_with_what_came_since() {
+    let mut lab = Lab::new();
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a task");
+    lab.deliver(session, &task);
+    lab.tell(Fact::MergeFailed { version: VersionNo(1) });
+    lab.wait(Duration::from_millis(600));
+    let second = lab.task(session).expect("training goes on");
+    lab.deliver(session, &second);
+    lab.orders.clear();
+    lab.wait(Duration::from_secs(5));
+    let (version, inputs, _) = lab.merge_ordered().expect("another try");
+    assert_eq!((version, inputs), (VersionNo(1), vec![task.lease, second.lease]));
+}
+
+#[test]
+fn what_is_too_old_is_refused_as_stale() {
+    let mut lab = Lab::new();
+    let (away, here) = (lab.worker("away", 1), lab.worker("here", 2));
+    let old = lab.task(away).expect("a task");
+    lab.tell(Fact::Left { session: away, reason: String::new() });
+    for _ in 0..3 {
+        let task = lab.task(here).expect("a task");
+        lab.deliver(here, &task);
+        lab.merge();
+    }
+    let away = lab.worker("away", 1);
+    lab.says(away, ClientMsg::Update(Lab::update(&old)));
+    assert_eq!(verdict(&lab.heard(away), old.lease), Some(Err(proto::UnpaidCode::Stale)));
+}
+
+#[test]
+fn a_version_is_sent_once_its_row_is_durable() {
+    let mut lab = Lab::new();
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a task");
+    lab.deliver(session, &task);
+    lab.durable = false;
+    lab.merge();
+    lab.orders.clear();
+    assert!(lab.orders.is_empty(), "{:?}", lab.orders);
+    assert_eq!(lab.hub.status().version, VersionNo(0));
+    lab.sync();
+    assert!(matches!(lab.orders[0], Order::Publish { version: VersionNo(1), .. }));
+    assert!(matches!(lab.orders[1], Order::SendVersion { version: VersionNo(1), .. }));
+}
+
+#[test]
+fn a_worker_that_cannot_keep_up_is_not_buried_in_versions() {
+    let mut lab = Lab::new();
+    let (slow, fast) = (lab.worker("slow", 1), lab.worker("fast", 2));
+    lab.task(slow).expect("a task");
+    for _ in 0..20 {
+        let task = lab.task(fast).expect("a task");
+        lab.deliver(fast, &task);
+        if lab.merge_ordered().is_none() {
+            lab.wait(Duration::from_secs(130));
+        }
+        if lab.merge_ordered().is_some() {
+            lab.merge();
+        }
+        lab.wait(Duration::from_secs(1));
+        lab.heard(slow);
+    }
+    assert!(lab.hub.status().version.0 >= 15);
+    let to_slow = |order: &&Order| matches!(order, Order::SendVersion { session, .. } if *session == slow);
+    let leases = lab.pushed.iter().filter(|(to, _)| *to == slow).count();
+    let sent = lab.orders.iter().filter(to_slow).count();
+    assert!(sent <= 4 + leases, "{sent} versions for {leases} further leases");
+}

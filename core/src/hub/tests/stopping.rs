@@ -1,0 +1,154 @@
+//! How a run ends, and what is finished before it does.
+
+use super::*;
+use crate::proto::{Query, UnpaidCode};
+
+fn stopped(lab: &Lab) -> Option<&'static str> {
+    lab.orders.iter().find_map(|o| if let Order::Stop { reason } = o { Some(*reason) } else { None })
+}
+
+fn measured(lab: &mut Lab, loss: f64) {
+    let version = lab.hub.status().version;
+    lab.tell(Fact::Evaluated { version, loss, bits_per_byte: loss, bytes_up: 0, bytes_down: 0 });
+}
+
+#[test]
+fn a_run_of_eighty_tasks_worth_of_tokens_takes_exactly_eighty() {
+    let stop = Stop { after_tokens: Some(80 * rules().task_tokens()), ..Stop::default() };
+    let mut lab = Lab::with(Rules { stop, ..rules() }, recovered());
+    let sessions: Vec<_> = (0..3).map(|n| lab.worker(&format!("user{n}"), n)).collect();
+    let mut accepted = 0;
+    while stopped(&lab).is_none() {
+        let before = accepted;
+        for session in &sessions {
+            if let Some(task) = lab.task(*session) {
+                lab.deliver(*session, &task);
+                accepted += 1;
+            }
+        }
+        if lab.merge_ordered().is_some() {
+            lab.merge();
+            measured(&mut lab, 2.0);
+        }
+        assert!(accepted > before || stopped(&lab).is_some(), "stuck after {accepted}");
+    }
+    assert_eq!((stopped(&lab), accepted, lab.hub.status().tasks), (Some("tokens"), 80, 80));
+    assert_eq!(rewards(&lab.rows), 80);
+    let merged: u64 =
+        lab.rows.iter().filter_map(|r| if let Row::Version(v) = r { Some(v.tasks) } else { None }).max().unwrap_or(0);
+    assert_eq!(merged, 80, "all of them are in the last version");
+}
+
+#[test]
+fn other_ends_are_seen_too() {
+    for (stop, reason) in [
+        (Stop { after_tasks: Some(1), ..Stop::default() }, "tasks"),
+        (Stop { after_rounds: Some(1), ..Stop::default() }, "rounds"),
+        (Stop { at_loss: Some(2.5), ..Stop::default() }, "loss"),
+    ] {
+        let mut lab = Lab::with(Rules { stop, ..rules() }, recovered());
+        let session = lab.worker("alice", 1);
+        let task = lab.task(session).expect("a task");
+        lab.deliver(session, &task);
+        lab.merge();
+        measured(&mut lab, 2.0);
+        assert_eq!(stopped(&lab), Some(reason));
+        let heard = lab.heard(session);
+        assert!(matches!(heard.last(), Some(ServerMsg::Bye(bye)) if !bye.retry), "{heard:?}");
+    }
+}
+
+#[test]
+fn a_finished_run_that_is_started_again_stops_at_once() {
+    let newest = Version { tasks: 5, ..first_version() };
+    let stop = Stop { after_tasks: Some(5), ..Stop::default() };
+    let lab = Lab::with(Rules { stop, ..rules() }, Recovered { newest, ..recovered() });
+    assert_eq!(stopped(&lab), Some("tasks"));
+}
+
+#[test]
+fn draining_revokes_tasks_and_lets_answers_and_checks_end() {
+    let mut lab = Lab::new();
+    lab.earn("alice", 1);
+    measured(&mut lab, 2.0);
+    let chat = lab.chat("alice");
+    let (idle, busy) = (lab.worker("bob", 2), lab.worker("carol", 3));
+    let (lost, done) = (lab.task(idle).expect("a task"), lab.task(busy).expect("a task"));
+    lab.upload(busy, Lab::update(&done));
+    let query = Query {
+        id: QueryId([1; 16]),
+        prompt: "Hi".to_owned(),
+        max_new_tokens: None,
+        temperature: None,
+        top_k: None,
+        top_p: None,
+        seed: None,
+    };
+    lab.says(chat, ClientMsg::Query(query.clone()));
+    lab.heard(idle);
+    lab.tell(Fact::Operator(Operator::Drain));
+    let heard = lab.heard(idle);
+    let revoked =
+        |m: &ServerMsg| matches!(m, ServerMsg::Revoked(r) if r.lease == lost.lease && r.code == UnpaidCode::Cancelled);
+    assert!(heard.iter().any(revoked), "{heard:?}");
+    assert_eq!(stopped(&lab), None);
+    lab.tell(Fact::Checked { lease: done.lease, verdict: Ok(NORM) });
+    assert_eq!(verdict(&lab.heard(busy), done.lease), Some(Ok(Credits::hyd(1))));
+    assert_eq!(stopped(&lab), None, "the answer is not complete");
+    lab.says(chat, ClientMsg::Query(Query { id: QueryId([2; 16]), ..query }));
+    lab.tell(Fact::Piece { query: QueryNo(1), text: "a".to_owned() });
+    lab.tell(Fact::Answered { query: QueryNo(1), tokens: 1, finish: Finish::Stop });
+    let heard = lab.heard(chat);
+    assert!(heard.iter().any(|m| matches!(m, ServerMsg::Refused(r) if r.code == RefusedCode::Stopping)));
+    assert!(heard.iter().any(|m| matches!(m, ServerMsg::Answer(_))));
+    assert!(matches!(heard.last(), Some(ServerMsg::Bye(bye)) if bye.retry));
+    assert_eq!(stopped(&lab), Some("drained"));
+}
+
+#[test]
+fn stopping_does_not_take_for_ever_and_leaves_no_hold() {
+    let mut lab = Lab::new();
+    lab.earn("alice", 1);
+    measured(&mut lab, 2.0);
+    let chat = lab.chat("alice");
+    let query = Query {
+        id: QueryId([1; 16]),
+        prompt: "Hi".to_owned(),
+        max_new_tokens: None,
+        temperature: None,
+        top_k: None,
+        top_p: None,
+        seed: None,
+    };
+    lab.says(chat, ClientMsg::Query(query));
+    lab.tell(Fact::Operator(Operator::Drain));
+    lab.wait(Duration::from_secs(9));
+    assert_eq!(stopped(&lab), None);
+    lab.wait(Duration::from_secs(2));
+    assert_eq!(stopped(&lab), Some("drained"));
+    assert!(lab.hub.book().holds().is_empty());
+}
+
+#[test]
+fn the_operator_pauses_resizes_and_cuts() {
+    let mut lab = Lab::with(Rules { queue: 0, ..rules() }, recovered());
+    lab.tell(Fact::Operator(Operator::Pause));
+    let session = lab.worker("alice", 1);
+    assert!(lab.task(session).is_none());
+    lab.tell(Fact::Operator(Operator::Resume));
+    assert!(lab.task(session).is_some());
+    lab.tell(Fact::Operator(Operator::Kick(session, "too loud".to_owned())));
+    let heard = lab.heard(session);
+    assert!(matches!(heard.last(), Some(ServerMsg::Bye(bye)) if bye.text == "too loud" && !bye.retry));
+    assert_eq!(lab.hub.status().workers, 0);
+}
+
+#[test]
+fn tasks_come_no_faster_than_the_rate() {
+    let every = Some(Duration::from_secs(6));
+    let mut lab = Lab::with(Rules { every, queue: 1, ..rules() }, recovered());
+    let sessions: Vec<_> = (0..3).map(|n| lab.worker(&format!("user{n}"), n)).collect();
+    lab.wait(Duration::from_millis(11_900));
+    let given = sessions.iter().filter(|s| lab.pushed.iter().any(|(to, _)| to == *s)).count();
+    assert_eq!(given, 2, "one at the beginning and one after six seconds");
+}

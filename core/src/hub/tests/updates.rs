@@ -1,0 +1,306 @@
+//! What is paid, what is not and why, and that nothing is paid twice.
+
+use super::*;
+use crate::proto::{Progress, Release, UnpaidCode};
+
+/// A worker with a task in hand.
+fn at_work() -> (Lab, SessionId, Task) {
+    let mut lab = Lab::new();
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a free worker gets a task");
+    lab.heard(session);
+    (lab, session, task)
+}
+
+#[track_caller]
+fn unpaid(lab: &mut Lab, session: SessionId, lease: LeaseId, code: UnpaidCode) {
+    let heard = lab.heard(session);
+    assert_eq!(verdict(&heard, lease), Some(Err(code)), "{heard:?}");
+    assert_eq!(rewards(&lab.rows), 0);
+}
+
+#[test]
+fn an_accepted_task_is_credited_once_it_is_durable() {
+    let (mut lab, session, task) = at_work();
+    lab.durable = false;
+    lab.deliver(session, &task);
+    assert_eq!(verdict(&lab.heard(session), task.lease), None, "not durable yet");
+    lab.sync();
+    let heard = lab.heard(session);
+    let told = heard.iter().find_map(|m| if let ServerMsg::Credited(c) = m { Some(c) } else { None });
+    assert_eq!(told.map(|c| (c.amount, c.balance)), Some((Credits::hyd(1), Credits::hyd(1))));
+}
+
+#[test]
+fn balances_are_told_from_durable_rows_alone() {
+    let (mut lab, session, task) = at_work();
+    let chat = lab.chat("alice");
+    lab.durable = false;
+    lab.deliver(session, &task);
+    lab.heard(chat);
+    lab.says(chat, ClientMsg::Balance(proto::Empty {}));
+    assert!(matches!(lab.heard(chat)[..], [ServerMsg::Balance(b)] if b.balance == Credits::ZERO));
+    lab.sync();
+    lab.says(chat, ClientMsg::Balance(proto::Empty {}));
+    assert!(matches!(lab.heard(chat)[..], [ServerMsg::Balance(b)] if b.balance == Credits::hyd(1)));
+}
+
+#[test]
+fn a_resent_update_is_credited_again_without_a_second_transfer() {
+    let (mut lab, session, task) = at_work();
+    lab.deliver(session, &task);
+    lab.heard(session);
+    lab.says(session, ClientMsg::Update(Lab::update(&task)));
+    assert_eq!(verdict(&lab.heard(session), task.lease), Some(Ok(Credits::hyd(1))));
+    lab.tell(Fact::Left { session, reason: String::new() });
+    let session = lab.worker("alice", 1);
+    lab.says(session, ClientMsg::Update(Lab::update(&task)));
+    assert_eq!(verdict(&lab.heard(session), task.lease), Some(Ok(Credits::hyd(1))));
+    assert_eq!(rewards(&lab.rows), 1);
+}
+
+#[test]
+fn the_answer_finds_a_worker_that_came_back_while_it_was_checked_or_paid() {
+    for leave_before_check in [true, false] {
+        let (mut lab, session, task) = at_work();
+        lab.durable = false;
+        lab.upload(session, Lab::update(&task));
+        if !leave_before_check {
+            lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+        }
+        lab.tell(Fact::Left { session, reason: String::new() });
+        let again = lab.worker("alice", 1);
+        lab.sync();
+        lab.says(again, ClientMsg::Update(Lab::update(&task)));
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+        lab.sync();
+        assert_eq!(verdict(&lab.heard(again), task.lease), Some(Ok(Credits::hyd(1))));
+        assert_eq!(rewards(&lab.rows), 1);
+    }
+}
+
+#[test]
+fn a_check_that_fails_without_a_session_ends_the_lease() {
+    let (mut lab, session, task) = at_work();
+    lab.upload(session, Lab::update(&task));
+    lab.tell(Fact::Left { session, reason: String::new() });
+    lab.tell(Fact::Checked { lease: task.lease, verdict: Err((UnpaidCode::NotFinite, String::new())) });
+    assert!(lab.rows.iter().any(|row| matches!(row, Row::Ended { lease, .. } if *lease == task.lease)));
+    let again = lab.worker("alice", 1);
+    lab.says(again, ClientMsg::Update(Lab::update(&task)));
+    unpaid(&mut lab, again, task.lease, UnpaidCode::NotFinite);
+}
+
+#[test]
+fn every_lie_of_an_announcement_has_its_code() {
+    type Lie = fn(&mut Update);
+    let lies: [(UnpaidCode, Lie); 7] = [
+        (UnpaidCode::UnknownLease, |u| u.lease = LeaseId(5)),
+        (UnpaidCode::WrongVersion, |u| u.version = VersionNo(1)),
+        (UnpaidCode::WrongCodec, |u| u.codec = Codec::F32),
+        (UnpaidCode::WrongSize, |u| u.bytes += 1),
+        (UnpaidCode::WrongWork, |u| u.steps += 1),
+        (UnpaidCode::WrongWork, |u| u.tokens -= 1),
+        (UnpaidCode::NotFinite, |u| u.loss_last = f32::NAN),
+    ];
+    for (code, lie) in lies {
+        let (mut lab, session, task) = at_work();
+        let mut update = Lab::update(&task);
+        lie(&mut update);
+        let lease = update.lease;
+        lab.says(session, ClientMsg::Update(update));
+        unpaid(&mut lab, session, lease, code);
+    }
+}
+
+#[test]
+fn somebody_elses_lease_pays_nobody_and_stays_theirs() {
+    let (mut lab, alice, task) = at_work();
+    let bob = lab.worker("bob", 2);
+    let twin = lab.worker("alice", 3);
+    for thief in [bob, twin] {
+        lab.heard(thief);
+        lab.says(thief, ClientMsg::Update(Lab::update(&task)));
+        unpaid(&mut lab, thief, task.lease, UnpaidCode::NotYourLease);
+        lab.says(thief, ClientMsg::Release(Release { lease: task.lease, text: String::new() }));
+    }
+    lab.deliver(alice, &task);
+    assert_eq!(verdict(&lab.heard(alice), task.lease), Some(Ok(Credits::hyd(1))));
+}
+
+#[test]
+fn bytes_are_looked_at_too() {
+    for (found, code) in [
+        (Err((UnpaidCode::NotFinite, String::new())), UnpaidCode::NotFinite),
+        (Ok(f64::NAN), UnpaidCode::NotFinite),
+        (Ok(0.0), UnpaidCode::Norm),
+    ] {
+        let (mut lab, session, task) = at_work();
+        lab.upload(session, Lab::update(&task));
+        lab.tell(Fact::Checked { lease: task.lease, verdict: found });
+        unpaid(&mut lab, session, task.lease, code);
+    }
+    let (mut lab, session, task) = at_work();
+    let update = Lab::update(&task);
+    let blob = update.blob;
+    lab.says(session, ClientMsg::Update(update));
+    lab.tell(Fact::Received { session, blob, intact: false });
+    unpaid(&mut lab, session, task.lease, UnpaidCode::Corrupt);
+}
+
+#[test]
+fn a_norm_that_training_cannot_give_is_refused() {
+    // √1,192 parameters × 1e-3 × 2 steps are about 0.07.
+    for (norm, paid) in [(0.05, true), (0.15, true), (0.3, false), (1e-5, true), (1e-6, false)] {
+        let (mut lab, session, task) = at_work();
+        lab.upload(session, Lab::update(&task));
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(norm) });
+        let expected = if paid { Ok(Credits::hyd(1)) } else { Err(UnpaidCode::Norm) };
+        assert_eq!(verdict(&lab.heard(session), task.lease), Some(expected), "a norm of {norm}");
+    }
+}
+
+#[test]
+fn a_copy_is_refused_whenever_it_comes() {
+    // Announced after the first was paid, and announced before the first had come.
+    for early in [false, true] {
+        let mut lab = Lab::new();
+        let (alice, bob) = (lab.worker("alice", 1), lab.worker("bob", 2));
+        let (first, second) = (lab.task(alice).expect("a task"), lab.task(bob).expect("a task"));
+        let blob = Lab::update(&first).blob;
+        let copy = Update { blob, ..Lab::update(&second) };
+        if early {
+            lab.says(bob, ClientMsg::Update(copy));
+            lab.deliver(alice, &first);
+            lab.tell(Fact::Received { session: bob, blob, intact: true });
+        } else {
+            lab.deliver(alice, &first);
+            lab.upload(bob, copy);
+        }
+        assert_eq!(verdict(&lab.heard(bob), second.lease), Some(Err(UnpaidCode::Copied)));
+        assert_eq!((lab.balance("alice"), lab.balance("bob")), (Credits::hyd(1), Credits::ZERO));
+    }
+}
+
+#[test]
+fn a_lease_ends_and_says_so() {
+    let (mut lab, session, task) = at_work();
+    lab.wait(Duration::from_mins(1));
+    let heard = lab.heard(session);
+    let revoked = |m: &ServerMsg| matches!(m, ServerMsg::Revoked(r) if r.code == UnpaidCode::Expired);
+    assert!(heard.iter().any(revoked), "{heard:?}");
+    let next = lab.task(session).expect("it is free again");
+    assert_eq!(next.task, task.task, "the task goes to whoever is free");
+    assert_ne!(next.lease, task.lease);
+    assert!(next.deadline_ms > task.deadline_ms, "who is late gets more time");
+    lab.says(session, ClientMsg::Update(Lab::update(&task)));
+    unpaid(&mut lab, session, task.lease, UnpaidCode::Expired);
+}
+
+#[test]
+fn progress_extends_a_lease_but_words_alone_do_not() {
+    let (mut lab, session, task) = at_work();
+    let progress = |step| ClientMsg::Progress(Progress { lease: task.lease, step, loss: 3.0, tokens_per_s: 0.1 });
+    lab.wait(Duration::from_secs(50));
+    lab.says(session, progress(1));
+    lab.wait(Duration::from_secs(110));
+    assert_eq!(lab.heard(session), [], "8 of 16 tokens at 0.1 a second: two more minutes");
+    lab.says(session, progress(1));
+    lab.wait(Duration::from_secs(20));
+    assert!(matches!(lab.heard(session)[0], ServerMsg::Revoked(_)), "no further step");
+}
+
+#[test]
+fn bytes_that_never_come_end_the_lease() {
+    let (mut lab, session, task) = at_work();
+    lab.says(session, ClientMsg::Update(Lab::update(&task)));
+    lab.wait(Duration::from_mins(3));
+    unpaid(&mut lab, session, task.lease, UnpaidCode::Expired);
+}
+
+#[test]
+fn a_repeated_announcement_does_not_stop_the_bytes_of_the_first() {
+    let (mut lab, session, task) = at_work();
+    lab.says(session, ClientMsg::Update(Lab::update(&task)));
+    lab.orders.clear();
+    lab.deliver(session, &task);
+    assert!(!lab.orders.iter().any(|order| matches!(order, Order::Discard { .. })));
+    assert_eq!(verdict(&lab.heard(session), task.lease), Some(Ok(Credits::hyd(1))));
+}
+
+#[test]
+fn a_worker_that_leaves_has_its_task_done_by_another_at_once_and_may_still_deliver() {
+    let mut lab = Lab::with(Rules { queue: 0, ..rules() }, recovered());
+    let alice = lab.worker("alice", 1);
+    let task = lab.task(alice).expect("a task");
+    lab.tell(Fact::Left { session: alice, reason: String::new() });
+    let bob = lab.worker("bob", 2);
+    let again = lab.task(bob).expect("a task");
+    assert_eq!(again.task, task.task);
+    assert_ne!((again.lease, again.seed), (task.lease, task.seed), "with windows of its own");
+    let alice = lab.worker("alice", 1);
+    lab.deliver(alice, &task);
+    lab.deliver(bob, &again);
+    assert_eq!((lab.balance("alice"), lab.balance("bob")), (Credits::hyd(1), Credits::hyd(1)));
+}
+
+#[test]
+fn worthless_work_and_releases_slow_a_worker_down() {
+    let (mut lab, session, mut task) = at_work();
+    let mut given = 0;
+    for _ in 0..100 {
+        lab.says(session, ClientMsg::Release(Release { lease: task.lease, text: String::new() }));
+        lab.wait(Duration::from_millis(300));
+        if let Some(next) = lab.task(session) {
+            given += 1;
+            task = next;
+        }
+    }
+    assert!((1..15).contains(&given), "{given} leases in half a minute");
+    lab.wait(Duration::from_mins(2));
+    assert!(lab.task(session).is_some(), "but not for ever");
+}
+
+#[test]
+fn a_false_training_time_does_not_stretch_what_others_wait() {
+    let mut lab = Lab::new();
+    let session = lab.worker("alice", 1);
+    for _ in 0..3 {
+        let task = lab.task(session).expect("a task");
+        lab.wait(Duration::from_secs(1));
+        lab.upload(session, Update { train_ms: u64::MAX, ..Lab::update(&task) });
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+        lab.merge();
+    }
+    let task = lab.task(session).expect("a task");
+    assert_eq!(task.deadline_ms, 10_000, "the shortest lease: it is known to take a second");
+}
+
+#[test]
+fn a_reward_of_nothing_moves_nothing() {
+    let mut lab = Lab::with(Rules { reward: Credits::ZERO, ..rules() }, recovered());
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a task");
+    lab.deliver(session, &task);
+    assert_eq!(verdict(&lab.heard(session), task.lease), Some(Ok(Credits::ZERO)));
+    assert_eq!(rewards(&lab.rows), 0);
+}
+
+#[test]
+fn after_a_restart_open_leases_are_taken_and_settled_ones_answered() {
+    let mut recovered = recovered();
+    recovered.users = vec![("alice".parse().expect("a name"), PublicKey(key_of("alice").verifying_key().to_bytes()))];
+    recovered.open = vec![lease_row(5, "alice", 1)];
+    recovered.settled = vec![lease_row(6, "alice", 1)];
+    recovered.boot = 2;
+    let mut lab = Lab::with(rules(), recovered);
+    let session = lab.worker("alice", 1);
+    let mut task = lab.task(session).expect("a task");
+    assert!(task.lease.0 > 6, "numbers of another start are not used again");
+    for (lease, paid) in [(5, 1), (6, 1)] {
+        task.lease = LeaseId(lease);
+        lab.deliver(session, &task);
+        assert_eq!(verdict(&lab.heard(session), LeaseId(lease)), Some(Ok(Credits::hyd(1))), "lease {lease}");
+        assert_eq!(rewards(&lab.rows), paid);
+    }
+}

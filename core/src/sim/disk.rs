@@ -1,0 +1,113 @@
+//! The coordinator's disk: rows that were synced, the files of versions and of accepted updates, and what a restart
+//! reads back. A reference for what the real store does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Bugs;
+use super::net::Content;
+use crate::hub::rows::{Accepted, Lease, Version};
+use crate::hub::{Recovered, Row};
+use crate::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo};
+use crate::ledger::{Book, Transfer};
+use crate::limits;
+
+/// What survives.
+#[derive(Debug, Default)]
+pub struct Disk {
+    boots: u64,
+    users: Vec<(UserName, PublicKey)>,
+    leases: BTreeMap<LeaseId, Lease>,
+    ended: BTreeSet<LeaseId>,
+    /// In the order of acceptance.
+    accepted: Vec<Accepted>,
+    merged: BTreeSet<LeaseId>,
+    versions: Vec<Version>,
+    evaluated: BTreeMap<VersionNo, (f64, f64)>,
+    transfers: Vec<Transfer>,
+    /// Files, written before the rows that name them.
+    pub weights: BTreeMap<VersionNo, Digest>,
+    pub updates: BTreeMap<LeaseId, (Digest, Content)>,
+}
+
+impl Disk {
+    /// Makes rows durable.
+    pub fn write(&mut self, rows: &[Row]) {
+        for row in rows {
+            match row {
+                Row::User { name, key, .. } => self.users.push((name.clone(), *key)),
+                Row::Lease(lease) => {
+                    self.leases.insert(lease.lease, lease.clone());
+                }
+                Row::Ended { lease, .. } => {
+                    self.ended.insert(*lease);
+                }
+                Row::Accepted(accepted) => self.accepted.push(accepted.clone()),
+                Row::Version(version) => {
+                    self.merged.extend(version.inputs.iter().map(|(lease, _)| *lease));
+                    self.versions.push(version.clone());
+                }
+                Row::Evaluated { version, loss, bits_per_byte } => {
+                    self.evaluated.insert(*version, (*loss, *bits_per_byte));
+                }
+                Row::Transfer(transfer) => self.transfers.push(transfer.clone()),
+            }
+        }
+    }
+
+    pub fn is_new(&self) -> bool {
+        self.versions.is_empty()
+    }
+
+    /// How many updates were ever accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.len() as u64
+    }
+
+    /// How often the coordinator was started.
+    pub fn boots(&self) -> u64 {
+        self.boots
+    }
+
+    /// Reads everything back for a further start.
+    pub fn recover(&mut self, bugs: Bugs) -> Result<Recovered, String> {
+        self.boots += 1;
+        let mut book = Book::default();
+        for transfer in &self.transfers {
+            book.replay(transfer).map_err(|error| format!("the ledger cannot be read back: {error}"))?;
+        }
+        let newest = self.versions.last().cloned().ok_or("a run without a version")?;
+        if self.weights.get(&newest.version) != Some(&newest.digest) {
+            return Err(format!("version {} is in the database, but its weights are not on disk", newest.version));
+        }
+        let horizon = newest.version.0.saturating_sub(limits::STALENESS + 2);
+        let recent = |lease: &&Lease| lease.version.0 >= horizon;
+        let paid: BTreeSet<_> = self.accepted.iter().map(|accepted| accepted.lease).collect();
+        let over = |lease: &&Lease| paid.contains(&lease.lease) || self.ended.contains(&lease.lease);
+        let mut merged = self.merged.clone();
+        if bugs.merged_twice {
+            merged.retain(|lease| newest.inputs.iter().all(|(input, _)| input != lease));
+        }
+        let mut unmerged = Vec::new();
+        for accepted in self.accepted.iter().filter(|accepted| !merged.contains(&accepted.lease)) {
+            if self.updates.get(&accepted.lease).map(|(blob, _)| *blob) != Some(accepted.blob) {
+                return Err(format!("the accepted update of lease {} is not on disk", accepted.lease));
+            }
+            unmerged.push((self.leases[&accepted.lease].clone(), accepted.clone()));
+        }
+        if bugs.lost_update {
+            unmerged.pop();
+        }
+        let settled = |lease: &&Lease| paid.contains(&lease.lease) && merged.contains(&lease.lease);
+        Ok(Recovered {
+            boot: self.boots,
+            users: self.users.clone(),
+            book,
+            evaluated: self.evaluated.get(&newest.version).copied(),
+            open: self.leases.values().filter(recent).filter(|lease| !over(lease)).cloned().collect(),
+            settled: self.leases.values().filter(recent).filter(settled).cloned().collect(),
+            unmerged,
+            last_task: self.leases.values().map(|lease| lease.task).max().unwrap_or(TaskId(0)),
+            newest,
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! What takes time inside the coordinator's process: its disk, its learner and its voice.
+
+use super::audit::{merged_digest, next_weights};
+use super::net::Content;
+use super::world::World;
+use crate::hub::{Fact, MergeInput, QueryNo, Row};
+use crate::ids::{Digest, LeaseId, SessionId, VersionNo};
+use crate::ledger::Kind;
+use crate::proto::{Finish, UnpaidCode};
+use crate::time::Time;
+
+/// What happens inside the coordinator's process.
+#[derive(Debug, Clone)]
+pub enum Inside {
+    /// The disk has synced what waits.
+    Fsync,
+    Persisted(u64),
+    Checked {
+        lease: LeaseId,
+        blob: Digest,
+        content: Content,
+    },
+    Merge {
+        version: VersionNo,
+        inputs: Vec<MergeInput>,
+    },
+    Measured(VersionNo),
+    Word(QueryNo),
+    SessionOver(SessionId),
+}
+
+impl World {
+    pub fn persist(&mut self, seq: u64, mut rows: Vec<Row>) {
+        self.audit.ordered(seq, &rows);
+        let Some(coordinator) = &mut self.coordinator else { return };
+        if self.bugs.lost_void && seq == 1 {
+            rows.retain(|row| !matches!(row, Row::Transfer(transfer) if transfer.kind == Kind::Void));
+        }
+        coordinator.writer.push_back((seq, rows));
+        let idle = !std::mem::replace(&mut coordinator.syncing, true);
+        if self.bugs.early_ack {
+            self.inside(100, Inside::Persisted(seq));
+        }
+        if idle {
+            self.inside(self.plan.fsync_ms * 1000, Inside::Fsync);
+        }
+    }
+
+    /// Rows become durable.
+    pub fn commit(&mut self, rows: &[Row]) {
+        self.disk.write(rows);
+        self.audit.durable(rows);
+    }
+
+    /// Makes some or all of what waits durable, all of it if `all`.
+    pub fn sync(&mut self, all: bool) {
+        let waiting = self.coordinator.as_ref().map_or(0, |c| c.writer.len());
+        let take = if all { waiting } else { 1 + self.rng.below(waiting as u64) as usize };
+        let mut upto = None;
+        for _ in 0..take.min(waiting) {
+            let next = self.coordinator.as_mut().and_then(|c| c.writer.pop_front());
+            if let Some((seq, rows)) = next {
+                self.commit(&rows);
+                upto = Some(seq);
+            }
+        }
+        if let Some(upto) = upto.filter(|_| !self.bugs.early_ack) {
+            self.inside(2_000, Inside::Persisted(upto));
+        }
+        if take < waiting {
+            self.inside(self.plan.fsync_ms * 1000, Inside::Fsync);
+        } else if let Some(coordinator) = &mut self.coordinator {
+            coordinator.syncing = false;
+        }
+    }
+
+    pub fn learn(&mut self, what: Inside) {
+        let took = 1 + self.rng.below(self.plan.learner_ms * 1000);
+        let now = self.now;
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let at = Time(coordinator.learner_free.max(now).0 + took);
+        coordinator.learner_free = at;
+        self.inside_at(at, what);
+    }
+
+    pub fn on_inside(&mut self, what: Inside) {
+        match what {
+            Inside::Fsync => self.sync(false),
+            Inside::Persisted(upto) => {
+                self.audit.reported(upto);
+                self.tell_hub(Fact::Persisted { upto });
+            }
+            Inside::Checked { lease, blob, content } => {
+                let verdict = self.verdict(lease, &content);
+                if verdict.is_ok() {
+                    self.disk.updates.insert(lease, (blob, content));
+                }
+                self.tell_hub(Fact::Checked { lease, verdict });
+            }
+            Inside::Merge { version, inputs } => self.merge(version, &inputs),
+            Inside::Measured(version) => {
+                let loss = 5.0 / (1.0 + version.0 as f64);
+                let fact = Fact::Evaluated { version, loss, bits_per_byte: loss, bytes_up: 0, bytes_down: 0 };
+                self.tell_hub(fact);
+            }
+            Inside::Word(query) => self.say_word(query),
+            Inside::SessionOver(session) => self.session_over(session),
+        }
+    }
+
+    fn verdict(&mut self, lease: LeaseId, content: &Content) -> Result<f64, (UnpaidCode, String)> {
+        match content {
+            Content::Update { base } => {
+                let due = self.audit.task_base(lease);
+                let right = due == Some(*base);
+                self.audit.expect(right, || format!("lease {lease} was trained from {base}, not from {due:?}"));
+                Ok(0.02 + 0.01 * self.rng.unit())
+            }
+            Content::Loud => Ok(1e9),
+            _ => Err((UnpaidCode::NotFinite, "numbers that are none".to_owned())),
+        }
+    }
+
+    fn merge(&mut self, version: VersionNo, inputs: &[MergeInput]) {
+        if self.phase.has_faults() && self.rng.below(1000) < self.plan.rates.failed_merge {
+            return self.tell_hub(Fact::MergeFailed { version });
+        }
+        for input in inputs {
+            let kept = self.disk.updates.get(&input.lease).is_some_and(|(blob, _)| *blob == input.blob);
+            self.audit.expect(kept, || format!("lease {} is to be merged, but its update is gone", input.lease));
+        }
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let before = coordinator.versions.get(&VersionNo(version.0 - 1)).map(|(digest, _)| *digest);
+        let Some(before) = before else {
+            return self.audit.fail(format!("version {version} is to be made from one that is not at hand"));
+        };
+        let delta = merged_digest(inputs.iter().map(|input| (input.lease, input.weight, &input.blob)));
+        let digest = next_weights(&before, &delta);
+        coordinator.versions.insert(version, (digest, Some(delta)));
+        while coordinator.versions.len() > 4 {
+            coordinator.versions.pop_first();
+        }
+        self.disk.weights.insert(version, digest);
+        self.mark("merged", version.0, inputs.len() as u64);
+        self.tell_hub(Fact::Merged { version, digest });
+    }
+
+    fn say_word(&mut self, query: QueryNo) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let Some(left) = coordinator.answers.get(&query).copied() else { return };
+        if self.phase.has_faults() && self.rng.below(1000) < self.plan.rates.failed_answer {
+            self.coordinator.as_mut().and_then(|c| c.answers.remove(&query));
+            return self.tell_hub(Fact::AnswerFailed { query, text: "out of words".to_owned() });
+        }
+        if left == 0 {
+            coordinator.answers.remove(&query);
+            return self.tell_hub(Fact::Answered { query, tokens: 3, finish: Finish::Stop });
+        }
+        coordinator.answers.insert(query, left - 1);
+        self.inside(300_000, Inside::Word(query));
+        self.tell_hub(Fact::Piece { query, text: "word ".to_owned() });
+    }
+}
