@@ -124,11 +124,10 @@ impl FromStr for TokenizerSpec {
     }
 }
 
-/// The codecs' names, in the order of [`CODECS`].
-pub(crate) const CODEC_NAMES: &[&str] = &["f32", "bf16", "int4"];
-const CODECS: [Codec; 3] = [Codec::F32, Codec::Bf16, Codec::Int4];
+/// The codecs' names, in the order of [`Codec::ALL`].
+pub(crate) const CODEC_NAMES: &[&str] = &["f32", "bf16", "int8", "int4", "sparse256", "sparse64"];
 
 /// The codec with this name.
 pub(crate) fn codec(name: &str) -> Option<Codec> {
-    CODEC_NAMES.iter().position(|known| *known == name).map(|at| CODECS[at])
+    CODEC_NAMES.iter().position(|known| *known == name).map(|at| Codec::ALL[at])
 }

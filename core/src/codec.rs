@@ -5,10 +5,13 @@
 //!
 //! - `f32`: four bytes a number.
 //! - `bf16`: the upper two bytes of the `f32`, rounded to nearest, ties to even.
-//! - `int4`: blocks of [`Codec::BLOCK`] numbers, the last one maybe shorter. A block is a scale as IEEE `f16`, then
-//!   one byte for every two numbers: the first in the low four bits, the second in the high four, each a two's
-//!   complement integer from −7 to 7. A number's value is scale × integer, computed in `f32`. The scale is finite
-//!   and not negative; −8 does not occur; with an odd count, the last high bits are zero.
+//! - `int8`: blocks of 128 numbers, the last one maybe shorter. A block is a scale as IEEE `f16`, then one byte a
+//!   number, a two's complement integer from −127 to 127. A number's value is scale × integer, computed in `f32`. The
+//!   scale is finite and not negative; −128 does not occur.
+//! - `int4`: the same with one byte for every two numbers: the first in the low four bits, the second in the high
+//!   four, each from −7 to 7; −8 does not occur; with an odd count, the last high bits are zero.
+//! - `sparse64`, `sparse256`: the 64 (256) numbers of the greatest magnitude of each 4,096, with two magnitudes a block
+//!   for all of them; the others are zero. See [`sparse`].
 //!
 //! Encoding and decoding give the same bits on every machine: only exactly rounded operations, in a fixed order.
 //! Numbers that are not finite are refused when decoding; an encoder writes them so that this happens. Which codec
@@ -17,8 +20,12 @@
 use serde::{Deserialize, Serialize};
 
 mod int4;
+mod int8;
+mod sparse;
 #[cfg(test)]
 mod tests;
+
+use self::sparse::Sparse;
 
 /// How a vector of numbers is written as bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,8 +35,14 @@ pub enum Codec {
     F32,
     /// Little-endian bfloat16, rounded to nearest even.
     Bf16,
+    /// Blocks of 128 numbers: one scale and 128 eight-bit integers.
+    Int8,
     /// Blocks of 128 numbers: one scale and 128 four-bit integers.
     Int4,
+    /// 256 numbers of each 4,096, with their signs and one of two magnitudes.
+    Sparse256,
+    /// 64 numbers of each 4,096, likewise.
+    Sparse64,
 }
 
 /// Why bytes are not a vector of the expected length.
@@ -40,17 +53,15 @@ pub enum CodecError {
     Length {
         /// Bytes that came.
         bytes: usize,
-        /// Bytes that the numbers take.
+        /// Bytes that the numbers take, at the most.
         expected: usize,
     },
     /// A number (or a block's scale) is infinite or not a number.
     #[error("a number is not finite")]
     NotFinite,
-    /// Four-bit blocks alone: the integer −8, a negative scale, or bits past the last number. An encoder that writes
-    /// integers with an offset instead of two's complement is caught by it at once.
-    #[error(
-        "block {block} is not of the canonical form: integers from -7 to 7 in two's complement, scale not negative"
-    )]
+    /// Blocks alone: an integer or a position out of its range, a negative scale, or bits past the last number. An
+    /// encoder that writes integers with an offset instead of two's complement is caught by it at once.
+    #[error("block {block} is not of the codec's canonical form (integers, positions and scales in their ranges)")]
     NotCanonical {
         /// Counts the blocks from 0.
         block: usize,
@@ -58,35 +69,53 @@ pub enum CodecError {
 }
 
 impl Codec {
-    /// Numbers that share a scale in [`Codec::Int4`]. Vectors may be encoded and decoded in parts whose lengths are
-    /// multiples of it: the parts' bytes are those of the whole.
-    pub const BLOCK: usize = int4::BLOCK;
+    /// All codecs, from the most bytes to the fewest.
+    pub const ALL: [Self; 6] = [Self::F32, Self::Bf16, Self::Int8, Self::Int4, Self::Sparse256, Self::Sparse64];
 
-    /// Exactly how many bytes `n` numbers take.
-    pub const fn encoded_len(self, n: usize) -> usize {
+    /// Vectors may be encoded and decoded in parts whose lengths are multiples of it: the parts' bytes are those of the
+    /// whole.
+    pub const BLOCK: usize = sparse::BLOCK;
+
+    /// How many bytes `n` numbers take: exactly, or, where [`Codec::is_sparse`], at the most.
+    pub const fn max_len(self, n: usize) -> usize {
         match self {
             Self::F32 => 4 * n,
             Self::Bf16 => 2 * n,
+            Self::Int8 => int8::encoded_len(n),
             Self::Int4 => int4::encoded_len(n),
+            Self::Sparse256 => Sparse::K256.max_len(n),
+            Self::Sparse64 => Sparse::K64.max_len(n),
         }
+    }
+
+    /// Whether `bytes` can be the length of `n` numbers.
+    pub const fn fits(self, bytes: usize, n: usize) -> bool {
+        let most = self.max_len(n);
+        if self.is_sparse() { bytes <= most && (bytes > 0 || n == 0) } else { bytes == most }
+    }
+
+    /// Whether most numbers are left out, to be sent later by error feedback, and the length depends on the numbers.
+    pub const fn is_sparse(self) -> bool {
+        matches!(self, Self::Sparse256 | Self::Sparse64)
     }
 
     /// Writes `values`.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.encoded_len(values.len()));
+        let mut out = Vec::with_capacity(self.max_len(values.len()));
         match self {
             Self::F32 => values.chunks(PART).for_each(|part| put_f32(&mut out, part)),
             Self::Bf16 => values.chunks(PART).for_each(|part| put_bf16(&mut out, part)),
-            Self::Int4 => int4::encode(&mut out, values),
+            // Blocks are the same with and without feedback; what they lack is dropped here.
+            _ => self.encode_onto(&mut out, values, &mut vec![0.0; values.len()]),
         }
         out
     }
 
     /// Writes `values` + `residual` and leaves in `residual` what the bytes lack, to be sent with the next vector
-    /// (error feedback, Seide et al. 2014): over many rounds nothing is lost. Where the sum is not finite (in `int4`:
-    /// in its whole block), the residual stays as it was.
+    /// (error feedback, Seide et al. 2014): over many rounds nothing is lost. Where the sum is not finite (where there
+    /// are blocks: in its whole block), the residual stays as it was.
     pub fn encode_with_feedback(self, values: &[f32], residual: &mut [f32]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.encoded_len(values.len()));
+        let mut out = Vec::with_capacity(self.max_len(values.len()));
         self.encode_onto(&mut out, values, residual);
         out
     }
@@ -94,8 +123,12 @@ impl Codec {
     /// [`Codec::encode_with_feedback`], appended to `out`.
     pub fn encode_onto(self, out: &mut Vec<u8>, values: &[f32], residual: &mut [f32]) {
         assert_eq!(values.len(), residual.len(), "a residual belongs to each number");
-        if self == Self::Int4 {
-            return int4::encode_with_feedback(out, values, residual);
+        match self {
+            Self::F32 | Self::Bf16 => {}
+            Self::Int8 => return int8::encode(out, values, residual),
+            Self::Int4 => return int4::encode(out, values, residual),
+            Self::Sparse256 => return Sparse::K256.encode(out, values, residual),
+            Self::Sparse64 => return Sparse::K64.encode(out, values, residual),
         }
         let mut sums = [0.0; PART];
         for (values, residual) in values.chunks(PART).zip(residual.chunks_mut(PART)) {
@@ -119,15 +152,17 @@ impl Codec {
 
     /// Whether `bytes` are `n` finite numbers.
     pub fn check(self, bytes: &[u8], n: usize) -> Result<(), CodecError> {
-        let expected = self.encoded_len(n);
-        if bytes.len() != expected {
-            return Err(CodecError::Length { bytes: bytes.len(), expected });
+        if !self.fits(bytes.len(), n) {
+            return Err(CodecError::Length { bytes: bytes.len(), expected: self.max_len(n) });
         }
         // A fold without an early end, so that it vectorises: bytes that were accepted are the common case.
         let finite = match self {
             Self::F32 => f32s(bytes).fold(true, |all, x| all & x.is_finite()),
             Self::Bf16 => bf16s(bytes).fold(true, |all, x| all & x.is_finite()),
+            Self::Int8 => return int8::check(bytes),
             Self::Int4 => return int4::check(bytes, n),
+            Self::Sparse256 => return Sparse::K256.check(bytes, n),
+            Self::Sparse64 => return Sparse::K64.check(bytes, n),
         };
         if finite { Ok(()) } else { Err(CodecError::NotFinite) }
     }
@@ -161,7 +196,10 @@ impl Codec {
         match self {
             Self::F32 => out.iter_mut().zip(f32s(bytes)).for_each(|(slot, value)| put(slot, value)),
             Self::Bf16 => out.iter_mut().zip(bf16s(bytes)).for_each(|(slot, value)| put(slot, value)),
+            Self::Int8 => int8::read(bytes, out, put),
             Self::Int4 => int4::read(bytes, out, put),
+            Self::Sparse256 => Sparse::K256.read(bytes, out, put),
+            Self::Sparse64 => Sparse::K64.read(bytes, out, put),
         }
     }
 }

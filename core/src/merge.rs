@@ -90,7 +90,7 @@ pub fn outer_step(
     let sound = total > 0.0 && total.is_finite() && inputs.iter().all(|input| input.weight >= 0.0);
     assert!(sound, "the inputs of a round need weights with a positive sum");
 
-    let mut bytes = Vec::with_capacity(codec.encoded_len(n));
+    let mut bytes = Vec::with_capacity(codec.max_len(n));
     let mut step = [0.0; PART];
     for start in (0..n).step_by(PART) {
         let part = start..n.min(start + PART);

@@ -33,15 +33,7 @@ pub(super) const fn encoded_len(n: usize) -> usize {
     n / BLOCK * BLOCK_BYTES + if rest == 0 { 0 } else { 2 + rest.div_ceil(2) }
 }
 
-pub(super) fn encode(out: &mut Vec<u8>, values: &[f32]) {
-    for values in values.chunks(BLOCK) {
-        let mut block = [0.0; BLOCK];
-        block[..values.len()].copy_from_slice(values);
-        put(out, &quantise(&block), values.len());
-    }
-}
-
-pub(super) fn encode_with_feedback(out: &mut Vec<u8>, values: &[f32], residual: &mut [f32]) {
+pub(super) fn encode(out: &mut Vec<u8>, values: &[f32], residual: &mut [f32]) {
     for (values, residual) in values.chunks(BLOCK).zip(residual.chunks_mut(BLOCK)) {
         let mut sums = [0.0; BLOCK];
         for ((sum, value), left) in sums.iter_mut().zip(values).zip(residual.iter()) {

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::rng::Rng;
 
-const ALL: [Codec; 3] = [Codec::F32, Codec::Bf16, Codec::Int4];
+const ALL: [Codec; 6] = Codec::ALL;
+const DENSE: [Codec; 4] = [Codec::F32, Codec::Bf16, Codec::Int8, Codec::Int4];
+const SPARSE: [Codec; 2] = [Codec::Sparse256, Codec::Sparse64];
 
 fn normal(n: usize, scale: f64, seed: u64) -> Vec<f32> {
     let mut rng = Rng::new(seed);
@@ -25,16 +27,18 @@ fn mean_square(values: impl Iterator<Item = f32>) -> f64 {
 
 #[test]
 fn lengths_are_exact() {
-    for n in [0, 1, 2, 3, 127, 128, 129, 255, 256, 1023, 1024, 1025, 4_000] {
+    for n in [0, 1, 2, 3, 127, 128, 129, 255, 256, 1023, 1024, 1025, 4_000, 4_096, 4_097, 9_000] {
         for codec in ALL {
             let values = normal(n, 1.0, n as u64);
             let bytes = codec.encode(&values);
-            assert_eq!(bytes.len(), codec.encoded_len(n), "{codec:?} {n}");
+            assert!(codec.fits(bytes.len(), n) && bytes.len() <= codec.max_len(n), "{codec:?} {n}");
+            assert!(codec.is_sparse() || bytes.len() == codec.max_len(n), "{codec:?} {n}");
             assert_eq!(codec.decode(&bytes, n).map(|v| v.len()), Ok(n));
             assert_eq!(bytes, codec.encode_with_feedback(&values, &mut vec![0.0; n]), "{codec:?} {n}");
         }
     }
-    assert_eq!(Codec::Int4.encoded_len(4_142_592), 2_136_024);
+    assert_eq!(Codec::Int4.max_len(4_142_592), 2_136_024);
+    assert_eq!(Codec::Int8.max_len(4_142_592), 4_207_320);
 }
 
 #[test]
@@ -45,11 +49,60 @@ fn the_bytes_are_those_of_the_specification() {
     assert_eq!(Codec::Int4.encode(&[3.5, -3.5, 0.5, -0.5, 1.0]), [0x00, 0x38, 0x97, 0xf1, 0x02]);
     assert_eq!(Codec::Int4.decode(&[0x00, 0x38, 0x97, 0xf1, 0x02], 5), Ok(vec![3.5, -3.5, 0.5, -0.5, 1.0]));
     assert_eq!(Codec::Int4.encode(&[0.0; 3]), [0, 0, 0, 0]);
+    assert_eq!(Codec::Int8.encode(&[63.5, -63.5, 0.5]), [0x00, 0x38, 0x7f, 0x81, 0x01]);
+}
+
+#[test]
+fn a_sparse_block_is_written_as_specified() {
+    // 200 numbers keep ⌈64 × 200 / 4,096⌉ = 4. Magnitudes 1 (0x3c00) and 2 (0x4000). With five low bits:
+    //   at 0:   gap 0    0 00000, positive 0, small 0
+    //   at 40:  gap 39   1 0 11100 (39 = 1 × 32 + 7), negative 1, large 1
+    //   at 41:  gap 0    0 00000, positive 0, large 1
+    //   at 199: gap 157  1111 0 10111 (157 = 4 × 32 + 29), negative 1, small 0
+    let mut values = [0.0; 200];
+    (values[0], values[40], values[41], values[199]) = (1.0, -2.0, 2.0, -1.0);
+    let bytes = Codec::Sparse64.encode(&values);
+    let written = "000000 00 1011100 11 000000 01 1111010111 10";
+    let mut expected = vec![0x00, 0x3c, 0x00, 0x40];
+    let bits: Vec<u8> = written.bytes().filter(|c| *c != b' ').map(|c| c - b'0').collect();
+    expected.extend(bits.chunks(8).map(|byte| byte.iter().rev().fold(0, |all, bit| (all << 1) | bit)));
+    assert_eq!(bytes, expected);
+    assert_eq!(Codec::Sparse64.decode(&bytes, 200), Ok(values.to_vec()));
+}
+
+#[test]
+fn sparse_vectors_take_few_bytes_and_keep_the_greatest_numbers() {
+    let n = 4_142_592;
+    let values = normal(n, 0.01, 9);
+    for (codec, most, share) in [(Codec::Sparse64, 82_000, 0.115), (Codec::Sparse256, 250_000, 0.28)] {
+        let bytes = codec.encode(&values);
+        assert!(bytes.len() < most, "{codec:?}: {} bytes", bytes.len());
+        let sent = codec.decode(&bytes, n).unwrap();
+        let kept =
+            1.0 - mean_square(values.iter().zip(&sent).map(|(a, b)| a - b)) / mean_square(values.iter().copied());
+        assert!(kept > share, "{codec:?} keeps {kept} of the squares");
+    }
+}
+
+#[test]
+fn what_is_left_out_is_sent_later() {
+    for codec in SPARSE {
+        let (n, mut residual, mut sent) = (5_000, vec![0.0; 5_000], vec![0.0f32; 5_000]);
+        let values = normal(n, 0.01, 11);
+        codec.decode_add(&codec.encode_with_feedback(&values, &mut residual), &mut sent).unwrap();
+        let open = |sent: &[f32]| mean_square(values.iter().zip(sent).map(|(a, b)| a - b));
+        let first = open(&sent);
+        for _ in 0..200 {
+            let bytes = codec.encode_with_feedback(&vec![0.0; n], &mut residual);
+            codec.decode_add(&bytes, &mut sent).unwrap();
+        }
+        assert!(open(&sent) < first * 1e-4, "{codec:?}");
+    }
 }
 
 #[test]
 fn a_new_block_has_its_own_scale() {
-    let mut values = vec![7.0; Codec::BLOCK];
+    let mut values = vec![7.0; 128];
     values.push(0.875);
     let bytes = Codec::Int4.encode(&values);
     assert_eq!(bytes.len(), 66 + 3);
@@ -113,7 +166,7 @@ fn magnitudes_out_of_the_scales_range_saturate() {
 #[test]
 fn nothing_is_lost_over_many_rounds() {
     let n = 300;
-    for codec in ALL {
+    for codec in DENSE {
         let (mut residual, mut sent, mut meant) = (vec![0.0; n], vec![0.0f64; n], vec![0.0f64; n]);
         for round in 0..200 {
             // A constant part far below one step of the scale: without feedback it would never be sent.
@@ -136,12 +189,12 @@ fn nothing_is_lost_over_many_rounds() {
 
 #[test]
 fn parts_of_whole_blocks_give_the_bytes_of_the_whole() {
-    let values = normal(5_000, 1.0, 3);
+    let values = normal(9_000, 1.0, 3);
     for codec in ALL {
-        let (mut whole, mut parts) = (vec![0.01; 5_000], vec![0.01; 5_000]);
+        let (mut whole, mut parts) = (vec![0.01; 9_000], vec![0.01; 9_000]);
         let bytes = codec.encode_with_feedback(&values, &mut whole);
         let mut joined = Vec::new();
-        for (values, residual) in values.chunks(3 * Codec::BLOCK).zip(parts.chunks_mut(3 * Codec::BLOCK)) {
+        for (values, residual) in values.chunks(Codec::BLOCK).zip(parts.chunks_mut(Codec::BLOCK)) {
             codec.encode_onto(&mut joined, values, residual);
         }
         assert_eq!(bytes, joined);
@@ -153,11 +206,12 @@ fn parts_of_whole_blocks_give_the_bytes_of_the_whole() {
 fn wrong_lengths_are_refused_before_memory_is_taken() {
     for codec in ALL {
         let bytes = codec.encode(&[1.0; 130]);
-        let expected = codec.encoded_len(usize::MAX / 8);
-        let error = CodecError::Length { bytes: bytes.len(), expected };
-        assert_eq!(codec.decode(&bytes, usize::MAX / 8), Err(error));
-        assert!(matches!(codec.decode(&bytes[1..], 130), Err(CodecError::Length { .. })));
-        assert!(matches!(codec.decode_into(&bytes, &mut [0.0; 5]), Err(CodecError::Length { .. })));
+        assert!(codec.decode(&bytes, usize::MAX / 8).is_err());
+        assert!(codec.decode(&bytes[1..], 130).is_err());
+        assert!(codec.decode_into(&bytes, &mut [0.0; 5]).is_err());
+        let long = vec![0; codec.max_len(130) + 1];
+        let error = CodecError::Length { bytes: long.len(), expected: codec.max_len(130) };
+        assert_eq!(codec.decode(&long, 130), Err(error));
     }
 }
 
@@ -194,6 +248,29 @@ fn only_the_canonical_form_is_decoded() {
     let mut bytes = Codec::Int4.encode(&[1.0; 256]);
     bytes[131] = 0x88;
     assert_eq!(decode(&bytes, 256), Err(CodecError::NotCanonical { block: 1 }));
+    assert_eq!(Codec::Int8.decode(&[0x00, 0x38, 0x80], 1), refused, "−128");
+}
+
+#[test]
+fn only_the_canonical_sparse_form_is_decoded() {
+    let decode = |bytes: &[u8], n| Codec::Sparse64.decode(bytes, n);
+    let refused = Err(CodecError::NotCanonical { block: 0 });
+    // One number of ten is kept, at place 3: 0 11000, positive, small.
+    let good = [0x00, 0x3c, 0x00, 0x40, 0b0000_0110];
+    let values = decode(&good, 10).unwrap();
+    assert_eq!(values, [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(decode(&good, 3), refused, "a place beyond the block");
+    assert_eq!(decode(&[0x00, 0x3c, 0x00, 0x40, 0xff], 10), refused, "a gap beyond the block");
+    assert_eq!(decode(&good[..4], 10), refused, "cut off");
+    assert_eq!(decode(&[0x00, 0x40, 0x00, 0x3c, 6], 10), refused, "the larger magnitude first");
+    assert_eq!(decode(&[0x00, 0xbc, 0x00, 0x40, 6], 10), refused, "a negative magnitude");
+    assert_eq!(decode(&[0x00, 0x3c, 0x00, 0x7c, 6], 10), Err(CodecError::NotFinite));
+    // 65 numbers keep two, in 16 bits and a third byte only for far gaps: here its bits must be zero.
+    let mut bytes = Codec::Sparse64.encode(&[1.0; 70]);
+    assert_eq!(bytes.len(), 4 + 2);
+    bytes.push(0);
+    assert_eq!(decode(&bytes, 70), Err(CodecError::NotCanonical { block: 1 }), "bytes past the end");
+    assert_eq!(Codec::Sparse64.decode(&[], 0), Ok(vec![]));
 }
 
 #[test]

@@ -225,7 +225,7 @@ impl Lab {
             version: task.version,
             codec: task.codec,
             blob: Digest::of(&task.lease.0.to_le_bytes()),
-            bytes: task.codec.encoded_len(rules().shape.params()) as u64,
+            bytes: task.codec.max_len(rules().shape.params()) as u64,
             steps: task.steps,
             tokens: u64::from(task.steps) * 8,
             loss_first: 3.0,

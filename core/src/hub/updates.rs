@@ -105,7 +105,7 @@ impl Hub {
         if update.codec != row.codec {
             return fail(UnpaidCode::WrongCodec, "the update is encoded differently than its task asked for");
         }
-        if update.bytes != row.codec.encoded_len(self.rules.shape.params()) as u64 {
+        if !usize::try_from(update.bytes).is_ok_and(|bytes| row.codec.fits(bytes, self.rules.shape.params())) {
             return fail(UnpaidCode::WrongSize, "the update's size does not fit the model");
         }
         if update.steps != row.steps || update.tokens != row.tokens {

@@ -275,7 +275,7 @@ impl World {
             version: VersionNo(self.rng.below(20)),
             codec: self.plan.rules.codec,
             blob: digest,
-            bytes: self.plan.rules.codec.encoded_len(self.plan.rules.shape.params()) as u64,
+            bytes: self.plan.rules.codec.max_len(self.plan.rules.shape.params()) as u64,
             steps: self.plan.rules.steps,
             tokens: self.plan.rules.task_tokens(),
             loss_first: 1.0,
@@ -321,7 +321,7 @@ impl Worker {
         let blob = Digest::of(&[&base.0[..], &task.seed.to_le_bytes(), &task.lease.0.to_le_bytes()].concat());
         self.blobs.insert(blob, Content::Update { base });
         self.unanswered.insert(task.lease, now);
-        let bytes = task.codec.encoded_len(crate::model::Shape::new(16, 8, 1, 1, 8).params()) as u64;
+        let bytes = task.codec.max_len(crate::model::Shape::new(16, 8, 1, 1, 8).params()) as u64;
         let train_ms = now.since(began).as_millis() as u64;
         Fact::Trained { lease: task.lease, blob, bytes, loss_first: 3.0, loss_last: 2.5, train_ms }
     }

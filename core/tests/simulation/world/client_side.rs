@@ -282,7 +282,7 @@ impl World {
                 }
                 let tokens = f64::from(task.batch * task.context) / step.as_secs_f64();
                 self.agent_fact(client, agent::Fact::Step { lease, step: 1, loss: 2.0, tokens_per_s: tokens as f32 });
-                let bytes = hydra_core::codec::Codec::Int4.encoded_len(self.params()) as u64;
+                let bytes = hydra_core::codec::Codec::Int4.max_len(self.params()) as u64;
                 let train_ms = pause.as_millis() as u64;
                 let fact = agent::Fact::Trained { lease, blob, bytes, loss_first: 3.0, loss_last: 2.0, train_ms };
                 self.plan(pause, Soon::Trained(client, life, Box::new(fact)));
