@@ -2,7 +2,7 @@
 //!
 //! Codes: 1 a bug or an unexpected system error, 2 wrong arguments (clap's), 3 no pip, 4 download failed,
 //! 5 no C++ compiler, 6 disk too small, 7 damaged download, 8 unusable `LIBTORCH`, 9 unsupported platform,
-//! 10 build failed, 11 tests failed, 12 demo failed, 130 interrupted.
+//! 10 build failed, 11 tests failed, 12 demo failed, 13 a bench missed its bar, 130 interrupted.
 
 use std::path::PathBuf;
 
@@ -67,6 +67,9 @@ pub enum Failure {
     /// What went wrong in the demo.
     #[error("the demo failed: {0}")]
     Demo(String),
+    /// The figures that do not reach their bars.
+    #[error("missed: {0}")]
+    Bench(String),
     /// Ctrl-C, or the system asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -90,6 +93,7 @@ impl Failure {
             Self::Build => 10,
             Self::Tests(_) => 11,
             Self::Demo(_) => 12,
+            Self::Bench(_) => 13,
             Self::Interrupted => 130,
         }
     }

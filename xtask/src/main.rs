@@ -1,10 +1,12 @@
-//! `cargo xtask`: set-up, build, tests and demo of this repository.
+//! `cargo xtask`: set-up, build, tests, demo and measurements of this repository.
 //!
 //! Nothing in the workspace depends on it, and it depends on nothing of the workspace: it must compile within seconds
 //! on a machine that has no libtorch yet. Exit codes are listed in `failure.rs`. Windows needs WSL.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(unix)]
+mod bench;
 #[cfg(unix)]
 mod child;
 #[cfg(unix)]
@@ -45,9 +47,9 @@ mod unix {
 
     use crate::failure::Failure;
     use crate::repo::Repo;
-    use crate::{child, demo, setup, test};
+    use crate::{bench, child, demo, setup, test};
 
-    /// Set-up, build, tests and demo of HydraAI.
+    /// Set-up, build, tests, demo and measurements of HydraAI.
     #[derive(Parser)]
     #[command(name = "cargo xtask", bin_name = "cargo xtask")]
     struct Args {
@@ -83,6 +85,11 @@ mod unix {
             #[arg(long)]
             keep: bool,
         },
+        /// Set up, then measure: a table for people, one line of JSON, and failure where a bar is missed
+        Bench {
+            #[command(subcommand)]
+            bench: bench::Bench,
+        },
         /// Become another program that ends when this one's parent ends
         #[command(hide = true)]
         Leash {
@@ -112,6 +119,10 @@ mod unix {
                 setup::run(&repo, setup::Options::default())?;
                 repo.build()?;
                 demo::run(&repo, std::time::Duration::from_secs(seconds), keep)
+            }
+            Command::Bench { bench } => {
+                setup::run(&repo, setup::Options::default())?;
+                bench::run(&repo, &bench)
             }
             Command::Leash { .. } => unreachable!("handled above"),
         }
