@@ -5,7 +5,7 @@
 use hydra_core::credits::Credits;
 use hydra_core::limits;
 
-use crate::names::{CODEC_NAMES, Preset};
+use crate::names::{CODEC_CHOICES, CODEC_NAMES, Preset};
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -166,7 +166,8 @@ pub const KEYS: &[Key] = &[
     key("rounds.deadline_seconds", Number(1.0, WEEK, "seconds"), OfPreset, "a round with any update closes after this at the latest"),
     key("rounds.outer_lr", Number(0.01, 2.0, ""), Toml("1.0"), "outer learning rate, in rounds of several updates"),
     key("rounds.outer_momentum", Number(0.0, 0.99, ""), Toml("0.0"), "outer Nesterov momentum, in rounds of several updates"),
-    key("rounds.codec", Choice(CODEC_NAMES), Toml("\"int4\""), "how updates and versions are encoded"),
+    key("rounds.codec", Choice(CODEC_CHOICES), Toml("\"auto\""), "how updates are encoded; auto: int4, or fewer bytes for a worker that would need more than a twentieth of a task's time to send that"),
+    key("rounds.broadcast_codec", Choice(CODEC_NAMES), Toml("\"int4\""), "how versions are encoded for those who have the one before"),
     key("rounds.keep_versions", Whole(limits::STALENESS + 1, 10_000, "versions"), Toml("8"), "newest versions kept on disk"),
 
     key("ledger.reward", Money(Credits(1), MOST), Toml("1.0"), "what an accepted task pays"),

@@ -124,8 +124,10 @@ impl FromStr for TokenizerSpec {
     }
 }
 
+/// The choice by a worker's link, then the codecs in the order of [`Codec::ALL`].
+pub(crate) const CODEC_CHOICES: &[&str] = &["auto", "f32", "bf16", "int8", "int4", "sparse256", "sparse64"];
 /// The codecs' names, in the order of [`Codec::ALL`].
-pub(crate) const CODEC_NAMES: &[&str] = &["f32", "bf16", "int8", "int4", "sparse256", "sparse64"];
+pub(crate) const CODEC_NAMES: &[&str] = CODEC_CHOICES.split_at(1).1;
 
 /// The codec with this name.
 pub(crate) fn codec(name: &str) -> Option<Codec> {

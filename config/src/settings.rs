@@ -105,8 +105,10 @@ pub struct RoundSettings {
     pub outer_lr: f32,
     /// Outer Nesterov momentum, in rounds of several updates.
     pub outer_momentum: f32,
-    /// How updates and versions are encoded.
-    pub codec: Codec,
+    /// How updates are encoded; nothing: by each worker's link.
+    pub codec: Option<Codec>,
+    /// How versions are encoded for workers that have the one before.
+    pub broadcast_codec: Codec,
     /// Newest versions kept on disk; more than [`hydra_core::limits::STALENESS`].
     pub keep_versions: u32,
 }
@@ -231,7 +233,9 @@ impl Settings {
                 deadline: seconds("rounds.deadline_seconds"),
                 outer_lr: small("rounds.outer_lr"),
                 outer_momentum: small("rounds.outer_momentum"),
-                codec: names::codec(text("rounds.codec")).expect(SOUND),
+                // "auto" names no codec.
+                codec: names::codec(text("rounds.codec")),
+                broadcast_codec: names::codec(text("rounds.broadcast_codec")).expect(SOUND),
                 keep_versions: count("rounds.keep_versions"),
             },
             ledger: LedgerSettings { reward: credits("ledger.reward"), price: credits("ledger.price") },

@@ -33,7 +33,7 @@ fn nothing_given_is_the_small_preset_on_the_primer() {
     assert_eq!((listen.as_str(), run_dir.to_str()), ("127.0.0.1:5000", Some("./hydra-run")));
     assert_eq!((preset, tokenizer), (Preset::Small, TokenizerSpec::Bpe { vocab: 10_000 }));
     assert_eq!((recipe.batch, tasks.task_tokens, tasks.queue, tasks.rate_per_minute), (4, 16_384, 8, None));
-    assert_eq!((rounds.quorum, rounds.codec), (0.7, Codec::Int4));
+    assert_eq!((rounds.quorum, rounds.codec, rounds.broadcast_codec), (0.7, None, Codec::Int4));
     assert_eq!((ledger.reward, ledger.price), (Credits::hyd(1), Credits(500_000)));
     assert_eq!((answers.max_new_tokens, answers.temperature, answers.top_k, answers.top_p), (128, 0.3, 40, 1.0));
     assert_eq!(answers.template, "Question: {prompt}\nAnswer:");

@@ -41,7 +41,10 @@ fn each_message_names_the_place_the_value_and_what_is_allowed() {
             "preset = 'smal'",
             "preset is \"smal\" (did you mean \"small\"?); allowed: one of tiny, small, shakespeare, base, large",
         ),
-        ("rounds.codec = 'zip'", "rounds.codec is \"zip\"; allowed: one of f32, bf16, int8, int4, sparse256, sparse64"),
+        (
+            "rounds.codec = 'zip'",
+            "rounds.codec is \"zip\"; allowed: one of auto, f32, bf16, int8, int4, sparse256, sparse64",
+        ),
         ("tokenizer = 'bpe:12'", "tokenizer is \"bpe:12\"; allowed: bytes, or bpe:N with N from 257 to 65536"),
         ("data = [1]", "data is a list that holds more than texts; allowed: a list of paths"),
         ("data = ['']", "data is [\"\"]; allowed: a list of paths"),

@@ -260,7 +260,7 @@ impl Begun {
             inputs: sender,
             uploads: uploads.clone(),
             traffic: traffic.clone(),
-            update_bytes: settings.rounds.codec.max_len(shape.params()) as u64,
+            update_bytes: settings.rounds.codec.unwrap_or(run::AUTO_CODEC).max_len(shape.params()) as u64,
             tasks: TaskTracker::new(),
             next: Arc::new(AtomicU64::new(1)),
         };

@@ -16,6 +16,12 @@ pub fn tell(events: &Events, event: &Event) {
         Event::Rejected { task, worker, user, reason } => {
             tracing::warn!(%task, %worker, %user, ?reason, "an update was not accepted");
         }
+        Event::Codec { worker, user, codec, before, send_ms, task_ms } => {
+            tracing::info!(
+                %worker, %user, ?codec, ?before, send_ms, task_ms,
+                "a worker's updates are written in another way: sending should take at most a twentieth of a task"
+            );
+        }
         Event::Round { version, updates, tokens, val_loss, val_bits_per_byte, seconds, .. } => {
             tracing::info!(
                 %version, updates, tokens, val_loss, val_bits_per_byte, seconds,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use hydra_config::Settings;
+use hydra_core::codec::Codec;
 use hydra_core::hub::rows::{Recovered, Row, Version};
 use hydra_core::hub::{Rules, Sampling, Shard, Stop, public_key};
 use hydra_core::ids::{LeaseId, VersionNo};
@@ -77,7 +78,7 @@ pub fn open(settings: &Settings, events: &Events) -> anyhow::Result<Run> {
     updates.sweep(&kept).map_err(fail::file)?;
     let learner = Learner {
         shape,
-        codec: settings.rounds.codec,
+        codec: settings.rounds.broadcast_codec,
         newest: recovered.newest.version,
         checkpoint,
         versions,
@@ -124,6 +125,9 @@ fn tell_repairs(repairs: &Repairs, versions: &VersionFiles, events: &Events) -> 
     Ok(())
 }
 
+/// How updates are written until a worker's link is known to be slow.
+pub const AUTO_CODEC: Codec = Codec::Int4;
+
 /// The settings as the hub's rules.
 pub fn rules(settings: &Settings, shape: Shape, data: &Dataset, epoch_ms: u64) -> Rules {
     let Settings { schedule, tasks, rounds, ledger, answers, stop, .. } = settings;
@@ -139,7 +143,8 @@ pub fn rules(settings: &Settings, shape: Shape, data: &Dataset, epoch_ms: u64) -
         reward: ledger.reward,
         price: ledger.price,
         steps: settings.steps_per_task(),
-        codec: rounds.codec,
+        codec: rounds.codec.unwrap_or(AUTO_CODEC),
+        sparser: rounds.codec.is_none(),
         shards: data
             .shards
             .iter()

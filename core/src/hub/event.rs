@@ -63,6 +63,22 @@ pub enum Event {
         /// Why.
         reason: UnpaidCode,
     },
+    /// A worker's updates are to be written in another way, because of its link.
+    Codec {
+        /// Which process.
+        #[serde(serialize_with = "text")]
+        worker: WorkerId,
+        /// Whose.
+        user: UserName,
+        /// From its next task on.
+        codec: crate::codec::Codec,
+        /// So far.
+        before: crate::codec::Codec,
+        /// Milliseconds that an update takes to come in the codec so far.
+        send_ms: u64,
+        /// Milliseconds that a task takes.
+        task_ms: u64,
+    },
     /// A version was merged, published and evaluated.
     Round {
         /// The version.

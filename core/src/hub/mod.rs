@@ -8,6 +8,7 @@
 //! - *No heavy bytes.* The hub sees digests, sizes and verdicts; the shell holds the bytes and does the arithmetic.
 
 mod bench;
+mod codecs;
 mod event;
 mod fact;
 mod leases;

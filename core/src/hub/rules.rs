@@ -26,6 +26,8 @@ pub struct Rules {
     pub steps: u32,
     /// How updates are encoded.
     pub codec: Codec,
+    /// Whether a worker behind a slow link is given a codec with fewer bytes.
+    pub sparser: bool,
     /// The run's shards.
     pub shards: Vec<Shard>,
     /// Tasks kept generated ahead of demand.

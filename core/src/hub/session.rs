@@ -66,6 +66,10 @@ pub(super) struct Seat {
     pub barred_until: Option<Time>,
     /// How often in a row that was so.
     pub strikes: u32,
+    /// Bytes a second in which its updates came, smoothed.
+    pub link: Option<f64>,
+    /// How its last task's update was to be written; see `codecs`.
+    pub codec: Option<crate::codec::Codec>,
 }
 
 impl Session {
@@ -222,6 +226,8 @@ impl Hub {
             hold_until: None,
             barred_until: None,
             strikes: 0,
+            link: None,
+            codec: None,
         });
         let peer = Peer { user: hello.user.clone(), role: hello.role, seat };
         let Some(session) = self.sessions.get_mut(&id) else { return };

@@ -244,6 +244,7 @@ impl Hub {
 
     fn lease(&mut self, now: Time, id: SessionId, spec: &Spec) {
         let at_ms = self.wall_ms(now);
+        let codec = self.choose_codec(id);
         let working = self.leases.working().max(1) as u64;
         let tokens = self.rules.task_tokens();
         let session = self.sessions.get_mut(&id).expect("who is on the bench has a session");
@@ -272,7 +273,7 @@ impl Hub {
             seed: spec.seed,
             steps: self.rules.steps,
             tokens,
-            codec: self.rules.codec,
+            codec,
             at_ms,
         };
         let done = self.accepted_tokens;

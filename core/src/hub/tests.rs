@@ -2,6 +2,7 @@
 //! soon as a test lets them.
 
 mod answers;
+mod codecs;
 mod handshake;
 mod rounds;
 mod stopping;
@@ -35,6 +36,7 @@ fn rules() -> Rules {
         price: Credits(500_000),
         steps: 2,
         codec: Codec::Int4,
+        sparser: false,
         shards: vec![Shard { digest: Digest::of(b"shard"), tokens: 100, preview: "once".to_owned() }],
         queue: 2,
         every: None,

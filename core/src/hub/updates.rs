@@ -126,6 +126,7 @@ impl Hub {
             return self.out.push_back(Order::Discard { session: id, blob });
         };
         let (lease, codec) = (row.lease, row.codec);
+        let (bytes, took) = (update.bytes, now.since(*since));
         // Known from here on, so that the same bytes cannot be paid twice while the first copy is being checked.
         let wrong = if !intact {
             Some((UnpaidCode::Corrupt, "the bytes do not match their digest"))
@@ -142,6 +143,7 @@ impl Hub {
         }
         let state = State::Checking { session: id, since: *since, update: update.clone() };
         self.leases.set(lease, state);
+        self.measure_link(id, bytes, took);
         self.out.push_back(Order::Check { lease, session: id, blob, codec });
     }
 

@@ -106,6 +106,7 @@ impl Plan {
             price: if rng.below(8) == 0 { Credits::ZERO } else { Credits(500_000) },
             steps: 2 + rng.below(6) as u32,
             codec: Codec::Int4,
+            sparser: false,
             shards,
             queue: rng.below(8) as usize,
             every: (rng.below(4) == 0).then(|| ms(rng, 50, 1_500)),

@@ -151,6 +151,7 @@ impl World {
             price: Credits(500_000),
             steps: 10,
             codec: Codec::Int4,
+            sparser: false,
             shards,
             queue: rng.below(5) as usize,
             every: (rng.below(4) == 0).then(|| Duration::from_millis(50)),

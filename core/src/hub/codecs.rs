@@ -1,0 +1,58 @@
+//! Which codec a worker's next update is to be written with: few bytes where its link is slow.
+//!
+//! A worker begins with the run's codec. Its link is measured by its own uploads, from the announcement to the last
+//! byte; sending should take at most a twentieth of a task's time, so that training and not the link sets the pace.
+
+use std::time::Duration;
+
+use super::{Event, Hub};
+use crate::codec::Codec;
+use crate::ids::SessionId;
+
+/// Sending takes at most this part of a task's time, where a codec can do that.
+const SHARE: f64 = 0.05;
+/// A codec with more bytes is taken again only if it would take at most this part of that: measured times are noisy.
+const MARGIN: f64 = 0.5;
+/// Fewer bytes tell more about the delay than about the speed.
+const TELLING: u64 = 32 * 1024;
+/// No upload counts as faster: what lies in buffers already comes in no time.
+const LEAST: Duration = Duration::from_millis(1);
+
+impl Hub {
+    /// An update's bytes came within `took`.
+    pub(super) fn measure_link(&mut self, id: SessionId, bytes: u64, took: Duration) {
+        if bytes < TELLING {
+            return;
+        }
+        let speed = bytes as f64 / took.max(LEAST).as_secs_f64();
+        if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+            seat.link = Some(seat.link.map_or(speed, |old| 0.5 * old + 0.5 * speed));
+        }
+    }
+
+    /// The codec for this worker's next update.
+    pub(super) fn choose_codec(&mut self, id: SessionId) -> Codec {
+        let first = self.rules.codec;
+        let params = self.rules.shape.params();
+        let tokens = self.rules.task_tokens() as f64;
+        let Some(session) = self.sessions.get_mut(&id).filter(|_| self.rules.sparser) else { return first };
+        let Some(user) = session.peer().map(|peer| peer.user.clone()) else { return first };
+        let Some(seat) = session.seat_mut() else { return first };
+        let (before, worker) = (seat.codec.unwrap_or(first), seat.worker);
+        let (Some(link), Some(speed)) = (seat.link, seat.speed) else { return before };
+        let seconds = |codec: Codec| codec.max_len(params) as f64 / link;
+        let task = tokens / speed;
+        let affordable = |codec: &Codec| {
+            let denser = codec.max_len(params) > before.max_len(params);
+            seconds(*codec) <= SHARE * task * if denser { MARGIN } else { 1.0 }
+        };
+        let sparser = [first, Codec::Sparse256, Codec::Sparse64];
+        let codec = sparser.into_iter().find(affordable).unwrap_or(Codec::Sparse64);
+        seat.codec = Some(codec);
+        if codec != before {
+            let (send_ms, task_ms) = ((seconds(before) * 1e3) as u64, (task * 1e3) as u64);
+            self.note(Event::Codec { worker, user, codec, before, send_ms, task_ms });
+        }
+        codec
+    }
+}

@@ -1,0 +1,85 @@
+//! Which codec a worker gets: by the speed of its link, with a reason that is told, and never in a fixed run.
+
+use super::*;
+
+/// A model whose updates are large enough to tell a link's speed: 34 kB in `int4`.
+fn large(sparser: bool) -> Lab {
+    Lab::with(Rules { shape: Shape::new(2048, 32, 1, 1, 8), sparser, ..rules() }, recovered())
+}
+
+impl Lab {
+    /// Trains for `training`, sends for `sending`, and gives the codec of the next task.
+    fn next_codec(&mut self, session: SessionId, training: Duration, sending: Duration) -> Codec {
+        let task = self.task(session).expect("a free worker gets a task");
+        self.now = self.now.after(training);
+        let params = self.hub.rules.shape.params();
+        let update = Update { bytes: task.codec.max_len(params) as u64, more: false, ..Self::update(&task) };
+        let blob = update.blob;
+        self.says(session, ClientMsg::Update(update));
+        self.now = self.now.after(sending);
+        self.tell(Fact::Received { session, blob, intact: true });
+        self.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+        if self.merge_ordered().is_some() {
+            self.merge();
+        }
+        self.says(session, ClientMsg::Ready(proto::Ready { accepting: true }));
+        // It may be held back for a version that is about to come.
+        self.wait(Duration::from_secs(1));
+        let (_, next) = self.pushed.iter().rfind(|(to, _)| *to == session).expect("the next task was pushed");
+        next.codec
+    }
+
+    fn told_codecs(&self) -> Vec<(Codec, Codec)> {
+        let notes = self.orders.iter().filter_map(|order| match order {
+            Order::Note(Event::Codec { codec, before, .. }) => Some((*before, *codec)),
+            _ => None,
+        });
+        notes.collect()
+    }
+}
+
+const TASK: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_fast_link_keeps_four_bits() {
+    let mut lab = large(true);
+    let session = lab.worker("alice", 1);
+    for _ in 0..5 {
+        assert_eq!(lab.next_codec(session, TASK, Duration::from_millis(100)), Codec::Int4);
+    }
+    assert_eq!(lab.told_codecs(), []);
+}
+
+#[test]
+fn a_slow_link_gets_fewer_bytes_and_says_why() {
+    let mut lab = large(true);
+    let session = lab.worker("alice", 1);
+    // 34 kB in two seconds is a fifth of a task; the 4 kB of `sparse256` are a fortieth.
+    assert_eq!(lab.next_codec(session, TASK, Duration::from_secs(2)), Codec::Sparse256);
+    assert_eq!(lab.told_codecs(), [(Codec::Int4, Codec::Sparse256)]);
+    // Small uploads tell nothing about the link, so it stays.
+    assert_eq!(lab.next_codec(session, TASK, Duration::from_millis(1)), Codec::Sparse256);
+}
+
+#[test]
+fn a_hopeless_link_gets_the_fewest_bytes() {
+    let mut lab = large(true);
+    let session = lab.worker("alice", 1);
+    assert_eq!(lab.next_codec(session, TASK, Duration::from_secs(100)), Codec::Sparse64);
+}
+
+#[test]
+fn a_fixed_codec_stays_whatever_the_link() {
+    let mut lab = large(false);
+    let session = lab.worker("alice", 1);
+    assert_eq!(lab.next_codec(session, TASK, Duration::from_secs(100)), Codec::Int4);
+}
+
+#[test]
+fn each_worker_has_its_own() {
+    let mut lab = large(true);
+    let (slow, fast) = (lab.worker("alice", 1), lab.worker("bob", 2));
+    lab.next_codec(fast, TASK, Duration::from_millis(10));
+    assert_eq!(lab.next_codec(slow, TASK, Duration::from_secs(100)), Codec::Sparse64);
+    assert_eq!(lab.next_codec(fast, TASK, Duration::from_millis(10)), Codec::Int4);
+}
