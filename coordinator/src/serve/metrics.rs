@@ -43,6 +43,7 @@ pub fn count(event: &Event, status: &Status) {
         Event::Refused { reason, .. } => {
             counter!("hydra_queries_refused_total", "reason" => name(reason)).increment(1);
         }
+        Event::Codec { codec, .. } => counter!("hydra_codec_changes_total", "codec" => name(codec)).increment(1),
         Event::Joined { .. } | Event::Left { .. } | Event::Pushed { .. } => {}
     }
     gauge!("hydra_workers").set(f64::from(status.workers));

@@ -87,6 +87,7 @@ fn rules() -> Rules {
         price: Credits(500_000),
         steps: 1,
         codec: Codec::F32,
+        sparser: false,
         shards: Vec::new(),
         queue: 0,
         every: None,

@@ -126,6 +126,7 @@ fn rules(shard_tokens: u64) -> Rules {
         price: Credits(500_000),
         steps: 5,
         codec: Codec::Int4,
+        sparser: false,
         shards: vec![Shard { digest: Digest::of(&shard()), tokens: shard_tokens, preview: "text".to_owned() }],
         queue: 2,
         every: None,
