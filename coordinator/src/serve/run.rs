@@ -85,6 +85,7 @@ pub fn open(settings: &Settings, events: &Events) -> anyhow::Result<Run> {
         updates,
         keep,
         waiting,
+        unkept: VecDeque::new(),
         // Files of updates merged before this start are swept at the next one.
         merged: VecDeque::new(),
     };
