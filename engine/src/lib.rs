@@ -4,7 +4,7 @@
 //! - [`Trainer`]: works through a task; on a CPU every core trains its share of each batch.
 //! - [`Model`]: weights at rest, for [`Model::evaluate`] and [`Model::generator`].
 //! - [`offsets`]: which windows of a shard a task trains on, as part of the public protocol.
-//! - [`to_safetensors`] and friends: weights as files that other tools read.
+//! - [`to_safetensors`] and friends, [`pretrained`]: weights and sizes as files that other tools read.
 //!
 //! Weights go in and out as one flat `f32` vector in the order of [`hydra_core::model::Shape::layout`]. Everything is
 //! synchronous and may take long: call it from a thread of its own, never from an async task. Failures of libtorch
@@ -22,6 +22,7 @@ mod graph;
 mod model;
 mod native;
 mod parts;
+pub mod pretrained;
 mod sample;
 mod store;
 #[cfg(test)]

@@ -120,6 +120,21 @@ impl Model {
         Ok(self.graph.loss(&stream, &targets, None)?.0)
     }
 
+    /// Logits after each of `tokens`, at most a context of them: `[tokens, vocab]`, row after row.
+    pub fn logits(&self, tokens: &[u16]) -> Result<Vec<f32>> {
+        check_tokens(tokens, self.shape.vocab)?;
+        if tokens.is_empty() || tokens.len() > self.shape.context as usize {
+            return Err(EngineError::input("logits want from one token to a context of them"));
+        }
+        let _guard = tch::no_grad_guard();
+        let row = indexes(std::iter::once(tokens), tokens.len(), self.device.torch)?;
+        let logits = self.graph.logits(&self.graph.stream(&row, None)?)?.f_to_device(tch::Device::Cpu)?;
+        let mut numbers = vec![0.0; tokens.len() * self.shape.vocab as usize];
+        let length = numbers.len();
+        logits.f_contiguous()?.f_copy_data(&mut numbers, length)?;
+        Ok(numbers)
+    }
+
     /// Begins an answer to `prompt`. Of a prompt longer than three quarters of the context only the end is read.
     pub fn generator(&self, prompt: &[u16], sampling: &Sampling) -> Result<Generator<'_>> {
         check_tokens(prompt, self.shape.vocab)?;

@@ -23,6 +23,7 @@ use crate::adam::AdamStep;
 use crate::backend::{Backend, Batch, Hurdle, in_pieces};
 use crate::native::{floats, floats_mut};
 use crate::{EngineError, Result};
+pub(crate) use kernels::EPSILON;
 use network::Network;
 
 /// Tokens that a replica takes through the network at once: enough for full speed, few enough for the cache.
