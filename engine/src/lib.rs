@@ -2,7 +2,8 @@
 //!
 //! - [`Device`]: the CPU, or a GPU found at run time by the same binary.
 //! - [`Trainer`]: works through a task; on a CPU every core trains its share of each batch.
-//! - [`Model`]: weights at rest, for [`Model::evaluate`] and [`Model::generator`].
+//! - [`Model`]: weights at rest, for [`Model::evaluate`].
+//! - [`Decoder`], [`Stream`], [`DecodeBatch`]: answers, any number at once, token by token.
 //! - [`offsets`]: which windows of a shard a task trains on, as part of the public protocol.
 //! - [`to_safetensors`] and friends, [`pretrained`]: weights and sizes as files that other tools read.
 //!
@@ -17,7 +18,6 @@ mod backend;
 mod cpu;
 mod device;
 mod error;
-mod generate;
 mod graph;
 mod model;
 mod native;
@@ -31,11 +31,12 @@ mod torch;
 mod trainer;
 mod windows;
 
+pub use cpu::{DecodeBatch, Decoder, Stream};
 pub use device::{Device, DeviceChoice, libtorch_version};
 pub use error::EngineError;
 pub(crate) use error::Result;
-pub use generate::{Generator, Sampling};
 pub use model::{Evaluation, Model};
+pub use sample::Sampling;
 pub use store::{StoreError, from_safetensors, load_safetensors, save_safetensors, to_safetensors};
 pub use trainer::{Job, StepReport, Trained, Trainer};
 pub use windows::offsets;

@@ -122,5 +122,6 @@ fn a_folder_that_cannot_begin_a_run_says_why() {
 
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest: [u8; 32] = sha2::Sha256::digest(bytes).into();
+    Digest(digest).to_string()
 }

@@ -2,7 +2,7 @@
 //! takes everything down again.
 //!
 //! Threads: the driver (this one, asynchronous: hub and sockets), the ledger's writer, the learner, the evaluator, and
-//! the answers'. Only the last three touch libtorch or large vectors.
+//! the answers'. Only the last three touch large vectors, and of them only the evaluator libtorch.
 
 mod answers;
 mod driver;
@@ -257,7 +257,7 @@ impl Begun {
                 answers::Report::Failed { query, text } => Fact::AnswerFailed { query, text },
             }));
         };
-        let (answers, answering) = answers::spawn(&data, device, &form, report).context("starting the answers")?;
+        let (answers, answering) = answers::spawn(&data, &form, report).context("starting the answers")?;
 
         let (uploads, traffic) = (Uploads::default(), Arc::new(LinkStats::default()));
         let rim = Rim {
