@@ -180,6 +180,11 @@ impl Tokenizer {
         self.end_of_text
     }
 
+    /// Whether [`END_OF_TEXT`] is one of its tokens; plain bytes end a text with NUL.
+    pub fn has_end_mark(&self) -> bool {
+        self.bpe.is_some()
+    }
+
     /// The ids of a text, without end-of-text.
     pub fn encode(&self, text: &str) -> Vec<u16> {
         let mut ids = Vec::new();

@@ -2,7 +2,7 @@
 //! takes everything down again.
 //!
 //! Threads: the driver (this one, asynchronous: hub and sockets), the ledger's writer, the learner, the evaluator, and
-//! the answers'. Only the last three touch libtorch or large vectors.
+//! the answers'. Only the last three touch large vectors, and of them only the evaluator libtorch.
 
 mod answers;
 mod driver;
@@ -46,6 +46,7 @@ use self::served::{Served, Versions};
 use self::sessions::{Rim, Uploads};
 use crate::args::Args;
 use crate::data::Dataset;
+use crate::pretrained::Pretrained;
 
 /// Inputs that wait for the driver; beyond them sockets are not read.
 const INPUTS: usize = 1024;
@@ -75,7 +76,8 @@ enum Event<'a> {
 
 /// `hydra-coordinator [serve]`.
 pub fn serve(args: &Args) -> anyhow::Result<()> {
-    let resolved = settings::gather(args)?;
+    let init = args.serve.init.as_deref().map(Pretrained::open).transpose()?;
+    let resolved = settings::gather(args, init.as_ref())?;
     if args.serve.print_config {
         print!("{}", resolved.print());
         return Ok(());
@@ -88,17 +90,19 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the asynchronous runtime")?;
-    runtime.block_on(serve_with(resolved.settings, args, events))
+    runtime.block_on(serve_with(resolved.settings, init, args, events))
 }
 
-async fn serve_with(settings: Settings, args: &Args, events: Events) -> anyhow::Result<()> {
+async fn serve_with(settings: Settings, init: Option<Pretrained>, args: &Args, events: Events) -> anyhow::Result<()> {
     let signals = Signals::listen(args.serve.headless).context("listening for signals")?;
     // First of all, so that a second coordinator is told at once and not after minutes of preparation.
     let listener = bind(&settings.listen).await?;
     let addr = listener.local_addr().context("reading the address listened on")?;
     let prepared = {
         let (settings, events) = (settings.clone(), events.clone());
-        tokio::task::spawn_blocking(move || run::open(&settings, &events)).await.context("opening the run")??
+        tokio::task::spawn_blocking(move || run::open(&settings, init.as_ref(), &events))
+            .await
+            .context("opening the run")??
     };
     let metrics = metrics::install()?;
     let clock = Clock::start();
@@ -258,7 +262,7 @@ impl Begun {
                 answers::Report::Failed { query, text } => Fact::AnswerFailed { query, text },
             }));
         };
-        let (answers, answering) = answers::spawn(&data, device, &form, report).context("starting the answers")?;
+        let (answers, answering) = answers::spawn(&data, &form, report).context("starting the answers")?;
 
         let (uploads, traffic) = (Uploads::default(), Arc::new(LinkStats::default()));
         let rim = Rim {

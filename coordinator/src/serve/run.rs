@@ -18,8 +18,9 @@ use hydra_shell::keys;
 
 use super::learner::Learner;
 use super::settings as remembered;
-use crate::data::{self, Dataset};
+use crate::data::{self, Dataset, Tokenizer};
 use crate::fail;
+use crate::pretrained::Pretrained;
 use crate::store::{Loaded, Opening, Repairs, Store, UpdateFiles, VersionFiles};
 
 /// A run that is ready to be served.
@@ -32,14 +33,14 @@ pub struct Run {
     pub learner: Learner,
 }
 
-/// Opens the run that the settings name, or begins it.
-pub fn open(settings: &Settings, events: &Events) -> anyhow::Result<Run> {
+/// Opens the run that the settings name, or begins it, from a model that exists if there is one.
+pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Run> {
     let dir = &settings.run_dir;
     crate::store::files::prepare_folder(dir).map_err(fail::file)?;
     let key = keys::load_or_create(&dir.join("coordinator.key"))?;
     let at_ms = wall_ms();
     let mut store = Store::open(dir, &Opening { key: key.clone(), at_ms }).map_err(|error| fail::store(&error))?;
-    let data = dataset(settings, events)?;
+    let data = dataset(settings, init, events)?;
     let shape = remembered::shape(settings, data.tokenizer.vocab_size(), dir)?;
     data.check_windows(shape.context).map_err(|error| fail::data(&error))?;
     remembered::remember(dir, settings)?;
@@ -52,8 +53,14 @@ pub fn open(settings: &Settings, events: &Events) -> anyhow::Result<Run> {
             .map_err(|error| fail::store(&error))
     };
     let mut loaded = load(&mut store)?;
+    if loaded.recovered.is_some() && init.is_some() {
+        events.say("this run has its weights already; --init is for beginning a run");
+    }
     if loaded.recovered.is_none() {
-        let weights = shape.initial_weights(settings.seed);
+        let weights = match init {
+            Some(init) => init.weights()?,
+            None => shape.initial_weights(settings.seed),
+        };
         let digest = merge::weights_digest(&weights);
         let outer = OuterState::new(weights.len());
         versions.write(VersionNo(0), &digest, &weights, &outer).map_err(fail::file)?;
@@ -92,7 +99,7 @@ pub fn open(settings: &Settings, events: &Events) -> anyhow::Result<Run> {
     Ok(Run { shape, data, store, key, recovered, learner })
 }
 
-fn dataset(settings: &Settings, events: &Events) -> anyhow::Result<Dataset> {
+fn dataset(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Dataset> {
     let dir = &settings.run_dir;
     if data::is_prepared(dir) {
         if !settings.data.is_empty() {
@@ -106,8 +113,14 @@ fn dataset(settings: &Settings, events: &Events) -> anyhow::Result<Dataset> {
         data::read(&settings.data).map_err(|error| fail::read(&error))?
     };
     let held_out = data::read(&settings.val_data).map_err(|error| fail::read(&error))?;
-    events.say("preparing the text: training the tokenizer and cutting shards");
-    Ok(data::prepare(&sources, &held_out, settings.tokenizer, dir).map_err(|error| fail::data(&error))?)
+    let prepared = if let Some(init) = init {
+        events.say("preparing the text: cutting shards with the model's own tokenizer");
+        data::prepare_with(&sources, &held_out, |_| Tokenizer::from_json(init.tokenizer.json().to_owned()), dir)
+    } else {
+        events.say("preparing the text: training the tokenizer and cutting shards");
+        data::prepare(&sources, &held_out, settings.tokenizer, dir)
+    };
+    Ok(prepared.map_err(|error| fail::data(&error))?)
 }
 
 /// Says what a damaged disk cost, and puts the damaged files aside.

@@ -1,6 +1,8 @@
 //! A coordinator process, and a client of it that does exactly what a test tells it.
 // A test reads better when a peer says a message and makes an update than when it borrows them.
 #![allow(clippy::needless_pass_by_value, clippy::unused_self)]
+// Each file of tests uses its part.
+#![allow(dead_code)]
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader};
@@ -86,8 +88,14 @@ impl Process {
 
     /// What `ledger verify --json` prints.
     pub fn verify(&self) -> String {
+        self.command(&["ledger", "verify"])
+    }
+
+    /// What another command prints about this run with `--json`.
+    pub fn command(&self, command: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_hydra-coordinator-engine"))
-            .args(["ledger", "verify", "--json", "--run"])
+            .args(command)
+            .args(["--json", "--run"])
             .arg(self.folder.path().join("run"))
             .output()
             .unwrap();

@@ -10,7 +10,7 @@ use hydra_core::model::{Recipe, Shape};
 use reference::{random_tokens, random_weights};
 
 use crate::backend::Hurdle;
-use crate::{Device, DeviceChoice, EngineError, Job, Model, Sampling, StepReport, Trained, Trainer};
+use crate::{Device, DeviceChoice, EngineError, Job, Model, StepReport, Trained, Trainer};
 
 fn shape() -> Shape {
     Shape::new(37, 24, 3, 2, 16)
@@ -46,15 +46,6 @@ fn model(seed: u64) -> Model {
     Model::load(shape(), &random_weights(&shape(), seed), cpu(2)).unwrap()
 }
 
-fn answer(model: &Model, prompt: &[u16], sampling: &Sampling) -> Vec<u16> {
-    let mut generator = model.generator(prompt, sampling).unwrap();
-    let mut tokens = Vec::new();
-    while let Some(token) = generator.next_token().unwrap() {
-        tokens.push(token);
-    }
-    tokens
-}
-
 #[test]
 fn a_seed_gives_the_same_weights_and_threads_change_only_rounding() {
     let (one, two, three) = (trained(1), trained(2), trained(3));
@@ -88,8 +79,6 @@ fn one_batch_can_be_learned_by_heart() {
     let model = Model::load(shape, &trained.weights, cpu(1)).unwrap();
     let evaluation = model.evaluate(&shard, usize::MAX, &|| true).unwrap();
     assert!(evaluation.loss() < 0.1);
-    let greedy = Sampling { max_new_tokens: 9, temperature: 0.0, ..Sampling::default() };
-    assert_eq!(answer(&model, &shard[..8], &greedy), shard[8..]);
 }
 
 #[test]
@@ -184,8 +173,6 @@ fn input_that_does_not_fit_is_refused() {
     assert!(Model::load(shape(), &weights[1..], cpu(1)).is_err());
     let model = model(1);
     assert!(model.evaluate(&[1], 1, &|| true).is_err());
-    assert!(model.generator(&[], &Sampling::default()).is_err());
-    assert!(model.generator(&[37], &Sampling::default()).is_err());
 }
 
 #[test]
@@ -204,39 +191,6 @@ fn evaluation_is_the_reference_s_loss() {
     let some = model.evaluate(&tokens, 2, &|| true).unwrap();
     assert_eq!((some.tokens, some.scored), (32, vec![1..17, 33..49]));
     assert!(matches!(model.evaluate(&tokens, 9, &|| false), Err(EngineError::Stopped)));
-}
-
-#[test]
-fn cached_generation_takes_the_reference_s_likeliest_tokens() {
-    let model = model(6);
-    let exact: Vec<f64> = random_weights(&shape(), 6).iter().map(|&w| f64::from(w)).collect();
-    let prompt = random_tokens(&shape(), 5, 8);
-    let greedy = Sampling { max_new_tokens: 40, temperature: 0.0, allowed: 0..30, ..Sampling::default() };
-    let mut seen = prompt.clone();
-    let tokens = answer(&model, &prompt, &greedy);
-    assert_eq!(tokens.len(), 40);
-    for token in tokens {
-        // Past the context of 16, the newest 8 stay.
-        if seen.len() > 16 {
-            seen.drain(..seen.len() - 8);
-        }
-        let logits = reference::logits(&shape(), &exact, &seen).pop().unwrap();
-        let top = (0..30u16).max_by(|&a, &b| logits[usize::from(a)].total_cmp(&logits[usize::from(b)])).unwrap();
-        assert_eq!(token, top);
-        seen.push(token);
-    }
-}
-
-#[test]
-fn an_answer_repeats_for_its_seed_and_ends_on_time() {
-    let model = model(2);
-    let long: Vec<u16> = random_tokens(&shape(), 100, 3);
-    let sampling = Sampling { max_new_tokens: 30, temperature: 1.0, seed: 1, allowed: 0..37, ..Sampling::default() };
-    let first = answer(&model, &long, &sampling);
-    assert_eq!(first.len(), 30);
-    assert_eq!(first, answer(&model.share(), &long, &sampling));
-    assert_ne!(first, answer(&model, &long, &Sampling { seed: 2, ..sampling.clone() }));
-    assert!(answer(&model, &long, &Sampling { allowed: 40..50, ..sampling }).is_empty());
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! output. A missed bar fails the command, after everything has been printed. What needs the workspace's own code is
 //! an example of its package that prints a JSON object, built and run by [`example`]: xtask itself reaches none of it.
 
+mod export;
+mod model;
 mod report;
 mod ui;
 
@@ -20,6 +22,8 @@ pub use report::{Bar, Report};
 /// What can be measured.
 #[derive(clap::Subcommand)]
 pub enum Bench {
+    /// An exported model's logits beside those of Python's transformers
+    Export(export::Options),
     /// The screens: time to draw, cost when nothing changes, time from key to frame
     Ui(ui::Options),
 }
@@ -27,6 +31,7 @@ pub enum Bench {
 /// Measures, prints, and fails if a bar was missed.
 pub fn run(repo: &Repo, bench: &Bench) -> Result<(), Failure> {
     let report = match bench {
+        Bench::Export(options) => export::run(repo, options)?,
         Bench::Ui(options) => ui::run(repo, options)?,
     };
     report.print();
