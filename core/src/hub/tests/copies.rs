@@ -9,7 +9,10 @@ fn last_two(bobs_seconds: u64) -> (Lab, [(SessionId, Task); 2]) {
         (lease_row(2, "bob", 2), accepted_row(2, bobs_seconds * 1_000)),
     ];
     let stop = Stop { after_tasks: Some(2), ..Stop::default() };
-    let mut lab = Lab::with(Rules { stop, queue: 0, ..rules() }, Recovered { settled, boot: 2, last_task: TaskId(2), ..recovered() });
+    let mut lab = Lab::with(
+        Rules { stop, queue: 0, ..rules() },
+        Recovered { settled, boot: 2, last_task: TaskId(2), ..recovered() },
+    );
     let at_work = [("alice", 1), ("bob", 2)].map(|(user, worker)| {
         let session = lab.worker(user, worker);
         (session, lab.task(session).expect("a task"))
