@@ -22,6 +22,8 @@ mod repo;
 #[cfg(unix)]
 mod setup;
 #[cfg(unix)]
+mod sim;
+#[cfg(unix)]
 mod test;
 #[cfg(unix)]
 mod torture;
@@ -49,7 +51,7 @@ mod unix {
 
     use crate::failure::Failure;
     use crate::repo::Repo;
-    use crate::{bench, child, demo, setup, test, torture};
+    use crate::{bench, child, demo, setup, sim, test, torture};
 
     /// Set-up, build, tests, demo and measurements of HydraAI.
     #[derive(Parser)]
@@ -94,6 +96,27 @@ mod unix {
         },
         /// Set up, build, then kill and cut off a coordinator and its workers for minutes, and judge every promise
         Torture(torture::Options),
+        /// Run the whole system in one thread on a virtual clock, from a seed (docs/simulation.md)
+        Sim {
+            /// Run one seed, and print what happened
+            #[arg(long, value_name = "N", required_unless_present = "sweep", conflicts_with = "sweep")]
+            seed: Option<u64>,
+            /// Run this many seeds on all cores, and name those that fail
+            #[arg(long, value_name = "N")]
+            sweep: Option<u64>,
+            /// The first seed of a sweep
+            #[arg(long, value_name = "N", default_value_t = 0)]
+            from: u64,
+            /// Workers and people who ask, in all
+            #[arg(long, value_name = "N")]
+            agents: Option<u64>,
+            /// Print the whole log of a seed
+            #[arg(long)]
+            trace: bool,
+            /// Switch a mistake on, to see that it is found
+            #[arg(long, value_name = "NAME")]
+            bug: Option<String>,
+        },
         /// Become another program that ends when this one's parent ends
         #[command(hide = true)]
         Leash {
@@ -132,6 +155,8 @@ mod unix {
                 setup::run(&repo, setup::Options::default())?;
                 repo.build()?;
                 torture::run(&repo, &options)
+            Command::Sim { seed, sweep, from, agents, trace, bug } => {
+                sim::run(&repo, &sim::Options { seed, sweep, from, agents, trace, bug })
             }
             Command::Leash { .. } => unreachable!("handled above"),
         }

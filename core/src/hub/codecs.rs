@@ -39,7 +39,7 @@ impl Hub {
         let Some(user) = session.peer().map(|peer| peer.user.clone()) else { return first };
         let Some(seat) = session.seat_mut() else { return first };
         let (before, worker) = (seat.codec.unwrap_or(first), seat.worker);
-        let (Some(link), Some(speed)) = (seat.link, seat.speed) else { return before };
+        let (Some(link), Some(speed)) = (seat.link, seat.record.speed) else { return before };
         let seconds = |codec: Codec| codec.max_len(params) as f64 / link;
         let task = tokens / speed;
         let affordable = |codec: &Codec| {

@@ -9,11 +9,13 @@
 
 mod bench;
 mod codecs;
+mod copies;
 mod event;
 mod fact;
 mod leases;
 mod order;
 mod queries;
+mod records;
 mod recover;
 mod rounds;
 pub mod rows;
@@ -83,7 +85,7 @@ pub struct Hub {
     users: BTreeMap<UserName, PublicKey>,
     /// Names whose row is not durable yet.
     new_names: BTreeSet<UserName>,
-    speeds: BTreeMap<WorkerId, f64>,
+    records: records::Records,
 
     book: Book,
     /// The book as far as its transfers are durable: what may be told.

@@ -6,6 +6,7 @@ use ed25519_dalek::SigningKey;
 
 use super::bench::Bench;
 use super::leases::{Leases, State};
+use super::records::Records;
 use super::rounds::{Entry, Round};
 use super::{Hub, Recovered, Row, Rules};
 use crate::ids::LeaseId;
@@ -35,7 +36,8 @@ impl Hub {
         for row in open {
             leases.insert(row, State::Running { session: None, deadline, expected: None, step: 0 });
         }
-        for row in settled.into_iter().chain(unmerged.into_iter().map(|(lease, _)| lease)) {
+        let records = Records::from_rows(settled.iter().chain(&unmerged).map(|(lease, accepted)| (lease, accepted)));
+        for (row, _) in settled.into_iter().chain(unmerged) {
             leases.insert(row, State::Paid);
         }
         let mut hub = Self {
@@ -48,7 +50,7 @@ impl Hub {
             seats: BTreeMap::new(),
             users: users.into_iter().collect(),
             new_names: BTreeSet::new(),
-            speeds: BTreeMap::new(),
+            records,
             durable: book.clone(),
             book,
             unwritten: VecDeque::new(),

@@ -123,7 +123,7 @@ impl Hub {
 
     /// Until when the open round should wait for more updates, if nothing happens before; nothing: close it.
     fn wait_for(&mut self, now: Time, hurry: Time) -> Option<Time> {
-        let grace = Duration::from_secs_f64(self.rules.grace * self.typical.unwrap_or(0.0));
+        let grace = self.grace();
         // Bytes that do not come, like a worker that is late, are waited for only so long.
         let patience = grace.max(UPLOAD);
         let uploads = self.leases.uploading().map(|since| since.after(patience)).filter(|until| *until > now).max();
@@ -143,6 +143,11 @@ impl Hub {
         let near = self.leases.expected().take_while(|at| *at <= now.after(grace)).last();
         let near = near.map(|at| at.after(grace).min(enough.after(2 * grace)));
         arriving.max(near).filter(|until| *until > now)
+    }
+
+    /// How long an update that is expected may be waited for.
+    pub(super) fn grace(&self) -> Duration {
+        Duration::from_secs_f64(self.rules.grace * self.typical.unwrap_or(0.0))
     }
 
     /// Updates that close a round among `workers` at work.

@@ -127,8 +127,9 @@ pub struct Recovered {
     pub open: Vec<Lease>,
     /// Accepted updates that no stored version has merged, with their leases, oldest first.
     pub unmerged: Vec<(Lease, Accepted)>,
-    /// Leases accepted and merged lately, so that a resent update is answered with its payment again.
-    pub settled: Vec<Lease>,
+    /// Leases accepted and merged lately, oldest first: a resent update is answered with its payment again, and how
+    /// fast their workers are is known.
+    pub settled: Vec<(Lease, Accepted)>,
     /// The highest task number ever leased.
     pub last_task: TaskId,
 }

@@ -3,6 +3,8 @@
 
 mod answers;
 mod codecs;
+mod copies;
+mod failing;
 mod handshake;
 mod rounds;
 mod stopping;
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 
-use super::rows::{Lease, Version};
+use super::rows::{Accepted, Lease, Version};
 use super::*;
 use crate::codec::Codec;
 use crate::ids::{Nonce, TaskId};
@@ -309,5 +311,19 @@ fn lease_row(lease: u64, user: &str, worker: u8) -> Lease {
         tokens: 16,
         codec: Codec::Int4,
         at_ms: 0,
+    }
+}
+
+/// The update of [`lease_row`], accepted after so many milliseconds.
+fn accepted_row(lease: u64, at_ms: u64) -> Accepted {
+    Accepted {
+        lease: LeaseId(lease),
+        blob: Digest::of(b"an old update"),
+        bytes: 4,
+        norm: NORM,
+        loss_first: 3.0,
+        loss_last: 2.0,
+        train_ms: at_ms,
+        at_ms,
     }
 }

@@ -206,7 +206,7 @@ impl Hub {
         self.accepted_tasks += 1;
         self.accepted_tokens += row.tokens;
         self.round.take(rounds::Entry::new(row, &accepted));
-        self.learn_speed(since, session, row, update);
+        self.learn_speed(since, row, update);
         let mut rows = vec![Row::Accepted(accepted)];
         let amount = self.rules.reward;
         // A reward of zero is the operator's wish, and no transfer.
@@ -221,18 +221,13 @@ impl Hub {
         self.check_stop(now);
     }
 
-    fn learn_speed(&mut self, since: Time, session: SessionId, row: &rows::Lease, update: &proto::Update) {
+    fn learn_speed(&mut self, since: Time, row: &rows::Lease, update: &proto::Update) {
         // What was seen here counts, with all that came on top of the training. Wall clocks of two starts may differ:
         // then the worker's word counts, as far as it is possible.
         let had = self.wall_ms(since).saturating_sub(row.at_ms);
         let millis = if self.is_of_this_start(row.lease) { had } else { update.train_ms.min(had) };
         let seconds = (millis as f64 / 1000.0).max(0.001);
-        let speed = row.tokens as f64 / seconds;
-        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
-            seat.speed = Some(seat.speed.map_or(speed, |old| 0.5 * old + 0.5 * speed));
-            seat.strikes = 0;
-            seat.late = 0;
-        }
+        self.record_mut(&row.user, row.worker).delivered(row.tokens, seconds);
         self.typical = Some(self.typical.map_or(seconds, |old| 0.7 * old + 0.3 * seconds));
     }
 
@@ -264,15 +259,16 @@ impl Hub {
         if held.is_some_and(|held| !held.state.is_over()) {
             self.end_lease(now, lease, code);
         }
-        if let Some(peer) = self.sessions.get(&session).and_then(|s| s.peer()) {
+        let peer = self.sessions.get(&session).and_then(|s| s.peer());
+        if let Some(peer) = peer {
             whose = whose.or_else(|| Some((peer.seat.as_ref()?.worker, peer.user.clone())));
             let unpaid = Unpaid { lease, task, code, text: text.to_owned() };
             self.once_durable(now, Action::Refuse { session, unpaid });
-            if is_worthless(code) {
-                self.strike(now, session);
-            }
-            self.place(now, session);
         }
+        if let Some((worker, user)) = whose.as_ref().filter(|_| is_worthless(code)) {
+            self.strike(now, user, *worker);
+        }
+        self.place(now, session);
         if let Some((worker, user)) = whose {
             self.note(Event::Rejected { task, worker, user, reason: code });
         }

@@ -1,5 +1,6 @@
 //! What takes time inside the coordinator's process: its disk, its learner and its voice.
 
+use super::Bug;
 use super::audit::{merged_digest, next_weights};
 use super::net::Content;
 use super::world::World;
@@ -8,6 +9,9 @@ use crate::ids::{Digest, LeaseId, SessionId, VersionNo};
 use crate::ledger::Kind;
 use crate::proto::{Finish, UnpaidCode};
 use crate::time::Time;
+
+/// One in so many rows is reported before it is durable, with [`Bug::EarlyAck`].
+const SELDOM: u64 = 50;
 
 /// What happens inside the coordinator's process.
 #[derive(Debug, Clone)]
@@ -33,12 +37,12 @@ impl World {
     pub fn persist(&mut self, seq: u64, mut rows: Vec<Row>) {
         self.audit.ordered(seq, &rows);
         let Some(coordinator) = &mut self.coordinator else { return };
-        if self.bugs.lost_void && seq == 1 {
+        if self.options.bug == Some(Bug::LostHold) && seq == 1 {
             rows.retain(|row| !matches!(row, Row::Transfer(transfer) if transfer.kind == Kind::Void));
         }
         coordinator.writer.push_back((seq, rows));
         let idle = !std::mem::replace(&mut coordinator.syncing, true);
-        if self.bugs.early_ack {
+        if self.options.bug == Some(Bug::EarlyAck) && self.one_in(SELDOM) {
             self.inside(100, Inside::Persisted(seq));
         }
         if idle {
@@ -64,7 +68,7 @@ impl World {
                 upto = Some(seq);
             }
         }
-        if let Some(upto) = upto.filter(|_| !self.bugs.early_ack) {
+        if let Some(upto) = upto {
             self.inside(2_000, Inside::Persisted(upto));
         }
         if take < waiting {

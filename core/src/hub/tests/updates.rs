@@ -189,6 +189,7 @@ fn a_lease_ends_and_says_so() {
     let heard = lab.heard(session);
     let revoked = |m: &ServerMsg| matches!(m, ServerMsg::Revoked(r) if r.code == UnpaidCode::Expired);
     assert!(heard.iter().any(revoked), "{heard:?}");
+    lab.wait(Duration::from_millis(50));
     let next = lab.task(session).expect("it is free again");
     assert_eq!(next.task, task.task, "the task goes to whoever is free");
     assert_ne!(next.lease, task.lease);
@@ -291,7 +292,7 @@ fn after_a_restart_open_leases_are_taken_and_settled_ones_answered() {
     let mut recovered = recovered();
     recovered.users = vec![("alice".parse().expect("a name"), PublicKey(key_of("alice").verifying_key().to_bytes()))];
     recovered.open = vec![lease_row(5, "alice", 1)];
-    recovered.settled = vec![lease_row(6, "alice", 1)];
+    recovered.settled = vec![(lease_row(6, "alice", 1), accepted_row(6, 4_000))];
     recovered.boot = 2;
     let mut lab = Lab::with(rules(), recovered);
     let session = lab.worker("alice", 1);
