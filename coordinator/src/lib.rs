@@ -9,7 +9,9 @@ mod args;
 mod commands;
 pub mod data;
 mod fail;
-mod serve;
+// Public for `examples/attacks.rs` alone, which needs the learner and a run without sockets.
+#[doc(hidden)]
+pub mod serve;
 pub mod store;
 
 use std::process::ExitCode;

@@ -3,18 +3,23 @@
 //! It owns the weights and the outer step's state. An accepted update is on disk before its verdict is given, a
 //! version is on disk before it is reported, so that the rows that follow never promise what is not there.
 
+pub mod likeness;
+pub mod probe;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use hydra_core::codec::{Codec, CodecError};
-use hydra_core::hub::MergeInput;
+use hydra_core::hub::{Findings, MergeInput, Probe, Source};
 use hydra_core::ids::{Digest, LeaseId, VersionNo};
 use hydra_core::merge::{self, Input, OuterRule, OuterState};
 use hydra_core::model::Shape;
 use hydra_core::proto::UnpaidCode;
 
+use self::likeness::Likeness;
+use self::probe::Prober;
 use super::served::Served;
 use crate::store::{Checkpoint, FileError, UpdateFiles, VersionFiles};
 
@@ -24,6 +29,14 @@ pub enum Command {
         lease: LeaseId,
         codec: Codec,
         bytes: Arc<[u8]>,
+        blob: Digest,
+        /// The version that it trained from.
+        base: VersionNo,
+        probe: Probe,
+    },
+    /// What was checked is refused.
+    Forget {
+        lease: LeaseId,
         blob: Digest,
     },
     Merge {
@@ -40,7 +53,7 @@ pub enum Command {
 
 /// What it answers.
 pub enum Report {
-    Checked { lease: LeaseId, verdict: Result<f64, (UnpaidCode, String)> },
+    Checked { lease: LeaseId, verdict: Result<Findings, (UnpaidCode, String)> },
     Merged(Arc<Served>),
     MergeFailed { version: VersionNo, error: FileError },
 }
@@ -61,6 +74,8 @@ pub struct Learner {
     pub waiting: BTreeMap<LeaseId, Waiting>,
     /// Merged updates still on disk, for the case that a version's file turns out damaged.
     pub merged: VecDeque<(VersionNo, Vec<(LeaseId, Digest)>)>,
+    pub likeness: Likeness,
+    pub prober: Prober,
 }
 
 impl Learner {
@@ -72,17 +87,31 @@ impl Learner {
         let (commands, taken): (_, Receiver<Command>) = channel();
         let thread = std::thread::Builder::new().name("learner".into()).spawn(move || {
             while let Ok(command) = taken.recv() {
-                match command {
-                    Command::Check { lease, codec, bytes, blob } => {
-                        let verdict = self.check(lease, codec, &bytes, blob);
-                        report(Report::Checked { lease, verdict });
-                    }
-                    Command::Merge { version, inputs, rule } => report(self.merge(version, &inputs, rule)),
-                    Command::Published { version, merged } => self.published(version, &merged),
+                if let Some(answer) = self.obey(command) {
+                    report(answer);
                 }
             }
         })?;
         Ok((commands, thread))
+    }
+
+    /// Does as told.
+    pub fn obey(&mut self, command: Command) -> Option<Report> {
+        match command {
+            Command::Check { lease, codec, bytes, blob, base, probe } => {
+                let verdict = self.check(lease, codec, &bytes, blob, base, &probe);
+                Some(Report::Checked { lease, verdict })
+            }
+            Command::Forget { lease, blob } => {
+                self.forget(lease, &blob);
+                None
+            }
+            Command::Merge { version, inputs, rule } => Some(self.merge(version, &inputs, rule)),
+            Command::Published { version, merged } => {
+                self.published(version, &merged);
+                None
+            }
+        }
     }
 
     fn check(
@@ -91,7 +120,9 @@ impl Learner {
         codec: Codec,
         bytes: &Arc<[u8]>,
         blob: Digest,
-    ) -> Result<f64, (UnpaidCode, String)> {
+        base: VersionNo,
+        probe: &Probe,
+    ) -> Result<Findings, (UnpaidCode, String)> {
         let values = codec.decode(bytes, self.shape.params()).map_err(|error| {
             let code = match error {
                 CodecError::Length { .. } => UnpaidCode::WrongSize,
@@ -104,6 +135,13 @@ impl Learner {
         if !norm.is_finite() {
             return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
         }
+        let looked_at = probe.windows > 0;
+        let twin = looked_at.then(|| self.likeness.note(Source::Update(lease), &values)).flatten();
+        let gain = self.prober.gain(base, probe, &values).unwrap_or_else(|error| {
+            // The machine's fault, not the worker's.
+            tracing::warn!(%error, %lease, "whether an update helps cannot be measured");
+            None
+        });
         // A full disk must not cost the worker its pay: keep trying until there is room again.
         let mut pause = std::time::Duration::from_millis(200);
         while let Err(error) = self.updates.put(lease, &blob, bytes) {
@@ -112,7 +150,16 @@ impl Learner {
             pause = (pause * 2).min(std::time::Duration::from_secs(5));
         }
         self.waiting.insert(lease, (blob, Some(bytes.clone())));
-        Ok(norm)
+        Ok(Findings { norm, twin, gain })
+    }
+
+    fn forget(&mut self, lease: LeaseId, blob: &Digest) {
+        self.likeness.forget(lease);
+        if self.waiting.remove(&lease).is_some()
+            && let Err(error) = self.updates.remove(lease, blob)
+        {
+            tracing::warn!(%error, "a refused update's file cannot be removed");
+        }
     }
 
     fn merge(&mut self, version: VersionNo, inputs: &[MergeInput], rule: OuterRule) -> Report {
@@ -138,7 +185,7 @@ impl Learner {
             deltas.push(delta.expect("an accepted update was decoded before"));
         }
         let inputs: Vec<_> =
-            inputs.iter().zip(&deltas).map(|(input, delta)| Input { weight: input.weight, delta }).collect();
+            inputs.iter().zip(&deltas).map(|(input, delta)| Input { share: input.share, delta }).collect();
         // Worked out on copies: if the version cannot be stored, nothing has happened.
         let mut weights = self.checkpoint.weights.clone();
         let mut outer = OuterState {
@@ -148,9 +195,12 @@ impl Learner {
         let bytes = merge::outer_step(&mut weights, &mut outer, &inputs, rule, self.codec);
         let digest = merge::weights_digest(&weights);
         self.versions.write(version, &digest, &weights, &outer)?;
+        let step: Vec<f32> = self.checkpoint.weights.iter().zip(&weights).map(|(old, new)| old - new).collect();
+        self.likeness.note(Source::Step(version), &step);
         self.checkpoint = Checkpoint { weights, outer };
         self.newest = version;
         let weights = Arc::new(self.checkpoint.weights.clone());
+        self.prober.add(version, weights.clone());
         Ok(Arc::new(Served::new(self.shape, version, digest, weights, Some((self.codec, bytes)))))
     }
 

@@ -7,6 +7,7 @@ use ed25519_dalek::SigningKey;
 use super::bench::Bench;
 use super::leases::{Leases, State};
 use super::rounds::{Entry, Round};
+use super::trust::Trust;
 use super::{Hub, Recovered, Row, Rules};
 use crate::ids::LeaseId;
 use crate::rng::Rng;
@@ -65,6 +66,7 @@ impl Hub {
             newest,
             evaluated,
             round,
+            trust: Trust::default(),
             typical: None,
             unevaluated: BTreeMap::new(),
             queries: BTreeMap::new(),

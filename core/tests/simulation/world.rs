@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
 use hydra_core::hub::rows::{Row, Version};
-use hydra_core::hub::{self, Fact, Hub, Order, QueryNo, Rules, Sampling, Shard, Stop};
+use hydra_core::hub::{self, Fact, Findings, Hub, Order, QueryNo, Rules, Sampling, Shard, Stop};
 use hydra_core::ids::{Digest, LeaseId, Nonce, SessionId, VersionNo};
 use hydra_core::machine::Machine as _;
 use hydra_core::merge::OuterRule;
@@ -162,6 +162,7 @@ impl World {
             grace: 0.25,
             round_deadline: Duration::from_mins(1),
             outer: OuterRule::DILOCO,
+            checked_windows: 0,
             stop: Stop { after_tasks: Some(60 + rng.below(60)), ..Stop::default() },
             sampling: Sampling { max_new_tokens: 8, temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 },
             seed,
@@ -459,11 +460,12 @@ impl World {
                     Err((UnpaidCode::NotFinite, "nonsense".to_owned()))
                 } else {
                     self.disk.updates.insert((lease, blob));
-                    Ok(0.01)
+                    Ok(Findings::of_norm(0.01))
                 };
                 let delay = self.delay(30);
                 self.plan(delay, Soon::Hub(life, Fact::Checked { lease, verdict }));
             }
+            Order::Forget { lease, blob } => drop(self.disk.updates.remove(&(lease, blob))),
             Order::Merge { version, inputs, .. } => self.merge(version, &inputs)?,
             Order::Publish { version, .. } => {
                 self.report.versions += 1;

@@ -92,7 +92,7 @@ fn draining_revokes_tasks_and_lets_answers_and_checks_end() {
         |m: &ServerMsg| matches!(m, ServerMsg::Revoked(r) if r.lease == lost.lease && r.code == UnpaidCode::Cancelled);
     assert!(heard.iter().any(revoked), "{heard:?}");
     assert_eq!(stopped(&lab), None);
-    lab.tell(Fact::Checked { lease: done.lease, verdict: Ok(NORM) });
+    lab.tell(Fact::Checked { lease: done.lease, verdict: Ok(Findings::of_norm(NORM)) });
     assert_eq!(verdict(&lab.heard(busy), done.lease), Some(Ok(Credits::hyd(1))));
     assert_eq!(stopped(&lab), None, "the answer is not complete");
     lab.says(chat, ClientMsg::Query(Query { id: QueryId([2; 16]), ..query }));
