@@ -4,6 +4,7 @@
 //! output. A missed bar fails the command, after everything has been printed. What needs the workspace's own code is
 //! an example of its package that prints a JSON object, built and run by [`example`]: xtask itself reaches none of it.
 
+mod attacks;
 mod report;
 mod ui;
 
@@ -22,12 +23,15 @@ pub use report::{Bar, Report};
 pub enum Bench {
     /// The screens: time to draw, cost when nothing changes, time from key to frame
     Ui(ui::Options),
+    /// Three of ten workers attack: what becomes of the model and of the credits
+    Attacks(attacks::Options),
 }
 
 /// Measures, prints, and fails if a bar was missed.
 pub fn run(repo: &Repo, bench: &Bench) -> Result<(), Failure> {
     let report = match bench {
         Bench::Ui(options) => ui::run(repo, options)?,
+        Bench::Attacks(options) => attacks::run(repo, options)?,
     };
     report.print();
     let missed = report.missed();
