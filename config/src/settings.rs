@@ -90,6 +90,8 @@ pub struct TaskSettings {
     pub min_lease: Duration,
     /// Lease of a known worker, as a multiple of the time that it needs.
     pub lease_factor: f64,
+    /// Windows of its task on which a known worker's update is measured, twice as many of another's; 0: none.
+    pub checked_windows: u32,
 }
 
 /// Merging updates into versions.
@@ -226,6 +228,7 @@ impl Settings {
                 first_lease: seconds("tasks.first_lease_seconds"),
                 min_lease: seconds("tasks.min_lease_seconds"),
                 lease_factor: number("tasks.lease_factor"),
+                checked_windows: count("tasks.checked_windows"),
             },
             rounds: RoundSettings {
                 quorum: number("rounds.quorum"),

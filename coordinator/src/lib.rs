@@ -11,7 +11,9 @@ mod commands;
 pub mod data;
 mod fail;
 mod pretrained;
-mod serve;
+// Public for `examples/attacks.rs` alone, which needs the learner and a run without sockets.
+#[doc(hidden)]
+pub mod serve;
 pub mod store;
 
 use std::process::ExitCode;

@@ -155,6 +155,7 @@ mod unix {
                 setup::run(&repo, setup::Options::default())?;
                 repo.build()?;
                 torture::run(&repo, &options)
+            }
             Command::Sim { seed, sweep, from, agents, trace, bug } => {
                 sim::run(&repo, &sim::Options { seed, sweep, from, agents, trace, bug })
             }

@@ -219,11 +219,12 @@ impl Driver {
                     }
                 }
                 Order::Persist { seq, rows } => self.writer.persist(seq, rows),
-                Order::Check { lease, session, blob, codec } => match self.uploads.take(session, blob) {
-                    Some(bytes) => self.learn(learner::Command::Check { lease, codec, bytes, blob }),
+                Order::Check { lease, session, blob, codec, base, probe } => match self.uploads.take(session, blob) {
+                    Some(bytes) => self.learn(learner::Command::Check { lease, codec, bytes, blob, base, probe }),
                     // Cannot happen: the hub was told of the blob after it was put there, and only it takes it away.
                     None => tracing::error!(%lease, "an update's bytes are not there"),
                 },
+                Order::Forget { lease, blob } => self.learn(learner::Command::Forget { lease, blob }),
                 Order::Merge { version, inputs, rule } => {
                     self.learn(learner::Command::Merge { version, inputs, rule });
                 }

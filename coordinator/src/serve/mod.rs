@@ -8,10 +8,10 @@ mod answers;
 mod driver;
 pub mod eval;
 mod http;
-mod learner;
+pub mod learner;
 mod metrics;
 mod note;
-mod run;
+pub mod run;
 pub mod served;
 mod sessions;
 pub mod settings;
@@ -215,7 +215,6 @@ impl Begun {
     fn start(settings: &Settings, run: Run, clock: Clock, events: Events) -> anyhow::Result<Self> {
         let Run { shape, data, store, key, recovered, learner } = run;
         let (sender, inputs) = mpsc::channel(INPUTS);
-        let data = Arc::new(data);
         let weights = Arc::new(learner.checkpoint.weights.clone());
         let (version, digest) = (recovered.newest.version, recovered.newest.digest);
         let newest = Arc::new(Served::new(shape, version, digest, weights, None));

@@ -32,6 +32,9 @@ width = 32
 heads = 2
 layers = 1
 context = 32
+[tasks]
+# What these peers hand in is no training.
+checked_windows = 0
 "#;
 
 /// A coordinator in a folder of its own.

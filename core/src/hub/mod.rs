@@ -12,6 +12,7 @@ mod codecs;
 mod copies;
 mod event;
 mod fact;
+mod findings;
 mod leases;
 mod order;
 mod queries;
@@ -23,6 +24,7 @@ mod rules;
 mod session;
 mod stopping;
 mod tasks;
+mod trust;
 mod updates;
 
 #[cfg(any(test, feature = "sim"))]
@@ -36,6 +38,7 @@ use ed25519_dalek::SigningKey;
 
 pub use self::event::{Event, hyd};
 pub use self::fact::{Fact, Operator, QueryNo};
+pub use self::findings::{Findings, Gain, Probe, Sample, Source, Twin};
 pub use self::order::{MergeInput, Order};
 pub use self::rows::{Recovered, Row};
 pub use self::rules::{Rules, Sampling, Shard, Stop};
@@ -114,6 +117,7 @@ pub struct Hub {
     /// Which version that is.
     measured: Option<VersionNo>,
     round: rounds::Round,
+    trust: trust::Trust,
     typical: Option<f64>,
     unevaluated: BTreeMap<VersionNo, rounds::Unevaluated>,
 

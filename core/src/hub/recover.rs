@@ -8,6 +8,7 @@ use super::bench::Bench;
 use super::leases::{Leases, State};
 use super::records::Records;
 use super::rounds::{Entry, Round};
+use super::trust::Trust;
 use super::{Hub, Recovered, Row, Rules};
 use crate::ids::LeaseId;
 use crate::rng::Rng;
@@ -70,6 +71,7 @@ impl Hub {
             newest,
             evaluated,
             round,
+            trust: Trust::default(),
             typical: None,
             unevaluated: BTreeMap::new(),
             queries: BTreeMap::new(),

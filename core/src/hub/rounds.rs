@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::leases::NEVER;
 use super::{Action, Event, Hub, MergeInput, Order, Row, rows};
 use crate::codec::Codec;
-use crate::ids::{Digest, LeaseId, SessionId, VersionNo};
+use crate::ids::{Digest, LeaseId, SessionId, UserName, VersionNo};
 use crate::limits;
-use crate::merge::{OuterRule, staleness_weight};
+use crate::merge::{Claim, OuterRule, shares, staleness_weight};
 use crate::proto::Held;
 use crate::time::Time;
 
@@ -43,11 +43,20 @@ pub(super) struct Entry {
     pub codec: Codec,
     pub version: VersionNo,
     pub tokens: u64,
+    user: UserName,
+    norm: f64,
 }
 
 impl Entry {
     pub fn new(row: &rows::Lease, accepted: &rows::Accepted) -> Self {
-        Self { lease: row.lease, blob: accepted.blob, codec: row.codec, version: row.version, tokens: row.tokens }
+        let (lease, codec, version, tokens) = (row.lease, row.codec, row.version, row.tokens);
+        Self { lease, blob: accepted.blob, codec, version, tokens, user: row.user.clone(), norm: accepted.norm }
+    }
+
+    /// What it says for itself when a round closes over `newest`.
+    fn claim(&self, newest: VersionNo) -> Claim<&UserName> {
+        let staleness = newest.0.saturating_sub(self.version.0);
+        Claim { party: &self.user, weight: self.tokens as f32 * staleness_weight(staleness), norm: self.norm }
     }
 }
 
@@ -65,7 +74,8 @@ pub(super) struct Round {
     pub accepted: Vec<Entry>,
     /// A merge is under way; `accepted` holds what came after it began.
     pub merging: bool,
-    merged: Vec<Entry>,
+    /// What is being merged, with its shares.
+    merged: Vec<(Entry, f32)>,
     opened: Time,
     /// When the first update that waits was considered; the round's deadline counts from here.
     first: Option<Time>,
@@ -166,16 +176,16 @@ impl Hub {
             [only] if fresh(only) => OuterRule { lr: 1.0, momentum: 0.0 },
             _ => self.rules.outer,
         };
-        let orders = inputs
-            .iter()
-            .map(|entry| MergeInput {
-                lease: entry.lease,
-                blob: entry.blob,
-                codec: entry.codec,
-                weight: entry.tokens as f32 * staleness_weight(newest.0.saturating_sub(entry.version.0)),
-            })
-            .collect();
-        self.round.merged = inputs;
+        let claims: Vec<_> = inputs.iter().map(|entry| entry.claim(newest)).collect();
+        let shares = shares(&claims);
+        let order = |(entry, share): (&Entry, &f32)| MergeInput {
+            lease: entry.lease,
+            blob: entry.blob,
+            codec: entry.codec,
+            share: *share,
+        };
+        let orders = inputs.iter().zip(&shares).map(order).collect();
+        self.round.merged = inputs.into_iter().zip(shares).collect();
         self.round.merging = true;
         self.round.first = None;
         self.round.not_before = None;
@@ -188,7 +198,7 @@ impl Hub {
             return;
         }
         self.round.merging = false;
-        let mut entries = std::mem::take(&mut self.round.merged);
+        let mut entries: Vec<_> = std::mem::take(&mut self.round.merged).into_iter().map(|(entry, _)| entry).collect();
         entries.append(&mut self.round.accepted);
         self.round.accepted = entries;
         self.round.not_before = Some(now.after(RETRY));
@@ -200,13 +210,12 @@ impl Hub {
             return;
         }
         let entries = &self.round.merged;
-        let weight = |e: &Entry| e.tokens as f32 * staleness_weight(self.newest.version.0.saturating_sub(e.version.0));
         let row = rows::Version {
             version,
             digest,
-            tokens: self.newest.tokens + entries.iter().map(|e| e.tokens).sum::<u64>(),
+            tokens: self.newest.tokens + entries.iter().map(|(entry, _)| entry.tokens).sum::<u64>(),
             tasks: self.newest.tasks + entries.len() as u64,
-            inputs: entries.iter().map(|e| (e.lease, weight(e))).collect(),
+            inputs: entries.iter().map(|(entry, share)| (entry.lease, *share)).collect(),
             at_ms: self.wall_ms(now),
         };
         let opened = self.round.opened;
@@ -216,7 +225,7 @@ impl Hub {
 
     /// The version's row is durable: it is the newest from this instant on.
     pub(super) fn on_durable(&mut self, now: Time, version: rows::Version, opened: Time) {
-        let merged = self.round.merged.drain(..).map(|entry| entry.lease).collect();
+        let merged = self.round.merged.drain(..).map(|(entry, _)| entry.lease).collect();
         self.round.merging = false;
         self.round.opened = now;
         let seconds = now.since(opened).as_secs_f64();

@@ -98,6 +98,7 @@ fn rules() -> Rules {
         grace: 0.1,
         round_deadline: Duration::from_mins(1),
         outer: OuterRule::MEAN,
+        checked_windows: 0,
         stop: Stop::default(),
         sampling: Sampling { max_new_tokens: 9, temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 },
         seed: 1,

@@ -6,6 +6,7 @@
 
 mod export;
 mod model;
+mod attacks;
 mod report;
 mod ui;
 
@@ -26,6 +27,8 @@ pub enum Bench {
     Export(export::Options),
     /// The screens: time to draw, cost when nothing changes, time from key to frame
     Ui(ui::Options),
+    /// Three of ten workers attack: what becomes of the model and of the credits
+    Attacks(attacks::Options),
 }
 
 /// Measures, prints, and fails if a bar was missed.
@@ -33,6 +36,7 @@ pub fn run(repo: &Repo, bench: &Bench) -> Result<(), Failure> {
     let report = match bench {
         Bench::Export(options) => export::run(repo, options)?,
         Bench::Ui(options) => ui::run(repo, options)?,
+        Bench::Attacks(options) => attacks::run(repo, options)?,
     };
     report.print();
     let missed = report.missed();

@@ -90,7 +90,7 @@ fn draining_lets_answers_and_checks_end_and_leaves_tasks_with_their_workers() {
     let heard = lab.heard(idle);
     assert!(!heard.iter().any(|m| matches!(m, ServerMsg::Revoked(_))), "{heard:?}");
     assert_eq!(stopped(&lab), None);
-    lab.tell(Fact::Checked { lease: done.lease, verdict: Ok(NORM) });
+    lab.tell(Fact::Checked { lease: done.lease, verdict: Ok(Findings::of_norm(NORM)) });
     assert_eq!(verdict(&lab.heard(busy), done.lease), Some(Ok(Credits::hyd(1))));
     assert_eq!(stopped(&lab), None, "the answer is not complete");
     lab.says(chat, ClientMsg::Query(Query { id: QueryId([2; 16]), ..query }));
