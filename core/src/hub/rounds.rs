@@ -63,14 +63,14 @@ pub(super) struct Round {
     /// A merge is under way; `accepted` holds what came after it began.
     pub merging: bool,
     merged: Vec<Entry>,
-    opened: Time,
+    pub opened: Time,
     /// When the first update that waits was considered; the round's deadline counts from here.
     first: Option<Time>,
     retry_at: Option<Time>,
     /// When to look again although nothing happens.
-    look_at: Option<Time>,
+    pub look_at: Option<Time>,
     /// Since when there are enough updates.
-    enough: Option<Time>,
+    pub enough: Option<Time>,
     /// Recently submitted blobs.
     pub blobs: BTreeSet<Digest>,
     order: VecDeque<Digest>,
@@ -136,8 +136,16 @@ impl Hub {
     }
 
     /// Updates that close a round among `workers` at work.
-    fn needed(&self, workers: usize) -> usize {
+    pub(super) fn needed(&self, workers: usize) -> usize {
         ((workers as f64 * self.rules.quorum).ceil() as usize).max(1)
+    }
+
+    /// The operator does not want to wait for more updates.
+    pub(super) fn close_round_now(&mut self) {
+        if !self.round.merging && !self.round.accepted.is_empty() && self.stopping.is_none() {
+            self.round.look_at = None;
+            self.close_round();
+        }
     }
 
     fn close_round(&mut self) {

@@ -243,6 +243,9 @@ impl Hub {
             let (task, worker, user) = (row.task, row.worker, row.user.clone());
             self.note(Event::Accepted { task, worker, user, amount });
         }
+        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
+            seat.tally.paid(amount);
+        }
         self.tell_paid(session, lease);
     }
 
@@ -272,6 +275,9 @@ impl Hub {
                 self.strike(now, session);
             }
             self.place(now, session);
+        }
+        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
+            seat.tally.refused(code);
         }
         if let Some((worker, user)) = whose {
             self.note(Event::Rejected { task, worker, user, reason: code });
