@@ -9,6 +9,7 @@ mod args;
 mod commands;
 pub mod data;
 mod fail;
+mod screen;
 mod serve;
 pub mod store;
 
