@@ -139,6 +139,8 @@ pub struct AnswerSettings {
     pub template: String,
     /// Texts that end an answer.
     pub stop: Vec<String>,
+    /// What measured versions answer on the coordinator's screen; empty: nothing.
+    pub sample_prompt: String,
 }
 
 /// Measuring versions on held-out text.
@@ -249,6 +251,7 @@ impl Settings {
                 top_p: small("answers.top_p"),
                 template: text("answers.template").to_owned(),
                 stop: list("answers.stop").to_vec(),
+                sample_prompt: text("answers.sample_prompt").to_owned(),
             },
             eval: EvalSettings {
                 tokens: whole("eval.tokens"),

@@ -11,6 +11,7 @@ mod commands;
 pub mod data;
 mod fail;
 mod pretrained;
+mod screen;
 // Public for `examples/attacks.rs` alone, which needs the learner and a run without sockets.
 #[doc(hidden)]
 pub mod serve;

@@ -22,7 +22,9 @@ use super::answers;
 use super::learner;
 use super::served::{Delta, Served, Versions};
 use super::sessions::{Outbox, Uploads};
+use super::watch::Watch;
 use crate::data::Dataset;
+use crate::screen::{Msg, Point, Request};
 use crate::store::{Saved, StoreError, Writer};
 
 /// What reaches the driver from the other threads and tasks.
@@ -70,6 +72,8 @@ pub struct Driver {
     /// A version that will not be measured, until the hub is told.
     pub unmeasured: Option<VersionNo>,
     pub counted: (u64, u64),
+    /// The screen, if there is one.
+    pub watch: Option<Watch>,
 }
 
 /// How serving ended.
@@ -89,13 +93,19 @@ impl Driver {
         let mut reason = self.carry_out();
         while reason.is_none() {
             let deadline = self.hub.deadline().map(|(at, _)| self.clock.instant(at));
+            let glimpse = self.watch.as_ref().map(|watch| self.clock.instant(watch.due()));
             tokio::select! {
                 input = inputs.recv() => match input {
-                    Some(input) => self.take(input)?,
+                    Some(input) => {
+                        self.watch.iter_mut().for_each(Watch::stir);
+                        self.take(input)?;
+                    }
                     None => anyhow::bail!("every source of inputs is gone"),
                 },
                 () = sleep_until(deadline) => self.hub.expire(self.clock.now()),
                 stop = signals.next() => self.on_stop(stop)?,
+                () = sleep_until(glimpse) => self.glimpse(),
+                request = wanted(&mut self.watch) => self.on_request(request)?,
                 () = self.events.gone() => self.handle(Fact::Operator(Operator::Drain)),
             }
             reason = self.carry_out();
@@ -106,7 +116,7 @@ impl Driver {
         Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, writer })
     }
 
-    fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {
+    pub(super) fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {
         if stop == Stop::AtOnce {
             return Err(Failure::new(Exit::Interrupted, "stopped at once; what was acknowledged is on disk").into());
         }
@@ -115,7 +125,7 @@ impl Driver {
         Ok(())
     }
 
-    fn handle(&mut self, fact: Fact) {
+    pub(super) fn handle(&mut self, fact: Fact) {
         self.hub.handle(self.clock.now(), fact);
     }
 
@@ -167,6 +177,9 @@ impl Driver {
                 self.counted = (up, down);
                 let super::eval::Score { version, loss, bits_per_byte } = score;
                 self.handle(Fact::Evaluated { version, loss, bits_per_byte, bytes_up, bytes_down });
+                if let Some(watch) = &self.watch {
+                    watch.tell(Msg::Scored(Point { version, loss, bits_per_byte }));
+                }
             }
         }
         Ok(())
@@ -321,6 +334,14 @@ impl Driver {
                 }
             });
         }
+    }
+}
+
+/// What the screen wants; without one, nothing ever.
+async fn wanted(watch: &mut Option<Watch>) -> Request {
+    match watch {
+        Some(watch) => watch.request().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,7 @@
 //! the answers'. Only the last three touch large vectors, and of them only the evaluator libtorch.
 
 mod answers;
+mod drawn;
 mod driver;
 pub mod eval;
 mod http;
@@ -12,9 +13,11 @@ pub mod learner;
 mod metrics;
 mod note;
 pub mod run;
+mod sampler;
 pub mod served;
 mod sessions;
 pub mod settings;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -33,20 +36,25 @@ use hydra_shell::clock::{Clock, wall_ms};
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::link::LinkStats;
-use hydra_shell::logs;
+use hydra_shell::logs::{self, Ring};
 use hydra_shell::signals::Signals;
+use hydra_shell::terminal::is_interactive;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use self::drawn::Drawn;
 use self::driver::{Driver, Ended, Input};
 use self::run::Run;
+use self::sampler::Sampler;
 use self::served::{Served, Versions};
 use self::sessions::{Rim, Uploads};
+use self::watch::Watch;
 use crate::args::Args;
 use crate::data::Dataset;
 use crate::pretrained::Pretrained;
+use crate::screen::{Channels, RunEnds};
 
 /// Inputs that wait for the driver; beyond them sockets are not read.
 const INPUTS: usize = 1024;
@@ -82,7 +90,8 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
         print!("{}", resolved.print());
         return Ok(());
     }
-    let _logs = logs::init(&logs::LogOptions { file: args.serve.log_file.clone(), stderr: true })?;
+    let screen = !args.serve.headless && !args.json && is_interactive();
+    let logs = logs::init(&logs::LogOptions { file: args.serve.log_file.clone(), stderr: !screen })?;
     resolved.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let events = Events::stdout(args.json);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -90,10 +99,17 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the asynchronous runtime")?;
-    runtime.block_on(serve_with(resolved.settings, init, args, events))
+    runtime.block_on(serve_with(resolved.settings, init, args, events, screen.then(|| logs.ring.clone())))
 }
 
-async fn serve_with(settings: Settings, init: Option<Pretrained>, args: &Args, events: Events) -> anyhow::Result<()> {
+/// Serves; with a screen if there is a log for it.
+async fn serve_with(
+    settings: Settings,
+    init: Option<Pretrained>,
+    args: &Args,
+    events: Events,
+    log: Option<Ring>,
+) -> anyhow::Result<()> {
     let signals = Signals::listen(args.serve.headless).context("listening for signals")?;
     // First of all, so that a second coordinator is told at once and not after minutes of preparation.
     let listener = bind(&settings.listen).await?;
@@ -106,7 +122,9 @@ async fn serve_with(settings: Settings, init: Option<Pretrained>, args: &Args, e
     };
     let metrics = metrics::install()?;
     let clock = Clock::start();
-    let begun = Begun::start(&settings, prepared, clock, events.clone())?;
+    let channels = log.map(|ring| (ring, Channels::new()));
+    let (drawn, watch) = channels.map(|(ring, Channels { run, screen })| ((ring, screen), run)).unzip();
+    let begun = Begun::start(&settings, prepared, clock, events.clone(), watch)?;
     let Begun { driver, inputs, rim, ready: info, threads } = begun;
     if !addr.ip().is_loopback() {
         events.say(
@@ -139,9 +157,14 @@ async fn serve_with(settings: Settings, init: Option<Pretrained>, args: &Args, e
          train on, {} held out; join with `hydra-worker NAME ws://{addr}`",
         info.vocab, info.train_tokens, info.val_tokens
     ));
+    let drawn =
+        drawn.map(|(ring, ends)| Drawn::open(&settings, addr, ring, ends, clock, events.clone())).transpose()?;
     let ended = driver.run(inputs, signals).await;
     open.store(false, Ordering::Relaxed);
     server.abort();
+    if let Some(drawn) = drawn {
+        drawn.close().await;
+    }
     let ended = ended?;
     // Sessions say goodbye on their own tasks; a peer that does not listen is not waited for.
     tracker.close();
@@ -212,7 +235,13 @@ struct Begun {
 }
 
 impl Begun {
-    fn start(settings: &Settings, run: Run, clock: Clock, events: Events) -> anyhow::Result<Self> {
+    fn start(
+        settings: &Settings,
+        run: Run,
+        clock: Clock,
+        events: Events,
+        screen: Option<RunEnds>,
+    ) -> anyhow::Result<Self> {
         let Run { shape, data, store, key, recovered, learner } = run;
         let (sender, inputs) = mpsc::channel(INPUTS);
         let weights = Arc::new(learner.checkpoint.weights.clone());
@@ -249,10 +278,12 @@ impl Begun {
         let device = Device::open(DeviceChoice::Cpu, Some(1)).map_err(|error| anyhow::anyhow!("{error}"))?;
         let windows = (settings.eval.tokens / u64::from(shape.context)).max(1) as usize;
         let say = tell(&sender);
-        let (evaluator, evaluating) =
-            eval::spawn(data.clone(), device, windows, move |score| say(Input::Scored(score)))
-                .context("starting the evaluator")?;
         let form = answers::Form { template: settings.answers.template.clone(), stops: settings.answers.stop.clone() };
+        let prompt = &settings.answers.sample_prompt;
+        let sampler = screen.as_ref().and_then(|ends| Sampler::new(prompt, form.clone(), ends.tell.clone()));
+        let (evaluator, evaluating) =
+            eval::spawn(data.clone(), device, windows, sampler, move |score| say(Input::Scored(score)))
+                .context("starting the evaluator")?;
         let say = tell(&sender);
         let report = move |report| {
             say(Input::Fact(match report {
@@ -302,6 +333,7 @@ impl Begun {
             paused: false,
             unpaid: false,
             counted: (0, 0),
+            watch: screen.map(Watch::new),
         };
         let threads = answering.into_iter().chain([learning, evaluating]).collect();
         Ok(Self { driver, inputs, rim, ready, threads })

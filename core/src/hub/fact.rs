@@ -125,6 +125,8 @@ pub enum Operator {
     Resume,
     /// Keep this many tasks queued.
     Queue(usize),
+    /// Make the next version of what has been accepted so far, without waiting for more.
+    CloseRound,
     /// Cut a session, with a reason that it sees.
     Kick(SessionId, String),
 }

@@ -26,6 +26,7 @@ mod stopping;
 mod tasks;
 mod trust;
 mod updates;
+mod view;
 
 #[cfg(any(test, feature = "sim"))]
 mod check;
@@ -44,6 +45,7 @@ pub use self::rows::{Recovered, Row};
 pub use self::rules::{Rules, Sampling, Shard, Stop};
 pub use self::session::public_key;
 pub use self::updates::reward_id;
+pub use self::view::{LedgerView, RoundView, TransferView, View, WorkerState, WorkerView};
 use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, PublicKey, QueryId, SessionId, UserName, VersionNo, WorkerId};
 use crate::ledger::{Book, Transfer};
@@ -95,6 +97,7 @@ pub struct Hub {
     durable: Book,
     /// Transfers on their way to the disk.
     unwritten: VecDeque<(u64, Transfer)>,
+    newest_transfers: view::Newest,
     persist_seq: u64,
     /// Orders up to this are durable.
     persisted: u64,
@@ -229,6 +232,7 @@ impl Hub {
     fn on_persisted(&mut self, now: Time, upto: u64) {
         while let Some((_, transfer)) = self.unwritten.pop_front_if(|(seq, _)| *seq <= upto) {
             self.durable.replay(&transfer).expect("the book's own transfers follow one another");
+            self.newest_transfers.take(&transfer);
         }
         let behind = self.is_behind();
         self.persisted = self.persisted.max(upto);
@@ -264,10 +268,14 @@ impl Hub {
                 self.rules.queue = length;
                 self.dispatch(now);
             }
+            Operator::CloseRound => self.close_round_now(),
             Operator::Kick(session, text) => {
-                self.send(session, ServerMsg::Bye(proto::Bye { text: text.clone(), retry: false }));
-                self.out.push_back(Order::Close { session });
-                self.on_left(now, session, &text);
+                // A session that has gone by itself in the meantime is nobody to talk to.
+                if self.sessions.contains_key(&session) {
+                    let told = format!("the operator has ended this session: {text}");
+                    self.refuse(session, proto::ErrorCode::Removed, &told);
+                    self.on_left(now, session, &format!("cut by the operator: {text}"));
+                }
             }
         }
     }

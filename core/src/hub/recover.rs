@@ -55,6 +55,7 @@ impl Hub {
             durable: book.clone(),
             book,
             unwritten: VecDeque::new(),
+            newest_transfers: super::view::Newest::default(),
             persist_seq: 0,
             persisted: 0,
             waiting: VecDeque::new(),

@@ -76,15 +76,15 @@ pub(super) struct Round {
     pub merging: bool,
     /// What is being merged, with its shares.
     merged: Vec<(Entry, f32)>,
-    opened: Time,
+    pub opened: Time,
     /// When the first update that waits was considered; the round's deadline counts from here.
     first: Option<Time>,
     /// Nothing is merged before: the last merge failed, or workers of the last start are awaited.
     not_before: Option<Time>,
     /// When to look again although nothing happens.
-    look_at: Option<Time>,
+    pub look_at: Option<Time>,
     /// Since when there are enough updates.
-    enough: Option<Time>,
+    pub enough: Option<Time>,
     /// Recently submitted blobs.
     pub blobs: BTreeSet<Digest>,
     order: VecDeque<Digest>,
@@ -161,8 +161,16 @@ impl Hub {
     }
 
     /// Updates that close a round among `workers` at work.
-    fn needed(&self, workers: usize) -> usize {
+    pub(super) fn needed(&self, workers: usize) -> usize {
         ((workers as f64 * self.rules.quorum).ceil() as usize).max(1)
+    }
+
+    /// The operator does not want to wait for more updates.
+    pub(super) fn close_round_now(&mut self) {
+        if !self.round.merging && !self.round.accepted.is_empty() && self.stopping.is_none() {
+            self.round.look_at = None;
+            self.close_round();
+        }
     }
 
     fn close_round(&mut self) {

@@ -65,6 +65,9 @@ impl Hub {
         let expected = Some(now.after(left));
         let state = State::Running { session: Some(id), deadline, expected, step: progress.step };
         self.leases.set(progress.lease, state);
+        if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+            seat.tally.progressed(&progress);
+        }
         self.arrived(id, version);
     }
 

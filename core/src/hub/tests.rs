@@ -9,6 +9,7 @@ mod handshake;
 mod rounds;
 mod stopping;
 mod updates;
+mod view;
 
 use std::time::Duration;
 

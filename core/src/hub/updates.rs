@@ -256,6 +256,9 @@ impl Hub {
             let (task, worker, user) = (row.task, row.worker, row.user.clone());
             self.note(Event::Accepted { task, worker, user, amount });
         }
+        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
+            seat.tally.paid(amount);
+        }
         self.tell_paid(session, lease);
     }
 
@@ -282,6 +285,9 @@ impl Hub {
             whose = whose.or_else(|| Some((peer.seat.as_ref()?.worker, peer.user.clone())));
             let unpaid = Unpaid { lease, task, code, text: text.to_owned() };
             self.once_durable(now, Action::Refuse { session, unpaid });
+        }
+        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
+            seat.tally.refused(code);
         }
         if let Some((worker, user)) = whose.as_ref().filter(|_| is_worthless(code)) {
             self.strike(now, user, *worker);

@@ -569,4 +569,6 @@ pub enum ErrorCode {
     Full,
     /// The same worker has connected again; this session is the old one.
     Replaced,
+    /// The operator has ended the session, for the reason in the text.
+    Removed,
 }

@@ -23,6 +23,7 @@ use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::{Sink, Stream};
 use hydra_core::ids::Digest;
@@ -31,7 +32,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use side::{Client, Coordinator, Side};
-pub use stats::LinkStats;
+pub use stats::{LinkStats, RoundTrip};
 pub use tokio_tungstenite::tungstenite::Message;
 
 /// Events that wait for the program; beyond them the socket is not read.
@@ -123,9 +124,15 @@ impl<P: Side> Connection<P> {
         let (commands, taken) = mpsc::channel(limits::OUTBOX);
         let (events, inbox) = mpsc::channel(INBOX);
         let closing = CancellationToken::new();
-        let outbox = Outbox { commands, uploads: Arc::default(), closing, side: PhantomData };
-        let ends =
-            session::Ends { commands: taken, events, uploads: outbox.uploads.clone(), closing: outbox.closing.clone() };
+        let round_trip = Arc::default();
+        let outbox = Outbox { commands, uploads: Arc::default(), round_trip, closing, side: PhantomData };
+        let ends = session::Ends {
+            commands: taken,
+            events,
+            uploads: outbox.uploads.clone(),
+            round_trip: outbox.round_trip.clone(),
+            closing: outbox.closing.clone(),
+        };
         tokio::spawn(session::drive(socket, side, ends, stats));
         Self { outbox, inbox }
     }
@@ -137,14 +144,16 @@ pub struct Outbox<S> {
     commands: mpsc::Sender<Command>,
     /// Blobs on their way, so that they too are bounded.
     uploads: Arc<AtomicUsize>,
+    round_trip: Arc<RoundTrip>,
     closing: CancellationToken,
     side: PhantomData<fn(S)>,
 }
 
 impl<S> Clone for Outbox<S> {
     fn clone(&self) -> Self {
-        let Self { commands, uploads, closing, side } = self;
-        Self { commands: commands.clone(), uploads: uploads.clone(), closing: closing.clone(), side: *side }
+        let Self { commands, uploads, round_trip, closing, side } = self;
+        let (uploads, round_trip) = (uploads.clone(), round_trip.clone());
+        Self { commands: commands.clone(), uploads, round_trip, closing: closing.clone(), side: *side }
     }
 }
 
@@ -198,6 +207,11 @@ impl<S: Side> Outbox<S> {
     /// Gives a blob up: chunks of it that wait are not sent, chunks that arrive are dropped.
     pub fn forget(&self, digest: Digest) -> Result<(), SendError> {
         self.put(Command::Forget(digest))
+    }
+
+    /// How long the last ping of this session took to come back.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.get()
     }
 
     /// Ends the session: messages that wait are sent, blobs are not; then the socket is closed.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::blobs::Upload;
 use super::incoming::Incoming;
-use super::{Closed, Command, Control, Event, LinkStats, Note, Side};
+use super::{Closed, Command, Control, Event, LinkStats, Note, RoundTrip, Side};
 use crate::terminal::{Keep, sanitize};
 
 /// For the last words in each direction.
@@ -34,6 +34,7 @@ pub struct Ends<M> {
     pub commands: mpsc::Receiver<Command>,
     pub events: mpsc::Sender<Event<M>>,
     pub uploads: Arc<AtomicUsize>,
+    pub round_trip: Arc<RoundTrip>,
     pub closing: CancellationToken,
 }
 
@@ -328,7 +329,9 @@ impl<P: Side> Session<P> {
             }
             Message::Pong(payload) => {
                 if payload[..] == self.pinged.0.to_be_bytes() {
-                    self.stats.ponged(self.pinged.1.elapsed());
+                    let round_trip = self.pinged.1.elapsed();
+                    self.ends.round_trip.set(round_trip);
+                    self.stats.ponged(round_trip);
                 }
                 Ok(())
             }

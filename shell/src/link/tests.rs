@@ -277,6 +277,7 @@ async fn pings_measure_and_silence_ends() {
     assert!(matches!(rig.event().await, Event::Message(_)));
     // Tokio's paused clock moves in whole milliseconds.
     assert_eq!(rig.stats.round_trip().unwrap().as_millis(), 70);
+    assert_eq!(rig.connection.outbox.round_trip(), rig.stats.round_trip());
     let heard = Instant::now();
     assert_eq!(rig.closed().await, Closed::Silent);
     assert_eq!(heard.elapsed().as_millis(), SILENCE.as_millis());

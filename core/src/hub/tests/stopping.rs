@@ -139,7 +139,11 @@ fn the_operator_pauses_resizes_and_cuts() {
     assert!(lab.task(session).is_some());
     lab.tell(Fact::Operator(Operator::Kick(session, "too loud".to_owned())));
     let heard = lab.heard(session);
-    assert!(matches!(heard.last(), Some(ServerMsg::Bye(bye)) if bye.text == "too loud" && !bye.retry));
+    let told = "the operator has ended this session: too loud";
+    assert!(
+        matches!(heard.last(), Some(ServerMsg::Error(e)) if e.code == proto::ErrorCode::Removed && e.fatal && e.text == told),
+        "{heard:?}"
+    );
     assert_eq!(lab.hub.status().workers, 0);
 }
 
