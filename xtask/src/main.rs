@@ -16,6 +16,8 @@ mod failure;
 #[cfg(unix)]
 mod floors;
 #[cfg(unix)]
+mod fuzz;
+#[cfg(unix)]
 mod progress;
 #[cfg(unix)]
 mod repo;
@@ -47,7 +49,7 @@ mod unix {
 
     use crate::failure::Failure;
     use crate::repo::Repo;
-    use crate::{bench, child, demo, setup, test};
+    use crate::{bench, child, demo, fuzz, setup, test};
 
     /// Set-up, build, tests, demo and measurements of HydraAI.
     #[derive(Parser)]
@@ -90,6 +92,14 @@ mod unix {
             #[command(subcommand)]
             bench: bench::Bench,
         },
+        /// Look for inputs that break what reads bytes of strangers, files and flags (needs cargo-fuzz)
+        Fuzz {
+            /// Only this one: frames, updates, tokenizer or settings
+            target: Option<String>,
+            /// How long each
+            #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1440))]
+            minutes: u64,
+        },
         /// Become another program that ends when this one's parent ends
         #[command(hide = true)]
         Leash {
@@ -124,6 +134,7 @@ mod unix {
                 setup::run(&repo, setup::Options::default())?;
                 bench::run(&repo, &bench)
             }
+            Command::Fuzz { target, minutes } => fuzz::run(&repo, target.as_deref(), minutes),
             Command::Leash { .. } => unreachable!("handled above"),
         }
     }

@@ -9,7 +9,7 @@ pub fn tell(events: &Events, event: &Event) {
     match event {
         Event::Joined { worker, user } => tracing::info!(%worker, %user, "a worker joined"),
         Event::Left { worker, user, reason } => tracing::info!(%worker, %user, reason, "a worker left"),
-        Event::Pushed { task, worker, wait_us } => tracing::debug!(%task, %worker, wait_us, "a task was pushed"),
+        Event::Pushed { task, worker, wait_us, .. } => tracing::debug!(%task, %worker, wait_us, "a task was pushed"),
         Event::Accepted { task, worker, user, amount } => {
             tracing::info!(%task, %worker, %user, %amount, "a task was accepted and paid");
         }

@@ -567,4 +567,6 @@ pub enum ErrorCode {
     Full,
     /// The same worker has connected again; this session is the old one.
     Replaced,
+    /// Messages came faster than the coordinator takes them.
+    Flood,
 }

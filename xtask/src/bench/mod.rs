@@ -5,6 +5,7 @@
 //! an example of its package that prints a JSON object, built and run by [`example`]: xtask itself reaches none of it.
 
 mod report;
+mod sessions;
 mod ui;
 
 use std::ffi::OsStr;
@@ -20,6 +21,8 @@ pub use report::{Bar, Report};
 /// What can be measured.
 #[derive(clap::Subcommand)]
 pub enum Bench {
+    /// Many sessions: memory of one, time from task to worker beside a bare push
+    Sessions(sessions::Options),
     /// The screens: time to draw, cost when nothing changes, time from key to frame
     Ui(ui::Options),
 }
@@ -27,6 +30,7 @@ pub enum Bench {
 /// Measures, prints, and fails if a bar was missed.
 pub fn run(repo: &Repo, bench: &Bench) -> Result<(), Failure> {
     let report = match bench {
+        Bench::Sessions(options) => sessions::run(repo, options)?,
         Bench::Ui(options) => ui::run(repo, options)?,
     };
     report.print();
