@@ -185,6 +185,10 @@ pub const KEYS: &[Key] = &[
     key("answers.stop", Stops, Derived("`[]`; with the primer `[\"\\nQuestion:\", \"\\n\\n\"]`"), "texts that end an answer"),
     key("answers.sample_prompt", Words, Derived("`\"The\"`; with the primer `\"What is a neural network?\"`"), "prompt that measured versions answer on the coordinator's screen; empty: none"),
 
+    key("limits.connections", Whole(1, limits::SESSIONS as u64, "connections"), Toml("10_000"), "connections at one time"),
+    key("limits.connections_per_host", Whole(1, limits::SESSIONS as u64, "connections"), Toml("256"), "connections at one time from one address (of IPv6: from one /64 network); this machine may have any number"),
+    key("limits.messages_per_second", Whole(1, 1_000_000, "messages a second"), Toml("200"), "messages of one session, full chunks not counted; ten seconds' worth may come at once"),
+
     key("eval.tokens", Whole(8, 1 << 30, "tokens"), Derived("`8192`, or one window if that is longer"), "held-out tokens on which each version is measured; at least one window"),
     key("eval.every_seconds", Number(1.0, WEEK, "seconds"), Unset("none"), "shortest time between measurements; none: every version is measured"),
 

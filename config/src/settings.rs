@@ -41,6 +41,8 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     /// Answering queries.
     pub answers: AnswerSettings,
+    /// What strangers may take up.
+    pub limits: LimitSettings,
     /// Measuring versions.
     pub eval: EvalSettings,
     /// When to stop.
@@ -141,6 +143,17 @@ pub struct AnswerSettings {
     pub stop: Vec<String>,
     /// What measured versions answer on the coordinator's screen; empty: nothing.
     pub sample_prompt: String,
+}
+
+/// What strangers may take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Connections at one time.
+    pub connections: u32,
+    /// Connections at one time from one host other than this one.
+    pub connections_per_host: u32,
+    /// Messages of one session.
+    pub messages_per_second: u32,
 }
 
 /// Measuring versions on held-out text.
@@ -252,6 +265,11 @@ impl Settings {
                 template: text("answers.template").to_owned(),
                 stop: list("answers.stop").to_vec(),
                 sample_prompt: text("answers.sample_prompt").to_owned(),
+            },
+            limits: LimitSettings {
+                connections: count("limits.connections"),
+                connections_per_host: count("limits.connections_per_host"),
+                messages_per_second: count("limits.messages_per_second"),
             },
             eval: EvalSettings {
                 tokens: whole("eval.tokens"),

@@ -16,6 +16,8 @@ mod failure;
 #[cfg(unix)]
 mod floors;
 #[cfg(unix)]
+mod fuzz;
+#[cfg(unix)]
 mod progress;
 #[cfg(unix)]
 mod repo;
@@ -51,7 +53,7 @@ mod unix {
 
     use crate::failure::Failure;
     use crate::repo::Repo;
-    use crate::{bench, child, demo, setup, sim, test, torture};
+    use crate::{bench, child, demo, fuzz, setup, sim, test, torture};
 
     /// Set-up, build, tests, demo and measurements of HydraAI.
     #[derive(Parser)]
@@ -117,6 +119,14 @@ mod unix {
             #[arg(long, value_name = "NAME")]
             bug: Option<String>,
         },
+        /// Look for inputs that break what reads bytes of strangers, files and flags (needs cargo-fuzz)
+        Fuzz {
+            /// Only this one: frames, updates, tokenizer or settings
+            target: Option<String>,
+            /// How long each
+            #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1440))]
+            minutes: u64,
+        },
         /// Become another program that ends when this one's parent ends
         #[command(hide = true)]
         Leash {
@@ -159,6 +169,7 @@ mod unix {
             Command::Sim { seed, sweep, from, agents, trace, bug } => {
                 sim::run(&repo, &sim::Options { seed, sweep, from, agents, trace, bug })
             }
+            Command::Fuzz { target, minutes } => fuzz::run(&repo, target.as_deref(), minutes),
             Command::Leash { .. } => unreachable!("handled above"),
         }
     }

@@ -11,7 +11,7 @@ use hydra_core::ids::{SessionId, VersionNo};
 use hydra_core::machine::Machine as _;
 use hydra_core::proto::ServerMsg;
 use hydra_core::time::Time;
-use hydra_shell::clock::Clock;
+use hydra_shell::clock::{Clock, wall_us};
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::link::{LinkStats, SendError};
@@ -210,9 +210,10 @@ impl Driver {
                     let (events, clock) = (self.events.clone(), self.clock);
                     let number = task.task;
                     let told = move || {
+                        let at_us = wall_us();
                         let wait_us = clock.now().since(ready).as_micros() as u64;
                         super::metrics::pushed(wait_us);
-                        super::note::tell(&events, &Event::Pushed { task: number, worker, wait_us });
+                        super::note::tell(&events, &Event::Pushed { task: number, worker, wait_us, at_us });
                     };
                     self.with(session, |outbox| outbox.send_noting(&ServerMsg::Task(task), told));
                 }
@@ -310,6 +311,7 @@ impl Driver {
             && act(outbox) == Err(SendError::Full)
         {
             tracing::warn!(%session, "a session does not take what it is sent: cut");
+            super::metrics::slow_reader();
             outbox.close();
         }
     }

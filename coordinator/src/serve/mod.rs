@@ -8,8 +8,10 @@ mod answers;
 mod drawn;
 mod driver;
 pub mod eval;
+mod gate;
 mod http;
 pub mod learner;
+mod listen;
 mod metrics;
 mod note;
 pub mod run;
@@ -35,7 +37,7 @@ use hydra_engine::{Device, DeviceChoice};
 use hydra_shell::clock::{Clock, wall_ms};
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
-use hydra_shell::link::LinkStats;
+use hydra_shell::link::{LinkStats, Pace};
 use hydra_shell::logs::{self, Ring};
 use hydra_shell::signals::Signals;
 use hydra_shell::terminal::is_interactive;
@@ -46,6 +48,7 @@ use tokio_util::task::TaskTracker;
 
 use self::drawn::Drawn;
 use self::driver::{Driver, Ended, Input};
+use self::gate::{Gate, Room};
 use self::run::Run;
 use self::sampler::Sampler;
 use self::served::{Served, Versions};
@@ -58,6 +61,8 @@ use crate::screen::{Channels, RunEnds};
 
 /// Inputs that wait for the driver; beyond them sockets are not read.
 const INPUTS: usize = 1024;
+/// Open files besides connections: the ledger, versions, libraries.
+const SPARE_FILES: u64 = 64;
 
 /// The first and the last event; the hub's own lie between them.
 #[derive(Serialize)]
@@ -136,12 +141,8 @@ async fn serve_with(
     let ready = Arc::new(AtomicBool::new(true));
     let open = ready.clone();
     let tracker = rim.tasks.clone();
-    let doors = http::Doors { welcome: Arc::new(move |socket| rim.welcome(socket)), ready, metrics };
-    let server = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, http::router(doors)).await {
-            tracing::error!(%error, "the listener failed");
-        }
-    });
+    let doors = http::Doors { welcome: Arc::new(move |socket, visitor| rim.welcome(socket, visitor)), ready, metrics };
+    let server = tokio::spawn(listen::serve(listener, http::router(doors), gate(&settings)));
     let (params, version) = (info.params, info.version);
     events.emit(&Event::Ready {
         addr: addr.to_string(),
@@ -170,6 +171,17 @@ async fn serve_with(
     tracker.close();
     let _ = tokio::time::timeout(Duration::from_secs(3), tracker.wait()).await;
     tokio::task::spawn_blocking(move || finish(ended, &info.data, threads, &events)).await.context("ending the run")?
+}
+
+fn gate(settings: &Settings) -> Gate {
+    let limits = &settings.limits;
+    let room = Room { all: limits.connections as usize, host: limits.connections_per_host as usize };
+    if let Some(files) = listen::raise_open_files()
+        && files < u64::from(limits.connections) + SPARE_FILES
+    {
+        tracing::warn!(files, "the system allows fewer open files than limits.connections needs (ulimit -Hn)");
+    }
+    Gate::new(room)
 }
 
 /// Measures the last version in full where the run came to its own end, closes the ledger, and says the last word.
@@ -300,6 +312,7 @@ impl Begun {
             uploads: uploads.clone(),
             traffic: traffic.clone(),
             update_bytes: settings.rounds.codec.unwrap_or(run::AUTO_CODEC).max_len(shape.params()) as u64,
+            pace: Pace::new(settings.limits.messages_per_second),
             tasks: TaskTracker::new(),
             next: Arc::new(AtomicU64::new(1)),
         };

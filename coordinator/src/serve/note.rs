@@ -12,7 +12,7 @@ pub fn tell(events: &Events, event: &Event) {
     match event {
         Event::Joined { worker, user } => tracing::info!(target: RUN, %user, %worker, "a worker joined"),
         Event::Left { worker, user, reason } => tracing::info!(target: RUN, %user, reason, %worker, "a worker left"),
-        Event::Pushed { task, worker, wait_us } => {
+        Event::Pushed { task, worker, wait_us, .. } => {
             tracing::debug!(target: RUN, %task, %worker, wait_us, "a task was pushed")
         }
         Event::Accepted { task, worker, user, amount } => {

@@ -571,4 +571,6 @@ pub enum ErrorCode {
     Replaced,
     /// The operator has ended the session, for the reason in the text.
     Removed,
+    /// Messages came faster than the coordinator takes them.
+    Flood,
 }

@@ -46,7 +46,7 @@ impl Door {
         let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let far = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
         let stats = || Arc::new(LinkStats::default());
-        self.0.send(link::Connection::over(far, Coordinator { update_bytes: 0 }, stats())).unwrap();
+        self.0.send(link::Connection::over(far, Coordinator { update_bytes: 0, pace: None }, stats())).unwrap();
         client::Connection::over(near, link::Client::default(), stats())
     }
 }

@@ -12,14 +12,16 @@
 
 mod blobs;
 mod incoming;
+mod pace;
 mod session;
 mod side;
+mod socket;
 mod stats;
 
 #[cfg(test)]
 mod tests;
 
-use std::fmt::{self, Display};
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +33,9 @@ use hydra_core::limits::{self, SILENCE, WRITE_STALL};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use pace::Pace;
 pub use side::{Client, Coordinator, Side};
+pub use socket::{Socket, SocketError};
 pub use stats::{LinkStats, RoundTrip};
 pub use tokio_tungstenite::tungstenite::Message;
 
@@ -75,8 +79,28 @@ pub enum Closed {
     Stalled,
     /// What the other end sent is not of this protocol.
     Protocol(String),
+    /// The other end sent something past a bound.
+    TooLarge(String),
+    /// The other end sent messages faster than allowed.
+    Flood(String),
     /// The connection failed.
     Broken(String),
+}
+
+impl Closed {
+    /// A word for counting.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote(_) => "remote",
+            Self::Silent => "silent",
+            Self::Stalled => "stalled",
+            Self::Protocol(_) => "protocol",
+            Self::TooLarge(_) => "too_large",
+            Self::Flood(_) => "flood",
+            Self::Broken(_) => "broken",
+        }
+    }
 }
 
 impl fmt::Display for Closed {
@@ -87,7 +111,9 @@ impl fmt::Display for Closed {
             Self::Remote(text) => write!(f, "the other end closed the connection: {text}"),
             Self::Silent => write!(f, "no sign of life from the other end for {} s", SILENCE.as_secs()),
             Self::Stalled => write!(f, "the network took no data for {} s", WRITE_STALL.as_secs()),
-            Self::Protocol(text) => write!(f, "the other end broke the protocol: {text}"),
+            Self::Protocol(text) | Self::TooLarge(text) | Self::Flood(text) => {
+                write!(f, "the other end broke the protocol: {text}")
+            }
             Self::Broken(text) => write!(f, "the connection broke: {text}"),
         }
     }
@@ -119,7 +145,7 @@ impl<P: Side> Connection<P> {
     pub fn over<S, E>(socket: S, side: P, stats: Arc<LinkStats>) -> Self
     where
         S: Stream<Item = Result<Message, E>> + Sink<Message, Error = E> + Unpin + Send + 'static,
-        E: Display + Send + 'static,
+        E: SocketError,
     {
         let (commands, taken) = mpsc::channel(limits::OUTBOX);
         let (events, inbox) = mpsc::channel(INBOX);

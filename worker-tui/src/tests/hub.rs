@@ -52,7 +52,7 @@ impl Handle {
         let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let far = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
         let stats = || Arc::new(LinkStats::default());
-        let side = Coordinator { update_bytes: 4 * shape().params() as u64 };
+        let side = Coordinator { update_bytes: 4 * shape().params() as u64, pace: None };
         self.doors.send(link::Connection::over(far, side, stats())).unwrap();
         client::Connection::over(near, link::Client::default(), stats())
     }

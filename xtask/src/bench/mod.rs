@@ -8,6 +8,7 @@ mod export;
 mod model;
 mod attacks;
 mod report;
+mod sessions;
 mod ui;
 
 use std::ffi::OsStr;
@@ -25,6 +26,8 @@ pub use report::{Bar, Report};
 pub enum Bench {
     /// An exported model's logits beside those of Python's transformers
     Export(export::Options),
+    /// Many sessions: memory of one, time from task to worker beside a bare push
+    Sessions(sessions::Options),
     /// The screens: time to draw, cost when nothing changes, time from key to frame
     Ui(ui::Options),
     /// Three of ten workers attack: what becomes of the model and of the credits
@@ -35,6 +38,7 @@ pub enum Bench {
 pub fn run(repo: &Repo, bench: &Bench) -> Result<(), Failure> {
     let report = match bench {
         Bench::Export(options) => export::run(repo, options)?,
+        Bench::Sessions(options) => sessions::run(repo, options)?,
         Bench::Ui(options) => ui::run(repo, options)?,
         Bench::Attacks(options) => attacks::run(repo, options)?,
     };
