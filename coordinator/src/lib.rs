@@ -23,6 +23,11 @@ use clap::Parser as _;
 
 use crate::args::{Args, Command};
 
+/// The command line, for completions and man pages.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
+
 /// The program.
 pub fn run() -> ExitCode {
     let args = Args::parse();

@@ -1,7 +1,7 @@
 //! `cargo xtask`: set-up, build, tests, demo and measurements of this repository.
 //!
-//! Nothing in the workspace depends on it, and it depends on nothing of the workspace: it must compile within seconds
-//! on a machine that has no libtorch yet. Exit codes are listed in `failure.rs`. Windows needs WSL.
+//! Nothing in the workspace depends on it, and of the workspace it uses `hydra-pty` alone: it must compile within
+//! seconds on a machine that has no libtorch yet. Exit codes are listed in `failure.rs`. Windows needs WSL.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -11,6 +11,8 @@ mod bench;
 mod child;
 #[cfg(unix)]
 mod demo;
+#[cfg(unix)]
+mod dist;
 #[cfg(unix)]
 mod failure;
 #[cfg(unix)]
@@ -22,9 +24,13 @@ mod progress;
 #[cfg(unix)]
 mod repo;
 #[cfg(unix)]
+mod screenshots;
+#[cfg(unix)]
 mod setup;
 #[cfg(unix)]
 mod sim;
+#[cfg(unix)]
+mod terminals;
 #[cfg(unix)]
 mod test;
 #[cfg(unix)]
@@ -53,7 +59,7 @@ mod unix {
 
     use crate::failure::Failure;
     use crate::repo::Repo;
-    use crate::{bench, child, demo, fuzz, setup, sim, test, torture};
+    use crate::{bench, child, demo, dist, fuzz, screenshots, setup, sim, test, torture};
 
     /// Set-up, build, tests, demo and measurements of HydraAI.
     #[derive(Parser)]
@@ -91,6 +97,10 @@ mod unix {
             #[arg(long)]
             keep: bool,
         },
+        /// Set up, then write shell completions and man pages of the three programs into target/dist/
+        Dist,
+        /// Set up, build, let a real run train for a minute, and draw its screens into docs/screenshots/
+        Screenshots,
         /// Set up, then measure: a table for people, one line of JSON, and failure where a bar is missed
         Bench {
             #[command(subcommand)]
@@ -156,6 +166,15 @@ mod unix {
                 setup::run(&repo, setup::Options::default())?;
                 repo.build()?;
                 demo::run(&repo, std::time::Duration::from_secs(seconds), keep)
+            }
+            Command::Dist => {
+                setup::run(&repo, setup::Options::default())?;
+                dist::run(&repo)
+            }
+            Command::Screenshots => {
+                setup::run(&repo, setup::Options::default())?;
+                repo.build()?;
+                screenshots::run(&repo)
             }
             Command::Bench { bench } => {
                 setup::run(&repo, setup::Options::default())?;
