@@ -9,9 +9,8 @@ use anyhow::Context;
 use crate::failure::Failure;
 use crate::repo::Repo;
 
-/// Package, and its example that writes.
-const WRITERS: [(&str, &str); 3] =
-    [("hydra-coordinator", "dist_coordinator"), ("hydra-worker", "dist_worker"), ("hydra-query", "dist_query")];
+/// The examples that write, one of each program's package.
+const WRITERS: [&str; 3] = ["dist_coordinator", "dist_worker", "dist_query"];
 
 /// Writes everything afresh and says what to do with it.
 pub fn run(repo: &Repo) -> Result<(), Failure> {

@@ -69,8 +69,11 @@ impl Repo {
         features: &str,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<String, Failure> {
-        let selected = ["--release", "--locked", "--package", package, "--features", features, "--example", name];
-        let built = self.cargo().arg("build").args(selected).status().context("cargo could not be started")?;
+        // Of the whole workspace: each other selection would compile what the example needs once more.
+        let selected = ["build", "--release", "--locked", "--workspace", "--example", name];
+        let features = features.split(',').filter(|name| !name.is_empty()).map(|name| format!("{package}/{name}"));
+        let features = features.flat_map(|feature| ["--features".to_owned(), feature]);
+        let built = self.cargo().args(selected).args(features).status().context("cargo could not be started")?;
         if !built.success() {
             return Err(Failure::Build);
         }

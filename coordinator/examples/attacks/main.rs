@@ -123,7 +123,7 @@ fn begin(args: &Args, folder: &tempfile::TempDir) -> anyhow::Result<(hydra_confi
         ..Flags::default()
     };
     let settings = resolve(None, std::iter::empty(), &flags).map_err(|faults| anyhow::anyhow!("{faults}"))?.settings;
-    let run = run::open(&settings, &Events::stdout(false))?;
+    let run = run::open(&settings, None, &Events::stdout(false))?;
     Ok((settings, run))
 }
 

@@ -62,7 +62,7 @@ pub fn spawn(
                     let score = Score { version: served.version, loss, bits_per_byte };
                     report(score);
                     if let Some(sampler) = &mut sampler {
-                        sampler.sample(&served, &score, &data, device);
+                        sampler.sample(&served, &score, &data);
                     }
                 }
                 Err(error) => tracing::error!(%error, version = %served.version, "a version could not be measured"),

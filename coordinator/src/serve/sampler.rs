@@ -3,9 +3,10 @@
 //! Drawn on the evaluator's thread, which has stepped back, so that no query waits for one; greedily, so that two
 //! versions differ by what they learnt alone; short, seldom, and only while somebody watches.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hydra_engine::{Device, EngineError};
+use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream};
 use hydra_shell::clock::wall_ms;
 use tokio::sync::mpsc;
 
@@ -39,12 +40,12 @@ impl Sampler {
     }
 
     /// Has a version answer, if it is time.
-    pub fn sample(&mut self, served: &Served, score: &Score, data: &Dataset, device: Device) {
+    pub fn sample(&mut self, served: &Served, score: &Score, data: &Dataset) {
         let began = Instant::now();
         if self.screen.is_closed() || self.next.is_some_and(|next| began < next) {
             return;
         }
-        match self.draw(served, data, device, began) {
+        match self.draw(served, data, began) {
             Ok(text) => {
                 let sample = Sample { version: score.version, loss: score.loss, text, at_ms: wall_ms() };
                 // One that the screen has no room for is missed; the next comes soon.
@@ -55,7 +56,7 @@ impl Sampler {
         self.next = Some(began + EVERY.max(began.elapsed() * SHARE));
     }
 
-    fn draw(&self, served: &Served, data: &Dataset, device: Device, began: Instant) -> Result<String, EngineError> {
+    fn draw(&self, served: &Served, data: &Dataset, began: Instant) -> Result<String, EngineError> {
         let tokenizer = &data.tokenizer;
         let prompt = tokenizer.encode(&self.form.template.replace("{prompt}", &self.prompt));
         let sampling = hydra_engine::Sampling {
@@ -66,11 +67,12 @@ impl Sampler {
             seed: 0,
             allowed: 0..tokenizer.vocab_size(),
         };
-        let model = served.model(device)?;
-        let mut generator = model.generator(&prompt, &sampling)?;
+        let decoder = Arc::new(Decoder::new(served.shape, &served.weights)?);
+        let mut stream = Stream::new(&decoder, &prompt, sampling)?;
+        let mut batch = DecodeBatch::default();
         let (mut decoder, mut text) = (PieceDecoder::new(), String::new());
         let stop = |text: &str| self.form.stops.iter().filter_map(|stop| text.find(stop.as_str())).min();
-        while let Some(token) = generator.next_token()? {
+        while let Some(token) = batch.step(&mut [&mut stream]).into_iter().next().flatten() {
             if token == tokenizer.end_of_text() {
                 break;
             }

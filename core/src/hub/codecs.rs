@@ -1,7 +1,8 @@
 //! Which codec a worker's next update is to be written with: few bytes where its link is slow.
 //!
 //! A worker begins with the run's codec. Its link is measured by its own uploads, from the announcement to the last
-//! byte; sending should take at most a twentieth of a task's time (or a quarter of a second), so that training and not the link sets the pace.
+//! byte; sending should take at most a twentieth of a task's time (or a quarter of a second), so that training and not
+//! the link sets the pace.
 
 use std::time::Duration;
 

@@ -300,7 +300,7 @@ impl Hub {
             device,
             state: self.worker_state(id, seat),
             loss: last.map(|(loss, _)| loss),
-            tokens_per_s: reported.or(seat.speed),
+            tokens_per_s: reported.or(seat.record.speed),
             accepted,
             refused,
             refusal,
