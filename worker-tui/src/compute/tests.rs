@@ -176,7 +176,7 @@ fn versions_follow_each_other_bit_by_bit() {
     let mut rig = Rig::new();
     let update = Codec::F32.decode(&rig.update(task(Codec::F32)), shape().params()).unwrap();
     let mut weights = rig.weights.clone();
-    let input = merge::Input { weight: 1.0, delta: &update };
+    let input = merge::Input { share: 1.0, delta: &update };
     let mut state = OuterState::new(weights.len());
     let bytes = merge::outer_step(&mut weights, &mut state, &[input], OuterRule::MEAN, Codec::Int4);
     let next = proto::Version {
