@@ -30,7 +30,7 @@ fn a_worker_is_followed_from_task_to_pay() {
     assert_eq!(worker(&lab, session).state, WorkerState::Sending(task.task));
     lab.tell(Fact::Received { session, blob: Lab::update(&task).blob, intact: true });
     lab.durable = false;
-    lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+    lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
     assert_eq!(worker(&lab, session).earned, Credits::ZERO, "a payment counts once it is on disk");
     lab.sync();
     let seen = worker(&lab, session);
