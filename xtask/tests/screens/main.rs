@@ -125,3 +125,40 @@ fn assert_clean(terminal: &Terminal, code: i32) {
     assert_eq!(status.code(), Some(code), "{status}: {}", terminal.text());
     assert_eq!(terminal.left().unwrap(), Left::CLEAN, "{}", terminal.text());
 }
+
+#[test]
+fn a_killed_worker_leaves_the_table_and_returns() {
+    let (stage, mut coordinator) = Stage::open();
+    let alice = stage.worker("alice", (80, 24));
+    let bob = stage.worker("bob", (80, 24));
+    coordinator.press("2").unwrap();
+    let row = |user: &'static str, there: bool| {
+        move |screen: &hydra_pty::Screen| {
+            let text = screen.contents();
+            let mut rows = text.lines().filter(|line| line.starts_with(&format!("│ {user} ")));
+            (rows.next().is_some() == there).then_some(())
+        }
+    };
+    coordinator.wait("bob's row", row("bob", true)).unwrap();
+    coordinator.wait("alice's row", row("alice", true)).unwrap();
+    bob.signal(Signal::KILL).unwrap();
+    bob.wait_end().unwrap();
+    coordinator.wait("no row of bob's", row("bob", false)).unwrap();
+    let bob = stage.worker("bob", (80, 24));
+    coordinator.wait("bob's row again", row("bob", true)).unwrap();
+
+    coordinator.press("q").unwrap();
+    coordinator.wait_for("Stop the run?").unwrap();
+    coordinator.press("y").unwrap();
+    assert_clean(&coordinator, 0);
+    for worker in [&alice, &bob] {
+        worker
+            .wait("the loss of the coordinator", |screen| {
+                let text = screen.contents();
+                (text.contains("not connected") || text.contains("connecting")).then_some(())
+            })
+            .unwrap();
+        worker.signal(Signal::TERM).unwrap();
+        assert_clean(worker, 0);
+    }
+}
