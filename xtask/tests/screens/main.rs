@@ -12,7 +12,7 @@ use std::process::Command;
 use hydra_pty::process::Signal;
 use hydra_pty::{Left, Terminal};
 
-use stage::{Stage, balance, dotted, last_step};
+use stage::{Stage, answer, balance, dotted, last_step};
 
 #[test]
 fn earning_and_asking() {
@@ -35,10 +35,7 @@ fn earning_and_asking() {
     chat.press("enter").unwrap();
     let mut lengths = Vec::new();
     let seen = chat.wait("the answer's end", |screen| {
-        let text = screen.contents();
-        let answer = text.split_once("model\n")?.1;
-        let done = answer.contains("0.5 HYD · 60 tokens");
-        let length = answer.split("╭").next()?.trim_end().chars().count();
+        let (length, done) = answer(screen)?;
         if !done && length > 0 && lengths.last() != Some(&length) {
             lengths.push(length);
         }
