@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use hydra_config::Settings;
 use hydra_core::codec::Codec;
 use hydra_core::hub::rows::{Recovered, Row, Version};
-use hydra_core::hub::{Rules, Sampling, Shard, Stop, public_key};
+use hydra_core::hub::{Rules, Sampling, Shard, Stop};
 use hydra_core::ids::{LeaseId, VersionNo};
 use hydra_core::merge::{self, OuterRule, OuterState};
 use hydra_core::model::Shape;
@@ -39,7 +39,7 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
     crate::store::files::prepare_folder(dir).map_err(fail::file)?;
     let key = keys::load_or_create(&dir.join("coordinator.key"))?;
     let at_ms = wall_ms();
-    let mut store = Store::open(dir, &Opening { key: public_key(&key), at_ms }).map_err(|error| fail::store(&error))?;
+    let mut store = Store::open(dir, &Opening { key: key.clone(), at_ms }).map_err(|error| fail::store(&error))?;
     let data = dataset(settings, init, events)?;
     let shape = remembered::shape(settings, data.tokenizer.vocab_size(), dir)?;
     data.check_windows(shape.context).map_err(|error| fail::data(&error))?;
