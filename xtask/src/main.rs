@@ -23,6 +23,8 @@ mod repo;
 mod setup;
 #[cfg(unix)]
 mod test;
+#[cfg(unix)]
+mod torture;
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {
@@ -47,7 +49,7 @@ mod unix {
 
     use crate::failure::Failure;
     use crate::repo::Repo;
-    use crate::{bench, child, demo, setup, test};
+    use crate::{bench, child, demo, setup, test, torture};
 
     /// Set-up, build, tests, demo and measurements of HydraAI.
     #[derive(Parser)]
@@ -90,6 +92,8 @@ mod unix {
             #[command(subcommand)]
             bench: bench::Bench,
         },
+        /// Set up, build, then kill and cut off a coordinator and its workers for minutes, and judge every promise
+        Torture(torture::Options),
         /// Become another program that ends when this one's parent ends
         #[command(hide = true)]
         Leash {
@@ -123,6 +127,11 @@ mod unix {
             Command::Bench { bench } => {
                 setup::run(&repo, setup::Options::default())?;
                 bench::run(&repo, &bench)
+            }
+            Command::Torture(options) => {
+                setup::run(&repo, setup::Options::default())?;
+                repo.build()?;
+                torture::run(&repo, &options)
             }
             Command::Leash { .. } => unreachable!("handled above"),
         }
