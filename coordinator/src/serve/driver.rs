@@ -35,6 +35,9 @@ pub enum Input {
     Merged(Arc<Served>),
     /// It could not.
     MergeFailed(VersionNo, String),
+    /// The disk takes no updates; and it takes them again.
+    Stuck(String),
+    Unstuck,
     /// The writer has something to say.
     Saved(Saved),
     /// A version's score; the driver adds the traffic.
@@ -61,6 +64,11 @@ pub struct Driver {
     /// Shortest time between two measurements, and when the last began.
     pub measure_every: Option<Duration>,
     pub measured: Option<Time>,
+    /// People were told that training pauses; that payments wait.
+    pub paused: bool,
+    pub unpaid: bool,
+    /// A version that will not be measured, until the hub is told.
+    pub unmeasured: Option<VersionNo>,
     pub counted: (u64, u64),
 }
 
@@ -129,17 +137,26 @@ impl Driver {
                 self.handle(fact);
             }
             Input::Merged(served) => {
+                self.resume();
                 let (version, digest) = (served.version, served.digest);
                 self.versions.insert(served);
                 self.handle(Fact::Merged { version, digest });
             }
             Input::MergeFailed(version, error) => {
-                self.events.say(&format!("training pauses: version {version} cannot be stored: {error}; trying again"));
+                self.pause(&format!("version {version} cannot be stored: {error}"));
                 self.handle(Fact::MergeFailed { version });
             }
-            Input::Saved(Saved::Upto(upto)) => self.handle(Fact::Persisted { upto }),
+            Input::Stuck(error) => self.pause(&format!("an update cannot be kept: {error}")),
+            Input::Unstuck => self.resume(),
+            Input::Saved(Saved::Upto(upto)) => {
+                if std::mem::take(&mut self.unpaid) {
+                    self.events.say("payments go on");
+                }
+                self.handle(Fact::Persisted { upto });
+            }
             Input::Saved(Saved::Waiting(error)) => {
                 let error: StoreError = error;
+                self.unpaid = true;
                 self.events.say(&format!("payments wait: {error}; nothing is lost, trying again"));
             }
             Input::Saved(Saved::Broken(error)) => return Err(crate::fail::store(&error).into()),
@@ -155,10 +172,25 @@ impl Driver {
         Ok(())
     }
 
+    /// Says once that training waits for the disk.
+    fn pause(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.paused, true) {
+            tracing::warn!(why, "training pauses");
+            self.events.say(&format!("training pauses: {why}; nothing is lost, trying again"));
+        }
+    }
+
+    /// The disk takes something again.
+    fn resume(&mut self) {
+        if std::mem::take(&mut self.paused) {
+            self.events.say("training goes on");
+        }
+    }
+
     /// Carries out what the hub ordered; gives the reason when it orders to stop.
     fn carry_out(&mut self) -> Option<&'static str> {
         let mut stop = None;
-        while let Some(order) = self.hub.poll() {
+        while let Some(order) = self.poll() {
             match order {
                 Order::Send { session, message } => self.send(session, &message),
                 Order::Push { session, worker, task, ready } => {
@@ -223,11 +255,25 @@ impl Driver {
         stop
     }
 
+    /// The next order. A version that is not measured is told to the hub once it has no orders left, so that it does
+    /// not wait for the measurement when it stops.
+    fn poll(&mut self) -> Option<Order> {
+        loop {
+            let order = self.hub.poll();
+            match self.unmeasured.take_if(|_| order.is_none()) {
+                Some(version) => self.handle(Fact::Unmeasured { version }),
+                None => return order,
+            }
+        }
+    }
+
     /// Has the newest version measured, unless the last measurement is too fresh.
     fn measure(&mut self) {
         let now = self.clock.now();
         let fresh = |every: Duration| self.measured.is_some_and(|at| now.since(at) < every);
-        if !self.measure_every.is_some_and(fresh) {
+        if self.measure_every.is_some_and(fresh) {
+            self.unmeasured = Some(self.newest.version);
+        } else {
             self.measured = Some(now);
             self.evaluator.send(self.newest.clone()).ok();
         }

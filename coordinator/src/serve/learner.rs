@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use hydra_core::codec::{Codec, CodecError};
 use hydra_core::hub::MergeInput;
@@ -40,13 +41,34 @@ pub enum Command {
 
 /// What it answers.
 pub enum Report {
-    Checked { lease: LeaseId, verdict: Result<f64, (UnpaidCode, String)> },
+    Checked {
+        lease: LeaseId,
+        verdict: Result<f64, (UnpaidCode, String)>,
+    },
+    /// An update is good and cannot be kept: the disk takes nothing. It is tried again, and nothing is lost.
+    Waiting(FileError),
+    /// All updates that waited for the disk are kept.
+    Resumed,
     Merged(Arc<Served>),
-    MergeFailed { version: VersionNo, error: FileError },
+    MergeFailed {
+        version: VersionNo,
+        error: FileError,
+    },
 }
 
 /// An accepted update: its digest, and its bytes if they came in this run of the program.
 type Waiting = (Digest, Option<Arc<[u8]>>);
+
+/// Between two tries to keep what the disk did not take.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// An update that passed its checks and is not on disk yet.
+pub struct Unkept {
+    lease: LeaseId,
+    blob: Digest,
+    bytes: Arc<[u8]>,
+    norm: f64,
+}
 
 /// The learner's own.
 pub struct Learner {
@@ -59,6 +81,8 @@ pub struct Learner {
     pub keep: u64,
     /// Updates that wait, by lease.
     pub waiting: BTreeMap<LeaseId, Waiting>,
+    /// Good updates for which the disk has no room, oldest first. The hub bounds how many are being checked.
+    pub unkept: VecDeque<Unkept>,
     /// Merged updates still on disk, for the case that a version's file turns out damaged.
     pub merged: VecDeque<(VersionNo, Vec<(LeaseId, Digest)>)>,
 }
@@ -71,12 +95,26 @@ impl Learner {
     ) -> std::io::Result<(Sender<Command>, JoinHandle<()>)> {
         let (commands, taken): (_, Receiver<Command>) = channel();
         let thread = std::thread::Builder::new().name("learner".into()).spawn(move || {
-            while let Ok(command) = taken.recv() {
-                match command {
-                    Command::Check { lease, codec, bytes, blob } => {
-                        let verdict = self.check(lease, codec, &bytes, blob);
-                        report(Report::Checked { lease, verdict });
+            loop {
+                let command = if self.unkept.is_empty() {
+                    taken.recv().map_err(RecvTimeoutError::from)
+                } else {
+                    taken.recv_timeout(PAUSE)
+                };
+                let command = match command {
+                    Ok(command) => command,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.keep_again(&mut report);
+                        continue;
                     }
+                    // What could not be kept was not acknowledged either: its workers send it again.
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+                match command {
+                    Command::Check { lease, codec, bytes, blob } => match self.check(codec, &bytes) {
+                        Ok(norm) => self.keep(Unkept { lease, blob, bytes, norm }, &mut report),
+                        refused => report(Report::Checked { lease, verdict: refused }),
+                    },
                     Command::Merge { version, inputs, rule } => report(self.merge(version, &inputs, rule)),
                     Command::Published { version, merged } => self.published(version, &merged),
                 }
@@ -85,13 +123,7 @@ impl Learner {
         Ok((commands, thread))
     }
 
-    fn check(
-        &mut self,
-        lease: LeaseId,
-        codec: Codec,
-        bytes: &Arc<[u8]>,
-        blob: Digest,
-    ) -> Result<f64, (UnpaidCode, String)> {
+    fn check(&self, codec: Codec, bytes: &[u8]) -> Result<f64, (UnpaidCode, String)> {
         let values = codec.decode(bytes, self.shape.params()).map_err(|error| {
             let code = match error {
                 CodecError::Length { .. } => UnpaidCode::WrongSize,
@@ -104,15 +136,34 @@ impl Learner {
         if !norm.is_finite() {
             return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
         }
-        // A full disk must not cost the worker its pay: keep trying until there is room again.
-        let mut pause = std::time::Duration::from_millis(200);
-        while let Err(error) = self.updates.put(lease, &blob, bytes) {
-            tracing::warn!(%error, %lease, "an update cannot be kept; training waits until it can");
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(std::time::Duration::from_secs(5));
-        }
-        self.waiting.insert(lease, (blob, Some(bytes.clone())));
         Ok(norm)
+    }
+
+    /// Puts a good update on disk, then says so. A full disk must not cost the worker its pay: then it waits.
+    fn keep(&mut self, update: Unkept, report: &mut impl FnMut(Report)) {
+        if !self.unkept.is_empty() {
+            return self.unkept.push_back(update);
+        }
+        if let Err(error) = self.updates.put(update.lease, &update.blob, &update.bytes) {
+            self.unkept.push_back(update);
+            return report(Report::Waiting(error));
+        }
+        self.kept(update, report);
+    }
+
+    fn keep_again(&mut self, report: &mut impl FnMut(Report)) {
+        while let Some(update) = self.unkept.pop_front() {
+            if self.updates.put(update.lease, &update.blob, &update.bytes).is_err() {
+                return self.unkept.push_front(update);
+            }
+            self.kept(update, report);
+        }
+        report(Report::Resumed);
+    }
+
+    fn kept(&mut self, Unkept { lease, blob, bytes, norm }: Unkept, report: &mut impl FnMut(Report)) {
+        self.waiting.insert(lease, (blob, Some(bytes)));
+        report(Report::Checked { lease, verdict: Ok(norm) });
     }
 
     fn merge(&mut self, version: VersionNo, inputs: &[MergeInput], rule: OuterRule) -> Report {

@@ -16,6 +16,9 @@ pub mod served;
 mod sessions;
 pub mod settings;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -236,6 +239,8 @@ impl Begun {
             .spawn(move |report| {
                 say(match report {
                     learner::Report::Checked { lease, verdict } => Input::Fact(Fact::Checked { lease, verdict }),
+                    learner::Report::Waiting(error) => Input::Stuck(error.to_string()),
+                    learner::Report::Resumed => Input::Unstuck,
                     learner::Report::Merged(served) => Input::Merged(served),
                     learner::Report::MergeFailed { version, error } => Input::MergeFailed(version, error.to_string()),
                 });
@@ -294,6 +299,9 @@ impl Begun {
             scored: None,
             measure_every: settings.eval.every,
             measured: None,
+            unmeasured: None,
+            paused: false,
+            unpaid: false,
             counted: (0, 0),
         };
         let threads = answering.into_iter().chain([learning, evaluating]).collect();

@@ -92,6 +92,7 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
         updates,
         keep,
         waiting,
+        unkept: VecDeque::new(),
         // Files of updates merged before this start are swept at the next one.
         merged: VecDeque::new(),
     };

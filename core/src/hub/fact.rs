@@ -81,6 +81,11 @@ pub enum Fact {
         /// Model traffic to workers since the last evaluation.
         bytes_down: u64,
     },
+    /// The version will not be measured, because another measurement is too fresh.
+    Unmeasured {
+        /// Which.
+        version: VersionNo,
+    },
     /// The next piece of an answer.
     Piece {
         /// Which answer.

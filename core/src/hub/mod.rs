@@ -148,6 +148,7 @@ impl Machine for Hub {
             Fact::Evaluated { version, loss, bits_per_byte, bytes_up, bytes_down } => {
                 self.on_evaluated(now, version, (loss, bits_per_byte), (bytes_up, bytes_down));
             }
+            Fact::Unmeasured { version } => drop(self.unevaluated.remove(&version)),
             Fact::Piece { query, text } => self.on_piece(now, query, text),
             Fact::Answered { query, tokens, finish } => self.on_answered(now, query, tokens, finish),
             Fact::AnswerFailed { query, text } => self.on_answer_failed(now, query, text),

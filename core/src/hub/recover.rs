@@ -25,6 +25,9 @@ impl Hub {
         for (lease, accepted) in &unmerged {
             round.take(Entry::new(lease, accepted));
         }
+        if !open.is_empty() {
+            round.await_workers(now);
+        }
         let (tasks, tokens) =
             unmerged.iter().fold((newest.tasks, newest.tokens), |(n, t), (lease, _)| (n + 1, t + lease.tokens));
         let deadline = now.after(rules.lease_first);

@@ -29,6 +29,9 @@ const UPLOAD: Duration = Duration::from_secs(5);
 const DELTAS: u64 = 3;
 /// After a failed merge (a full disk), until the next try.
 const RETRY: Duration = Duration::from_secs(5);
+/// After a start, until a round that has updates may close without the workers that trained at the last one's end:
+/// they need a second or so to connect again.
+const REUNION: Duration = Duration::from_secs(3);
 /// Blobs remembered to recognise copies.
 const MEMORY: usize = 512;
 
@@ -66,7 +69,8 @@ pub(super) struct Round {
     opened: Time,
     /// When the first update that waits was considered; the round's deadline counts from here.
     first: Option<Time>,
-    retry_at: Option<Time>,
+    /// Nothing is merged before: the last merge failed, or workers of the last start are awaited.
+    not_before: Option<Time>,
     /// When to look again although nothing happens.
     look_at: Option<Time>,
     /// Since when there are enough updates.
@@ -79,6 +83,12 @@ pub(super) struct Round {
 impl Round {
     pub fn begin(now: Time) -> Self {
         Self { opened: now, ..Self::default() }
+    }
+
+    /// Goes on with the round that a kill interrupted: its workers are given the time to come back, so that it ends
+    /// as it would have ended.
+    pub fn await_workers(&mut self, now: Time) {
+        self.not_before = Some(now.after(REUNION));
     }
 
     pub fn take(&mut self, entry: Entry) {
@@ -100,8 +110,8 @@ impl Hub {
         if self.round.merging || self.round.accepted.is_empty() || self.stopping.is_some_and(|s| !s.merge) {
             return;
         }
-        if let Some(retry) = self.round.retry_at.filter(|retry| *retry > now) {
-            self.round.look_at = Some(retry);
+        if let Some(until) = self.round.not_before.filter(|until| *until > now) {
+            self.round.look_at = Some(until);
             return;
         }
         let hurry = self.round.first.get_or_insert(now).after(self.rules.round_deadline);
@@ -163,7 +173,7 @@ impl Hub {
         self.round.merged = inputs;
         self.round.merging = true;
         self.round.first = None;
-        self.round.retry_at = None;
+        self.round.not_before = None;
         self.round.enough = None;
         self.out.push_back(Order::Merge { version: VersionNo(newest.0 + 1), inputs: orders, rule });
     }
@@ -176,7 +186,7 @@ impl Hub {
         let mut entries = std::mem::take(&mut self.round.merged);
         entries.append(&mut self.round.accepted);
         self.round.accepted = entries;
-        self.round.retry_at = Some(now.after(RETRY));
+        self.round.not_before = Some(now.after(RETRY));
         self.consider_round(now);
     }
 

@@ -77,7 +77,8 @@ fn listed(faults: &[String]) -> String {
 
 fn conserved(books: &Books) -> Verdict {
     let issued = -books.net.get("issuance").copied().unwrap_or(0);
-    let detail = format!("{} transfers, {:.1} HYD issued{}", books.transfers, issued as f64 / 1e6, listed(&books.faults));
+    let detail =
+        format!("{} transfers, {:.1} HYD issued{}", books.transfers, issued as f64 / 1e6, listed(&books.faults));
     verdict("money is conserved, no account below zero", books.transfers > 0 && books.faults.is_empty(), detail)
 }
 
@@ -104,7 +105,11 @@ fn paid_once(found: &Found, books: &Books) -> Verdict {
         .map(|user| format!("{user}: {} rewards for {} accepted leases", books.rewards_of(user), leases(user)))
         .collect();
     let rewards: u64 = books.rewards.values().sum();
-    verdict("one reward a lease, none twice", rewards > 0 && odd.is_empty(), format!("{rewards} rewards{}", listed(&odd)))
+    verdict(
+        "one reward a lease, none twice",
+        rewards > 0 && odd.is_empty(),
+        format!("{rewards} rewards{}", listed(&odd)),
+    )
 }
 
 fn answers(record: &Record, books: &Books) -> Verdict {

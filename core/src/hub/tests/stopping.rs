@@ -152,3 +152,21 @@ fn tasks_come_no_faster_than_the_rate() {
     let given = sessions.iter().filter(|s| lab.pushed.iter().any(|(to, _)| to == *s)).count();
     assert_eq!(given, 2, "one at the beginning and one after six seconds");
 }
+
+#[test]
+fn an_end_waits_for_measurements_under_way_and_for_no_others() {
+    for fact in [
+        Fact::Unmeasured { version: VersionNo(1) },
+        Fact::Evaluated { version: VersionNo(1), loss: 2.0, bits_per_byte: 2.0, bytes_up: 0, bytes_down: 0 },
+    ] {
+        let mut lab = Lab::new();
+        let session = lab.worker("alice", 1);
+        let task = lab.task(session).expect("a task");
+        lab.deliver(session, &task);
+        lab.merge();
+        lab.tell(Fact::Operator(Operator::Drain));
+        assert_eq!(stopped(&lab), None, "version 1 may be on the scales");
+        lab.tell(fact);
+        assert_eq!(stopped(&lab), Some("drained"));
+    }
+}
