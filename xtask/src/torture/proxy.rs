@@ -24,12 +24,19 @@ const LAST_WORDS: Duration = Duration::from_millis(700);
 /// What happened to connections, counted.
 #[derive(Debug, Default)]
 pub struct Counts {
+    /// All of them.
     pub connections: AtomicU64,
+    /// The coordinator was down.
     pub refused: AtomicU64,
+    /// Every piece was held up.
     pub delayed: AtomicU64,
+    /// Stood still once.
     pub stalled: AtomicU64,
+    /// Ended in both directions at once.
     pub cut: AtomicU64,
+    /// Lost the coordinator's answers.
     pub deaf: AtomicU64,
+    /// Stayed open towards the coordinator after the peer was gone.
     pub lingering: AtomicU64,
 }
 
@@ -49,6 +56,7 @@ pub enum End {
 /// What will become of one connection.
 #[derive(Debug, Clone)]
 pub struct Fate {
+    /// How it ends.
     pub end: End,
     /// Every piece is held up by up to this.
     pub delay: Duration,
