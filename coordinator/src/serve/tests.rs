@@ -84,7 +84,7 @@ struct Coordinator {
 impl Coordinator {
     fn start(dir: &Path, now: Time, left: Option<usize>) -> Result<Self, Killed> {
         let settings = settings(dir);
-        let run = run::open(&settings, &Events::new(false, false, Box::new(std::io::sink()))).expect("it opens");
+        let run = run::open(&settings, None, &Events::new(false, false, Box::new(std::io::sink()))).expect("it opens");
         let rules = run::rules(&settings, run.shape, &run.data, EPOCH_MS);
         let key = public_key(&run.key);
         let (tell, reports) = channel();
