@@ -11,7 +11,7 @@ use hydra_core::ids::{SessionId, VersionNo};
 use hydra_core::machine::Machine as _;
 use hydra_core::proto::ServerMsg;
 use hydra_core::time::Time;
-use hydra_shell::clock::Clock;
+use hydra_shell::clock::{Clock, wall_us};
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::link::{LinkStats, SendError};
@@ -22,7 +22,9 @@ use super::answers;
 use super::learner;
 use super::served::{Delta, Served, Versions};
 use super::sessions::{Outbox, Uploads};
+use super::watch::Watch;
 use crate::data::Dataset;
+use crate::screen::{Msg, Point, Request};
 use crate::store::{Saved, StoreError, Writer};
 
 /// What reaches the driver from the other threads and tasks.
@@ -70,6 +72,8 @@ pub struct Driver {
     /// A version that will not be measured, until the hub is told.
     pub unmeasured: Option<VersionNo>,
     pub counted: (u64, u64),
+    /// The screen, if there is one.
+    pub watch: Option<Watch>,
 }
 
 /// How serving ended.
@@ -89,13 +93,19 @@ impl Driver {
         let mut reason = self.carry_out();
         while reason.is_none() {
             let deadline = self.hub.deadline().map(|(at, _)| self.clock.instant(at));
+            let glimpse = self.watch.as_ref().map(|watch| self.clock.instant(watch.due()));
             tokio::select! {
                 input = inputs.recv() => match input {
-                    Some(input) => self.take(input)?,
+                    Some(input) => {
+                        self.watch.iter_mut().for_each(Watch::stir);
+                        self.take(input)?;
+                    }
                     None => anyhow::bail!("every source of inputs is gone"),
                 },
                 () = sleep_until(deadline) => self.hub.expire(self.clock.now()),
                 stop = signals.next() => self.on_stop(stop)?,
+                () = sleep_until(glimpse) => self.glimpse(),
+                request = wanted(&mut self.watch) => self.on_request(request)?,
                 () = self.events.gone() => self.handle(Fact::Operator(Operator::Drain)),
             }
             reason = self.carry_out();
@@ -106,7 +116,7 @@ impl Driver {
         Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, writer })
     }
 
-    fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {
+    pub(super) fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {
         if stop == Stop::AtOnce {
             return Err(Failure::new(Exit::Interrupted, "stopped at once; what was acknowledged is on disk").into());
         }
@@ -115,7 +125,7 @@ impl Driver {
         Ok(())
     }
 
-    fn handle(&mut self, fact: Fact) {
+    pub(super) fn handle(&mut self, fact: Fact) {
         self.hub.handle(self.clock.now(), fact);
     }
 
@@ -167,6 +177,9 @@ impl Driver {
                 self.counted = (up, down);
                 let super::eval::Score { version, loss, bits_per_byte } = score;
                 self.handle(Fact::Evaluated { version, loss, bits_per_byte, bytes_up, bytes_down });
+                if let Some(watch) = &self.watch {
+                    watch.tell(Msg::Scored(Point { version, loss, bits_per_byte }));
+                }
             }
         }
         Ok(())
@@ -197,9 +210,10 @@ impl Driver {
                     let (events, clock) = (self.events.clone(), self.clock);
                     let number = task.task;
                     let told = move || {
+                        let at_us = wall_us();
                         let wait_us = clock.now().since(ready).as_micros() as u64;
                         super::metrics::pushed(wait_us);
-                        super::note::tell(&events, &Event::Pushed { task: number, worker, wait_us });
+                        super::note::tell(&events, &Event::Pushed { task: number, worker, wait_us, at_us });
                     };
                     self.with(session, |outbox| outbox.send_noting(&ServerMsg::Task(task), told));
                 }
@@ -219,11 +233,12 @@ impl Driver {
                     }
                 }
                 Order::Persist { seq, rows } => self.writer.persist(seq, rows),
-                Order::Check { lease, session, blob, codec } => match self.uploads.take(session, blob) {
-                    Some(bytes) => self.learn(learner::Command::Check { lease, codec, bytes, blob }),
+                Order::Check { lease, session, blob, codec, base, probe } => match self.uploads.take(session, blob) {
+                    Some(bytes) => self.learn(learner::Command::Check { lease, codec, bytes, blob, base, probe }),
                     // Cannot happen: the hub was told of the blob after it was put there, and only it takes it away.
                     None => tracing::error!(%lease, "an update's bytes are not there"),
                 },
+                Order::Forget { lease, blob } => self.learn(learner::Command::Forget { lease, blob }),
                 Order::Merge { version, inputs, rule } => {
                     self.learn(learner::Command::Merge { version, inputs, rule });
                 }
@@ -296,6 +311,7 @@ impl Driver {
             && act(outbox) == Err(SendError::Full)
         {
             tracing::warn!(%session, "a session does not take what it is sent: cut");
+            super::metrics::slow_reader();
             outbox.close();
         }
     }
@@ -320,6 +336,14 @@ impl Driver {
                 }
             });
         }
+    }
+}
+
+/// What the screen wants; without one, nothing ever.
+async fn wanted(watch: &mut Option<Watch>) -> Request {
+    match watch {
+        Some(watch) => watch.request().await,
+        None => std::future::pending().await,
     }
 }
 

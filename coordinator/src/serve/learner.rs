@@ -3,6 +3,9 @@
 //! It owns the weights and the outer step's state. An accepted update is on disk before its verdict is given, a
 //! version is on disk before it is reported, so that the rows that follow never promise what is not there.
 
+pub mod likeness;
+pub mod probe;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,12 +13,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hydra_core::codec::{Codec, CodecError};
-use hydra_core::hub::MergeInput;
+use hydra_core::hub::{Findings, MergeInput, Probe, Source};
 use hydra_core::ids::{Digest, LeaseId, VersionNo};
 use hydra_core::merge::{self, Input, OuterRule, OuterState};
 use hydra_core::model::Shape;
 use hydra_core::proto::UnpaidCode;
 
+use self::likeness::Likeness;
+use self::probe::Prober;
 use super::served::Served;
 use crate::store::{Checkpoint, FileError, UpdateFiles, VersionFiles};
 
@@ -25,6 +30,14 @@ pub enum Command {
         lease: LeaseId,
         codec: Codec,
         bytes: Arc<[u8]>,
+        blob: Digest,
+        /// The version that it trained from.
+        base: VersionNo,
+        probe: Probe,
+    },
+    /// What was checked is refused.
+    Forget {
+        lease: LeaseId,
         blob: Digest,
     },
     Merge {
@@ -43,7 +56,7 @@ pub enum Command {
 pub enum Report {
     Checked {
         lease: LeaseId,
-        verdict: Result<f64, (UnpaidCode, String)>,
+        verdict: Result<Findings, (UnpaidCode, String)>,
     },
     /// An update is good and cannot be kept: the disk takes nothing. It is tried again, and nothing is lost.
     Waiting(FileError),
@@ -67,7 +80,7 @@ pub struct Unkept {
     lease: LeaseId,
     blob: Digest,
     bytes: Arc<[u8]>,
-    norm: f64,
+    found: Findings,
 }
 
 /// The learner's own.
@@ -85,6 +98,8 @@ pub struct Learner {
     pub unkept: VecDeque<Unkept>,
     /// Merged updates still on disk, for the case that a version's file turns out damaged.
     pub merged: VecDeque<(VersionNo, Vec<(LeaseId, Digest)>)>,
+    pub likeness: Likeness,
+    pub prober: Prober,
 }
 
 impl Learner {
@@ -110,20 +125,35 @@ impl Learner {
                     // What could not be kept was not acknowledged either: its workers send it again.
                     Err(RecvTimeoutError::Disconnected) => return,
                 };
-                match command {
-                    Command::Check { lease, codec, bytes, blob } => match self.check(codec, &bytes) {
-                        Ok(norm) => self.keep(Unkept { lease, blob, bytes, norm }, &mut report),
-                        refused => report(Report::Checked { lease, verdict: refused }),
-                    },
-                    Command::Merge { version, inputs, rule } => report(self.merge(version, &inputs, rule)),
-                    Command::Published { version, merged } => self.published(version, &merged),
-                }
+                self.obey(command, &mut report);
             }
         })?;
         Ok((commands, thread))
     }
 
-    fn check(&self, codec: Codec, bytes: &[u8]) -> Result<f64, (UnpaidCode, String)> {
+    /// Does as told.
+    pub fn obey(&mut self, command: Command, report: &mut impl FnMut(Report)) {
+        match command {
+            Command::Check { lease, codec, bytes, blob, base, probe } => {
+                match self.check(lease, codec, &bytes, base, &probe) {
+                    Ok(found) => self.keep(Unkept { lease, blob, bytes, found }, report),
+                    Err(why) => report(Report::Checked { lease, verdict: Err(why) }),
+                }
+            }
+            Command::Forget { lease, blob } => self.forget(lease, &blob),
+            Command::Merge { version, inputs, rule } => report(self.merge(version, &inputs, rule)),
+            Command::Published { version, merged } => self.published(version, &merged),
+        }
+    }
+
+    fn check(
+        &mut self,
+        lease: LeaseId,
+        codec: Codec,
+        bytes: &[u8],
+        base: VersionNo,
+        probe: &Probe,
+    ) -> Result<Findings, (UnpaidCode, String)> {
         let values = codec.decode(bytes, self.shape.params()).map_err(|error| {
             let code = match error {
                 CodecError::Length { .. } => UnpaidCode::WrongSize,
@@ -136,7 +166,23 @@ impl Learner {
         if !norm.is_finite() {
             return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
         }
-        Ok(norm)
+        let looked_at = probe.windows > 0;
+        let twin = looked_at.then(|| self.likeness.note(Source::Update(lease), &values)).flatten();
+        let gain = self.prober.gain(base, probe, &values).unwrap_or_else(|error| {
+            // The machine's fault, not the worker's.
+            tracing::warn!(%error, %lease, "whether an update helps cannot be measured");
+            None
+        });
+        Ok(Findings { norm, twin, gain })
+    }
+
+    fn forget(&mut self, lease: LeaseId, blob: &Digest) {
+        self.likeness.forget(lease);
+        if self.waiting.remove(&lease).is_some()
+            && let Err(error) = self.updates.remove(lease, blob)
+        {
+            tracing::warn!(%error, "a refused update's file cannot be removed");
+        }
     }
 
     /// Puts a good update on disk, then says so. A full disk must not cost the worker its pay: then it waits.
@@ -161,9 +207,9 @@ impl Learner {
         report(Report::Resumed);
     }
 
-    fn kept(&mut self, Unkept { lease, blob, bytes, norm }: Unkept, report: &mut impl FnMut(Report)) {
+    fn kept(&mut self, Unkept { lease, blob, bytes, found }: Unkept, report: &mut impl FnMut(Report)) {
         self.waiting.insert(lease, (blob, Some(bytes)));
-        report(Report::Checked { lease, verdict: Ok(norm) });
+        report(Report::Checked { lease, verdict: Ok(found) });
     }
 
     fn merge(&mut self, version: VersionNo, inputs: &[MergeInput], rule: OuterRule) -> Report {
@@ -189,7 +235,7 @@ impl Learner {
             deltas.push(delta.expect("an accepted update was decoded before"));
         }
         let inputs: Vec<_> =
-            inputs.iter().zip(&deltas).map(|(input, delta)| Input { weight: input.weight, delta }).collect();
+            inputs.iter().zip(&deltas).map(|(input, delta)| Input { share: input.share, delta }).collect();
         // Worked out on copies: if the version cannot be stored, nothing has happened.
         let mut weights = self.checkpoint.weights.clone();
         let mut outer = OuterState {
@@ -199,9 +245,12 @@ impl Learner {
         let bytes = merge::outer_step(&mut weights, &mut outer, &inputs, rule, self.codec);
         let digest = merge::weights_digest(&weights);
         self.versions.write(version, &digest, &weights, &outer)?;
+        let step: Vec<f32> = self.checkpoint.weights.iter().zip(&weights).map(|(old, new)| old - new).collect();
+        self.likeness.note(Source::Step(version), &step);
         self.checkpoint = Checkpoint { weights, outer };
         self.newest = version;
         let weights = Arc::new(self.checkpoint.weights.clone());
+        self.prober.add(version, weights.clone());
         Ok(Arc::new(Served::new(self.shape, version, digest, weights, Some((self.codec, bytes)))))
     }
 

@@ -216,11 +216,16 @@ fn open(from: &Connection, newest: VersionNo) -> rusqlite::Result<Vec<Lease>> {
     collect(from, &sql, [horizon(newest)], rows::lease)
 }
 
-fn settled(from: &Connection, newest: VersionNo, unmerged: &[(Lease, Accepted)]) -> rusqlite::Result<Vec<Lease>> {
-    let sql = format!("SELECT {} FROM tasks WHERE version >= ?1 AND state = 'accepted' ORDER BY lease", rows::LEASE);
-    let mut settled = collect(from, &sql, [horizon(newest)], rows::lease)?;
+fn settled(
+    from: &Connection,
+    newest: VersionNo,
+    unmerged: &[(Lease, Accepted)],
+) -> rusqlite::Result<Vec<(Lease, Accepted)>> {
+    let sql =
+        format!("SELECT {} FROM tasks WHERE version >= ?1 AND state = 'accepted' ORDER BY lease", rows::LEASE_ACCEPTED);
+    let mut settled = collect(from, &sql, [horizon(newest)], rows::lease_accepted)?;
     let waiting: BTreeSet<_> = unmerged.iter().map(|(lease, _)| lease.lease).collect();
-    settled.retain(|lease| !waiting.contains(&lease.lease));
+    settled.retain(|(lease, _)| !waiting.contains(&lease.lease));
     Ok(settled)
 }
 

@@ -1,5 +1,7 @@
 //! A disk that takes nothing for a while.
 
+use hydra_core::hub::Probe;
+
 use super::*;
 
 #[test]
@@ -11,7 +13,10 @@ fn an_update_that_finds_no_room_waits_and_an_end_does_not_wait_for_it() {
     let check = |worker: u8| {
         let (update, bytes) = coordinator.update(worker, &tasks[usize::from(worker)]);
         let Update { lease, codec, blob, .. } = update;
-        coordinator.learner.send(Command::Check { lease, codec, bytes: bytes.into(), blob }).expect("it lives");
+        let (base, bytes) = (tasks[usize::from(worker)].version, bytes.into());
+        let probe = Probe { shard: 0, seed: 0, steps: 1, batch: 1, windows: 0 };
+        let command = Command::Check { lease, codec, bytes, blob, base, probe };
+        coordinator.learner.send(command).expect("it lives");
         lease
     };
     let report = || coordinator.reports.recv().expect("the learner lives");

@@ -32,8 +32,8 @@ fn a_run_comes_back_as_it_was() {
     assert_eq!((&found.newest, found.evaluated), (&version(2, &[4, 3]), Some((4.5, 2.25))));
     assert_eq!(found.open, [lease(6, "bob", 2)]);
     assert_eq!(found.unmerged, [(lease(5, "alice", 2), accepted(5))]);
-    assert_eq!(found.settled.iter().map(|l| l.lease.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
-    assert_eq!(found.settled[0], lease(1, "alice", 0));
+    assert_eq!(found.settled.iter().map(|(l, _)| l.lease.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(found.settled[0], (lease(1, "alice", 0), accepted(1)));
     assert_eq!(found.users.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["alice", "bob"]);
     let again = recovered(&mut open(dir.path()));
     same(&found, &again);
@@ -48,7 +48,7 @@ fn leases_beyond_the_staleness_window_are_left_out() {
     store.write(&more).expect("they fit");
     let found = recovered(&mut store);
     // Version 6 - (2 + 2) = 2 is the oldest that matters: leases 5 and 6 are of version 2.
-    assert_eq!(found.settled, [lease(5, "alice", 2)]);
+    assert_eq!(found.settled, [(lease(5, "alice", 2), accepted(5))]);
     assert_eq!(found.open, [lease(6, "bob", 2)]);
     store.write(&[Row::Version(version(7, &[]))]).expect("it fits");
     let found = recovered(&mut store);
@@ -162,7 +162,7 @@ fn damaged_weights_fall_back_and_their_updates_wait_again() {
     let found = recovered(&mut store);
     assert_eq!(found.newest.digest, Digest::of(b"other"));
     assert!(found.unmerged.is_empty());
-    assert_eq!(found.settled.iter().map(|l| l.lease.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(found.settled.iter().map(|(l, _)| l.lease.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     let versions = Reader::open(dir.path()).expect("readable").versions().expect("readable");
     let shown: Vec<_> = versions.iter().map(|v| (v.version.0, v.updates, v.superseded)).collect();
     assert_eq!(shown, [(2, 2, false), (2, 2, true), (1, 2, false), (0, 0, false)]);

@@ -239,7 +239,7 @@ fn a_round_that_a_kill_interrupted_waits_for_its_workers() {
         more: false,
     };
     lab.upload(bob, update);
-    lab.tell(Fact::Checked { lease: LeaseId(2), verdict: Ok(NORM) });
+    lab.tell(Fact::Checked { lease: LeaseId(2), verdict: Ok(Findings::of_norm(NORM)) });
     assert!(lab.merge_ordered().is_none(), "others may come back");
     lab.wait(Duration::from_secs(4));
     let (_, inputs, _) = lab.merge_ordered().expect("both are in");
