@@ -5,6 +5,7 @@
 //! an example of its package that prints a JSON object, built and run by [`example`]: xtask itself reaches none of it.
 
 mod export;
+mod generate;
 mod model;
 mod report;
 mod ui;
@@ -24,6 +25,8 @@ pub use report::{Bar, Report};
 pub enum Bench {
     /// An exported model's logits beside those of Python's transformers
     Export(export::Options),
+    /// Drawing tokens, alone and many at once, beside Python's transformers
+    Generate(generate::Options),
     /// The screens: time to draw, cost when nothing changes, time from key to frame
     Ui(ui::Options),
 }
@@ -32,6 +35,7 @@ pub enum Bench {
 pub fn run(repo: &Repo, bench: &Bench) -> Result<(), Failure> {
     let report = match bench {
         Bench::Export(options) => export::run(repo, options)?,
+        Bench::Generate(options) => generate::run(repo, options)?,
         Bench::Ui(options) => ui::run(repo, options)?,
     };
     report.print();
