@@ -128,6 +128,7 @@ fn accept(kind: Kind, found: &Found) -> Option<Value> {
     match kind {
         Kind::Address => text(is_address),
         Kind::Path => text(is_path),
+        Kind::Words => text(|text| text.len() <= limits::TEXT_BYTES),
         Kind::Template => text(|text| text.contains("{prompt}") && text.len() <= limits::TEXT_BYTES),
         Kind::Tokenizer => text(|text| text.parse::<TokenizerSpec>().is_ok()),
         Kind::Paths => {

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::args::{Args, Command, LedgerCommand};
 use crate::pretrained::{self, Origin};
 use crate::serve::{eval, settings};
+use crate::store::seal::Sealed;
 use crate::store::verify::{self, VerifyError};
 use crate::store::{Reader, VersionFiles};
 use crate::{data, fail};
@@ -114,10 +115,11 @@ fn broken(error: &VerifyError) -> Failure {
 
 fn ledger_verify(dir: &Path, events: &Events) -> anyhow::Result<()> {
     let verified = verify::verify(dir).map_err(|error| broken(&error))?;
+    let signed = verified.sealed == Sealed::Signed;
     let accounts: serde_json::Map<_, _> =
         verified.net.iter().map(|(name, micros)| (name.clone(), json!(*micros as f64 / 1e6))).collect();
     events.emit(&json!({ "event": "verified", "ok": true, "transfers": verified.head.seq,
-        "head": verified.head.hash.to_string(), "open_holds": verified.open_holds, "kinds": verified.kinds,
+        "head": verified.head.hash.to_string(), "signed": signed, "key": verified.key.to_string(), "open_holds": verified.open_holds, "kinds": verified.kinds,
         "accounts": accounts }));
     print(
         events,
@@ -125,6 +127,14 @@ fn ledger_verify(dir: &Path, events: &Events) -> anyhow::Result<()> {
             "sound: {} transfers, {} open holds, head {}",
             verified.head.seq, verified.open_holds, verified.head.hash
         ),
+    );
+    print(
+        events,
+        &if signed {
+            format!("the head is signed by the coordinator {}", verified.key)
+        } else {
+            "the head is not signed: an older program wrote this ledger, and no newer one has started on it".to_owned()
+        },
     );
     Ok(())
 }

@@ -11,7 +11,10 @@ mod commands;
 pub mod data;
 mod fail;
 mod pretrained;
-mod serve;
+mod screen;
+// Public for `examples/attacks.rs` alone, which needs the learner and a run without sockets.
+#[doc(hidden)]
+pub mod serve;
 pub mod store;
 
 use std::process::ExitCode;
@@ -19,6 +22,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::args::{Args, Command};
+
+/// The command line, for completions and man pages.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
 
 /// The program.
 pub fn run() -> ExitCode {

@@ -102,18 +102,45 @@ impl Model {
         Ok(Evaluation { nats_sum: nats.into_iter().sum(), tokens: count, scored })
     }
 
+    /// Mean loss, in nats a token, of each window of the model's context that begins at one of `starts`; the first
+    /// token of a window is given, not scored.
+    pub fn losses(&self, tokens: &[u16], starts: &[usize]) -> Result<Vec<f64>> {
+        check_tokens(tokens, self.shape.vocab)?;
+        let context = self.shape.context as usize;
+        if starts.iter().any(|start| start.checked_add(context).is_none_or(|last| last >= tokens.len())) {
+            return Err(EngineError::input("a window reaches beyond the end of its text"));
+        }
+        tch::set_num_threads(self.device.threads() as i32);
+        let mut losses = Vec::with_capacity(starts.len());
+        for part in starts.chunks((PIECE_TOKENS / context).max(1)) {
+            let windows: Vec<_> = part.iter().map(|&start| start..start + context + 1).collect();
+            losses.extend(self.nats(tokens, &windows, 1)?.into_iter().map(|nats| nats / context as f64));
+        }
+        Ok(losses)
+    }
+
     /// Sum of nats over windows of one length.
     fn score(&self, tokens: &[u16], windows: &[Range<usize>], keep_going: &dyn Fn() -> bool) -> Result<f64> {
         if !keep_going() {
             return Err(EngineError::Stopped);
         }
+        Ok(self.nats(tokens, windows, windows.len())?.into_iter().sum())
+    }
+
+    /// Sums of nats over windows of one length, `together` windows a sum.
+    fn nats(&self, tokens: &[u16], windows: &[Range<usize>], together: usize) -> Result<Vec<f64>> {
         let _guard = tch::no_grad_guard();
         let length = windows.first().map_or(0, ExactSizeIterator::len);
         let rows = indexes(windows.iter().map(|w| &tokens[w.clone()]), length, self.device.torch)?;
-        let inputs = rows.f_narrow(1, 0, length as i64 - 1)?;
-        let targets = rows.f_narrow(1, 1, length as i64 - 1)?.f_reshape([-1])?;
+        let scored = length as i64 - 1;
+        let inputs = rows.f_narrow(1, 0, scored)?;
+        let targets = rows.f_narrow(1, 1, scored)?.f_reshape([-1])?;
         let stream = self.graph.stream(&inputs)?;
-        Ok(self.graph.loss(&stream, &targets, None)?.0)
+        let sum = |first: usize| {
+            let (start, count) = (first as i64 * scored, together.min(windows.len() - first) as i64 * scored);
+            Ok(self.graph.loss(&stream.f_narrow(0, start, count)?, &targets.f_narrow(0, start, count)?, None)?.0)
+        };
+        (0..windows.len()).step_by(together.max(1)).map(sum).collect()
     }
 
     /// Logits after each of `tokens`, at most a context of them: `[tokens, vocab]`, row after row.

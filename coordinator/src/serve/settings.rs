@@ -81,7 +81,7 @@ pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
         "# What this run's model and data depend on; written at its first start and read at every later one.\n\
          preset = {}\ntokenizer = {}\nseed = {}\n\n\
          [model]\nwidth = {}\nheads = {}\nlayers = {}\ncontext = {}\nffn = {ffn}\n\n\
-         [answers]\ntemplate = {}\nstop = [{}]\ntemperature = {}\n",
+         [answers]\ntemplate = {}\nstop = [{}]\nsample_prompt = {}\ntemperature = {}\n",
         quote(&settings.preset.to_string()),
         quote(&settings.tokenizer.to_string()),
         settings.seed,
@@ -91,6 +91,7 @@ pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
         settings.model.context,
         quote(&settings.answers.template),
         stops.join(", "),
+        quote(&settings.answers.sample_prompt),
         settings.answers.temperature,
     );
     crate::store::files::write_whole(run_dir, FILE, |out| out.write_all(text.as_bytes()))

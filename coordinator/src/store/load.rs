@@ -16,6 +16,7 @@ use hydra_core::proto::UnpaidCode;
 use rusqlite::{Connection, Params, TransactionBehavior, params};
 
 use super::error::{FileError, StoreError};
+use super::seal::Sealed;
 use super::{Store, rows, verify};
 
 /// Current versions that [`Loaded::history`] lists at most.
@@ -65,6 +66,9 @@ impl Store {
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let within = begun.map_err(reading)?;
         let book = replay(&within)?;
+        if verify::sealed(&within, &book.head())? == Sealed::NotYet {
+            self.seal.begin(&within, &book.head()).map_err(reading)?;
+        }
         let mut repairs = Repairs::default();
         let Some((newest, evaluated)) = newest_whole(&within, check, &mut repairs)? else {
             within.commit().map_err(reading)?;
@@ -212,11 +216,16 @@ fn open(from: &Connection, newest: VersionNo) -> rusqlite::Result<Vec<Lease>> {
     collect(from, &sql, [horizon(newest)], rows::lease)
 }
 
-fn settled(from: &Connection, newest: VersionNo, unmerged: &[(Lease, Accepted)]) -> rusqlite::Result<Vec<Lease>> {
-    let sql = format!("SELECT {} FROM tasks WHERE version >= ?1 AND state = 'accepted' ORDER BY lease", rows::LEASE);
-    let mut settled = collect(from, &sql, [horizon(newest)], rows::lease)?;
+fn settled(
+    from: &Connection,
+    newest: VersionNo,
+    unmerged: &[(Lease, Accepted)],
+) -> rusqlite::Result<Vec<(Lease, Accepted)>> {
+    let sql =
+        format!("SELECT {} FROM tasks WHERE version >= ?1 AND state = 'accepted' ORDER BY lease", rows::LEASE_ACCEPTED);
+    let mut settled = collect(from, &sql, [horizon(newest)], rows::lease_accepted)?;
     let waiting: BTreeSet<_> = unmerged.iter().map(|(lease, _)| lease.lease).collect();
-    settled.retain(|lease| !waiting.contains(&lease.lease));
+    settled.retain(|(lease, _)| !waiting.contains(&lease.lease));
     Ok(settled)
 }
 

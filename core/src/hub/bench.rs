@@ -1,16 +1,10 @@
 //! The workers that could train but do not: free ones, the longest free first, and those that wait for a reason.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use super::Hub;
 use crate::ids::SessionId;
 use crate::time::Time;
-
-/// After work that was worth nothing, a worker gets no task for this long, doubled each time in a row.
-const BAR: Duration = Duration::from_millis(50);
-/// The longest bar is this many doublings: about a minute.
-const BAR_DOUBLINGS: u32 = 10;
 
 /// Where a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,21 +93,13 @@ impl Hub {
         }
     }
 
-    /// A worker's work was worth nothing: it waits a little, longer each time, so that it cannot keep everybody busy.
-    pub(super) fn strike(&mut self, now: Time, id: SessionId) {
-        if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
-            seat.barred_until = Some(now.after(BAR * (1 << seat.strikes.min(BAR_DOUBLINGS))));
-            seat.strikes = seat.strikes.saturating_add(1);
-        }
-    }
-
     /// Puts a worker where it belongs: at work, free, or waiting. To be called after every change of its seat.
     pub(super) fn place(&mut self, now: Time, id: SessionId) {
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
         let later = |until: Option<Time>| until.filter(|until| *until > now);
         let place = if !seat.accepting || seat.lease.is_some() {
             Place::Busy
-        } else if let Some(until) = later(seat.barred_until) {
+        } else if let Some(until) = later(seat.record.barred_until) {
             Place::Barred(until)
         } else if let Some(until) = later(seat.hold_until) {
             Place::Held(until)

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows;
-use crate::ids::{Digest, LeaseId, SessionId, VersionNo};
+use crate::ids::{Digest, LeaseId, SessionId, TaskId, VersionNo};
 use crate::proto::{self, UnpaidCode};
 use crate::time::Time;
 
@@ -53,6 +53,11 @@ impl State {
         matches!(self, Self::Receiving { .. } | Self::Checking { .. })
     }
 
+    /// Whether it makes another lease of its task needless.
+    fn serves(&self) -> bool {
+        self.is_training() || self.is_judged() || matches!(self, Self::Paying { .. } | Self::Paid)
+    }
+
     /// Whether nothing will come of it any more.
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Paying { .. } | Self::Paid | Self::Ended(_))
@@ -72,6 +77,8 @@ pub(super) struct Leases {
     checking: usize,
     /// Tokens of leases that train or are judged.
     tokens: u64,
+    /// For each task, how many leases train, are judged, or were accepted.
+    served: BTreeMap<TaskId, u32>,
 }
 
 impl Leases {
@@ -113,6 +120,9 @@ impl Leases {
         if state.is_training() || state.is_judged() {
             self.tokens += row.tokens;
         }
+        if state.serves() {
+            *self.served.entry(row.task).or_default() += 1;
+        }
     }
 
     fn unindex(&mut self, Held { row, state }: &Held) {
@@ -138,6 +148,28 @@ impl Leases {
         if state.is_training() || state.is_judged() {
             self.tokens -= row.tokens;
         }
+        if state.serves() {
+            self.unserve(row.task);
+        }
+    }
+
+    fn unserve(&mut self, task: TaskId) {
+        if let Some(count) = self.served.get_mut(&task) {
+            *count -= 1;
+            if *count == 0 {
+                self.served.remove(&task);
+            }
+        }
+    }
+
+    /// How many leases of a task train, are judged, or were accepted lately.
+    pub fn served(&self, task: TaskId) -> u32 {
+        self.served.get(&task).copied().unwrap_or(0)
+    }
+
+    /// Leases that train, by when their updates are expected.
+    pub fn training_by_time(&self) -> impl Iterator<Item = (Time, LeaseId)> {
+        self.training.iter().copied()
     }
 
     /// The lease whose deadline is next.
@@ -208,9 +240,12 @@ impl Leases {
 
     /// Forgets leases that are over and older than `oldest`.
     pub fn forget(&mut self, oldest: VersionNo) {
-        self.all.retain(|_, held| {
+        let kept = |held: &Held| {
             held.row.version >= oldest || !held.state.is_over() || matches!(held.state, State::Paying { .. })
-        });
+        };
+        for (_, held) in self.all.extract_if(.., |_, held| !kept(held)).collect::<Vec<_>>() {
+            self.unindex(&held);
+        }
     }
 
     /// Every lease; for the self-check.
@@ -228,6 +263,6 @@ impl Leases {
         }
         let uploads = fresh.uploads == self.uploads && fresh.checking == self.checking;
         let training = fresh.training == self.training && fresh.bases == self.bases && fresh.tokens == self.tokens;
-        uploads && training && fresh.deadlines == self.deadlines
+        uploads && training && fresh.served == self.served && fresh.deadlines == self.deadlines
     }
 }

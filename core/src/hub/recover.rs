@@ -6,7 +6,9 @@ use ed25519_dalek::SigningKey;
 
 use super::bench::Bench;
 use super::leases::{Leases, State};
+use super::records::Records;
 use super::rounds::{Entry, Round};
+use super::trust::Trust;
 use super::{Hub, Recovered, Row, Rules};
 use crate::ids::LeaseId;
 use crate::rng::Rng;
@@ -25,6 +27,9 @@ impl Hub {
         for (lease, accepted) in &unmerged {
             round.take(Entry::new(lease, accepted));
         }
+        if !open.is_empty() {
+            round.await_workers(now);
+        }
         let (tasks, tokens) =
             unmerged.iter().fold((newest.tasks, newest.tokens), |(n, t), (lease, _)| (n + 1, t + lease.tokens));
         let deadline = now.after(rules.lease_first);
@@ -32,7 +37,8 @@ impl Hub {
         for row in open {
             leases.insert(row, State::Running { session: None, deadline, expected: None, step: 0 });
         }
-        for row in settled.into_iter().chain(unmerged.into_iter().map(|(lease, _)| lease)) {
+        let records = Records::from_rows(settled.iter().chain(&unmerged).map(|(lease, accepted)| (lease, accepted)));
+        for (row, _) in settled.into_iter().chain(unmerged) {
             leases.insert(row, State::Paid);
         }
         let mut hub = Self {
@@ -45,10 +51,11 @@ impl Hub {
             seats: BTreeMap::new(),
             users: users.into_iter().collect(),
             new_names: BTreeSet::new(),
-            speeds: BTreeMap::new(),
+            records,
             durable: book.clone(),
             book,
             unwritten: VecDeque::new(),
+            newest_transfers: super::view::Newest::default(),
             persist_seq: 0,
             persisted: 0,
             waiting: VecDeque::new(),
@@ -65,6 +72,7 @@ impl Hub {
             newest,
             evaluated,
             round,
+            trust: Trust::default(),
             typical: None,
             unevaluated: BTreeMap::new(),
             queries: BTreeMap::new(),

@@ -3,6 +3,8 @@
 use ed25519_dalek::SigningKey;
 
 use super::bench::Place;
+use super::records::Record;
+use super::view::Tally;
 use super::{Action, Hub, Order, Row};
 use crate::ids::{Nonce, PublicKey, SessionId, UserName, VersionNo, WorkerId};
 use crate::limits;
@@ -54,22 +56,18 @@ pub(super) struct Seat {
     pub place: Place,
     /// The lease it trains now.
     pub lease: Option<crate::ids::LeaseId>,
-    /// Tokens a second from lease to update, smoothed over its own finished tasks; nothing before the first.
-    pub speed: Option<f64>,
-    /// Leases in a row that ended before their updates came: the next ones are longer.
-    pub late: u32,
+    /// What is known of it, this session and before.
+    pub record: Record,
     /// Seconds that it may still wait for versions; see `rounds`.
     pub patience: Option<f64>,
     /// Held back for the version about to come, at the latest until then.
     pub hold_until: Option<Time>,
-    /// Gets nothing until then, because its last work was worth nothing.
-    pub barred_until: Option<Time>,
-    /// How often in a row that was so.
-    pub strikes: u32,
     /// Bytes a second in which its updates came, smoothed.
     pub link: Option<f64>,
     /// How its last task's update was to be written; see `codecs`.
     pub codec: Option<crate::codec::Codec>,
+    /// For people.
+    pub tally: Box<Tally>,
 }
 
 impl Session {
@@ -220,14 +218,12 @@ impl Hub {
             accepting: true,
             place: Place::Busy,
             lease: None,
-            speed: self.speeds.get(&worker).copied(),
-            late: 0,
+            record: self.records.take(&hello.user, worker),
             patience: None,
             hold_until: None,
-            barred_until: None,
-            strikes: 0,
             link: None,
             codec: None,
+            tally: Box::new(Tally::begin(now, &hello.device)),
         });
         let peer = Peer { user: hello.user.clone(), role: hello.role, seat };
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -274,22 +270,12 @@ impl Hub {
         if let Some(seat) = peer.seat {
             self.bench.shift(id, seat.place, Place::Busy);
             self.seats.remove(&(peer.user.clone(), seat.worker));
-            if let Some(speed) = seat.speed {
-                self.remember_speed(seat.worker, speed);
-            }
+            self.records.keep(&peer.user, seat.worker, seat.record);
             self.abandon(now, id, seat.lease);
             self.note(super::Event::Left { worker: seat.worker, user: peer.user, reason: reason.to_owned() });
             self.consider_round(now);
             self.dispatch(now);
         }
-    }
-
-    /// A worker that comes back is known to be as fast as it was. Bounded: what a passer-by leaves is not kept for ever.
-    fn remember_speed(&mut self, worker: WorkerId, speed: f64) {
-        if self.speeds.len() >= limits::SESSIONS {
-            self.speeds.pop_first();
-        }
-        self.speeds.insert(worker, speed);
     }
 
     /// Handshakes that took too long. Waiting for the disk to take a new name is not the client's doing.

@@ -36,7 +36,10 @@ impl Hub {
         let (merge, until) = (matches!(reason, "tasks" | "tokens"), now.after(PEERS_MAY_TAKE));
         self.stopping = Some(Stopping { reason, retry, merge, until, alone: false, done: false });
         self.queue.clear();
-        self.revoke_training(now);
+        // Where the run goes on later, tasks in training stay leased: their workers train on, come back, and are paid.
+        if !retry {
+            self.revoke_training(now);
+        }
         self.consider_round(now);
     }
 

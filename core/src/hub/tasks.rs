@@ -7,7 +7,6 @@ use super::leases::{Held, State};
 use super::{Hub, Order, Row, rows};
 use crate::ids::{Digest, LeaseId, SessionId, TaskId, VersionNo};
 use crate::proto::{self, Error, ErrorCode, ServerMsg, Unpaid, UnpaidCode};
-use crate::rng::Rng;
 use crate::time::Time;
 
 /// No lease lives longer, whatever its progress.
@@ -66,6 +65,9 @@ impl Hub {
         let expected = Some(now.after(left));
         let state = State::Running { session: Some(id), deadline, expected, step: progress.step };
         self.leases.set(progress.lease, state);
+        if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+            seat.tally.progressed(&progress);
+        }
         self.arrived(id, version);
     }
 
@@ -80,7 +82,7 @@ impl Hub {
         let runs = |held: &Held| matches!(held.state, State::Running { session: Some(s), .. } if s == id);
         if self.leases.get(release.lease).is_some_and(runs) {
             self.end_lease(now, release.lease, UnpaidCode::Cancelled);
-            self.strike(now, id);
+            self.strike_holder(now, release.lease);
             self.place(now, id);
             self.consider_round(now);
             self.dispatch(now);
@@ -108,7 +110,9 @@ impl Hub {
         };
         let held = self.leases.get(lease).filter(theirs);
         let (task, code) = match held.map(|held| (held.row.task, &held.state)) {
-            Some((task, State::Running { session: None, deadline, .. })) if self.stopping.is_none() => {
+            Some((task, State::Running { session: None, deadline, .. }))
+                if self.stopping.is_none_or(|stopping| stopping.retry) =>
+            {
                 let deadline = (*deadline).max(now.after(self.rules.lease_first));
                 self.leases.set(lease, State::Running { session: Some(id), deadline, expected: None, step: 0 });
                 self.unqueue(task);
@@ -130,9 +134,11 @@ impl Hub {
         self.send(id, ServerMsg::Revoked(Unpaid { lease, task, code, text }));
     }
 
-    /// Puts a task back in front of all others, unless it is all over.
+    /// Puts a task back in front of all others, unless somebody else has it or has done it, or it is all over.
     fn requeue(&mut self, now: Time, lease: LeaseId) {
-        if let (None, Some(Held { row, .. })) = (self.stopping, self.leases.get(lease)) {
+        if let (None, Some(Held { row, .. })) = (self.stopping, self.leases.get(lease))
+            && self.leases.served(row.task) == 0
+        {
             let (task, shard, seed) = (row.task, row.shard, row.seed);
             self.queue.push_front(Spec { task, shard, seed, since: now });
         }
@@ -189,19 +195,28 @@ impl Hub {
             match self.leases.get(lease).map(|held| &held.state) {
                 Some(State::Receiving { session, update, .. }) => {
                     let (session, blob) = (*session, update.blob);
+                    self.strike_holder(now, lease);
                     self.out.push_back(Order::Discard { session, blob });
                     self.unpaid(now, session, lease, UnpaidCode::Expired, "the update's bytes did not come in time");
                 }
-                Some(State::Running { session, .. }) => {
-                    let seat = session.and_then(|id| self.sessions.get_mut(&id)).and_then(|s| s.seat_mut());
-                    if let Some(seat) = seat {
-                        seat.late = seat.late.saturating_add(1);
-                    }
+                Some(State::Running { .. }) => {
+                    self.strike_holder(now, lease);
                     let text = "the lease ended before the update came; the task goes to another worker";
                     self.revoke(now, lease, UnpaidCode::Expired, text);
                 }
                 _ => unreachable!("only leases that run or are received have deadlines"),
             }
+        }
+    }
+
+    /// Nothing came of a lease: its worker gets the next one a little later, and for longer.
+    fn strike_holder(&mut self, now: Time, lease: LeaseId) {
+        let Some(Held { row, state }) = self.leases.get(lease) else { return };
+        let (user, worker, late) = (row.user.clone(), row.worker, matches!(state, State::Running { .. }));
+        self.strike(now, &user, worker);
+        if late {
+            let record = self.record_mut(&user, worker);
+            record.late = record.late.saturating_add(1);
         }
     }
 
@@ -212,7 +227,7 @@ impl Hub {
         }
         while let Some(id) = self.bench.next() {
             self.generate(now, 1);
-            let Some(spec) = self.queue.pop_front() else { break };
+            let Some(spec) = self.queue.pop_front().or_else(|| self.overdue(now)) else { break };
             self.lease(now, id, &spec);
         }
         self.generate(now, self.rules.queue);
@@ -256,13 +271,12 @@ impl Hub {
         seat.lease = Some(lease);
         seat.hold_until = None;
         let worker = seat.worker;
-        let expected = seat.speed.map(|speed| Duration::from_secs_f64((tokens as f64 / speed).min(1e6)));
+        let expected = seat.record.speed.map(|speed| Duration::from_secs_f64((tokens as f64 / speed).min(1e6)));
         let span = expected.map_or(self.rules.lease_first, |e| e.mul_f64(self.rules.lease_factor));
-        let span = span.max(self.rules.lease_min).saturating_mul(1 << seat.late.min(LATE_DOUBLINGS)).min(LEASE_MAX);
+        let span =
+            span.max(self.rules.lease_min).saturating_mul(1 << seat.record.late.min(LATE_DOUBLINGS)).min(LEASE_MAX);
         self.place(now, id);
         self.send_newest(id);
-        // Every lease of a task draws windows of its own, so that two updates of one task are both worth something.
-        let seed = Rng::new(spec.seed ^ lease.0).next_u64() >> 1;
         let row = rows::Lease {
             lease,
             task: spec.task,
@@ -287,7 +301,7 @@ impl Hub {
             steps: row.steps,
             batch: self.rules.recipe.batch,
             context: self.rules.shape.context,
-            seed,
+            seed: row.window_seed(),
             lr_start: self.rules.schedule.rate(done),
             lr_end: self.rules.schedule.rate(done + tokens * working),
             codec: row.codec,
@@ -310,11 +324,11 @@ impl Hub {
             .filter(|_| !self.paused && self.stopping.is_none() && !self.is_behind())
             .filter(|_| self.queue.len() < self.rules.queue.max(free) && !self.budget_spent())
             .map(|_| (self.next_generation, "a task may be generated"));
-        [lease, self.bench.deadline(), rate].into_iter().flatten().min_by_key(|(due, _)| *due)
+        [lease, self.bench.deadline(), rate, self.copy_deadline()].into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
     /// Whether the tasks at hand are all that the run may still do.
-    fn budget_spent(&self) -> bool {
+    pub(super) fn budget_spent(&self) -> bool {
         let stop = &self.rules.stop;
         let tasks = self.accepted_tasks + (self.queue.len() + self.leases.working()) as u64;
         let queued = self.queue.len() as u64 * self.rules.task_tokens();

@@ -3,16 +3,19 @@
 
 mod answers;
 mod codecs;
+mod copies;
+mod failing;
 mod handshake;
 mod rounds;
 mod stopping;
 mod updates;
+mod view;
 
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 
-use super::rows::{Lease, Version};
+use super::rows::{Accepted, Lease, Version};
 use super::*;
 use crate::codec::Codec;
 use crate::ids::{Nonce, TaskId};
@@ -47,6 +50,7 @@ fn rules() -> Rules {
         grace: 0.25,
         round_deadline: Duration::from_mins(2),
         outer: OuterRule::DILOCO,
+        checked_windows: 0,
         stop: Stop::default(),
         sampling: Sampling { max_new_tokens: 16, temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 },
         seed: 1,
@@ -247,7 +251,7 @@ impl Lab {
     /// Delivers a task whole, with a check that passes.
     fn deliver(&mut self, session: SessionId, task: &Task) {
         self.upload(session, Self::update(task));
-        self.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+        self.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
     }
 
     /// The inputs of the merge that was ordered last, if there is one that has not been carried out.
@@ -309,5 +313,19 @@ fn lease_row(lease: u64, user: &str, worker: u8) -> Lease {
         tokens: 16,
         codec: Codec::Int4,
         at_ms: 0,
+    }
+}
+
+/// The update of [`lease_row`], accepted after so many milliseconds.
+fn accepted_row(lease: u64, at_ms: u64) -> Accepted {
+    Accepted {
+        lease: LeaseId(lease),
+        blob: Digest::of(b"an old update"),
+        bytes: 4,
+        norm: NORM,
+        loss_first: 3.0,
+        loss_last: 2.0,
+        train_ms: at_ms,
+        at_ms,
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::leases::{Held, State};
-use super::{Action, Event, Hub, Order, Row, rounds, rows};
+use super::trust::Refusal;
+use super::{Action, Event, Findings, Hub, Order, Probe, Row, rounds, rows};
 use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, SessionId, TaskId, TransferId};
 use crate::limits;
@@ -127,6 +128,15 @@ impl Hub {
         };
         let (lease, codec) = (row.lease, row.codec);
         let (bytes, took) = (update.bytes, now.since(*since));
+        let who = (row.user.clone(), row.worker);
+        let probe = Probe {
+            shard: row.shard,
+            seed: row.window_seed(),
+            steps: row.steps,
+            batch: self.rules.recipe.batch,
+            windows: self.trust.windows(&who, self.rules.checked_windows),
+        };
+        let base = row.version;
         // Known from here on, so that the same bytes cannot be paid twice while the first copy is being checked.
         let wrong = if !intact {
             Some((UnpaidCode::Corrupt, "the bytes do not match their digest"))
@@ -144,32 +154,40 @@ impl Hub {
         let state = State::Checking { session: id, since: *since, update: update.clone() };
         self.leases.set(lease, state);
         self.measure_link(id, bytes, took);
-        self.out.push_back(Order::Check { lease, session: id, blob, codec });
+        self.out.push_back(Order::Check { lease, session: id, blob, codec, base, probe });
     }
 
-    pub(super) fn on_checked(&mut self, now: Time, lease: LeaseId, verdict: Result<f64, (UnpaidCode, String)>) {
+    pub(super) fn on_checked(&mut self, now: Time, lease: LeaseId, verdict: Result<Findings, (UnpaidCode, String)>) {
         let Some(Held { row, state: State::Checking { session, since, update } }) = self.leases.get(lease).cloned()
         else {
             return;
         };
-        let verdict = verdict.and_then(|norm| match self.norm_is_odd(&row, norm) {
-            _ if !norm.is_finite() => Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned())),
-            Some(text) => Err((UnpaidCode::Norm, text)),
-            // A slow check may outlive the version's welcome.
-            None if self.newest.version.0 > row.version.0 + limits::STALENESS => {
-                Err((UnpaidCode::Stale, "the model moved on while the update was checked".to_owned()))
-            }
-            None => Ok(norm),
-        });
+        let verdict = verdict.and_then(|findings| self.judge_findings(&row, &findings).map(|()| findings.norm));
         match verdict {
             Ok(norm) => self.accept(now, (session, since), &row, &update, norm),
             Err((code, text)) => {
                 self.round.blobs.remove(&update.blob);
+                self.out.push_back(Order::Forget { lease, blob: update.blob });
                 self.unpaid(now, session, lease, code, &text);
             }
         }
         self.consider_round(now);
         self.dispatch(now);
+    }
+
+    /// What can be judged once the numbers were looked at.
+    fn judge_findings(&mut self, row: &rows::Lease, findings: &Findings) -> Result<(), Refusal> {
+        if !findings.norm.is_finite() {
+            return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
+        }
+        if let Some(text) = self.norm_is_odd(row, findings.norm) {
+            return Err((UnpaidCode::Norm, text));
+        }
+        // A slow check may outlive the version's welcome.
+        if self.newest.version.0 > row.version.0 + limits::STALENESS {
+            return Err((UnpaidCode::Stale, "the model moved on while the update was checked".to_owned()));
+        }
+        self.trust.judge(&(row.user.clone(), row.worker), (row.version, row.codec), findings)
     }
 
     /// Bounds that follow from the task alone, so that no other worker can shift them.
@@ -206,7 +224,7 @@ impl Hub {
         self.accepted_tasks += 1;
         self.accepted_tokens += row.tokens;
         self.round.take(rounds::Entry::new(row, &accepted));
-        self.learn_speed(since, session, row, update);
+        self.learn_speed(since, row, update);
         let mut rows = vec![Row::Accepted(accepted)];
         let amount = self.rules.reward;
         // A reward of zero is the operator's wish, and no transfer.
@@ -221,18 +239,13 @@ impl Hub {
         self.check_stop(now);
     }
 
-    fn learn_speed(&mut self, since: Time, session: SessionId, row: &rows::Lease, update: &proto::Update) {
+    fn learn_speed(&mut self, since: Time, row: &rows::Lease, update: &proto::Update) {
         // What was seen here counts, with all that came on top of the training. Wall clocks of two starts may differ:
         // then the worker's word counts, as far as it is possible.
         let had = self.wall_ms(since).saturating_sub(row.at_ms);
         let millis = if self.is_of_this_start(row.lease) { had } else { update.train_ms.min(had) };
         let seconds = (millis as f64 / 1000.0).max(0.001);
-        let speed = row.tokens as f64 / seconds;
-        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
-            seat.speed = Some(seat.speed.map_or(speed, |old| 0.5 * old + 0.5 * speed));
-            seat.strikes = 0;
-            seat.late = 0;
-        }
+        self.record_mut(&row.user, row.worker).delivered(row.tokens, seconds);
         self.typical = Some(self.typical.map_or(seconds, |old| 0.7 * old + 0.3 * seconds));
     }
 
@@ -242,6 +255,9 @@ impl Hub {
         if let Some(Held { row, .. }) = self.leases.get(lease) {
             let (task, worker, user) = (row.task, row.worker, row.user.clone());
             self.note(Event::Accepted { task, worker, user, amount });
+        }
+        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
+            seat.tally.paid(amount);
         }
         self.tell_paid(session, lease);
     }
@@ -264,15 +280,19 @@ impl Hub {
         if held.is_some_and(|held| !held.state.is_over()) {
             self.end_lease(now, lease, code);
         }
-        if let Some(peer) = self.sessions.get(&session).and_then(|s| s.peer()) {
+        let peer = self.sessions.get(&session).and_then(|s| s.peer());
+        if let Some(peer) = peer {
             whose = whose.or_else(|| Some((peer.seat.as_ref()?.worker, peer.user.clone())));
             let unpaid = Unpaid { lease, task, code, text: text.to_owned() };
             self.once_durable(now, Action::Refuse { session, unpaid });
-            if is_worthless(code) {
-                self.strike(now, session);
-            }
-            self.place(now, session);
         }
+        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
+            seat.tally.refused(code);
+        }
+        if let Some((worker, user)) = whose.as_ref().filter(|_| is_worthless(code)) {
+            self.strike(now, user, *worker);
+        }
+        self.place(now, session);
         if let Some((worker, user)) = whose {
             self.note(Event::Rejected { task, worker, user, reason: code });
         }
@@ -295,7 +315,8 @@ fn is_worthless(code: UnpaidCode) -> bool {
         | UnpaidCode::Corrupt
         | UnpaidCode::NotFinite
         | UnpaidCode::Norm
-        | UnpaidCode::Copied => true,
+        | UnpaidCode::Copied
+        | UnpaidCode::Useless => true,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::Bug;
 use super::inside::Inside;
 use super::net::{Content, Frame, Side};
 use super::world::{Event, World};
@@ -13,8 +14,10 @@ use crate::machine::Machine as _;
 use crate::proto::{self, ClientMsg, ServerMsg};
 use crate::time::Time;
 
+/// One in so many tasks goes to two, with [`Bug::LeasedTwice`].
+const SELDOM: u64 = 50;
 /// Steps between two self-checks of the hub.
-const CHECK_EVERY: u64 = 4;
+const CHECK_EVERY: u64 = 64;
 
 /// A running coordinator.
 #[derive(Debug)]
@@ -57,15 +60,16 @@ impl World {
             return Ok(());
         }
         let mut rules = self.plan.rules.clone();
-        // The wall clock may have been set back.
-        rules.epoch_ms = 1_000_000_000 + self.now.0 / 1000 + self.rng.below(100_000);
+        // The wall clock may have been set, forwards or back, by seconds or by days.
+        let far = if self.one_in(4) { 200_000_000 } else { 100_000 };
+        rules.epoch_ms = 1_000_000_000 + self.now.0 / 1000 + self.rng.below(far);
         if self.disk.is_new() {
             let digest = Digest::of(b"the random start");
             let first = Version { version: VersionNo(0), digest, tokens: 0, tasks: 0, inputs: Vec::new(), at_ms: 0 };
             self.disk.weights.insert(VersionNo(0), digest);
             self.commit(&[Row::Version(first)]);
         }
-        let recovered = self.disk.recover(self.bugs)?;
+        let recovered = self.disk.recover(self.options.bug)?;
         self.audit.restarted();
         let (boot, newest) = (recovered.boot, recovered.newest.clone());
         self.mark("boot", boot, newest.version.0);
@@ -148,8 +152,13 @@ impl World {
             }
             Order::Push { session, task, .. } => {
                 self.mark("push", task.lease.0, session.0);
-                self.audit.pushed(session, &task);
-                self.send_client(session, Frame::Server(ServerMsg::Task(task)));
+                self.push_task(session, &task);
+                if self.options.bug == Some(Bug::LeasedTwice)
+                    && self.one_in(SELDOM)
+                    && let Some(other) = self.somebody_else(session)
+                {
+                    self.push_task(other, &task);
+                }
             }
             Order::SendVersion { session, version, base } => self.send_version(session, version, base),
             Order::SendShard { session, shard } => {
@@ -180,9 +189,10 @@ impl World {
                     None => self.audit.fail(format!("the bytes of lease {lease} are to be checked, but are not there")),
                 }
             }
+            Order::Forget { lease, .. } => drop(self.disk.updates.remove(&lease)),
             Order::Merge { version, inputs, .. } => self.learn(Inside::Merge { version, inputs }),
             Order::Publish { version, merged } => {
-                if !self.bugs.merged_twice {
+                if self.options.bug != Some(Bug::MergedTwice) {
                     self.disk.updates.retain(|lease, _| !merged.contains(lease));
                 }
                 self.inside(400_000, Inside::Measured(version));
@@ -202,6 +212,15 @@ impl World {
             Order::Note(event) => self.noted(&event),
             Order::Stop { reason } => self.stopped = Some(reason),
         }
+    }
+
+    fn push_task(&mut self, session: SessionId, task: &proto::Task) {
+        self.audit.pushed(session, task);
+        self.send_client(session, Frame::Server(ServerMsg::Task(task.clone())));
+    }
+
+    fn somebody_else(&self, session: SessionId) -> Option<SessionId> {
+        self.coordinator.as_ref()?.sessions.keys().copied().find(|other| *other != session)
     }
 
     fn noted(&mut self, event: &hub::Event) {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Bugs;
+use super::Bug;
 use super::net::Content;
 use crate::hub::rows::{Accepted, Lease, Version};
 use crate::hub::{Recovered, Row};
@@ -69,7 +69,7 @@ impl Disk {
     }
 
     /// Reads everything back for a further start.
-    pub fn recover(&mut self, bugs: Bugs) -> Result<Recovered, String> {
+    pub fn recover(&mut self, bug: Option<Bug>) -> Result<Recovered, String> {
         self.boots += 1;
         let mut book = Book::default();
         for transfer in &self.transfers {
@@ -81,10 +81,10 @@ impl Disk {
         }
         let horizon = newest.version.0.saturating_sub(limits::STALENESS + 2);
         let recent = |lease: &&Lease| lease.version.0 >= horizon;
-        let paid: BTreeSet<_> = self.accepted.iter().map(|accepted| accepted.lease).collect();
-        let over = |lease: &&Lease| paid.contains(&lease.lease) || self.ended.contains(&lease.lease);
+        let paid: BTreeMap<_, _> = self.accepted.iter().map(|accepted| (accepted.lease, accepted)).collect();
+        let with_update = |lease: &Lease| (lease.clone(), paid[&lease.lease].clone());
         let mut merged = self.merged.clone();
-        if bugs.merged_twice {
+        if bug == Some(Bug::MergedTwice) {
             merged.retain(|lease| newest.inputs.iter().all(|(input, _)| input != lease));
         }
         let mut unmerged = Vec::new();
@@ -94,17 +94,22 @@ impl Disk {
             }
             unmerged.push((self.leases[&accepted.lease].clone(), accepted.clone()));
         }
-        if bugs.lost_update {
+        if bug == Some(Bug::LostUpdate) {
             unmerged.pop();
         }
-        let settled = |lease: &&Lease| paid.contains(&lease.lease) && merged.contains(&lease.lease);
+        let paid_again = bug == Some(Bug::PaidAgain);
+        let open = |lease: &&Lease| {
+            let paid = paid.contains_key(&lease.lease) && !(paid_again && merged.contains(&lease.lease));
+            !paid && !self.ended.contains(&lease.lease)
+        };
+        let settled = |lease: &&Lease| !paid_again && paid.contains_key(&lease.lease) && merged.contains(&lease.lease);
         Ok(Recovered {
             boot: self.boots,
             users: self.users.clone(),
             book,
             evaluated: self.evaluated.get(&newest.version).copied(),
-            open: self.leases.values().filter(recent).filter(|lease| !over(lease)).cloned().collect(),
-            settled: self.leases.values().filter(recent).filter(settled).cloned().collect(),
+            open: self.leases.values().filter(recent).filter(open).cloned().collect(),
+            settled: self.leases.values().filter(recent).filter(settled).map(with_update).collect(),
             unmerged,
             last_task: self.leases.values().map(|lease| lease.task).max().unwrap_or(TaskId(0)),
             newest,

@@ -1,13 +1,17 @@
 //! What takes time inside the coordinator's process: its disk, its learner and its voice.
 
+use super::Bug;
 use super::audit::{merged_digest, next_weights};
 use super::net::Content;
 use super::world::World;
-use crate::hub::{Fact, MergeInput, QueryNo, Row};
+use crate::hub::{Fact, Findings, MergeInput, QueryNo, Row};
 use crate::ids::{Digest, LeaseId, SessionId, VersionNo};
 use crate::ledger::Kind;
 use crate::proto::{Finish, UnpaidCode};
 use crate::time::Time;
+
+/// One in so many rows is reported before it is durable, with [`Bug::EarlyAck`].
+const SELDOM: u64 = 50;
 
 /// What happens inside the coordinator's process.
 #[derive(Debug, Clone)]
@@ -33,12 +37,12 @@ impl World {
     pub fn persist(&mut self, seq: u64, mut rows: Vec<Row>) {
         self.audit.ordered(seq, &rows);
         let Some(coordinator) = &mut self.coordinator else { return };
-        if self.bugs.lost_void && seq == 1 {
+        if self.options.bug == Some(Bug::LostHold) && seq == 1 {
             rows.retain(|row| !matches!(row, Row::Transfer(transfer) if transfer.kind == Kind::Void));
         }
         coordinator.writer.push_back((seq, rows));
         let idle = !std::mem::replace(&mut coordinator.syncing, true);
-        if self.bugs.early_ack {
+        if self.options.bug == Some(Bug::EarlyAck) && self.one_in(SELDOM) {
             self.inside(100, Inside::Persisted(seq));
         }
         if idle {
@@ -64,7 +68,7 @@ impl World {
                 upto = Some(seq);
             }
         }
-        if let Some(upto) = upto.filter(|_| !self.bugs.early_ack) {
+        if let Some(upto) = upto {
             self.inside(2_000, Inside::Persisted(upto));
         }
         if take < waiting {
@@ -108,15 +112,15 @@ impl World {
         }
     }
 
-    fn verdict(&mut self, lease: LeaseId, content: &Content) -> Result<f64, (UnpaidCode, String)> {
+    fn verdict(&mut self, lease: LeaseId, content: &Content) -> Result<Findings, (UnpaidCode, String)> {
         match content {
             Content::Update { base } => {
                 let due = self.audit.task_base(lease);
                 let right = due == Some(*base);
                 self.audit.expect(right, || format!("lease {lease} was trained from {base}, not from {due:?}"));
-                Ok(0.02 + 0.01 * self.rng.unit())
+                Ok(Findings::of_norm(0.02 + 0.01 * self.rng.unit()))
             }
-            Content::Loud => Ok(1e9),
+            Content::Loud => Ok(Findings::of_norm(1e9)),
             _ => Err((UnpaidCode::NotFinite, "numbers that are none".to_owned())),
         }
     }
@@ -134,7 +138,7 @@ impl World {
         let Some(before) = before else {
             return self.audit.fail(format!("version {version} is to be made from one that is not at hand"));
         };
-        let delta = merged_digest(inputs.iter().map(|input| (input.lease, input.weight, &input.blob)));
+        let delta = merged_digest(inputs.iter().map(|input| (input.lease, input.share, &input.blob)));
         let digest = next_weights(&before, &delta);
         coordinator.versions.insert(version, (digest, Some(delta)));
         while coordinator.versions.len() > 4 {

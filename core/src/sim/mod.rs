@@ -10,10 +10,13 @@
 //! the same digest.
 
 mod audit;
+mod client;
 mod coordinator;
 mod disk;
+mod ending;
 mod faults;
 mod inside;
+mod lives;
 mod net;
 mod plan;
 mod user;
@@ -31,37 +34,73 @@ use crate::ids::Digest;
 /// How large a run is.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Workers that keep to the protocol.
-    pub workers: usize,
-    /// Workers that do not.
-    pub villains: usize,
-    /// People who ask.
-    pub chats: usize,
+    /// Processes beside the coordinator: about seven in ten are workers that keep to the protocol, one in ten does
+    /// not, two in ten are people who ask.
+    pub agents: usize,
     /// Virtual seconds with faults.
     pub seconds: u64,
-    /// Mistakes of the coordinator's shell, to see that the audit finds them.
-    pub bugs: Bugs,
+    /// A mistake, to see that the audit finds it.
+    pub bug: Option<Bug>,
     /// Keep the end of the log in the report.
     pub trace: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 8, villains: 2, chats: 4, seconds: 240, bugs: Bugs::default(), trace: false }
+        Self { agents: 50, seconds: 50, bug: None, trace: false }
     }
 }
 
-/// Mistakes that can be switched on.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Bugs {
-    /// Rows are reported durable before they are.
-    pub early_ack: bool,
+impl Options {
+    /// Workers that do not keep to the protocol.
+    fn villains(&self) -> usize {
+        self.agents.div_ceil(10)
+    }
+
+    /// People who ask.
+    fn chats(&self) -> usize {
+        self.agents.div_ceil(5)
+    }
+
+    /// Workers that keep to the protocol.
+    fn workers(&self) -> usize {
+        self.agents.saturating_sub(self.villains() + self.chats()).max(1)
+    }
+}
+
+/// Mistakes that can be switched on, in the simulated shell and disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// Now and then rows are reported durable before they are.
+    EarlyAck,
     /// A restart forgets the last accepted update that was not merged.
-    pub lost_update: bool,
-    /// A restart does not store that it returned the holds.
-    pub lost_void: bool,
+    LostUpdate,
+    /// A restart forgets which leases were settled: a result that is resent is taken, and paid, again.
+    PaidAgain,
+    /// A restart forgets the holds of the queries that died: that they were returned is never stored.
+    LostHold,
+    /// Now and then a task that was pushed to one worker is pushed to another as well, under the same lease.
+    LeasedTwice,
     /// A restart takes the newest version's updates for unmerged.
-    pub merged_twice: bool,
+    MergedTwice,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::EarlyAck, Self::LostUpdate, Self::PaidAgain, Self::LostHold, Self::LeasedTwice, Self::MergedTwice];
+
+    /// What it is called on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EarlyAck => "early-ack",
+            Self::LostUpdate => "lost-update",
+            Self::PaidAgain => "paid-again",
+            Self::LostHold => "lost-hold",
+            Self::LeasedTwice => "leased-twice",
+            Self::MergedTwice => "merged-twice",
+        }
+    }
 }
 
 /// What came of a run.
@@ -102,6 +141,22 @@ pub struct Counts {
     pub unanswered: u64,
     /// Faults of all kinds.
     pub faults: u64,
+}
+
+impl Counts {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.seconds += other.seconds;
+        self.boots += other.boots;
+        self.connections += other.connections;
+        self.paid += other.paid;
+        self.unpaid += other.unpaid;
+        self.versions += other.versions;
+        self.answers += other.answers;
+        self.unanswered += other.unanswered;
+        self.faults += other.faults;
+    }
 }
 
 /// Runs the system from `seed` to its end.

@@ -24,9 +24,12 @@ pub struct Rates {
     pub stall: u64,
     pub partition: u64,
     pub freeze: u64,
+    pub sleep: u64,
     pub villainy: u64,
     /// One in so many orders of the hub is its last; 0: none.
     pub dies_between_orders: u64,
+    /// The same for each client's.
+    pub client_dies_between_orders: u64,
     /// In a thousand.
     pub bad_install: u64,
     pub failed_merge: u64,
@@ -60,7 +63,7 @@ impl Plan {
         let learner_ms = 1 + up_to(rng, 100, 600);
         let mut plan = Self { rules, rates, fsync_ms, learner_ms, users };
         if rng.below(3) == 0 {
-            let tasks = 1 + rng.below(20 * options.workers as u64 + 1);
+            let tasks = 1 + rng.below(20 * options.workers() as u64 + 1);
             match rng.below(3) {
                 0 => plan.rules.stop.after_tasks = Some(tasks),
                 1 => plan.rules.stop.after_tokens = Some(tasks * plan.rules.task_tokens()),
@@ -83,8 +86,10 @@ impl Plan {
             stall: rate(2_000, 40_000),
             partition: rate(5_000, 60_000),
             freeze: rate(20_000, 120_000),
+            sleep: rate(2_000, 40_000),
             villainy: rate(300, 5_000),
             dies_between_orders: rate(300, 5_000),
+            client_dies_between_orders: rate(200, 5_000),
             bad_install: rate(1, 40),
             failed_merge: rate(1, 200),
             failed_answer: rate(1, 200),
@@ -117,6 +122,7 @@ impl Plan {
             grace: rng.unit() * 0.5,
             round_deadline: ms(rng, 10_000, 90_000),
             outer: OuterRule::DILOCO,
+            checked_windows: 0,
             stop: Stop::default(),
             sampling: Sampling { max_new_tokens: 16, temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 },
             seed: rng.next_u64(),

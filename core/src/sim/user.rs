@@ -33,7 +33,7 @@ impl World {
     }
 
     pub fn tell_chat(&mut self, client: usize, fact: Fact) {
-        let now = self.now;
+        let now = self.clients[client].local(self.now);
         if let Some(user) = self.user(client) {
             user.chat.handle(now, fact);
             self.obey_chat(client);
@@ -41,7 +41,7 @@ impl World {
     }
 
     pub fn wake_chat(&mut self, client: usize) {
-        let now = self.now;
+        let now = self.clients[client].local(self.now);
         let Some(user) = self.user(client) else { return };
         user.chat.expire(now);
         self.obey_chat(client);
@@ -51,6 +51,9 @@ impl World {
 
     fn obey_chat(&mut self, client: usize) {
         while let Some(order) = self.user(client).and_then(|user| user.chat.poll()) {
+            if self.is_its_last(client) {
+                return;
+            }
             match order {
                 Order::Connect => self.dial(client),
                 Order::Send(message) => self.send_from(client, Side::Coordinator, Frame::Client(message)),
@@ -64,10 +67,10 @@ impl World {
                 }
             }
         }
+        self.rewake(client);
     }
 
     fn watch(&mut self, client: usize, event: &Shown) {
-        let now = self.now;
         let Some(user) = self.user(client) else { return };
         if let Shown::Answer { .. } | Shown::Refused { .. } | Shown::Lost { .. } = event {
             let ended = user.asked.take();
@@ -76,7 +79,6 @@ impl World {
         if let Shown::Answer { charged, .. } = event {
             self.mark("answer", client as u64, charged.0);
         }
-        let _ = now;
     }
 
     /// The person does something, and will do something again.

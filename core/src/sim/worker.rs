@@ -83,7 +83,7 @@ impl World {
     }
 
     pub fn tell_agent(&mut self, client: usize, fact: Fact) {
-        let now = self.now;
+        let now = self.clients[client].local(self.now);
         if let Some(worker) = self.worker(client) {
             worker.agent.handle(now, fact);
             self.obey_agent(client);
@@ -91,7 +91,7 @@ impl World {
     }
 
     pub fn wake_agent(&mut self, client: usize) {
-        let now = self.now;
+        let now = self.clients[client].local(self.now);
         let Some(worker) = self.worker(client) else { return };
         worker.agent.expire(now);
         self.obey_agent(client);
@@ -102,6 +102,9 @@ impl World {
 
     fn obey_agent(&mut self, client: usize) {
         while let Some(order) = self.worker(client).and_then(|worker| worker.agent.poll()) {
+            if self.is_its_last(client) {
+                return;
+            }
             match order {
                 Order::Connect => self.dial(client),
                 Order::Disconnect => self.hang_up(client),
@@ -148,6 +151,7 @@ impl World {
                 Order::Exit(exit) => return self.exit_agent(client, &exit),
             }
         }
+        self.rewake(client);
     }
 
     fn heed(&mut self, client: usize, event: &Told) {

@@ -6,14 +6,13 @@ use std::fmt::Write as _;
 use ed25519_dalek::SigningKey;
 
 use super::audit::Audit;
+use super::client::Client;
 use super::coordinator::Coordinator;
 use super::disk::Disk;
 use super::inside::Inside;
 use super::net::{Conn, ConnId, Frame, Side};
 use super::plan::Plan;
-use super::user::User;
-use super::worker::Worker;
-use super::{Bugs, Counts, Options, Report};
+use super::{Counts, Options, Report};
 use crate::agent;
 use crate::ids::Digest;
 use crate::rng::Rng;
@@ -33,7 +32,9 @@ pub enum Phase {
     Draining,
     /// Everybody works undisturbed.
     Calm,
-    /// The same once more, to come back with a goal.
+    /// The coordinator is to stop for good.
+    Closing,
+    /// It is to stop once more and come back with a goal.
     Pausing,
     /// The coordinator is to reach its goal and stop.
     Finishing,
@@ -63,52 +64,10 @@ pub enum Event {
     Goal,
 }
 
-/// A place at which a process runs, again and again.
-#[derive(Debug)]
-pub struct Client {
-    /// Counts the processes.
-    pub life: u64,
-    pub role: Role,
-    /// Which of the plan's users.
-    pub name: usize,
-    /// The worker id that all its processes use; else each draws its own.
-    pub clone_of: Option<usize>,
-    pub id: [u8; 8],
-    pub conn: Option<ConnId>,
-    /// Since when it has been connected.
-    pub since: Time,
-    /// Without network until then.
-    pub apart: Time,
-    pub shards: BTreeSet<Digest>,
-    pub worker: Option<Worker>,
-    pub user: Option<User>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    Worker,
-    Villain,
-    User,
-}
-
-impl Client {
-    pub fn is_villain(&self) -> bool {
-        self.role == Role::Villain
-    }
-
-    fn wake(&self) -> Option<Time> {
-        use crate::machine::Machine as _;
-        let worker = self.worker.as_ref().and_then(|w| w.agent.deadline());
-        let user = self.user.as_ref().and_then(|u| u.chat.deadline());
-        worker.or(user).map(|(due, _)| due)
-    }
-}
-
 pub struct World {
     pub now: Time,
     pub rng: Rng,
     pub plan: Plan,
-    pub bugs: Bugs,
     pub phase: Phase,
     pub audit: Audit,
     pub disk: Disk,
@@ -116,15 +75,19 @@ pub struct World {
     pub coordinator: Option<Coordinator>,
     pub net: BTreeMap<ConnId, Conn>,
     pub clients: Vec<Client>,
+    /// When each client wants to be woken.
+    pub wakes: BTreeSet<(Time, usize)>,
     pub counts: Counts,
     /// The coordinator has ended by itself.
     pub stopped: Option<&'static str>,
     pub options: Options,
     seed: u64,
-    queue: BTreeMap<(Time, u64), Event>,
+    /// Boxed: events are large, and a tree moves its entries about.
+    queue: BTreeMap<(Time, u64), Box<Event>>,
     next: u64,
     pub next_session: u64,
-    hasher: blake3::Hasher,
+    /// A running hash of everything that happened.
+    hash: [u64; 2],
     log: VecDeque<String>,
 }
 
@@ -137,13 +100,13 @@ impl World {
             audit: Audit::new(plan.rules.reward, plan.rules.price),
             rng,
             plan,
-            bugs: options.bugs,
             phase: Phase::Faults,
             disk: Disk::default(),
             key: SigningKey::from_bytes(&[200; 32]),
             coordinator: None,
             net: BTreeMap::new(),
             clients: Vec::new(),
+            wakes: BTreeSet::new(),
             counts: Counts::default(),
             stopped: None,
             options: options.clone(),
@@ -151,7 +114,7 @@ impl World {
             queue: BTreeMap::new(),
             next: 0,
             next_session: 0,
-            hasher: blake3::Hasher::new(),
+            hash: [seed, 0],
             log: VecDeque::new(),
         }
     }
@@ -161,15 +124,16 @@ impl World {
         self.counts.boots = self.disk.boots();
         self.counts.versions = versions;
         self.counts.seconds = self.now.0 / 1_000_000;
-        let digest = Digest(*self.hasher.finalize().as_bytes());
+        let digest = Digest::of(self.hash.map(u64::to_le_bytes).as_flattened());
         Report { seed: self.seed, failure, digest, log: self.log.into(), counts: self.counts }
     }
 
     /// Writes something into the log, of which the digest is made.
     pub fn mark(&mut self, what: &str, a: u64, b: u64) {
-        self.hasher.update(what.as_bytes());
-        for number in [self.now.0, a, b] {
-            self.hasher.update(&number.to_le_bytes());
+        let what_number = what.bytes().fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        for number in [what_number, self.now.0, a, b] {
+            let [low, high] = self.hash;
+            self.hash = [Rng::new(low ^ number).next_u64(), high.rotate_left(23) ^ low];
         }
         if self.options.trace {
             let mut line = format!("{:>12.6} ", self.now.0 as f64 / 1e6);
@@ -187,7 +151,7 @@ impl World {
 
     pub fn push(&mut self, at: Time, event: Event) {
         self.next += 1;
-        self.queue.insert((at.max(self.now), self.next), event);
+        self.queue.insert((at.max(self.now), self.next), Box::new(event));
     }
 
     pub fn after(&self, micros: u64) -> Time {
@@ -229,7 +193,7 @@ impl World {
         let event = self.queue.first_key_value().map_or(Time(u64::MAX), |((at, _), _)| *at);
         let now = self.now;
         let hub = self.coordinator.as_ref().and_then(|c| c.wake(now)).unwrap_or(Time(u64::MAX));
-        let client = self.clients.iter().enumerate().filter_map(|(n, c)| Some((c.wake()?.max(now), n))).min();
+        let client = self.wakes.first().map(|(at, client)| ((*at).max(now), *client));
         if let Some((at, client)) = client.filter(|(at, _)| *at <= event.min(hub)) {
             self.now = at;
             self.mark("wake", client as u64, 0);
@@ -251,7 +215,7 @@ impl World {
         }
         let ((at, _), event) = self.queue.pop_first().expect("it was looked at");
         self.now = at;
-        self.happen(event)
+        self.happen(*event)
     }
 
     fn happen(&mut self, event: Event) -> Result<(), String> {
@@ -265,6 +229,11 @@ impl World {
             )
         {
             self.push(frozen, event);
+            return Ok(());
+        }
+        if let Some(asleep) = self.sleeper(&event).map(|client| self.clients[client].asleep).filter(|at| *at > self.now)
+        {
+            self.push(asleep, event);
             return Ok(());
         }
         if self.options.trace {
@@ -292,6 +261,17 @@ impl World {
             Event::Goal => self.on_goal()?,
         }
         Ok(())
+    }
+
+    /// The client on whose machine an event happens.
+    fn sleeper(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::Arrive(conn, Side::Client, _) | Event::Gone(conn, Side::Client) => {
+                self.net.get(conn).map(|conn| conn.client)
+            }
+            Event::Computed(client, _) | Event::Agent(client, ..) | Event::Whim(client, _) => Some(*client),
+            _ => None,
+        }
     }
 
     /// A lease that somebody has or had.

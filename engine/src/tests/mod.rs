@@ -200,3 +200,15 @@ fn rates_run_in_a_line() {
     assert!(farthest(&rates, &[1e-2, 5.5e-3, 1e-3]) < 1e-8, "{rates:?}");
     assert_eq!(Job { steps: 1, ..job }.rate(0).to_bits(), 1e-2f32.to_bits());
 }
+
+#[test]
+fn windows_are_scored_one_by_one_as_together() {
+    let (model, text) = (model(1), random_tokens(&shape(), 100, 4));
+    let starts = [0, 31, 83];
+    let losses = model.losses(&text, &starts).unwrap();
+    for (start, loss) in starts.into_iter().zip(losses) {
+        let alone = model.evaluate(&text[start..=start + 16], 1, &|| true).unwrap().loss();
+        assert!((loss - alone).abs() < 1e-5, "{loss} beside {alone}");
+    }
+    assert!(model.losses(&text, &[84]).is_err() && model.losses(&text, &[usize::MAX]).is_err());
+}

@@ -32,8 +32,8 @@ fn a_run_comes_back_as_it_was() {
     assert_eq!((&found.newest, found.evaluated), (&version(2, &[4, 3]), Some((4.5, 2.25))));
     assert_eq!(found.open, [lease(6, "bob", 2)]);
     assert_eq!(found.unmerged, [(lease(5, "alice", 2), accepted(5))]);
-    assert_eq!(found.settled.iter().map(|l| l.lease.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
-    assert_eq!(found.settled[0], lease(1, "alice", 0));
+    assert_eq!(found.settled.iter().map(|(l, _)| l.lease.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(found.settled[0], (lease(1, "alice", 0), accepted(1)));
     assert_eq!(found.users.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["alice", "bob"]);
     let again = recovered(&mut open(dir.path()));
     same(&found, &again);
@@ -48,7 +48,7 @@ fn leases_beyond_the_staleness_window_are_left_out() {
     store.write(&more).expect("they fit");
     let found = recovered(&mut store);
     // Version 6 - (2 + 2) = 2 is the oldest that matters: leases 5 and 6 are of version 2.
-    assert_eq!(found.settled, [lease(5, "alice", 2)]);
+    assert_eq!(found.settled, [(lease(5, "alice", 2), accepted(5))]);
     assert_eq!(found.open, [lease(6, "bob", 2)]);
     store.write(&[Row::Version(version(7, &[]))]).expect("it fits");
     let found = recovered(&mut store);
@@ -73,7 +73,7 @@ fn numbers_that_are_not_finite_are_kept_as_unknown() {
 fn a_second_coordinator_is_kept_out() {
     let (dir, _) = sample_run();
     let first = open(dir.path());
-    let second = Store::open(dir.path(), &OPENING).expect_err("in use");
+    let second = Store::open(dir.path(), &opening()).expect_err("in use");
     assert_eq!(second, StoreError::InUse { dir: dir.path().to_owned() });
     drop(first);
     open(dir.path());
@@ -82,9 +82,10 @@ fn a_second_coordinator_is_kept_out() {
 #[test]
 fn a_run_stays_with_its_key() {
     let (dir, _) = sample_run();
-    let other = Opening { key: PublicKey([8; 32]), ..OPENING };
+    let other = Opening { key: SigningKey::from_bytes(&[8; 32]), ..opening() };
     let refused = Store::open(dir.path(), &other).expect_err("another key");
-    assert_eq!(refused, StoreError::OtherKey { stored: OPENING.key, given: other.key });
+    let [stored, given] = [opening(), other].map(|opening| public_key(&opening.key));
+    assert_eq!(refused, StoreError::OtherKey { stored, given });
     assert_eq!(open(dir.path()).boot(), 2, "the refused start does not count");
 }
 
@@ -100,7 +101,7 @@ fn a_newer_database_is_refused_and_untouched() {
         let path = dir.path().join(schema::FILE);
         let before = std::fs::read(&path).expect("it is there");
         let expected = StoreError::NewerThanProgram { path: path.clone(), found: 99, known: schema::LAYOUT };
-        assert_eq!(Store::open(dir.path(), &OPENING).expect_err("newer"), expected);
+        assert_eq!(Store::open(dir.path(), &opening()).expect_err("newer"), expected);
         assert_eq!(Reader::open(dir.path()).expect_err("newer"), expected);
         assert!(std::fs::read(&path).expect("it is there") == before);
     }
@@ -120,7 +121,7 @@ fn foreign_files_are_refused_and_untouched() {
         let path = dir.path().join(schema::FILE);
         make(&path);
         let before = std::fs::read(&path).expect("it is there");
-        assert!(matches!(Store::open(dir.path(), &OPENING), Err(StoreError::NotOurs { .. })));
+        assert!(matches!(Store::open(dir.path(), &opening()), Err(StoreError::NotOurs { .. })));
         assert!(matches!(Reader::open(dir.path()), Err(StoreError::NotOurs { .. })) || before.starts_with(b"SQLite"));
         assert!(std::fs::read(&path).expect("it is there") == before);
     }
@@ -161,7 +162,7 @@ fn damaged_weights_fall_back_and_their_updates_wait_again() {
     let found = recovered(&mut store);
     assert_eq!(found.newest.digest, Digest::of(b"other"));
     assert!(found.unmerged.is_empty());
-    assert_eq!(found.settled.iter().map(|l| l.lease.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(found.settled.iter().map(|(l, _)| l.lease.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     let versions = Reader::open(dir.path()).expect("readable").versions().expect("readable");
     let shown: Vec<_> = versions.iter().map(|v| (v.version.0, v.updates, v.superseded)).collect();
     assert_eq!(shown, [(2, 2, false), (2, 2, true), (1, 2, false), (0, 0, false)]);

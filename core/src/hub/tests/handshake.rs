@@ -136,6 +136,20 @@ fn the_same_process_replaces_its_older_session_and_keeps_its_lease() {
     assert_eq!(verdict(&lab.heard(new), task.lease), Some(Ok(Credits::hyd(1))));
 }
 
+#[test]
+fn a_session_that_a_later_one_has_overtaken_does_not_throw_it_out() {
+    let mut lab = Lab::new();
+    let hello = Lab::hello("alice", Some(1));
+    let slow = lab.join();
+    lab.says(slow, ClientMsg::Hello(hello.clone()));
+    let fast = lab.worker("alice", 1);
+    assert!(lab.task(fast).is_some());
+    lab.says(slow, Lab::proof(slow, &hello, &key_of("alice")));
+    refused_before(&mut lab, slow);
+    assert!(!lab.heard(fast).iter().any(|m| matches!(m, ServerMsg::Error(_))));
+    assert_eq!(lab.hub.status().workers, 1);
+}
+
 #[track_caller]
 fn refused_before(lab: &mut Lab, session: SessionId) {
     let heard = lab.heard(session);

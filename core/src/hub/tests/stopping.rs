@@ -1,7 +1,7 @@
 //! How a run ends, and what is finished before it does.
 
 use super::*;
-use crate::proto::{Query, UnpaidCode};
+use crate::proto::Query;
 
 fn stopped(lab: &Lab) -> Option<&'static str> {
     lab.orders.iter().find_map(|o| if let Order::Stop { reason } = o { Some(*reason) } else { None })
@@ -67,13 +67,13 @@ fn a_finished_run_that_is_started_again_stops_at_once() {
 }
 
 #[test]
-fn draining_revokes_tasks_and_lets_answers_and_checks_end() {
+fn draining_lets_answers_and_checks_end_and_leaves_tasks_with_their_workers() {
     let mut lab = Lab::new();
     lab.earn("alice", 1);
     measured(&mut lab, 2.0);
     let chat = lab.chat("alice");
     let (idle, busy) = (lab.worker("bob", 2), lab.worker("carol", 3));
-    let (lost, done) = (lab.task(idle).expect("a task"), lab.task(busy).expect("a task"));
+    let (open, done) = (lab.task(idle).expect("a task"), lab.task(busy).expect("a task"));
     lab.upload(busy, Lab::update(&done));
     let query = Query {
         id: QueryId([1; 16]),
@@ -88,11 +88,9 @@ fn draining_revokes_tasks_and_lets_answers_and_checks_end() {
     lab.heard(idle);
     lab.tell(Fact::Operator(Operator::Drain));
     let heard = lab.heard(idle);
-    let revoked =
-        |m: &ServerMsg| matches!(m, ServerMsg::Revoked(r) if r.lease == lost.lease && r.code == UnpaidCode::Cancelled);
-    assert!(heard.iter().any(revoked), "{heard:?}");
+    assert!(!heard.iter().any(|m| matches!(m, ServerMsg::Revoked(_))), "{heard:?}");
     assert_eq!(stopped(&lab), None);
-    lab.tell(Fact::Checked { lease: done.lease, verdict: Ok(NORM) });
+    lab.tell(Fact::Checked { lease: done.lease, verdict: Ok(Findings::of_norm(NORM)) });
     assert_eq!(verdict(&lab.heard(busy), done.lease), Some(Ok(Credits::hyd(1))));
     assert_eq!(stopped(&lab), None, "the answer is not complete");
     lab.says(chat, ClientMsg::Query(Query { id: QueryId([2; 16]), ..query }));
@@ -103,6 +101,8 @@ fn draining_revokes_tasks_and_lets_answers_and_checks_end() {
     assert!(heard.iter().any(|m| matches!(m, ServerMsg::Answer(_))));
     assert!(matches!(heard.last(), Some(ServerMsg::Bye(bye)) if bye.retry));
     assert_eq!(stopped(&lab), Some("drained"));
+    let over = |row: &Row| matches!(row, Row::Ended { lease, .. } if *lease == open.lease);
+    assert!(!lab.rows.iter().any(over), "its worker may deliver it after the next start");
 }
 
 #[test]
@@ -139,7 +139,11 @@ fn the_operator_pauses_resizes_and_cuts() {
     assert!(lab.task(session).is_some());
     lab.tell(Fact::Operator(Operator::Kick(session, "too loud".to_owned())));
     let heard = lab.heard(session);
-    assert!(matches!(heard.last(), Some(ServerMsg::Bye(bye)) if bye.text == "too loud" && !bye.retry));
+    let told = "the operator has ended this session: too loud";
+    assert!(
+        matches!(heard.last(), Some(ServerMsg::Error(e)) if e.code == proto::ErrorCode::Removed && e.fatal && e.text == told),
+        "{heard:?}"
+    );
     assert_eq!(lab.hub.status().workers, 0);
 }
 
@@ -151,4 +155,22 @@ fn tasks_come_no_faster_than_the_rate() {
     lab.wait(Duration::from_millis(11_900));
     let given = sessions.iter().filter(|s| lab.pushed.iter().any(|(to, _)| to == *s)).count();
     assert_eq!(given, 2, "one at the beginning and one after six seconds");
+}
+
+#[test]
+fn an_end_waits_for_measurements_under_way_and_for_no_others() {
+    for fact in [
+        Fact::Unmeasured { version: VersionNo(1) },
+        Fact::Evaluated { version: VersionNo(1), loss: 2.0, bits_per_byte: 2.0, bytes_up: 0, bytes_down: 0 },
+    ] {
+        let mut lab = Lab::new();
+        let session = lab.worker("alice", 1);
+        let task = lab.task(session).expect("a task");
+        lab.deliver(session, &task);
+        lab.merge();
+        lab.tell(Fact::Operator(Operator::Drain));
+        assert_eq!(stopped(&lab), None, "version 1 may be on the scales");
+        lab.tell(fact);
+        assert_eq!(stopped(&lab), Some("drained"));
+    }
 }

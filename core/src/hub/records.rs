@@ -1,0 +1,107 @@
+//! What is known of a worker beyond its session: how fast it is, and how often in a row it failed.
+//!
+//! A reconnect clears nothing, and a process that begins anew takes up the failures where the last one of its user
+//! left them. Right work forgives them. A restart of the coordinator keeps the speeds, which follow from the rows, and
+//! forgives the failures.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Hub, rows};
+use crate::ids::{UserName, WorkerId};
+use crate::limits;
+use crate::time::Time;
+
+/// After work that was worth nothing, a worker gets no task for this long, doubled each time in a row.
+const BAR: Duration = Duration::from_millis(50);
+/// The longest bar is this many doublings: about a minute.
+const BAR_DOUBLINGS: u32 = 10;
+
+/// One worker's.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Record {
+    /// Tokens a second from lease to update, smoothed over its own finished tasks; nothing before the first.
+    pub speed: Option<f64>,
+    /// Leases in a row that ended before their updates came: the next ones are longer.
+    pub late: u32,
+    /// Gets nothing until then, because its last work was worth nothing.
+    pub barred_until: Option<Time>,
+    /// How often in a row that was so.
+    pub strikes: u32,
+}
+
+impl Record {
+    /// It delivered `tokens` in so many seconds.
+    pub fn delivered(&mut self, tokens: u64, seconds: f64) {
+        let speed = tokens as f64 / seconds;
+        *self = Self { speed: Some(self.speed.map_or(speed, |old| 0.5 * old + 0.5 * speed)), ..Self::default() };
+    }
+}
+
+/// Those of workers that are away. Bounded: what a passer-by leaves is not kept for ever.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    away: BTreeMap<(UserName, WorkerId), Record>,
+}
+
+impl Records {
+    /// Speeds from accepted updates, oldest first.
+    pub fn from_rows<'a>(rows: impl Iterator<Item = (&'a rows::Lease, &'a rows::Accepted)>) -> Self {
+        let mut records = Self::default();
+        for (lease, accepted) in rows {
+            // A wall clock that was set in between must not make a worker look dead slow.
+            let most = accepted.train_ms.saturating_mul(2).saturating_add(60_000);
+            let millis = accepted.at_ms.saturating_sub(lease.at_ms).min(most).max(1);
+            records.entry(&lease.user, lease.worker).delivered(lease.tokens, millis as f64 / 1000.0);
+        }
+        records
+    }
+
+    /// For a worker that begins a session.
+    pub fn take(&mut self, user: &UserName, worker: WorkerId) -> Record {
+        if let Some(own) = self.away.remove(&(user.clone(), worker)) {
+            return own;
+        }
+        let all = (user.clone(), WorkerId([0; 8]))..=(user.clone(), WorkerId([255; 8]));
+        let failed = self.away.range(all).filter(|(_, record)| record.strikes > 0);
+        let worst = failed.max_by_key(|(_, record)| record.strikes).map(|(key, _)| key.clone());
+        let Record { barred_until, strikes, .. } = worst.and_then(|key| self.away.remove(&key)).unwrap_or_default();
+        Record { barred_until, strikes, ..Record::default() }
+    }
+
+    /// Of a worker whose session ended.
+    pub fn keep(&mut self, user: &UserName, worker: WorkerId, record: Record) {
+        if record != Record::default() {
+            *self.entry(user, worker) = record;
+        }
+    }
+
+    fn entry(&mut self, user: &UserName, worker: WorkerId) -> &mut Record {
+        let key = (user.clone(), worker);
+        if self.away.len() >= limits::SESSIONS && !self.away.contains_key(&key) {
+            self.away.pop_first();
+        }
+        self.away.entry(key).or_default()
+    }
+}
+
+impl Hub {
+    /// The record of a worker, wherever it is.
+    pub(super) fn record_mut(&mut self, user: &UserName, worker: WorkerId) -> &mut Record {
+        let session = self.seats.get(&(user.clone(), worker));
+        match session.and_then(|id| self.sessions.get_mut(id)).and_then(|s| s.seat_mut()) {
+            Some(seat) => &mut seat.record,
+            None => self.records.entry(user, worker),
+        }
+    }
+
+    /// A worker's work was worth nothing: it waits a little, longer each time, so that it cannot keep everybody busy.
+    pub(super) fn strike(&mut self, now: Time, user: &UserName, worker: WorkerId) {
+        let record = self.record_mut(user, worker);
+        record.barred_until = Some(now.after(BAR * (1 << record.strikes.min(BAR_DOUBLINGS))));
+        record.strikes = record.strikes.saturating_add(1);
+        if let Some(id) = self.seats.get(&(user.clone(), worker)).copied() {
+            self.place(now, id);
+        }
+    }
+}
