@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub view: View,
     /// A row for every connected worker.
     pub rows: Vec<Row>,
+    /// What the disk keeps waiting, in words for the header.
+    pub trouble: Option<&'static str>,
     /// Bytes from clients since the start.
     pub up: u64,
     /// Bytes to clients since the start.

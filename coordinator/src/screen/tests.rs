@@ -141,7 +141,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
         ledger: ledger(),
         workers: Vec::new(),
     };
-    Snapshot { view, rows, up: 83_000_000, down: 170_000_000 }
+    Snapshot { view, rows, trouble: None, up: 83_000_000, down: 170_000_000 }
 }
 
 fn tell(script: &mut Script<Screen>, snapshot: Snapshot) {
@@ -351,7 +351,13 @@ fn trouble_is_told_on_every_page() {
     let mut behind = snapshot(workers());
     behind.view.behind = true;
     tell(&mut script, behind);
-    insta::assert_snapshot!("behind_80x24", script.screen());
+    assert!(script.screen().contains("! catching up"), "{}", script.screen());
+    for (width, height) in SIZES {
+        script.resize((width, height));
+        tell(&mut script, Snapshot { trouble: Some("payments wait for the disk"), ..snapshot(workers()) });
+        insta::assert_snapshot!(format!("trouble_{width}x{height}"), script.screen());
+    }
+    script.resize((80, 24));
     let mut ending = snapshot(workers());
     ending.view.stopping = Some("tokens");
     tell(&mut script, ending);

@@ -79,7 +79,12 @@ impl Driver {
         let rows = std::mem::take(&mut view.workers);
         let rows = rows.into_iter().map(|worker| Row { latency: latency(&worker), worker }).collect();
         let (up, down) = (self.traffic.bytes_down(), self.traffic.bytes_up());
-        let snapshot = Snapshot { view, rows, up, down };
+        let trouble = match (self.unpaid, self.paused) {
+            (true, _) => Some("payments wait for the disk"),
+            (false, true) => Some("training waits for the disk"),
+            (false, false) => None,
+        };
+        let snapshot = Snapshot { view, rows, trouble, up, down };
         if let Some(watch) = &mut self.watch {
             watch.tell(Msg::Snapshot(Box::new(snapshot)));
             watch.stirred = false;
