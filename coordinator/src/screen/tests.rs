@@ -457,3 +457,9 @@ fn rates_are_those_of_the_last_minute() {
     assert!((rates.tasks - 20.0 / 30.0).abs() < 1e-9 && (rates.up - 2e6).abs() < 1.0, "{rates:?}");
     assert!((script.app.bytes_a_token().unwrap() - 253e6 / 355_360.0).abs() < 1e-6);
 }
+
+#[test]
+fn speeds_add_up_and_are_nothing_where_nobody_trains() {
+    assert_eq!(super::model::speed(&workers()).to_bits(), 3_000_f64.to_bits());
+    assert_eq!(super::model::speed(&[]).to_bits(), 0_f64.to_bits());
+}
