@@ -17,12 +17,13 @@ const EVAL_TOKENS: u64 = 8192;
 pub(crate) fn derive(values: &mut Values) {
     if let Some(data) = values.list("data") {
         // The primer is written as questions and answers, so prompts are put to it in that form.
-        let (temperature, template, stops) = if data.is_empty() {
-            (0.3, "Question: {prompt}\nAnswer:", &["\nQuestion:", "\n\n"][..])
+        let (temperature, template, stops, sample) = if data.is_empty() {
+            (0.3, "Question: {prompt}\nAnswer:", &["\nQuestion:", "\n\n"][..], "What is a neural network?")
         } else {
-            (0.8, "{prompt}", &[][..])
+            (0.8, "{prompt}", &[][..], "The")
         };
         default(values, "answers.temperature", Value::Number(temperature));
+        default(values, "answers.sample_prompt", Value::Text(sample.to_owned()));
         default(values, "answers.template", Value::Text(template.to_owned()));
         default(values, "answers.stop", Value::List(stops.iter().map(|&stop| stop.to_owned()).collect()));
     }

@@ -18,6 +18,8 @@ pub enum Kind {
     Paths,
     /// Text that holds `{prompt}`, at most [`limits::TEXT_BYTES`] bytes.
     Template,
+    /// Text of at most [`limits::TEXT_BYTES`] bytes, possibly none.
+    Words,
     /// Texts that end an answer; one alone may stand without brackets.
     Stops,
     /// `bytes` or `bpe:N`.
@@ -72,6 +74,7 @@ impl Key {
             Kind::Path => "a path".to_owned(),
             Kind::Paths => "a list of paths".to_owned(),
             Kind::Template => format!("text of at most {} bytes that holds {{prompt}}", limits::TEXT_BYTES),
+            Kind::Words => format!("text of at most {} bytes", limits::TEXT_BYTES),
             Kind::Stops => {
                 format!("a list of at most {} texts of 1 to {} bytes", limits::STOPS, limits::LABEL_BYTES)
             }
@@ -111,7 +114,7 @@ pub fn is_section(path: &str) -> bool {
 }
 
 use Fallback::{Derived, Preset as OfPreset, Toml, Unset};
-use Kind::{Address, Choice, Credits as Money, Number, Path, Paths, Stops, Template, Tokenizer, Whole};
+use Kind::{Address, Choice, Credits as Money, Number, Path, Paths, Stops, Template, Tokenizer, Whole, Words};
 
 const fn key(path: &'static str, kind: Kind, default: Fallback, help: &'static str) -> Key {
     Key { path, kind, default, help }
@@ -160,6 +163,7 @@ pub const KEYS: &[Key] = &[
     key("tasks.first_lease_seconds", Number(1.0, WEEK, "seconds"), OfPreset, "lease of a worker whose speed is not known"),
     key("tasks.min_lease_seconds", Number(1.0, WEEK, "seconds"), Toml("30"), "shortest lease"),
     key("tasks.lease_factor", Number(1.0, 100.0, ""), Toml("3.0"), "lease of a known worker, as a multiple of the time that it needs"),
+    key("tasks.checked_windows", Whole(0, 4096, "windows"), Toml("4"), "windows of its task on which a known worker's update is measured before it is paid, twice as many of another's; 0: neither its use nor its likeness to others is measured"),
 
     key("rounds.quorum", Number(0.01, 1.0, ""), Toml("0.7"), "a round may close once this part of the working workers' updates has come"),
     key("rounds.grace", Number(0.0, 10.0, ""), Toml("0.25"), "after its quorum, a round waits for updates expected within this part of a typical task's time"),
@@ -179,6 +183,11 @@ pub const KEYS: &[Key] = &[
     key("answers.top_p", Number(0.01, 1.0, ""), Toml("1.0"), "only the likeliest tokens that together reach p are drawn; 1: all"),
     key("answers.template", Template, Derived("`\"{prompt}\"`; with the primer `\"Question: {prompt}\\nAnswer:\"`"), "what the model is given; {prompt} stands for the user's words"),
     key("answers.stop", Stops, Derived("`[]`; with the primer `[\"\\nQuestion:\", \"\\n\\n\"]`"), "texts that end an answer"),
+    key("answers.sample_prompt", Words, Derived("`\"The\"`; with the primer `\"What is a neural network?\"`"), "prompt that measured versions answer on the coordinator's screen; empty: none"),
+
+    key("limits.connections", Whole(1, limits::SESSIONS as u64, "connections"), Toml("10_000"), "connections at one time"),
+    key("limits.connections_per_host", Whole(1, limits::SESSIONS as u64, "connections"), Toml("256"), "connections at one time from one address (of IPv6: from one /64 network); this machine may have any number"),
+    key("limits.messages_per_second", Whole(1, 1_000_000, "messages a second"), Toml("200"), "messages of one session, full chunks not counted; ten seconds' worth may come at once"),
 
     key("eval.tokens", Whole(8, 1 << 30, "tokens"), Derived("`8192`, or one window if that is longer"), "held-out tokens on which each version is measured; at least one window"),
     key("eval.every_seconds", Number(1.0, WEEK, "seconds"), Unset("none"), "shortest time between measurements; none: every version is measured"),

@@ -10,6 +10,7 @@ use crate::fault::Fault;
 use crate::file;
 use crate::keys::{self, ENV_PREFIX, Fallback, KEYS};
 use crate::names::Preset;
+use crate::settings::ModelSettings;
 use crate::suggest;
 use crate::value::{self, Found, Value};
 
@@ -87,6 +88,8 @@ pub struct Flags {
     pub preset: Option<String>,
     /// `--tokenizer`
     pub tokenizer: Option<String>,
+    /// The sizes of the model that `--init` names.
+    pub sizes: Option<ModelSettings>,
     /// `--stop-after-tasks`
     pub stop_after_tasks: Option<u64>,
     /// `--stop-after-tokens`
@@ -103,6 +106,7 @@ impl Flags {
         let text = |text: &Option<String>| text.clone().map(Found::Text);
         let whole = |value: Option<u64>| value.map(|value| Found::Whole(value.into()));
         let paths = |paths: &[PathBuf]| (!paths.is_empty()).then(|| paths_found(paths));
+        let size = |get: fn(&ModelSettings) -> Option<u32>| whole(self.sizes.as_ref().and_then(get).map(u64::from));
         let all = [
             ("listen", "--listen", text(&self.listen)),
             ("run", "--run", self.run.as_deref().map(path_found)),
@@ -111,6 +115,11 @@ impl Flags {
             ("val_data", "--val-data", paths(&self.val_data)),
             ("preset", "--preset", text(&self.preset)),
             ("tokenizer", "--tokenizer", text(&self.tokenizer)),
+            ("model.width", "--init", size(|sizes| Some(sizes.width))),
+            ("model.heads", "--init", size(|sizes| Some(sizes.heads))),
+            ("model.layers", "--init", size(|sizes| Some(sizes.layers))),
+            ("model.context", "--init", size(|sizes| Some(sizes.context))),
+            ("model.ffn", "--init", size(|sizes| sizes.ffn)),
             ("stop.after_tasks", "--stop-after-tasks", whole(self.stop_after_tasks)),
             ("stop.after_tokens", "--stop-after-tokens", whole(self.stop_after_tokens)),
             ("stop.after_rounds", "--stop-after-rounds", whole(self.stop_after_rounds)),

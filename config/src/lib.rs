@@ -26,8 +26,8 @@ pub use fault::{Fault, Faults};
 pub use layers::{ConfigFile, Flags, Layer};
 pub use names::{Preset, TokenizerSpec};
 pub use settings::{
-    AnswerSettings, EvalSettings, LedgerSettings, ModelSettings, RoundSettings, ScheduleSettings, Settings,
-    StopSettings, TaskSettings,
+    AnswerSettings, EvalSettings, LedgerSettings, LimitSettings, ModelSettings, RoundSettings, ScheduleSettings,
+    Settings, StopSettings, TaskSettings,
 };
 
 use layers::Layers;

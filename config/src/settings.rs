@@ -41,6 +41,8 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     /// Answering queries.
     pub answers: AnswerSettings,
+    /// What strangers may take up.
+    pub limits: LimitSettings,
     /// Measuring versions.
     pub eval: EvalSettings,
     /// When to stop.
@@ -90,6 +92,8 @@ pub struct TaskSettings {
     pub min_lease: Duration,
     /// Lease of a known worker, as a multiple of the time that it needs.
     pub lease_factor: f64,
+    /// Windows of its task on which a known worker's update is measured, twice as many of another's; 0: none.
+    pub checked_windows: u32,
 }
 
 /// Merging updates into versions.
@@ -137,6 +141,19 @@ pub struct AnswerSettings {
     pub template: String,
     /// Texts that end an answer.
     pub stop: Vec<String>,
+    /// What measured versions answer on the coordinator's screen; empty: nothing.
+    pub sample_prompt: String,
+}
+
+/// What strangers may take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Connections at one time.
+    pub connections: u32,
+    /// Connections at one time from one host other than this one.
+    pub connections_per_host: u32,
+    /// Messages of one session.
+    pub messages_per_second: u32,
 }
 
 /// Measuring versions on held-out text.
@@ -226,6 +243,7 @@ impl Settings {
                 first_lease: seconds("tasks.first_lease_seconds"),
                 min_lease: seconds("tasks.min_lease_seconds"),
                 lease_factor: number("tasks.lease_factor"),
+                checked_windows: count("tasks.checked_windows"),
             },
             rounds: RoundSettings {
                 quorum: number("rounds.quorum"),
@@ -246,6 +264,12 @@ impl Settings {
                 top_p: small("answers.top_p"),
                 template: text("answers.template").to_owned(),
                 stop: list("answers.stop").to_vec(),
+                sample_prompt: text("answers.sample_prompt").to_owned(),
+            },
+            limits: LimitSettings {
+                connections: count("limits.connections"),
+                connections_per_host: count("limits.connections_per_host"),
+                messages_per_second: count("limits.messages_per_second"),
             },
             eval: EvalSettings {
                 tokens: whole("eval.tokens"),

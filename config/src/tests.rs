@@ -105,6 +105,7 @@ fn every_flag_reaches_its_setting() {
         val_data: vec!["c".into()],
         preset: Some("tiny".into()),
         tokenizer: Some("bpe:300".into()),
+        sizes: Some(ModelSettings { width: 64, heads: 2, layers: 3, context: 128, ffn: Some(80) }),
         stop_after_tasks: Some(1),
         stop_after_tokens: Some(2),
         stop_after_rounds: Some(3),
@@ -112,10 +113,11 @@ fn every_flag_reaches_its_setting() {
     };
     let resolved = resolve(None, [], &flags).unwrap();
     let from_flags = keys::KEYS.iter().filter(|key| matches!(resolved.layer(key.path), Some(Layer::Flag(_)))).count();
-    assert_eq!(from_flags, 11);
+    assert_eq!(from_flags, 16);
     let settings = resolved.settings;
     assert_eq!((settings.listen.as_str(), settings.seed, settings.data.len()), ("[::1]:0", 9, 2));
     assert_eq!((settings.val_data.len(), settings.tokenizer.vocab()), (1, 300));
+    assert_eq!((settings.model.width, settings.model.context, settings.model.ffn), (64, 128, Some(80)));
     let stop = StopSettings { after_tasks: Some(1), after_tokens: Some(2), after_rounds: Some(3), at_loss: Some(4.5) };
     assert_eq!(settings.stop, stop);
 }

@@ -95,7 +95,8 @@ impl fmt::Display for Found {
             Self::Number(value) => format!("{value:?}"),
             Self::Text(text) => format!("{text:?}"),
             Self::List(texts) => format!("{texts:?}"),
-            Self::Other(words) => words.clone(),
+            // Quoted from a file, unlike the others without being escaped on the way.
+            Self::Other(words) => words.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
         };
         match full.char_indices().nth(60) {
             Some((end, _)) => write!(f, "{}…", &full[..end]),
@@ -128,6 +129,7 @@ fn accept(kind: Kind, found: &Found) -> Option<Value> {
     match kind {
         Kind::Address => text(is_address),
         Kind::Path => text(is_path),
+        Kind::Words => text(|text| text.len() <= limits::TEXT_BYTES),
         Kind::Template => text(|text| text.contains("{prompt}") && text.len() <= limits::TEXT_BYTES),
         Kind::Tokenizer => text(|text| text.parse::<TokenizerSpec>().is_ok()),
         Kind::Paths => {

@@ -55,7 +55,7 @@ pub enum Command {
         #[command(subcommand)]
         command: LedgerCommand,
     },
-    /// Write the newest version for other tools
+    /// Write the newest version as a folder that Python's transformers loads
     Export {
         /// Folder to write to
         dir: PathBuf,
@@ -95,6 +95,9 @@ pub struct Serve {
     /// How text becomes tokens: bpe:N or bytes [default: the preset's]
     #[arg(long, value_name = "bpe:N|bytes")]
     pub tokenizer: Option<String>,
+    /// Begin from this model instead of random weights: a folder with config.json, model.safetensors, tokenizer.json
+    #[arg(long, value_name = "DIR", conflicts_with = "tokenizer")]
+    pub init: Option<PathBuf>,
     /// Settings file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

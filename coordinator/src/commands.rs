@@ -11,7 +11,9 @@ use hydra_shell::exit::{Exit, Failure};
 use serde_json::json;
 
 use crate::args::{Args, Command, LedgerCommand};
+use crate::pretrained::{self, Origin};
 use crate::serve::{eval, settings};
+use crate::store::seal::Sealed;
 use crate::store::verify::{self, VerifyError};
 use crate::store::{Reader, VersionFiles};
 use crate::{data, fail};
@@ -32,7 +34,7 @@ pub fn run(command: &Command, args: &Args) -> anyhow::Result<()> {
             out.flush()?;
             Ok(())
         }
-        Command::Export { dir: to } => export(&dir, to, &events),
+        Command::Export { dir: to } => export(&dir, to, args, &events),
         Command::Eval { data } => evaluate(&dir, data, &events),
     }
 }
@@ -113,10 +115,11 @@ fn broken(error: &VerifyError) -> Failure {
 
 fn ledger_verify(dir: &Path, events: &Events) -> anyhow::Result<()> {
     let verified = verify::verify(dir).map_err(|error| broken(&error))?;
+    let signed = verified.sealed == Sealed::Signed;
     let accounts: serde_json::Map<_, _> =
         verified.net.iter().map(|(name, micros)| (name.clone(), json!(*micros as f64 / 1e6))).collect();
     events.emit(&json!({ "event": "verified", "ok": true, "transfers": verified.head.seq,
-        "head": verified.head.hash.to_string(), "open_holds": verified.open_holds, "kinds": verified.kinds,
+        "head": verified.head.hash.to_string(), "signed": signed, "key": verified.key.to_string(), "open_holds": verified.open_holds, "kinds": verified.kinds,
         "accounts": accounts }));
     print(
         events,
@@ -124,6 +127,14 @@ fn ledger_verify(dir: &Path, events: &Events) -> anyhow::Result<()> {
             "sound: {} transfers, {} open holds, head {}",
             verified.head.seq, verified.open_holds, verified.head.hash
         ),
+    );
+    print(
+        events,
+        &if signed {
+            format!("the head is signed by the coordinator {}", verified.key)
+        } else {
+            "the head is not signed: an older program wrote this ledger, and no newer one has started on it".to_owned()
+        },
     );
     Ok(())
 }
@@ -158,24 +169,15 @@ fn evaluate(dir: &Path, paths: &[PathBuf], events: &Events) -> anyhow::Result<()
     Ok(())
 }
 
-/// Weights by the names that other tools know, their sizes, and the tokenizer.
-fn export(dir: &Path, to: &Path, events: &Events) -> anyhow::Result<()> {
+/// The newest version for other tools.
+fn export(dir: &Path, to: &Path, args: &Args, events: &Events) -> anyhow::Result<()> {
     let (shape, version, weights) = newest(dir, events)?;
-    let cannot = |error: &dyn std::fmt::Display| {
-        Failure::new(Exit::Data, format!("cannot write to {}: {error}", to.display()))
-            .hint("choose a folder that you may write to, on a disk with room")
-    };
-    std::fs::create_dir_all(to).map_err(|error| cannot(&error))?;
-    hydra_engine::save_safetensors(&to.join("model.safetensors"), &shape, &weights).map_err(|error| cannot(&error))?;
-    std::fs::copy(dir.join("tokenizer.json"), to.join("tokenizer.json")).map_err(|error| cannot(&error))?;
-    let config = json!({
-        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": shape.vocab,
-        "hidden_size": shape.width, "num_attention_heads": shape.heads, "num_key_value_heads": shape.heads,
-        "head_dim": shape.head_size(), "num_hidden_layers": shape.layers, "intermediate_size": shape.ffn,
-        "max_position_embeddings": shape.context, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
-        "hidden_act": "silu", "attention_bias": false, "tie_word_embeddings": true, "torch_dtype": "float32",
-    });
-    std::fs::write(to.join("config.json"), serde_json::to_vec_pretty(&config)?).map_err(|error| cannot(&error))?;
+    let tokenizer = data::load(dir).map_err(|error| fail::data(&error))?.tokenizer;
+    let status = reader(dir)?.status().map_err(|error| fail::store(&error))?;
+    let measured = status.val_loss.zip(status.val_bits_per_byte).filter(|_| status.evaluated == Some(version.version));
+    let answers = settings::gather(args, None)?.settings.answers;
+    let origin = Origin { version: &version, measured, answers: &answers };
+    pretrained::write(to, &shape, &weights, &tokenizer, &origin)?;
     events.emit(&json!({ "event": "exported", "version": version.version, "dir": to.display().to_string() }));
     print(events, &format!("version {} is in {}", version.version, to.display()));
     Ok(())

@@ -1,7 +1,8 @@
 //! The coordinator: everything around the pure [`hydra_core::hub::Hub`] that a run needs.
 //!
 //! [`data`] turns text into shards, [`store`] keeps what must survive, [`serve`] runs the hub with its sockets and
-//! threads, [`commands`] answers questions about a run from its folder. The rules (who gets which task, when a round
+//! threads, [`commands`] answers questions about a run from its folder, [`pretrained`] writes and reads models as other
+//! tools have them. The rules (who gets which task, when a round
 //! closes, who is paid) are the hub's and not here.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -9,7 +10,11 @@ mod args;
 mod commands;
 pub mod data;
 mod fail;
-mod serve;
+mod pretrained;
+mod screen;
+// Public for `examples/attacks.rs` alone, which needs the learner and a run without sockets.
+#[doc(hidden)]
+pub mod serve;
 pub mod store;
 
 use std::process::ExitCode;
@@ -17,6 +22,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::args::{Args, Command};
+
+/// The command line, for completions and man pages.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
 
 /// The program.
 pub fn run() -> ExitCode {

@@ -40,6 +40,11 @@ impl Backoff {
         }
     }
 
+    /// Something was achieved in the session: the waits begin anew, however soon it ends.
+    pub const fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
     /// Waits handed out since the last good session.
     pub const fn failures(&self) -> u32 {
         self.failures
@@ -69,6 +74,17 @@ mod tests {
         backoff.ended(LIVED.mul_f64(0.99));
         assert!(backoff.wait() > FIRST);
         backoff.ended(LIVED);
+        assert!(backoff.wait() <= FIRST);
+    }
+
+    #[test]
+    fn a_short_session_that_achieved_something_resets() {
+        let mut backoff = Backoff::new(1);
+        for _ in 0..5 {
+            backoff.wait();
+        }
+        backoff.succeeded();
+        backoff.ended(Duration::ZERO);
         assert!(backoff.wait() <= FIRST);
     }
 

@@ -21,4 +21,5 @@ pub mod rng;
 pub mod schedule;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+pub mod sketch;
 pub mod time;

@@ -7,6 +7,9 @@ use std::time::Duration;
 pub const FRAME_BYTES: usize = 1 << 20;
 /// Bytes of data in one `chunk`; small enough that a control message waits at most one chunk for its turn.
 pub const CHUNK_BYTES: usize = 128 * 1024;
+/// Bytes of data in a `chunk` that we send: a session's write buffer keeps the size of the largest message that went
+/// through it, for as long as the session lives.
+pub const SENT_CHUNK_BYTES: usize = 16 * 1024;
 /// Nesting of maps and arrays in a message.
 pub const DEPTH: usize = 8;
 /// Bytes of any name-like text: agent, device, protocol.
@@ -33,6 +36,10 @@ pub const QUERIES: usize = 256;
 pub const FETCHES_PER_SESSION: usize = 4;
 /// Sessions at one time.
 pub const SESSIONS: usize = 10_000;
+/// How many seconds' worth of messages one session may send at once, where their rate is limited.
+pub const BURST_SECONDS: u32 = 10;
+/// Connections at one time that are over a limit and are still told so; those beyond are dropped without a word.
+pub const TURNED_AWAY: usize = 64;
 /// Control messages waiting for one slow session before it is cut.
 pub const OUTBOX: usize = 256;
 /// From connection to proof.

@@ -1,7 +1,7 @@
 //! The outer step: from updates of a round to the next version of the weights, with the same bits on every machine.
 //!
 //! A worker sends Δᵢ = θ_v − θᵢ, the weights that it began with less those that it ended with (a *pseudo-gradient*).
-//! The coordinator takes the weighted mean g and one Nesterov step (DiLoCo, arXiv 2311.08105, in the form of PyTorch's
+//! The coordinator takes their sum g, each times its share ([`shares`]), and one Nesterov step (DiLoCo, arXiv 2311.08105, in the form of PyTorch's
 //! SGD):
 //!
 //! ```text
@@ -21,8 +21,11 @@
 use crate::codec::{Codec, CodecError};
 use crate::ids::Digest;
 
+mod shares;
 #[cfg(test)]
 mod tests;
+
+pub use shares::{Claim, shares};
 
 /// How far the outer step goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,8 +62,8 @@ impl OuterState {
 /// One update of a round.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// Its share, relative to the other inputs; see [`staleness_weight`].
-    pub weight: f32,
+    /// The factor with which it enters the sum; see [`shares`].
+    pub share: f32,
     /// The pseudo-gradient: base less trained weights. Finite.
     pub delta: &'a [f32],
 }
@@ -72,10 +75,13 @@ const PART: usize = 4096;
 /// that what is broadcast can always be decoded. 2^16.
 const BEYOND_REASON: f32 = 65_536.0;
 
+/// What rounding may add to the sum of many shares.
+const SLACK: f32 = 1e-3;
+
 /// Makes the next version of `weights` and returns the bytes that turn the old version into it.
 ///
-/// Panics if there is no input, if a length differs from that of the weights, or if the inputs' weights are negative
-/// or have no positive finite sum: mistakes of the caller, after which no version would be right.
+/// Panics if there is no input, if a length differs from that of the weights, or if the shares are negative, or their
+/// sum is not positive or above 1: mistakes of the caller, after which no version would be right.
 pub fn outer_step(
     weights: &mut [f32],
     state: &mut OuterState,
@@ -86,16 +92,16 @@ pub fn outer_step(
     let n = weights.len();
     assert!(inputs.iter().all(|input| input.delta.len() == n), "an update of another model");
     assert!(state.momentum.len() == n && state.residual.len() == n, "an outer state of another model");
-    let total: f32 = inputs.iter().map(|input| input.weight).sum();
-    let sound = total > 0.0 && total.is_finite() && inputs.iter().all(|input| input.weight >= 0.0);
-    assert!(sound, "the inputs of a round need weights with a positive sum");
+    let total: f32 = inputs.iter().map(|input| input.share).sum();
+    let sound = total > 0.0 && total <= 1.0 + SLACK && inputs.iter().all(|input| input.share >= 0.0);
+    assert!(sound, "the inputs of a round need shares with a positive sum, at most 1");
 
     let mut bytes = Vec::with_capacity(codec.max_len(n));
     let mut step = [0.0; PART];
     for start in (0..n).step_by(PART) {
         let part = start..n.min(start + PART);
         let step = &mut step[..part.len()];
-        mean(step, inputs.iter().map(|input| (input.weight / total, &input.delta[part.clone()])));
+        mean(step, inputs.iter().map(|input| (input.share, &input.delta[part.clone()])));
         nesterov(step, &mut state.momentum[part.clone()], rule);
         let written = bytes.len();
         codec.encode_onto(&mut bytes, step, &mut state.residual[part.clone()]);

@@ -1,5 +1,5 @@
 //! How fast this machine trains: `speed [VOCAB WIDTH HEADS LAYERS CONTEXT BATCH] [--threads N] [--seconds S]
-//! [--device D] [--autograd | --generate]`.
+//! [--device D] [--autograd]`.
 //!
 //! The counterpart of plain PyTorch's `torch_baseline.py speed`. Prints one line of JSON.
 
@@ -8,11 +8,10 @@ use std::time::Instant;
 
 use hydra_core::model::{Recipe, Shape};
 use hydra_core::rng::Rng;
-use hydra_engine::{Device, DeviceChoice, Job, Model, Sampling, Trainer};
+use hydra_engine::{Device, DeviceChoice, Job, Trainer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut sizes, mut threads, mut seconds, mut autograd) = (Vec::new(), None, 10.0, false);
-    let mut generate = false;
     let mut choice = DeviceChoice::Cpu;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -22,7 +21,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--seconds" => seconds = value()?.parse()?,
             "--device" => choice = value()?.parse()?,
             "--autograd" => autograd = true,
-            "--generate" => generate = true,
             number => sizes.push(number.parse::<u32>()?),
         }
     }
@@ -32,9 +30,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let shape = Shape::new(vocab, width, heads, layers, context);
     let device = Device::open(choice, threads)?;
-    if generate {
-        return answer(shape, device, seconds);
-    }
     let recipe = Recipe { batch, ..Recipe::default() };
     let mut trainer =
         if autograd { Trainer::with_autograd(shape, recipe, device)? } else { Trainer::new(shape, recipe, device)? };
@@ -63,24 +58,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "tokens_per_s": (counted as f64 / elapsed).round(),
     });
     println!("{result}");
-    Ok(())
-}
-
-/// One stream of tokens, greedy, from random weights.
-fn answer(shape: Shape, device: Device, seconds: f64) -> Result<(), Box<dyn std::error::Error>> {
-    let model = Model::load(shape, &shape.initial_weights(1), device)?;
-    let sampling = Sampling { max_new_tokens: usize::MAX, temperature: 0.0, ..Sampling::default() };
-    let mut generator = model.generator(&[1, 2, 3], &sampling)?;
-    generator.next_token()?;
-    let (begun, mut count) = (Instant::now(), 0);
-    while begun.elapsed().as_secs_f64() < seconds {
-        generator.next_token()?;
-        count += 1;
-    }
-    let speed = (f64::from(count) / begun.elapsed().as_secs_f64()).round();
-    println!(
-        "{}",
-        serde_json::json!({"params": shape.params(), "device": device.describe(), "generated_per_s": speed})
-    );
     Ok(())
 }

@@ -81,6 +81,12 @@ impl Device {
         self.threads
     }
 
+    /// The same with another bound on the CPU cores in use; a GPU stays as it is.
+    #[must_use]
+    pub fn with_threads(self, threads: usize) -> Self {
+        if self.is_gpu() { self } else { Self { threads: threads.clamp(1, 256), ..self } }
+    }
+
     /// Whether this is a GPU.
     pub fn is_gpu(&self) -> bool {
         self.torch != tch::Device::Cpu
@@ -150,5 +156,7 @@ mod tests {
     fn the_cpu_is_always_there() {
         let device = Device::open(DeviceChoice::Cpu, Some(3)).unwrap();
         assert_eq!((device.describe().as_str(), device.threads(), device.is_gpu()), ("cpu ×3", 3, false));
+        let counts = [0, 2, 1_000].map(|threads| device.with_threads(threads).threads());
+        assert_eq!(counts, [1, 2, 256]);
     }
 }

@@ -1,4 +1,4 @@
-//! The model's forward pass in libtorch operations, for any device: evaluation, generation, and training on a GPU.
+//! The model's forward pass in libtorch operations, for any device: evaluation, and training on a GPU.
 //!
 //! The arithmetic is that of `transformers`' Qwen3 in f32. `cpu/` holds the same arithmetic by hand for training.
 
@@ -12,22 +12,6 @@ const EPSILON: f64 = 1e-6;
 
 /// Numbers in one block of logits.
 const LOGITS_BLOCK: i64 = 4 << 20;
-
-/// Keys and values of the tokens so far, for generation: `[1, heads, context, head size]` a layer.
-pub(crate) struct Cache {
-    layers: Vec<(Tensor, Tensor)>,
-    /// Tokens that it holds.
-    pub used: i64,
-}
-
-impl Cache {
-    pub fn new(shape: &Shape, device: Device) -> Result<Self> {
-        let size = [1, i64::from(shape.heads), i64::from(shape.context), i64::from(shape.head_size())];
-        let zeros = || Tensor::f_zeros(size, (Kind::Float, device));
-        let layers = (0..shape.layers).map(|_| Ok((zeros()?, zeros()?))).collect::<Result<_>>()?;
-        Ok(Self { layers, used: 0 })
-    }
-}
 
 /// Weights on a device, ready to be multiplied.
 pub(crate) struct Graph {
@@ -62,17 +46,16 @@ impl Graph {
         Self { shape: self.shape, weights, cos: self.cos.shallow_clone(), sin: self.sin.shallow_clone() }
     }
 
-    /// The normed stream after the last layer, `[windows × tokens, width]`, of `tokens` (`[windows, tokens]`). With a
-    /// cache (one window) the tokens continue those that it holds, and are added to it.
-    pub fn stream(&self, tokens: &Tensor, mut cache: Option<&mut Cache>) -> Result<Tensor> {
+    /// The normed stream after the last layer, `[windows × tokens, width]`, of `tokens` (`[windows, tokens]`).
+    pub fn stream(&self, tokens: &Tensor) -> Result<Tensor> {
         let (windows, length) = tokens.size2()?;
         let width = i64::from(self.shape.width);
         let flat = tokens.f_reshape([-1])?;
         let mut stream = Tensor::f_embedding(&self.weights.embed, &flat, -1, false, false)?;
-        for (index, layer) in self.weights.layers.iter().enumerate() {
+        for layer in &self.weights.layers {
             let normed = stream.f_rms_norm([width], Some(&layer.norm1), EPSILON)?;
             let qkv = normed.f_linear(&layer.qkv, None::<&Tensor>)?;
-            let attended = self.attend(layer, &qkv, [windows, length], index, cache.as_deref_mut())?;
+            let attended = self.attend(layer, &qkv, [windows, length])?;
             stream = stream.f_add(&attended.f_linear(&layer.out, None::<&Tensor>)?)?;
             let normed = stream.f_rms_norm([width], Some(&layer.norm2), EPSILON)?;
             let both = normed.f_linear(&layer.gate_up, None::<&Tensor>)?;
@@ -80,46 +63,24 @@ impl Graph {
             let gated = both.f_narrow(1, 0, ffn)?.f_silu()?.f_mul(&both.f_narrow(1, ffn, ffn)?)?;
             stream = stream.f_add(&gated.f_linear(&layer.down, None::<&Tensor>)?)?;
         }
-        if let Some(cache) = cache {
-            cache.used += length;
-        }
         Ok(stream.f_rms_norm([width], Some(&self.weights.norm), EPSILON)?)
     }
 
-    fn attend(
-        &self,
-        layer: &Layer<Tensor>,
-        qkv: &Tensor,
-        [windows, length]: [i64; 2],
-        index: usize,
-        cache: Option<&mut Cache>,
-    ) -> Result<Tensor> {
+    fn attend(&self, layer: &Layer<Tensor>, qkv: &Tensor, [windows, length]: [i64; 2]) -> Result<Tensor> {
         let (heads, size) = (i64::from(self.shape.heads), i64::from(self.shape.head_size()));
-        let start = cache.as_ref().map_or(0, |cache| cache.used);
         let qkv = qkv.f_view([windows, length, 3, heads, size])?;
         let normed = qkv.f_narrow(2, 0, 2)?.f_rms_norm([size], None::<&Tensor>, EPSILON)?;
         let normed = normed.f_mul(&layer.heads.f_view([2, 1, size])?)?;
-        let (cos, sin) = (self.cos.f_narrow(0, start, length)?, self.sin.f_narrow(0, start, length)?);
+        let (cos, sin) = (self.cos.f_narrow(0, 0, length)?, self.sin.f_narrow(0, 0, length)?);
         let (a, b) = (normed.f_narrow(-1, 0, size / 2)?, normed.f_narrow(-1, size / 2, size / 2)?);
         let first = a.f_mul(&cos)?.f_sub(&b.f_mul(&sin)?)?;
         let second = b.f_mul(&cos)?.f_add(&a.f_mul(&sin)?)?;
         let turned = Tensor::f_cat(&[first, second], -1)?;
         let query = turned.f_select(2, 0)?.f_transpose(1, 2)?;
-        let mut key = turned.f_select(2, 1)?.f_transpose(1, 2)?;
-        let mut value = qkv.f_select(2, 2)?.f_transpose(1, 2)?;
-        // A first pass attends within itself; a later one (a single token) to everything before it as well.
-        let causal = start == 0;
-        if let Some(cache) = cache {
-            let (keys, values) = &cache.layers[index];
-            keys.f_narrow(2, start, length)?.f_copy_(&key)?;
-            values.f_narrow(2, start, length)?.f_copy_(&value)?;
-            if !causal {
-                key = keys.f_narrow(2, 0, start + length)?;
-                value = values.f_narrow(2, 0, start + length)?;
-            }
-        }
+        let key = turned.f_select(2, 1)?.f_transpose(1, 2)?;
+        let value = qkv.f_select(2, 2)?.f_transpose(1, 2)?;
         let out =
-            Tensor::f_scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, causal, None, false)?;
+            Tensor::f_scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, true, None, false)?;
         Ok(out.f_transpose(1, 2)?.f_reshape([windows * length, heads * size])?)
     }
 

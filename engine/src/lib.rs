@@ -2,9 +2,10 @@
 //!
 //! - [`Device`]: the CPU, or a GPU found at run time by the same binary.
 //! - [`Trainer`]: works through a task; on a CPU every core trains its share of each batch.
-//! - [`Model`]: weights at rest, for [`Model::evaluate`] and [`Model::generator`].
+//! - [`Model`]: weights at rest, for [`Model::evaluate`].
+//! - [`Decoder`], [`Stream`], [`DecodeBatch`]: answers, any number at once, token by token.
 //! - [`offsets`]: which windows of a shard a task trains on, as part of the public protocol.
-//! - [`to_safetensors`] and friends: weights as files that other tools read.
+//! - [`to_safetensors`] and friends, [`pretrained`]: weights and sizes as files that other tools read.
 //!
 //! Weights go in and out as one flat `f32` vector in the order of [`hydra_core::model::Shape::layout`]. Everything is
 //! synchronous and may take long: call it from a thread of its own, never from an async task. Failures of libtorch
@@ -17,11 +18,11 @@ mod backend;
 mod cpu;
 mod device;
 mod error;
-mod generate;
 mod graph;
 mod model;
 mod native;
 mod parts;
+pub mod pretrained;
 mod sample;
 mod store;
 #[cfg(test)]
@@ -30,11 +31,12 @@ mod torch;
 mod trainer;
 mod windows;
 
+pub use cpu::{DecodeBatch, Decoder, Stream};
 pub use device::{Device, DeviceChoice, libtorch_version};
 pub use error::EngineError;
 pub(crate) use error::Result;
-pub use generate::{Generator, Sampling};
 pub use model::{Evaluation, Model};
+pub use sample::Sampling;
 pub use store::{StoreError, from_safetensors, load_safetensors, save_safetensors, to_safetensors};
 pub use trainer::{Job, StepReport, Trained, Trainer};
 pub use windows::offsets;

@@ -1,20 +1,16 @@
-//! A model at rest: weights on a device, for evaluation and generation.
+//! A model at rest: weights on a device, for evaluation. Answers are drawn by `cpu/decode.rs`.
 
 use std::ops::Range;
 
 use hydra_core::model::Shape;
 use tch::Tensor;
 
-use crate::generate::{Generator, Sampling};
 use crate::graph::{Graph, indexes};
 use crate::trainer::check_tokens;
 use crate::{Device, EngineError, Result};
 
 /// Tokens that an evaluation takes through the network at once.
 const PIECE_TOKENS: usize = 2048;
-
-/// Above this many parameters a single stream's time goes into reading weights, and several threads read faster.
-const SHARE_READING: usize = 1 << 24;
 
 /// Weights loaded on a device. Not for several threads at once: give each its own [`Model::share`].
 pub struct Model {
@@ -106,29 +102,60 @@ impl Model {
         Ok(Evaluation { nats_sum: nats.into_iter().sum(), tokens: count, scored })
     }
 
+    /// Mean loss, in nats a token, of each window of the model's context that begins at one of `starts`; the first
+    /// token of a window is given, not scored.
+    pub fn losses(&self, tokens: &[u16], starts: &[usize]) -> Result<Vec<f64>> {
+        check_tokens(tokens, self.shape.vocab)?;
+        let context = self.shape.context as usize;
+        if starts.iter().any(|start| start.checked_add(context).is_none_or(|last| last >= tokens.len())) {
+            return Err(EngineError::input("a window reaches beyond the end of its text"));
+        }
+        tch::set_num_threads(self.device.threads() as i32);
+        let mut losses = Vec::with_capacity(starts.len());
+        for part in starts.chunks((PIECE_TOKENS / context).max(1)) {
+            let windows: Vec<_> = part.iter().map(|&start| start..start + context + 1).collect();
+            losses.extend(self.nats(tokens, &windows, 1)?.into_iter().map(|nats| nats / context as f64));
+        }
+        Ok(losses)
+    }
+
     /// Sum of nats over windows of one length.
     fn score(&self, tokens: &[u16], windows: &[Range<usize>], keep_going: &dyn Fn() -> bool) -> Result<f64> {
         if !keep_going() {
             return Err(EngineError::Stopped);
         }
+        Ok(self.nats(tokens, windows, windows.len())?.into_iter().sum())
+    }
+
+    /// Sums of nats over windows of one length, `together` windows a sum.
+    fn nats(&self, tokens: &[u16], windows: &[Range<usize>], together: usize) -> Result<Vec<f64>> {
         let _guard = tch::no_grad_guard();
         let length = windows.first().map_or(0, ExactSizeIterator::len);
         let rows = indexes(windows.iter().map(|w| &tokens[w.clone()]), length, self.device.torch)?;
-        let inputs = rows.f_narrow(1, 0, length as i64 - 1)?;
-        let targets = rows.f_narrow(1, 1, length as i64 - 1)?.f_reshape([-1])?;
-        let stream = self.graph.stream(&inputs, None)?;
-        Ok(self.graph.loss(&stream, &targets, None)?.0)
+        let scored = length as i64 - 1;
+        let inputs = rows.f_narrow(1, 0, scored)?;
+        let targets = rows.f_narrow(1, 1, scored)?.f_reshape([-1])?;
+        let stream = self.graph.stream(&inputs)?;
+        let sum = |first: usize| {
+            let (start, count) = (first as i64 * scored, together.min(windows.len() - first) as i64 * scored);
+            Ok(self.graph.loss(&stream.f_narrow(0, start, count)?, &targets.f_narrow(0, start, count)?, None)?.0)
+        };
+        (0..windows.len()).step_by(together.max(1)).map(sum).collect()
     }
 
-    /// Begins an answer to `prompt`. Of a prompt longer than three quarters of the context only the end is read.
-    pub fn generator(&self, prompt: &[u16], sampling: &Sampling) -> Result<Generator<'_>> {
-        check_tokens(prompt, self.shape.vocab)?;
-        Generator::new(self, prompt, sampling.clone())
-    }
-
-    /// Threads inside an operation that suit one stream of tokens.
-    pub(crate) fn threads_for_one_stream(&self) -> i32 {
-        if self.shape.params() > SHARE_READING { self.device.threads() as i32 } else { 1 }
+    /// Logits after each of `tokens`, at most a context of them: `[tokens, vocab]`, row after row.
+    pub fn logits(&self, tokens: &[u16]) -> Result<Vec<f32>> {
+        check_tokens(tokens, self.shape.vocab)?;
+        if tokens.is_empty() || tokens.len() > self.shape.context as usize {
+            return Err(EngineError::input("logits want from one token to a context of them"));
+        }
+        let _guard = tch::no_grad_guard();
+        let row = indexes(std::iter::once(tokens), tokens.len(), self.device.torch)?;
+        let logits = self.graph.logits(&self.graph.stream(&row)?)?.f_to_device(tch::Device::Cpu)?;
+        let mut numbers = vec![0.0; tokens.len() * self.shape.vocab as usize];
+        let length = numbers.len();
+        logits.f_contiguous()?.f_copy_data(&mut numbers, length)?;
+        Ok(numbers)
     }
 }
 

@@ -123,13 +123,16 @@ impl<T> Parts<T> {
     }
 }
 
-/// Angles of the rotary positions: a row for each position, half of it cosines and half sines (theta 10,000; the pair
-/// of number `i` is number `i + size/2`, the half-split convention of Llama and Qwen3).
+/// Base of the rotary positions' wavelengths.
+pub(crate) const THETA: f64 = 10_000.0;
+
+/// Angles of the rotary positions: a row for each position, half of it cosines and half sines (the pair of number `i`
+/// is number `i + size/2`, the half-split convention of Llama and Qwen3).
 pub(crate) fn angles(shape: &Shape) -> Vec<f32> {
     let half = shape.head_size() / 2;
     let mut rows = Vec::with_capacity((shape.context * shape.head_size()) as usize);
     for position in 0..shape.context {
-        let angle = |i: u32| f64::from(position) * 10_000f64.powf(-f64::from(i) / f64::from(half));
+        let angle = |i: u32| f64::from(position) * THETA.powf(-f64::from(i) / f64::from(half));
         rows.extend((0..half).map(|i| angle(i).cos() as f32));
         rows.extend((0..half).map(|i| angle(i).sin() as f32));
     }

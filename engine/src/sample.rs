@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use hydra_core::rng::Rng;
 
+use crate::cpu::highest;
+
 /// How to choose tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
@@ -46,15 +48,19 @@ impl Sampler {
         let Sampling { temperature, top_k, top_p, ref allowed, .. } = self.sampling;
         let last = (allowed.end as usize).min(logits.len()).min(1 << 16);
         let first = (allowed.start as usize).min(last);
+        let greedy = temperature <= 0.0 || temperature.is_nan() || top_k == 1;
+        if greedy {
+            // What most of the time goes into here is looking at the whole vocabulary.
+            let logits = &logits[first..last];
+            let best = highest(logits);
+            return logits.iter().position(|logit| *logit >= best).map(|index| (first + index) as u16);
+        }
         let tokens = logits[first..last].iter().enumerate().filter(|(_, logit)| !logit.is_nan());
         let candidates = &mut self.candidates;
         candidates.clear();
         candidates.extend(tokens.map(|(index, &logit)| (logit, (first + index) as u16)));
         let likelier = |a: &(f32, u16), b: &(f32, u16)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let best = *candidates.iter().min_by(|a, b| likelier(a, b))?;
-        if temperature <= 0.0 || temperature.is_nan() || top_k == 1 {
-            return Some(best.1);
-        }
         if top_k > 0 && top_k < candidates.len() {
             candidates.select_nth_unstable_by(top_k - 1, likelier);
             candidates.truncate(top_k);

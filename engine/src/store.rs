@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use hydra_core::model::Shape;
+use hydra_core::model::{Shape, TensorSpec};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -55,22 +55,29 @@ pub fn to_safetensors(shape: &Shape, weights: &[f32]) -> Result<Vec<u8>, StoreEr
     safetensors::serialize(views, Some(note)).map_err(format)
 }
 
-/// The flat weights of `shape` from the bytes of a safetensors file. Tensors that the shape does not name are
-/// ignored.
+/// The flat weights of `shape` from the bytes of a safetensors file; half precision is widened. Tensors that the shape
+/// does not name are ignored.
 pub fn from_safetensors(shape: &Shape, bytes: &[u8]) -> Result<Vec<f32>, StoreError> {
     let file = SafeTensors::deserialize(bytes).map_err(format)?;
     let mut weights = Vec::with_capacity(shape.params());
     for spec in shape.layout() {
         let tensor = file.tensor(&spec.name).map_err(|_| StoreError::Missing(spec.name.clone()))?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != spec.shape {
-            let found = format!("{:?} {:?}", tensor.dtype(), tensor.shape());
-            let expected = format!("F32 {:?}", spec.shape);
-            return Err(StoreError::Misshapen { name: spec.name, found, expected });
+        let data = tensor.data();
+        let pair = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
+        match tensor.dtype() {
+            _ if tensor.shape() != spec.shape => return Err(misshapen(&tensor, spec)),
+            Dtype::F32 => weights.extend(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+            Dtype::BF16 => weights.extend(data.chunks_exact(2).map(|b| half::bf16::from_bits(pair(b)).to_f32())),
+            Dtype::F16 => weights.extend(data.chunks_exact(2).map(|b| half::f16::from_bits(pair(b)).to_f32())),
+            _ => return Err(misshapen(&tensor, spec)),
         }
-        let numbers = tensor.data().chunks_exact(4);
-        weights.extend(numbers.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
     }
     Ok(weights)
+}
+
+fn misshapen(tensor: &TensorView<'_>, spec: TensorSpec) -> StoreError {
+    let found = format!("{:?} {:?}", tensor.dtype(), tensor.shape());
+    StoreError::Misshapen { name: spec.name, found, expected: format!("F32, BF16 or F16 {:?}", spec.shape) }
 }
 
 /// [`to_safetensors`] into a file.
@@ -109,6 +116,23 @@ mod tests {
         assert_eq!(up.shape(), [48, 16]);
         let spec = shape().layout().into_iter().find(|t| t.name == "model.layers.1.mlp.up_proj.weight").unwrap();
         assert_eq!(up.data()[..4], weights[spec.offset].to_le_bytes());
+    }
+
+    #[test]
+    fn half_precision_is_widened() {
+        let shape = shape();
+        let numbers: Vec<f32> = (0..shape.params()).map(|i| (i % 64) as f32 - 32.0).collect();
+        let narrow = |narrow: fn(f32) -> u16, kind: Dtype| {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|&x| narrow(x).to_le_bytes()).collect();
+            let layout = shape.layout();
+            let views = layout.iter().map(|t| {
+                let part = &bytes[2 * t.offset..2 * (t.offset + t.len())];
+                (t.name.as_str(), TensorView::new(kind, t.shape.clone(), part).unwrap())
+            });
+            from_safetensors(&shape, &safetensors::serialize(views, None).unwrap()).unwrap()
+        };
+        assert_eq!(narrow(|x| half::bf16::from_f32(x).to_bits(), Dtype::BF16), numbers);
+        assert_eq!(narrow(|x| half::f16::from_f32(x).to_bits(), Dtype::F16), numbers);
     }
 
     #[test]

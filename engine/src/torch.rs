@@ -59,7 +59,7 @@ impl Torch {
         let tokens = indexes(windows.iter().copied(), context + 1, device)?;
         let inputs = tokens.f_narrow(1, 0, context as i64)?;
         let targets = tokens.f_narrow(1, 1, context as i64)?.f_reshape([-1])?;
-        let stream = self.graph.stream(&inputs, None)?;
+        let stream = self.graph.stream(&inputs)?;
         let (nats, dstream) = {
             let _guard = tch::no_grad_guard();
             let mut dembed = self.places.embed.view(&self.gradient)?;

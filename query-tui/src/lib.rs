@@ -41,6 +41,11 @@ use crate::once::{Once, Question};
 use crate::print::Printer;
 use hydra_shell::client::line::Line;
 
+/// The command line, for completions and man pages.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
+
 /// The program.
 pub fn run() -> ExitCode {
     let args = Args::parse();

@@ -7,6 +7,7 @@
 //! Writing waits for a slow reader, as programs in a pipe do; print from a thread or task that may wait.
 
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hydra_core::credits::Credits;
@@ -27,6 +28,8 @@ struct Shared {
     terminal: bool,
     out: Mutex<Box<dyn Write + Send>>,
     gone: CancellationToken,
+    /// Whether a screen has the terminal.
+    drawn: AtomicBool,
 }
 
 impl Events {
@@ -37,7 +40,8 @@ impl Events {
 
     /// A printer to `out`, for tests.
     pub fn new(json: bool, terminal: bool, out: Box<dyn Write + Send>) -> Self {
-        Self { shared: Arc::new(Shared { json, terminal, out: Mutex::new(out), gone: CancellationToken::new() }) }
+        let (gone, drawn) = (CancellationToken::new(), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { json, terminal, out: Mutex::new(out), gone, drawn }) }
     }
 
     /// Whether events are wanted.
@@ -73,9 +77,17 @@ impl Events {
         }
     }
 
-    /// Prints a line for people to standard error.
+    /// Prints a line for people to standard error; while a screen has the terminal, into the log, which it shows.
     pub fn say(&self, line: &str) {
+        if self.shared.drawn.load(Ordering::Relaxed) {
+            return tracing::info!(target: "run", "{line}");
+        }
         complain(&format!("{}\n", sanitize(line, Keep::Lines)));
+    }
+
+    /// A screen takes the terminal, or gives it back.
+    pub fn set_drawn(&self, drawn: bool) {
+        self.shared.drawn.store(drawn, Ordering::Relaxed);
     }
 
     /// Resolves when standard output has no reader any more: a reason to stop cleanly, not an error.

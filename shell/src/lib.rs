@@ -7,6 +7,8 @@
 pub mod address;
 pub mod client;
 pub mod clock;
+#[cfg(feature = "dist")]
+pub mod dist;
 pub mod events;
 pub mod exit;
 pub mod keys;

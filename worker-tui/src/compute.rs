@@ -36,6 +36,8 @@ pub enum Command {
     Setup { shape: Shape, recipe: Recipe },
     /// Make `version` from `bytes`; answered by [`Report::Installed`].
     Install { version: proto::Version, bytes: Vec<u8> },
+    /// Use so many CPU cores from the next task on; answered by [`Report::Opened`].
+    Threads(usize),
     /// Train; answered by [`Report::Step`]s and [`Report::Trained`] or [`Report::Failed`]; by nothing after `stop`.
     Train(Work),
 }
@@ -53,8 +55,12 @@ pub struct Work {
 /// What the thread answers.
 #[derive(Debug)]
 pub enum Report {
-    /// The device is open; its name for people. The first report, unless it is `Unopened`.
-    Opened(String),
+    /// The device is open, or uses another number of cores: its name for people, and the cores if it is a CPU. The
+    /// first report, unless it is `Unopened`.
+    Opened {
+        device: String,
+        threads: Option<usize>,
+    },
     /// There is no such device; the last report.
     Unopened(EngineError),
     Installed {
@@ -102,13 +108,17 @@ pub fn start(choice: DeviceChoice, threads: Option<usize>) -> std::io::Result<Th
             Ok(device) => device,
             Err(error) => return report(Report::Unopened(error)),
         };
-        report(Report::Opened(device.describe()));
+        report(opened(device));
         let mut compute = Compute { device, model: None };
         while let Some(command) = taken.blocking_recv() {
             compute.carry_out(command, &report);
         }
     })?;
     Ok(Thread { commands, reports, handle })
+}
+
+fn opened(device: Device) -> Report {
+    Report::Opened { device: device.describe(), threads: (!device.is_gpu()).then(|| device.threads()) }
 }
 
 struct Compute {
@@ -118,6 +128,7 @@ struct Compute {
 
 struct Model {
     shape: Shape,
+    recipe: Recipe,
     /// Absent, with the reason, where the device does not hold the model.
     trainer: Result<Trainer, String>,
     weights: Vec<f32>,
@@ -135,6 +146,13 @@ impl Compute {
                 let installed = self.model.as_mut().is_some_and(|model| model.install(&version, &bytes));
                 let digest = if installed { version.digest } else { NO_VERSION };
                 report(Report::Installed { version: version.version, digest });
+            }
+            Command::Threads(threads) => {
+                self.device = self.device.with_threads(threads);
+                if let Some(model) = &mut self.model {
+                    model.trainer = trainer(model.shape, model.recipe, self.device);
+                }
+                report(opened(self.device));
             }
             Command::Train(work) => {
                 let lease = work.task.lease;
@@ -157,12 +175,17 @@ impl Compute {
             tracing::warn!(%error, "the coordinator's model is impossible");
             return None;
         }
-        let trainer = Trainer::new(shape, recipe, self.device).map_err(|error| {
-            tracing::warn!(%error, "the model cannot be trained here");
-            explain(&error)
-        });
-        Some(Model { shape, trainer, weights: Vec::new(), version: None, residual: vec![0.0; shape.params()] })
+        let trainer = trainer(shape, recipe, self.device);
+        Some(Model { shape, recipe, trainer, weights: Vec::new(), version: None, residual: vec![0.0; shape.params()] })
     }
+}
+
+/// A trainer whose optimiser knows nothing yet, or why there is none.
+fn trainer(shape: Shape, recipe: Recipe, device: Device) -> Result<Trainer, String> {
+    Trainer::new(shape, recipe, device).map_err(|error| {
+        tracing::warn!(%error, "the model cannot be trained here");
+        explain(&error)
+    })
 }
 
 /// Why there is no update.

@@ -44,6 +44,8 @@ pub trait Sink {
 pub enum News {
     /// The line is being made.
     Connecting,
+    /// The device has another name, and uses so many CPU cores.
+    Device { device: String, threads: Option<usize> },
     /// Another model is to be trained: losses so far say nothing about it.
     Model,
     /// The first words of the shard that training begins with.
@@ -67,6 +69,8 @@ pub enum Request {
     Pause,
     /// Take tasks again.
     Resume,
+    /// Use so many CPU cores from the next task on; answered by [`News::Device`].
+    Threads(usize),
     /// Ask the coordinator how the run stands; answered by [`News::HeldOut`].
     AskStatus,
 }
@@ -159,6 +163,7 @@ impl<S: Sink> Driver<S> {
                     Request::Stop => return Err(self.stop().await.into()),
                     Request::Pause => self.handle(Fact::Pause),
                     Request::Resume => self.handle(Fact::Resume),
+                    Request::Threads(threads) => self.command(Command::Threads(threads)),
                     Request::AskStatus if self.agent.is_open() => self.line.send(&ClientMsg::Status(Empty {})),
                     Request::AskStatus => {}
                 },
@@ -250,8 +255,9 @@ impl<S: Sink> Driver<S> {
                 tracing::warn!(%lease, text, "a task cannot be trained");
                 Fact::Failed { lease, text }
             }
-            // Told once, before there is a driver.
-            Report::Opened(_) | Report::Unopened(_) => return,
+            Report::Opened { device, threads } => return self.sink.tell(News::Device { device, threads }),
+            // Told before there is a driver.
+            Report::Unopened(_) => return,
         };
         self.handle(fact);
     }

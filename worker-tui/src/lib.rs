@@ -40,7 +40,7 @@ use tokio::sync::mpsc;
 use crate::args::Args;
 use crate::cache::Cache;
 use crate::compute::{Report, Thread};
-use crate::driver::{Driver, Request, Sink};
+use crate::driver::{Driver, News, Request, Sink};
 use crate::screen::{Facts, Feed, Msg, Screen};
 use crate::tell::Teller;
 use hydra_shell::client::line::Line;
@@ -49,6 +49,11 @@ use hydra_shell::client::line::Line;
 const LAST_STEP: Duration = Duration::from_secs(5);
 /// Requests that may wait for the work.
 const REQUESTS: usize = 16;
+
+/// The command line, for completions and man pages.
+pub fn command() -> clap::Command {
+    <Args as clap::CommandFactory>::command()
+}
 
 /// The program.
 pub fn run() -> ExitCode {
@@ -138,6 +143,7 @@ impl Work {
             theme: Theme::detect(),
             ring,
             started: self.clock.now(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
         };
         let mut model = Screen::new(facts);
         let mut last = self.teller(args);
@@ -183,15 +189,15 @@ impl Work {
                 },
             }
         };
-        let device = match opened {
-            Some(Report::Opened(device)) => device,
+        let (device, threads) = match opened {
+            Some(Report::Opened { device, threads }) => (device, threads),
             Some(Report::Unopened(error @ EngineError::NoDevice { .. })) => {
                 return Err(Failure::new(Exit::NoDevice, error.to_string()).into());
             }
             Some(Report::Unopened(error)) => return Err(error.into()),
             _ => anyhow::bail!("the compute thread has ended before it began"),
         };
-        say(Msg::Opened(device.clone()));
+        say(Msg::News(News::Device { device: device.clone(), threads }));
         let settings = settings(args, &device)?;
         say(Msg::User(settings.user.to_string()));
         let (address, stats) = (self.coordinator.clone(), self.stats.clone());

@@ -2,8 +2,8 @@
 //!
 //! Codes: 1 a bug or an unexpected system error, 2 wrong arguments (clap's), 3 no pip, 4 download failed,
 //! 5 no C++ compiler, 6 disk too small, 7 damaged download, 8 unusable `LIBTORCH`, 9 unsupported platform,
-//! 10 build failed, 11 tests failed, 12 demo failed, 13 a bench missed its bar, 14 simulation failed,
-//! 130 interrupted.
+//! 10 build failed, 11 tests failed, 12 demo failed, 13 a bench missed its bar, 14 torture broke a promise,
+//! 15 simulation failed, 16 fuzzing found something or could not begin, 130 interrupted.
 
 use std::path::PathBuf;
 
@@ -71,9 +71,15 @@ pub enum Failure {
     /// The figures that do not reach their bars.
     #[error("missed: {0}")]
     Bench(String),
+    /// The invariants that did not hold.
+    #[error("under torture these did not hold: {0}")]
+    Torture(String),
     /// What is known of it; the simulator has printed the rest.
     #[error("the simulation failed: {0}")]
     Simulation(String),
+    /// No fuzzer, or a finding.
+    #[error("{0}")]
+    Fuzz(String),
     /// Ctrl-C, or the system asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -98,7 +104,9 @@ impl Failure {
             Self::Tests(_) => 11,
             Self::Demo(_) => 12,
             Self::Bench(_) => 13,
-            Self::Simulation(_) => 14,
+            Self::Torture(_) => 14,
+            Self::Simulation(_) => 15,
+            Self::Fuzz(_) => 16,
             Self::Interrupted => 130,
         }
     }

@@ -1,7 +1,7 @@
 //! `cargo xtask`: set-up, build, tests, demo and measurements of this repository.
 //!
-//! Nothing in the workspace depends on it, and it depends on nothing of the workspace: it must compile within seconds
-//! on a machine that has no libtorch yet. Exit codes are listed in `failure.rs`. Windows needs WSL.
+//! Nothing in the workspace depends on it, and of the workspace it uses `hydra-pty` alone: it must compile within
+//! seconds on a machine that has no libtorch yet. Exit codes are listed in `failure.rs`. Windows needs WSL.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -12,19 +12,29 @@ mod child;
 #[cfg(unix)]
 mod demo;
 #[cfg(unix)]
+mod dist;
+#[cfg(unix)]
 mod failure;
 #[cfg(unix)]
 mod floors;
+#[cfg(unix)]
+mod fuzz;
 #[cfg(unix)]
 mod progress;
 #[cfg(unix)]
 mod repo;
 #[cfg(unix)]
+mod screenshots;
+#[cfg(unix)]
 mod setup;
 #[cfg(unix)]
 mod sim;
 #[cfg(unix)]
+mod terminals;
+#[cfg(unix)]
 mod test;
+#[cfg(unix)]
+mod torture;
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {
@@ -49,7 +59,7 @@ mod unix {
 
     use crate::failure::Failure;
     use crate::repo::Repo;
-    use crate::{bench, child, demo, setup, sim, test};
+    use crate::{bench, child, demo, dist, fuzz, screenshots, setup, sim, test, torture};
 
     /// Set-up, build, tests, demo and measurements of HydraAI.
     #[derive(Parser)]
@@ -87,11 +97,17 @@ mod unix {
             #[arg(long)]
             keep: bool,
         },
+        /// Set up, then write shell completions and man pages of the three programs into target/dist/
+        Dist,
+        /// Set up, build, let a real run train for a minute, and draw its screens into docs/screenshots/
+        Screenshots,
         /// Set up, then measure: a table for people, one line of JSON, and failure where a bar is missed
         Bench {
             #[command(subcommand)]
             bench: bench::Bench,
         },
+        /// Set up, build, then kill and cut off a coordinator and its workers for minutes, and judge every promise
+        Torture(torture::Options),
         /// Run the whole system in one thread on a virtual clock, from a seed (docs/simulation.md)
         Sim {
             /// Run one seed, and print what happened
@@ -112,6 +128,14 @@ mod unix {
             /// Switch a mistake on, to see that it is found
             #[arg(long, value_name = "NAME")]
             bug: Option<String>,
+        },
+        /// Look for inputs that break what reads bytes of strangers, files and flags (needs cargo-fuzz)
+        Fuzz {
+            /// Only this one: frames, updates, tokenizer or settings
+            target: Option<String>,
+            /// How long each
+            #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1440))]
+            minutes: u64,
         },
         /// Become another program that ends when this one's parent ends
         #[command(hide = true)]
@@ -143,13 +167,28 @@ mod unix {
                 repo.build()?;
                 demo::run(&repo, std::time::Duration::from_secs(seconds), keep)
             }
+            Command::Dist => {
+                setup::run(&repo, setup::Options::default())?;
+                dist::run(&repo)
+            }
+            Command::Screenshots => {
+                setup::run(&repo, setup::Options::default())?;
+                repo.build()?;
+                screenshots::run(&repo)
+            }
             Command::Bench { bench } => {
                 setup::run(&repo, setup::Options::default())?;
                 bench::run(&repo, &bench)
             }
+            Command::Torture(options) => {
+                setup::run(&repo, setup::Options::default())?;
+                repo.build()?;
+                torture::run(&repo, &options)
+            }
             Command::Sim { seed, sweep, from, agents, trace, bug } => {
                 sim::run(&repo, &sim::Options { seed, sweep, from, agents, trace, bug })
             }
+            Command::Fuzz { target, minutes } => fuzz::run(&repo, target.as_deref(), minutes),
             Command::Leash { .. } => unreachable!("handled above"),
         }
     }

@@ -1,6 +1,6 @@
 //! Where this checkout, its build folder and its programs are, and how to call cargo in it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -59,6 +59,45 @@ impl Repo {
             .status()
             .context("cargo could not be started")?;
         if status.success() { Ok(()) } else { Err(Failure::Build) }
+    }
+
+    /// Builds the example `name` of `package`, runs it and gives what it printed; its standard error shows. `features`
+    /// are those of the package that it needs, separated by commas.
+    pub fn example(
+        &self,
+        (package, name): (&str, &str),
+        features: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<String, Failure> {
+        // Of the whole workspace: each other selection would compile what the example needs once more.
+        let selected = ["build", "--release", "--locked", "--workspace", "--example", name];
+        let features = features.split(',').filter(|name| !name.is_empty()).map(|name| format!("{package}/{name}"));
+        let features = features.flat_map(|feature| ["--features".to_owned(), feature]);
+        let built = self.cargo().args(selected).args(features).status().context("cargo could not be started")?;
+        if !built.success() {
+            return Err(Failure::Build);
+        }
+        self.run_example(name, arguments)
+    }
+
+    /// Runs an example that is built and gives what it printed; its standard error shows.
+    pub fn run_example(
+        &self,
+        name: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<String, Failure> {
+        let target = self.target()?;
+        let output = Command::new(target.join("release/examples").join(name))
+            .args(arguments)
+            .envs(self.library_path(&target))
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .with_context(|| format!("the example {name} could not be started"))?;
+        if !output.status.success() {
+            return Err(anyhow!("the example {name} failed ({})", output.status).into());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// cargo's build folder, wherever the user has put it.

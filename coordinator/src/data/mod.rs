@@ -15,6 +15,6 @@ pub mod tokenizer;
 mod files;
 
 pub use read::{ReadError, Source, read};
-pub use shards::{DataError, Dataset, Shard, is_prepared, load, prepare};
+pub use shards::{DataError, Dataset, Shard, is_prepared, load, prepare, prepare_with};
 pub use split::hold_out;
 pub use tokenizer::{PieceDecoder, Tokenizer, TokenizerError};

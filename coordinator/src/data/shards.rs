@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::files::{sync_folder, write_atomic};
 use super::read::Source;
 use super::split::hold_out;
-use super::tokenizer::Tokenizer;
+use super::tokenizer::{Tokenizer, TokenizerError};
 
 mod error;
 #[cfg(test)]
@@ -117,6 +117,16 @@ pub fn prepare(
     spec: TokenizerSpec,
     dir: &Path,
 ) -> Result<Dataset, DataError> {
+    prepare_with(sources, val_sources, |train| Tokenizer::train(spec, train), dir)
+}
+
+/// [`prepare`] with a tokenizer from elsewhere; it may look at the training documents.
+pub fn prepare_with(
+    sources: &[Source],
+    val_sources: &[Source],
+    tokenizer: impl FnOnce(&[&str]) -> Result<Tokenizer, TokenizerError>,
+    dir: &Path,
+) -> Result<Dataset, DataError> {
     if is_prepared(dir) {
         return Err(DataError::Exists { dir: dir.to_owned() });
     }
@@ -124,7 +134,7 @@ pub fn prepare(
     if train.is_empty() {
         return Err(DataError::NothingToTrain);
     }
-    let tokenizer = Tokenizer::train(spec, &train)?;
+    let tokenizer = tokenizer(&train)?;
     let ids = tokenizer.encode_documents(&train);
     let dataset = Dataset {
         shards: cut(&ids, &tokenizer),

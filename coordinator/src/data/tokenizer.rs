@@ -14,8 +14,9 @@ use hydra_core::ids::Digest;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::tokenizer::pre_tokenizer::PreTokenizedString;
-use tokenizers::{AddedToken, ModelWrapper, OffsetReferential, OffsetType, PreTokenizer};
+use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizer};
 
+mod file;
 mod piece;
 #[cfg(test)]
 mod tests;
@@ -118,11 +119,7 @@ impl Tokenizer {
     /// The tokenizer from the text of a `tokenizer.json` that [`Tokenizer::json`] gave.
     pub fn from_json(json: String) -> Result<Self, TokenizerError> {
         let foreign = |what: &str| TokenizerError::Foreign(what.to_owned());
-        let mut library =
-            tokenizers::Tokenizer::from_bytes(json.as_bytes()).map_err(|e| TokenizerError::Foreign(e.to_string()))?;
-        if !matches!(library.get_model(), ModelWrapper::BPE(_)) {
-            return Err(foreign("it is not byte-level BPE"));
-        }
+        let mut library = file::read(&json)?;
         let size = library.get_vocab_size(true);
         if size > TokenizerSpec::MAX_VOCAB as usize {
             return Err(foreign("it has more than 65,536 tokens"));
@@ -178,6 +175,11 @@ impl Tokenizer {
     /// The token that ends each document; generation stops at it.
     pub fn end_of_text(&self) -> u16 {
         self.end_of_text
+    }
+
+    /// Whether [`END_OF_TEXT`] is one of its tokens; plain bytes end a text with NUL.
+    pub fn has_end_mark(&self) -> bool {
+        self.bpe.is_some()
     }
 
     /// The ids of a text, without end-of-text.

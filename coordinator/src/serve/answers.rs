@@ -1,22 +1,31 @@
-//! Answers: threads that draw text from a version while training goes on.
+//! Answers: threads that draw text while training goes on, each for many queries at once.
 //!
-//! An answer comes from one version from its first token to its last. Pieces are whole characters; text that may be
-//! the beginning of a stop is kept back until it is clear that it is none.
+//! An answer comes from one version from its first token to its last, whatever is published meanwhile. Queries join
+//! and leave a thread's batch between two tokens; what runs beside an answer changes nothing in it. A thread takes one
+//! new query a token, so that many that come together are shared evenly. Pieces are whole characters, sent as they
+//! come.
+
+mod outgoing;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
 use hydra_core::hub::{QueryNo, Sampling};
+use hydra_core::ids::VersionNo;
 use hydra_core::proto::Finish;
-use hydra_engine::{Device, EngineError};
+use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream};
 
+use self::outgoing::Outgoing;
 use super::served::Served;
 use crate::data::{Dataset, PieceDecoder};
 
-/// Answers that are drawn at one time; further ones wait their turn.
+/// Threads, at most: a second core halves the wait where there are several queries, and training needs the others.
 const THREADS: usize = 2;
+
+/// Answers that a thread draws at one time; further ones wait their turn.
+const STREAMS: usize = 16;
 
 /// A prompt to answer.
 pub struct Job {
@@ -46,169 +55,173 @@ pub struct Form {
 /// Starts the threads; they end when the sender is dropped.
 pub fn spawn(
     data: &Arc<Dataset>,
-    device: Device,
     form: &Form,
-    report: impl Fn(Report) + Send + Sync + Clone + 'static,
+    report: impl Fn(Report) + Send + Clone + 'static,
 ) -> std::io::Result<(Sender<Job>, Vec<JoinHandle<()>>)> {
-    let (jobs, taken): (_, Receiver<Job>) = channel();
-    let taken = Arc::new(Mutex::new(taken));
-    let threads = (0..THREADS)
+    let (jobs, taken) = channel();
+    let (taken, newest) = (Arc::new(Mutex::new(taken)), Arc::new(Mutex::new(None)));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (0..THREADS.min(cores))
         .map(|n| {
-            let (data, form, taken, report) = (data.clone(), form.clone(), taken.clone(), report.clone());
-            std::thread::Builder::new().name(format!("answers-{n}")).spawn(move || {
-                loop {
-                    let job = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(job) = job else { return };
-                    if job.stop.load(Ordering::Relaxed) {
-                        continue;
-                    }
-                    let query = job.query;
-                    match answer(&job, &data, device, &form, &report) {
-                        Ok(Some((tokens, finish))) => report(Report::Answered { query, tokens, finish }),
-                        Ok(None) => {}
-                        Err(error) => {
-                            tracing::error!(%error, "an answer failed");
-                            report(Report::Failed { query, text: format!("the model could not answer: {error}") });
-                        }
-                    }
-                }
-            })
+            let desk = Desk { data: data.clone(), form: form.clone(), newest: newest.clone() };
+            let (taken, report) = (taken.clone(), report.clone());
+            std::thread::Builder::new().name(format!("answers-{n}")).spawn(move || desk.serve(&taken, &report))
         })
         .collect::<std::io::Result<_>>()?;
     Ok((jobs, threads))
 }
 
-/// Draws one answer; nothing if it was stopped or the model had nothing to say.
-fn answer(
-    job: &Job,
-    data: &Dataset,
-    device: Device,
-    form: &Form,
-    report: &impl Fn(Report),
-) -> Result<Option<(u32, Finish)>, EngineError> {
-    let query = job.query;
-    let tokenizer = &data.tokenizer;
-    let prompt = tokenizer.encode(&form.template.replace("{prompt}", job.prompt.trim_end()));
-    let sampling = hydra_engine::Sampling {
-        max_new_tokens: job.sampling.max_new_tokens as usize,
-        temperature: job.sampling.temperature,
-        top_k: job.sampling.top_k as usize,
-        top_p: job.sampling.top_p,
-        seed: job.sampling.seed,
-        allowed: 0..tokenizer.vocab_size(),
+type Newest = Arc<Mutex<Option<(VersionNo, Arc<Decoder>)>>>;
+
+/// What a thread answers with.
+struct Desk {
+    data: Arc<Dataset>,
+    form: Form,
+    /// The newest version that anybody asked, laid out for drawing; shared by the threads.
+    newest: Newest,
+}
+
+/// One answer in the making.
+struct Answer {
+    query: QueryNo,
+    stop: Arc<AtomicBool>,
+    stream: Stream,
+    pieces: PieceDecoder,
+    text: Outgoing,
+    tokens: u32,
+    said: bool,
+}
+
+/// What waits for a thread.
+enum Next {
+    Job(Box<Job>),
+    Nothing,
+    /// There will be no more.
+    Closed,
+}
+
+/// The next job; with `wait`, waits for one.
+fn next(taken: &Mutex<Receiver<Job>>, wait: bool) -> Next {
+    let found = if wait {
+        taken.lock().unwrap_or_else(PoisonError::into_inner).recv().map_err(|_| TryRecvError::Disconnected)
+    } else {
+        match taken.try_lock() {
+            Ok(taken) => taken.try_recv(),
+            Err(TryLockError::Poisoned(taken)) => taken.into_inner().try_recv(),
+            // An idle thread waits there, and has more time for the job.
+            Err(TryLockError::WouldBlock) => Err(TryRecvError::Empty),
+        }
     };
-    let model = job.from.model(device)?;
-    let mut generator = model.generator(&prompt, &sampling)?;
-    let (mut decoder, mut text) = (PieceDecoder::new(), Outgoing::new(&form.stops));
-    let (mut tokens, mut said, mut finish) = (0, false, Finish::Length);
-    let mut say = |piece: String| {
-        if !piece.is_empty() {
-            said = true;
-            report(Report::Piece { query, text: piece });
-        }
-    };
-    while let Some(token) = generator.next_token()? {
-        if job.stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        if token == tokenizer.end_of_text() {
-            finish = Finish::Stop;
-            break;
-        }
-        tokens += 1;
-        say(text.push(&decoder.push(tokenizer, token)));
-        if text.stopped {
-            finish = Finish::Stop;
-            break;
-        }
-    }
-    if !text.stopped {
-        say(text.push(&decoder.flush()));
-        say(text.rest());
-    }
-    if said {
-        return Ok(Some((tokens, finish)));
-    }
-    report(Report::Failed { query, text: "the model had nothing to say; ask again or in other words".to_owned() });
-    Ok(None)
-}
-
-/// Text on its way out: without leading white space, up to the first stop.
-struct Outgoing<'a> {
-    stops: &'a [String],
-    kept: String,
-    begun: bool,
-    stopped: bool,
-}
-
-impl<'a> Outgoing<'a> {
-    fn new(stops: &'a [String]) -> Self {
-        Self { stops, kept: String::new(), begun: false, stopped: false }
-    }
-
-    /// Adds text; gives what may go out.
-    fn push(&mut self, text: &str) -> String {
-        let text = if self.begun { text } else { text.trim_start() };
-        self.begun |= !text.is_empty();
-        self.kept.push_str(text);
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.kept.find(stop.as_str())).min() {
-            self.stopped = true;
-            self.kept.truncate(at);
-            return std::mem::take(&mut self.kept);
-        }
-        // The longest end of the text with which some stop begins.
-        let held = self
-            .stops
-            .iter()
-            .flat_map(|stop| stop.char_indices().map(move |(at, c)| &stop[..at + c.len_utf8()]))
-            .filter(|begin| self.kept.ends_with(begin))
-            .map(str::len)
-            .max()
-            .unwrap_or(0);
-        let rest = self.kept.split_off(self.kept.len() - held);
-        std::mem::replace(&mut self.kept, rest)
-    }
-
-    /// What was kept back for a stop that did not come.
-    fn rest(&mut self) -> String {
-        std::mem::take(&mut self.kept)
+    match found {
+        Ok(job) => Next::Job(Box::new(job)),
+        Err(TryRecvError::Empty) => Next::Nothing,
+        Err(TryRecvError::Disconnected) => Next::Closed,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Desk {
+    fn serve(&self, taken: &Mutex<Receiver<Job>>, report: &impl Fn(Report)) {
+        let mut batch = DecodeBatch::default();
+        let mut running: Vec<Answer> = Vec::new();
+        loop {
+            running.retain(|answer| !answer.stop.load(Ordering::Relaxed));
+            if running.len() < STREAMS {
+                match next(taken, running.is_empty()) {
+                    Next::Job(job) if job.stop.load(Ordering::Relaxed) => continue,
+                    Next::Job(job) => match self.begin(&job) {
+                        Ok(answer) => running.push(answer),
+                        Err(error) => {
+                            tracing::error!(%error, "an answer failed");
+                            let text = format!("the model could not answer: {error}");
+                            report(Report::Failed { query: job.query, text });
+                            continue;
+                        }
+                    },
+                    Next::Closed if running.is_empty() => return,
+                    Next::Closed | Next::Nothing => {}
+                }
+            }
+            let mut streams: Vec<_> = running.iter_mut().map(|answer| &mut answer.stream).collect();
+            let mut tokens = batch.step(&mut streams).into_iter();
+            running.retain_mut(|answer| self.take(answer, tokens.next().flatten(), report));
+        }
+    }
 
-    fn run(stops: &[&str], pieces: &[&str]) -> (Vec<String>, bool) {
-        let stops: Vec<String> = stops.iter().map(|&s| s.to_owned()).collect();
-        let mut out = Outgoing::new(&stops);
-        let mut said = Vec::new();
-        for piece in pieces {
-            if !out.stopped {
-                said.push(out.push(piece));
+    fn begin(&self, job: &Job) -> Result<Answer, EngineError> {
+        let tokenizer = &self.data.tokenizer;
+        let prompt = tokenizer.encode(&self.form.template.replace("{prompt}", job.prompt.trim_end()));
+        let sampling = hydra_engine::Sampling {
+            max_new_tokens: job.sampling.max_new_tokens as usize,
+            temperature: job.sampling.temperature,
+            top_k: job.sampling.top_k as usize,
+            top_p: job.sampling.top_p,
+            seed: job.sampling.seed,
+            allowed: 0..tokenizer.vocab_size(),
+        };
+        let stream = Stream::new(&self.decoder(&job.from)?, &prompt, sampling)?;
+        Ok(Answer {
+            query: job.query,
+            stop: job.stop.clone(),
+            stream,
+            pieces: PieceDecoder::new(),
+            text: Outgoing::new(self.form.stops.clone()),
+            tokens: 0,
+            said: false,
+        })
+    }
+
+    /// The version's weights as streams read them; a version older than the newest is laid out for its answer alone.
+    fn decoder(&self, from: &Served) -> Result<Arc<Decoder>, EngineError> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*newest {
+            Some((version, decoder)) if *version == from.version => return Ok(decoder.clone()),
+            Some((version, _)) if *version > from.version => {
+                drop(newest);
+                return Ok(Arc::new(Decoder::new(from.shape, &from.weights)?));
+            }
+            _ => {}
+        }
+        let decoder = Arc::new(Decoder::new(from.shape, &from.weights)?);
+        *newest = Some((from.version, decoder.clone()));
+        Ok(decoder)
+    }
+
+    /// Takes a stream's next token, or its end; whether it goes on.
+    fn take(&self, answer: &mut Answer, token: Option<u16>, report: &impl Fn(Report)) -> bool {
+        let tokenizer = &self.data.tokenizer;
+        let query = answer.query;
+        let mut finish = Finish::Length;
+        if let Some(token) = token {
+            if token == tokenizer.end_of_text() {
+                finish = Finish::Stop;
+            } else {
+                answer.tokens += 1;
+                let text = answer.text.push(&answer.pieces.push(tokenizer, token));
+                answer.say(text, report);
+                if !answer.text.stopped {
+                    return true;
+                }
+                finish = Finish::Stop;
             }
         }
-        let stopped = out.stopped;
-        said.push(out.rest());
-        (said.into_iter().filter(|s| !s.is_empty()).collect(), stopped)
+        if !answer.text.stopped {
+            let last = answer.text.push(&answer.pieces.flush()) + &answer.text.rest();
+            answer.say(last, report);
+        }
+        report(if answer.said {
+            Report::Answered { query, tokens: answer.tokens, finish }
+        } else {
+            Report::Failed { query, text: "the model had nothing to say; ask again or in other words".to_owned() }
+        });
+        false
     }
+}
 
-    #[test]
-    fn a_stop_across_pieces_ends_the_text() {
-        let (said, stopped) = run(&["\nQuestion:", "\n\n"], &["  Hy", "dra.", "\n", "Ques", "tion: no"]);
-        assert_eq!((said.concat().as_str(), stopped), ("Hydra.", true));
-        assert_eq!(said, ["Hy", "dra."]);
-    }
-
-    #[test]
-    fn what_only_looks_like_a_stop_goes_out() {
-        let (said, stopped) = run(&["\n\n"], &["a\n", "b", "\n"]);
-        assert_eq!((said.concat().as_str(), stopped), ("a\nb\n", false));
-        assert_eq!(said, ["a", "\nb", "\n"]);
-    }
-
-    #[test]
-    fn without_stops_nothing_waits() {
-        assert_eq!(run(&[], &[" ", " é", "x"]).0, ["é", "x"]);
+impl Answer {
+    fn say(&mut self, text: String, report: &impl Fn(Report)) {
+        if !text.is_empty() {
+            self.said = true;
+            report(Report::Piece { query: self.query, text });
+        }
     }
 }

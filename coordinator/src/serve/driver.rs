@@ -11,7 +11,7 @@ use hydra_core::ids::{SessionId, VersionNo};
 use hydra_core::machine::Machine as _;
 use hydra_core::proto::ServerMsg;
 use hydra_core::time::Time;
-use hydra_shell::clock::Clock;
+use hydra_shell::clock::{Clock, wall_us};
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::link::{LinkStats, SendError};
@@ -22,7 +22,9 @@ use super::answers;
 use super::learner;
 use super::served::{Delta, Served, Versions};
 use super::sessions::{Outbox, Uploads};
+use super::watch::Watch;
 use crate::data::Dataset;
+use crate::screen::{Msg, Point, Request};
 use crate::store::{Saved, StoreError, Writer};
 
 /// What reaches the driver from the other threads and tasks.
@@ -35,6 +37,9 @@ pub enum Input {
     Merged(Arc<Served>),
     /// It could not.
     MergeFailed(VersionNo, String),
+    /// The disk takes no updates; and it takes them again.
+    Stuck(String),
+    Unstuck,
     /// The writer has something to say.
     Saved(Saved),
     /// A version's score; the driver adds the traffic.
@@ -61,7 +66,14 @@ pub struct Driver {
     /// Shortest time between two measurements, and when the last began.
     pub measure_every: Option<Duration>,
     pub measured: Option<Time>,
+    /// People were told that training pauses; that payments wait.
+    pub paused: bool,
+    pub unpaid: bool,
+    /// A version that will not be measured, until the hub is told.
+    pub unmeasured: Option<VersionNo>,
     pub counted: (u64, u64),
+    /// The screen, if there is one.
+    pub watch: Option<Watch>,
 }
 
 /// How serving ended.
@@ -81,13 +93,19 @@ impl Driver {
         let mut reason = self.carry_out();
         while reason.is_none() {
             let deadline = self.hub.deadline().map(|(at, _)| self.clock.instant(at));
+            let glimpse = self.watch.as_ref().map(|watch| self.clock.instant(watch.due()));
             tokio::select! {
                 input = inputs.recv() => match input {
-                    Some(input) => self.take(input)?,
+                    Some(input) => {
+                        self.watch.iter_mut().for_each(Watch::stir);
+                        self.take(input)?;
+                    }
                     None => anyhow::bail!("every source of inputs is gone"),
                 },
                 () = sleep_until(deadline) => self.hub.expire(self.clock.now()),
                 stop = signals.next() => self.on_stop(stop)?,
+                () = sleep_until(glimpse) => self.glimpse(),
+                request = wanted(&mut self.watch) => self.on_request(request)?,
                 () = self.events.gone() => self.handle(Fact::Operator(Operator::Drain)),
             }
             reason = self.carry_out();
@@ -98,7 +116,7 @@ impl Driver {
         Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, writer })
     }
 
-    fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {
+    pub(super) fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {
         if stop == Stop::AtOnce {
             return Err(Failure::new(Exit::Interrupted, "stopped at once; what was acknowledged is on disk").into());
         }
@@ -107,7 +125,7 @@ impl Driver {
         Ok(())
     }
 
-    fn handle(&mut self, fact: Fact) {
+    pub(super) fn handle(&mut self, fact: Fact) {
         self.hub.handle(self.clock.now(), fact);
     }
 
@@ -129,17 +147,26 @@ impl Driver {
                 self.handle(fact);
             }
             Input::Merged(served) => {
+                self.resume();
                 let (version, digest) = (served.version, served.digest);
                 self.versions.insert(served);
                 self.handle(Fact::Merged { version, digest });
             }
             Input::MergeFailed(version, error) => {
-                self.events.say(&format!("training pauses: version {version} cannot be stored: {error}; trying again"));
+                self.pause(&format!("version {version} cannot be stored: {error}"));
                 self.handle(Fact::MergeFailed { version });
             }
-            Input::Saved(Saved::Upto(upto)) => self.handle(Fact::Persisted { upto }),
+            Input::Stuck(error) => self.pause(&format!("an update cannot be kept: {error}")),
+            Input::Unstuck => self.resume(),
+            Input::Saved(Saved::Upto(upto)) => {
+                if std::mem::take(&mut self.unpaid) {
+                    self.events.say("payments go on");
+                }
+                self.handle(Fact::Persisted { upto });
+            }
             Input::Saved(Saved::Waiting(error)) => {
                 let error: StoreError = error;
+                self.unpaid = true;
                 self.events.say(&format!("payments wait: {error}; nothing is lost, trying again"));
             }
             Input::Saved(Saved::Broken(error)) => return Err(crate::fail::store(&error).into()),
@@ -150,24 +177,43 @@ impl Driver {
                 self.counted = (up, down);
                 let super::eval::Score { version, loss, bits_per_byte } = score;
                 self.handle(Fact::Evaluated { version, loss, bits_per_byte, bytes_up, bytes_down });
+                if let Some(watch) = &self.watch {
+                    watch.tell(Msg::Scored(Point { version, loss, bits_per_byte }));
+                }
             }
         }
         Ok(())
     }
 
+    /// Says once that training waits for the disk.
+    fn pause(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.paused, true) {
+            tracing::warn!(why, "training pauses");
+            self.events.say(&format!("training pauses: {why}; nothing is lost, trying again"));
+        }
+    }
+
+    /// The disk takes something again.
+    fn resume(&mut self) {
+        if std::mem::take(&mut self.paused) {
+            self.events.say("training goes on");
+        }
+    }
+
     /// Carries out what the hub ordered; gives the reason when it orders to stop.
     fn carry_out(&mut self) -> Option<&'static str> {
         let mut stop = None;
-        while let Some(order) = self.hub.poll() {
+        while let Some(order) = self.poll() {
             match order {
                 Order::Send { session, message } => self.send(session, &message),
                 Order::Push { session, worker, task, ready } => {
                     let (events, clock) = (self.events.clone(), self.clock);
                     let number = task.task;
                     let told = move || {
+                        let at_us = wall_us();
                         let wait_us = clock.now().since(ready).as_micros() as u64;
                         super::metrics::pushed(wait_us);
-                        super::note::tell(&events, &Event::Pushed { task: number, worker, wait_us });
+                        super::note::tell(&events, &Event::Pushed { task: number, worker, wait_us, at_us });
                     };
                     self.with(session, |outbox| outbox.send_noting(&ServerMsg::Task(task), told));
                 }
@@ -187,11 +233,12 @@ impl Driver {
                     }
                 }
                 Order::Persist { seq, rows } => self.writer.persist(seq, rows),
-                Order::Check { lease, session, blob, codec } => match self.uploads.take(session, blob) {
-                    Some(bytes) => self.learn(learner::Command::Check { lease, codec, bytes, blob }),
+                Order::Check { lease, session, blob, codec, base, probe } => match self.uploads.take(session, blob) {
+                    Some(bytes) => self.learn(learner::Command::Check { lease, codec, bytes, blob, base, probe }),
                     // Cannot happen: the hub was told of the blob after it was put there, and only it takes it away.
                     None => tracing::error!(%lease, "an update's bytes are not there"),
                 },
+                Order::Forget { lease, blob } => self.learn(learner::Command::Forget { lease, blob }),
                 Order::Merge { version, inputs, rule } => {
                     self.learn(learner::Command::Merge { version, inputs, rule });
                 }
@@ -223,11 +270,25 @@ impl Driver {
         stop
     }
 
+    /// The next order. A version that is not measured is told to the hub once it has no orders left, so that it does
+    /// not wait for the measurement when it stops.
+    fn poll(&mut self) -> Option<Order> {
+        loop {
+            let order = self.hub.poll();
+            match self.unmeasured.take_if(|_| order.is_none()) {
+                Some(version) => self.handle(Fact::Unmeasured { version }),
+                None => return order,
+            }
+        }
+    }
+
     /// Has the newest version measured, unless the last measurement is too fresh.
     fn measure(&mut self) {
         let now = self.clock.now();
         let fresh = |every: Duration| self.measured.is_some_and(|at| now.since(at) < every);
-        if !self.measure_every.is_some_and(fresh) {
+        if self.measure_every.is_some_and(fresh) {
+            self.unmeasured = Some(self.newest.version);
+        } else {
             self.measured = Some(now);
             self.evaluator.send(self.newest.clone()).ok();
         }
@@ -250,6 +311,7 @@ impl Driver {
             && act(outbox) == Err(SendError::Full)
         {
             tracing::warn!(%session, "a session does not take what it is sent: cut");
+            super::metrics::slow_reader();
             outbox.close();
         }
     }
@@ -274,6 +336,14 @@ impl Driver {
                 }
             });
         }
+    }
+}
+
+/// What the screen wants; without one, nothing ever.
+async fn wanted(watch: &mut Option<Watch>) -> Request {
+    match watch {
+        Some(watch) => watch.request().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use hydra_core::ids::VersionNo;
 use hydra_engine::{Device, EngineError, Evaluation, Model};
 
+use super::sampler::Sampler;
 use super::served::Served;
 use crate::data::{Dataset, Tokenizer};
 
@@ -32,11 +33,13 @@ pub fn measure(
     Ok((evaluation.loss(), evaluation.bits_per_byte(bytes)))
 }
 
-/// Starts the thread; it ends when the sender is dropped. A version that is overtaken while it waits is left out.
+/// Starts the thread; it ends when the sender is dropped. A version that is overtaken while it waits is left out. What
+/// was measured may be asked for a sample, too.
 pub fn spawn(
     data: Arc<Dataset>,
     device: Device,
     windows: usize,
+    mut sampler: Option<Sampler>,
     mut report: impl FnMut(Score) + Send + 'static,
 ) -> std::io::Result<(Sender<Arc<Served>>, JoinHandle<()>)> {
     let (versions, taken): (_, Receiver<Arc<Served>>) = channel();
@@ -55,7 +58,13 @@ pub fn spawn(
             let scored =
                 served.model(device).and_then(|model| measure(&model, &data.tokenizer, &data.val_tokens, windows));
             match scored {
-                Ok((loss, bits_per_byte)) => report(Score { version: served.version, loss, bits_per_byte }),
+                Ok((loss, bits_per_byte)) => {
+                    let score = Score { version: served.version, loss, bits_per_byte };
+                    report(score);
+                    if let Some(sampler) = &mut sampler {
+                        sampler.sample(&served, &score, &data);
+                    }
+                }
                 Err(error) => tracing::error!(%error, version = %served.version, "a version could not be measured"),
             }
         }

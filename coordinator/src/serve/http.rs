@@ -1,27 +1,33 @@
-//! The listener: the WebSocket, health, readiness and metrics.
+//! The paths of the one port: the WebSocket, health, readiness and metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::Router;
-use axum::extract::State;
-use axum::extract::ws::{WebSocket, WebSocketUpgrade};
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
+use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hydra_core::{limits, proto};
+use axum::{Extension, Router};
+use hydra_core::proto;
+use hydra_shell::link::Socket;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// Bytes of a socket's read buffer. The library's default of 128 KiB is what most of an idle session would cost.
-const READ_BUFFER: usize = 4 * 1024;
-/// Bytes of messages that a socket may buffer before it takes no more; above one frame, or none would fit.
-const WRITE_BUFFER: usize = 2 * limits::FRAME_BYTES;
+use super::listen::Visitor;
+
+/// Takes an accepted socket.
+pub type Welcome = Arc<dyn Fn(Socket<TcpStream>, Visitor) + Send + Sync>;
 
 /// What the handlers share.
 #[derive(Clone)]
 pub struct Doors {
     /// Takes an accepted socket.
-    pub welcome: Arc<dyn Fn(WebSocket) + Send + Sync>,
+    pub welcome: Welcome,
     /// Whether the run can be used.
     pub ready: Arc<AtomicBool>,
     /// Renders the metrics.
@@ -30,13 +36,14 @@ pub struct Doors {
 
 /// The paths of the coordinator.
 pub fn router(doors: Doors) -> Router {
-    Router::new()
-        .route(proto::PATH, get(socket))
+    let plain = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(|State(doors): State<Doors>| async move { doors.metrics.render() }))
         .route("/", get(|| async { concat!("HydraAI coordinator ", env!("CARGO_PKG_VERSION"), "; see /metrics\n") }))
-        .with_state(doors)
+        .layer(from_fn(with_room));
+    // A session that has no room is told so in its own protocol.
+    plain.route(proto::PATH, get(socket)).with_state(doors)
 }
 
 async fn ready(State(doors): State<Doors>) -> (StatusCode, &'static str) {
@@ -47,18 +54,39 @@ async fn ready(State(doors): State<Doors>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn socket(
-    State(doors): State<Doors>,
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
-) -> Response {
-    match upgrade {
-        Ok(upgrade) => upgrade
-            .max_message_size(limits::FRAME_BYTES)
-            .max_frame_size(limits::FRAME_BYTES)
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(WRITE_BUFFER)
-            .on_upgrade(move |socket| async move { (doors.welcome)(socket) }),
-        Err(rejection) => rejection.into_response(),
+/// Turns requests of connections away for which there is no room.
+async fn with_room(Extension(visitor): Extension<Visitor>, request: Request, next: Next) -> Response {
+    match visitor.pass.full() {
+        Some(full) => (StatusCode::SERVICE_UNAVAILABLE, [(CONNECTION, "close")], full.text()).into_response(),
+        None => next.run(request).await,
     }
+}
+
+async fn socket(State(doors): State<Doors>, Extension(visitor): Extension<Visitor>, mut request: Request) -> Response {
+    let Some(accept) = accept_key(request.headers()) else {
+        return (StatusCode::BAD_REQUEST, "this path takes WebSockets (version 13) alone\n").into_response();
+    };
+    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return (StatusCode::BAD_REQUEST, "this connection cannot become a WebSocket\n").into_response();
+    };
+    tokio::spawn(async move {
+        // Without the response's last byte on its way there is no upgrade, and nobody to welcome.
+        let Ok(upgraded) = upgrade.await else { return };
+        let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("the listener serves TCP streams alone");
+        let socket = Socket::accepted(parts.io.into_inner(), parts.read_buf.into()).await;
+        (doors.welcome)(socket, visitor);
+    });
+    let headers = [(CONNECTION, "upgrade"), (UPGRADE, "websocket"), (SEC_WEBSOCKET_ACCEPT, &accept)];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// The answer to the key of a WebSocket's request (RFC 6455, 4.2.1); nothing if it is no such request.
+fn accept_key(headers: &HeaderMap) -> Option<String> {
+    let says = |name: HeaderName, word: &str| {
+        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
+    };
+    let asks = says(CONNECTION, "upgrade") && says(UPGRADE, "websocket") && says(SEC_WEBSOCKET_VERSION, "13");
+    let key = headers.get(SEC_WEBSOCKET_KEY)?;
+    asks.then(|| derive_accept_key(key.as_bytes()))
 }

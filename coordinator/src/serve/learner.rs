@@ -3,18 +3,24 @@
 //! It owns the weights and the outer step's state. An accepted update is on disk before its verdict is given, a
 //! version is on disk before it is reported, so that the rows that follow never promise what is not there.
 
+pub mod likeness;
+pub mod probe;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use hydra_core::codec::{Codec, CodecError};
-use hydra_core::hub::MergeInput;
+use hydra_core::hub::{Findings, MergeInput, Probe, Source};
 use hydra_core::ids::{Digest, LeaseId, VersionNo};
 use hydra_core::merge::{self, Input, OuterRule, OuterState};
 use hydra_core::model::Shape;
 use hydra_core::proto::UnpaidCode;
 
+use self::likeness::Likeness;
+use self::probe::Prober;
 use super::served::Served;
 use crate::store::{Checkpoint, FileError, UpdateFiles, VersionFiles};
 
@@ -24,6 +30,14 @@ pub enum Command {
         lease: LeaseId,
         codec: Codec,
         bytes: Arc<[u8]>,
+        blob: Digest,
+        /// The version that it trained from.
+        base: VersionNo,
+        probe: Probe,
+    },
+    /// What was checked is refused.
+    Forget {
+        lease: LeaseId,
         blob: Digest,
     },
     Merge {
@@ -40,13 +54,34 @@ pub enum Command {
 
 /// What it answers.
 pub enum Report {
-    Checked { lease: LeaseId, verdict: Result<f64, (UnpaidCode, String)> },
+    Checked {
+        lease: LeaseId,
+        verdict: Result<Findings, (UnpaidCode, String)>,
+    },
+    /// An update is good and cannot be kept: the disk takes nothing. It is tried again, and nothing is lost.
+    Waiting(FileError),
+    /// All updates that waited for the disk are kept.
+    Resumed,
     Merged(Arc<Served>),
-    MergeFailed { version: VersionNo, error: FileError },
+    MergeFailed {
+        version: VersionNo,
+        error: FileError,
+    },
 }
 
 /// An accepted update: its digest, and its bytes if they came in this run of the program.
 type Waiting = (Digest, Option<Arc<[u8]>>);
+
+/// Between two tries to keep what the disk did not take.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// An update that passed its checks and is not on disk yet.
+pub struct Unkept {
+    lease: LeaseId,
+    blob: Digest,
+    bytes: Arc<[u8]>,
+    found: Findings,
+}
 
 /// The learner's own.
 pub struct Learner {
@@ -59,8 +94,12 @@ pub struct Learner {
     pub keep: u64,
     /// Updates that wait, by lease.
     pub waiting: BTreeMap<LeaseId, Waiting>,
+    /// Good updates for which the disk has no room, oldest first. The hub bounds how many are being checked.
+    pub unkept: VecDeque<Unkept>,
     /// Merged updates still on disk, for the case that a version's file turns out damaged.
     pub merged: VecDeque<(VersionNo, Vec<(LeaseId, Digest)>)>,
+    pub likeness: Likeness,
+    pub prober: Prober,
 }
 
 impl Learner {
@@ -71,27 +110,50 @@ impl Learner {
     ) -> std::io::Result<(Sender<Command>, JoinHandle<()>)> {
         let (commands, taken): (_, Receiver<Command>) = channel();
         let thread = std::thread::Builder::new().name("learner".into()).spawn(move || {
-            while let Ok(command) = taken.recv() {
-                match command {
-                    Command::Check { lease, codec, bytes, blob } => {
-                        let verdict = self.check(lease, codec, &bytes, blob);
-                        report(Report::Checked { lease, verdict });
+            loop {
+                let command = if self.unkept.is_empty() {
+                    taken.recv().map_err(RecvTimeoutError::from)
+                } else {
+                    taken.recv_timeout(PAUSE)
+                };
+                let command = match command {
+                    Ok(command) => command,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.keep_again(&mut report);
+                        continue;
                     }
-                    Command::Merge { version, inputs, rule } => report(self.merge(version, &inputs, rule)),
-                    Command::Published { version, merged } => self.published(version, &merged),
-                }
+                    // What could not be kept was not acknowledged either: its workers send it again.
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+                self.obey(command, &mut report);
             }
         })?;
         Ok((commands, thread))
+    }
+
+    /// Does as told.
+    pub fn obey(&mut self, command: Command, report: &mut impl FnMut(Report)) {
+        match command {
+            Command::Check { lease, codec, bytes, blob, base, probe } => {
+                match self.check(lease, codec, &bytes, base, &probe) {
+                    Ok(found) => self.keep(Unkept { lease, blob, bytes, found }, report),
+                    Err(why) => report(Report::Checked { lease, verdict: Err(why) }),
+                }
+            }
+            Command::Forget { lease, blob } => self.forget(lease, &blob),
+            Command::Merge { version, inputs, rule } => report(self.merge(version, &inputs, rule)),
+            Command::Published { version, merged } => self.published(version, &merged),
+        }
     }
 
     fn check(
         &mut self,
         lease: LeaseId,
         codec: Codec,
-        bytes: &Arc<[u8]>,
-        blob: Digest,
-    ) -> Result<f64, (UnpaidCode, String)> {
+        bytes: &[u8],
+        base: VersionNo,
+        probe: &Probe,
+    ) -> Result<Findings, (UnpaidCode, String)> {
         let values = codec.decode(bytes, self.shape.params()).map_err(|error| {
             let code = match error {
                 CodecError::Length { .. } => UnpaidCode::WrongSize,
@@ -104,15 +166,50 @@ impl Learner {
         if !norm.is_finite() {
             return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
         }
-        // A full disk must not cost the worker its pay: keep trying until there is room again.
-        let mut pause = std::time::Duration::from_millis(200);
-        while let Err(error) = self.updates.put(lease, &blob, bytes) {
-            tracing::warn!(%error, %lease, "an update cannot be kept; training waits until it can");
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(std::time::Duration::from_secs(5));
+        let looked_at = probe.windows > 0;
+        let twin = looked_at.then(|| self.likeness.note(Source::Update(lease), &values)).flatten();
+        let gain = self.prober.gain(base, probe, &values).unwrap_or_else(|error| {
+            // The machine's fault, not the worker's.
+            tracing::warn!(%error, %lease, "whether an update helps cannot be measured");
+            None
+        });
+        Ok(Findings { norm, twin, gain })
+    }
+
+    fn forget(&mut self, lease: LeaseId, blob: &Digest) {
+        self.likeness.forget(lease);
+        if self.waiting.remove(&lease).is_some()
+            && let Err(error) = self.updates.remove(lease, blob)
+        {
+            tracing::warn!(%error, "a refused update's file cannot be removed");
         }
-        self.waiting.insert(lease, (blob, Some(bytes.clone())));
-        Ok(norm)
+    }
+
+    /// Puts a good update on disk, then says so. A full disk must not cost the worker its pay: then it waits.
+    fn keep(&mut self, update: Unkept, report: &mut impl FnMut(Report)) {
+        if !self.unkept.is_empty() {
+            return self.unkept.push_back(update);
+        }
+        if let Err(error) = self.updates.put(update.lease, &update.blob, &update.bytes) {
+            self.unkept.push_back(update);
+            return report(Report::Waiting(error));
+        }
+        self.kept(update, report);
+    }
+
+    fn keep_again(&mut self, report: &mut impl FnMut(Report)) {
+        while let Some(update) = self.unkept.pop_front() {
+            if self.updates.put(update.lease, &update.blob, &update.bytes).is_err() {
+                return self.unkept.push_front(update);
+            }
+            self.kept(update, report);
+        }
+        report(Report::Resumed);
+    }
+
+    fn kept(&mut self, Unkept { lease, blob, bytes, found }: Unkept, report: &mut impl FnMut(Report)) {
+        self.waiting.insert(lease, (blob, Some(bytes)));
+        report(Report::Checked { lease, verdict: Ok(found) });
     }
 
     fn merge(&mut self, version: VersionNo, inputs: &[MergeInput], rule: OuterRule) -> Report {
@@ -138,7 +235,7 @@ impl Learner {
             deltas.push(delta.expect("an accepted update was decoded before"));
         }
         let inputs: Vec<_> =
-            inputs.iter().zip(&deltas).map(|(input, delta)| Input { weight: input.weight, delta }).collect();
+            inputs.iter().zip(&deltas).map(|(input, delta)| Input { share: input.share, delta }).collect();
         // Worked out on copies: if the version cannot be stored, nothing has happened.
         let mut weights = self.checkpoint.weights.clone();
         let mut outer = OuterState {
@@ -148,9 +245,12 @@ impl Learner {
         let bytes = merge::outer_step(&mut weights, &mut outer, &inputs, rule, self.codec);
         let digest = merge::weights_digest(&weights);
         self.versions.write(version, &digest, &weights, &outer)?;
+        let step: Vec<f32> = self.checkpoint.weights.iter().zip(&weights).map(|(old, new)| old - new).collect();
+        self.likeness.note(Source::Step(version), &step);
         self.checkpoint = Checkpoint { weights, outer };
         self.newest = version;
         let weights = Arc::new(self.checkpoint.weights.clone());
+        self.prober.add(version, weights.clone());
         Ok(Arc::new(Served::new(self.shape, version, digest, weights, Some((self.codec, bytes)))))
     }
 

@@ -19,6 +19,27 @@ pub fn pushed(wait_us: u64) {
     histogram!("hydra_push_wait_us").record(wait_us as f64);
 }
 
+/// A connection was not taken.
+pub fn refused(reason: &'static str) {
+    counter!("hydra_connections_refused_total", "reason" => reason).increment(1);
+}
+
+/// A session began.
+pub fn opened() {
+    gauge!("hydra_sessions").increment(1.0);
+}
+
+/// It ended.
+pub fn closed(reason: &'static str) {
+    gauge!("hydra_sessions").decrement(1.0);
+    counter!("hydra_sessions_closed_total", "reason" => reason).increment(1);
+}
+
+/// A session is cut because what it is sent piles up.
+pub fn slow_reader() {
+    counter!("hydra_slow_readers_total").increment(1);
+}
+
 /// Counts an event, and shows where the run stands after it.
 pub fn count(event: &Event, status: &Status) {
     match event {

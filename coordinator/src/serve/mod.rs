@@ -2,19 +2,27 @@
 //! takes everything down again.
 //!
 //! Threads: the driver (this one, asynchronous: hub and sockets), the ledger's writer, the learner, the evaluator, and
-//! the answers'. Only the last three touch libtorch or large vectors.
+//! the answers'. Only the last three touch large vectors, and of them only the evaluator libtorch.
 
 mod answers;
+mod drawn;
 mod driver;
 pub mod eval;
+mod gate;
 mod http;
-mod learner;
+pub mod learner;
+mod listen;
 mod metrics;
 mod note;
-mod run;
+pub mod run;
+mod sampler;
 pub mod served;
 mod sessions;
 pub mod settings;
+mod watch;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,23 +37,32 @@ use hydra_engine::{Device, DeviceChoice};
 use hydra_shell::clock::{Clock, wall_ms};
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
-use hydra_shell::link::LinkStats;
-use hydra_shell::logs;
+use hydra_shell::link::{LinkStats, Pace};
+use hydra_shell::logs::{self, Ring};
 use hydra_shell::signals::Signals;
+use hydra_shell::terminal::is_interactive;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use self::drawn::Drawn;
 use self::driver::{Driver, Ended, Input};
+use self::gate::{Gate, Room};
 use self::run::Run;
+use self::sampler::Sampler;
 use self::served::{Served, Versions};
 use self::sessions::{Rim, Uploads};
+use self::watch::Watch;
 use crate::args::Args;
 use crate::data::Dataset;
+use crate::pretrained::Pretrained;
+use crate::screen::{Channels, RunEnds};
 
 /// Inputs that wait for the driver; beyond them sockets are not read.
 const INPUTS: usize = 1024;
+/// Open files besides connections: the ledger, versions, libraries.
+const SPARE_FILES: u64 = 64;
 
 /// The first and the last event; the hub's own lie between them.
 #[derive(Serialize)]
@@ -72,12 +89,14 @@ enum Event<'a> {
 
 /// `hydra-coordinator [serve]`.
 pub fn serve(args: &Args) -> anyhow::Result<()> {
-    let resolved = settings::gather(args)?;
+    let init = args.serve.init.as_deref().map(Pretrained::open).transpose()?;
+    let resolved = settings::gather(args, init.as_ref())?;
     if args.serve.print_config {
         print!("{}", resolved.print());
         return Ok(());
     }
-    let _logs = logs::init(&logs::LogOptions { file: args.serve.log_file.clone(), stderr: true })?;
+    let screen = !args.serve.headless && !args.json && is_interactive();
+    let logs = logs::init(&logs::LogOptions { file: args.serve.log_file.clone(), stderr: !screen })?;
     resolved.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let events = Events::stdout(args.json);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -85,21 +104,32 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the asynchronous runtime")?;
-    runtime.block_on(serve_with(resolved.settings, args, events))
+    runtime.block_on(serve_with(resolved.settings, init, args, events, screen.then(|| logs.ring.clone())))
 }
 
-async fn serve_with(settings: Settings, args: &Args, events: Events) -> anyhow::Result<()> {
+/// Serves; with a screen if there is a log for it.
+async fn serve_with(
+    settings: Settings,
+    init: Option<Pretrained>,
+    args: &Args,
+    events: Events,
+    log: Option<Ring>,
+) -> anyhow::Result<()> {
     let signals = Signals::listen(args.serve.headless).context("listening for signals")?;
     // First of all, so that a second coordinator is told at once and not after minutes of preparation.
     let listener = bind(&settings.listen).await?;
     let addr = listener.local_addr().context("reading the address listened on")?;
     let prepared = {
         let (settings, events) = (settings.clone(), events.clone());
-        tokio::task::spawn_blocking(move || run::open(&settings, &events)).await.context("opening the run")??
+        tokio::task::spawn_blocking(move || run::open(&settings, init.as_ref(), &events))
+            .await
+            .context("opening the run")??
     };
     let metrics = metrics::install()?;
     let clock = Clock::start();
-    let begun = Begun::start(&settings, prepared, clock, events.clone())?;
+    let channels = log.map(|ring| (ring, Channels::new()));
+    let (drawn, watch) = channels.map(|(ring, Channels { run, screen })| ((ring, screen), run)).unzip();
+    let begun = Begun::start(&settings, prepared, clock, events.clone(), watch)?;
     let Begun { driver, inputs, rim, ready: info, threads } = begun;
     if !addr.ip().is_loopback() {
         events.say(
@@ -111,12 +141,8 @@ async fn serve_with(settings: Settings, args: &Args, events: Events) -> anyhow::
     let ready = Arc::new(AtomicBool::new(true));
     let open = ready.clone();
     let tracker = rim.tasks.clone();
-    let doors = http::Doors { welcome: Arc::new(move |socket| rim.welcome(socket)), ready, metrics };
-    let server = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, http::router(doors)).await {
-            tracing::error!(%error, "the listener failed");
-        }
-    });
+    let doors = http::Doors { welcome: Arc::new(move |socket, visitor| rim.welcome(socket, visitor)), ready, metrics };
+    let server = tokio::spawn(listen::serve(listener, http::router(doors), gate(&settings)));
     let (params, version) = (info.params, info.version);
     events.emit(&Event::Ready {
         addr: addr.to_string(),
@@ -132,14 +158,30 @@ async fn serve_with(settings: Settings, args: &Args, events: Events) -> anyhow::
          train on, {} held out; join with `hydra-worker NAME ws://{addr}`",
         info.vocab, info.train_tokens, info.val_tokens
     ));
+    let drawn =
+        drawn.map(|(ring, ends)| Drawn::open(&settings, addr, ring, ends, clock, events.clone())).transpose()?;
     let ended = driver.run(inputs, signals).await;
     open.store(false, Ordering::Relaxed);
     server.abort();
+    if let Some(drawn) = drawn {
+        drawn.close().await;
+    }
     let ended = ended?;
     // Sessions say goodbye on their own tasks; a peer that does not listen is not waited for.
     tracker.close();
     let _ = tokio::time::timeout(Duration::from_secs(3), tracker.wait()).await;
     tokio::task::spawn_blocking(move || finish(ended, &info.data, threads, &events)).await.context("ending the run")?
+}
+
+fn gate(settings: &Settings) -> Gate {
+    let limits = &settings.limits;
+    let room = Room { all: limits.connections as usize, host: limits.connections_per_host as usize };
+    if let Some(files) = listen::raise_open_files()
+        && files < u64::from(limits.connections) + SPARE_FILES
+    {
+        tracing::warn!(files, "the system allows fewer open files than limits.connections needs (ulimit -Hn)");
+    }
+    Gate::new(room)
 }
 
 /// Measures the last version in full where the run came to its own end, closes the ledger, and says the last word.
@@ -205,10 +247,15 @@ struct Begun {
 }
 
 impl Begun {
-    fn start(settings: &Settings, run: Run, clock: Clock, events: Events) -> anyhow::Result<Self> {
+    fn start(
+        settings: &Settings,
+        run: Run,
+        clock: Clock,
+        events: Events,
+        screen: Option<RunEnds>,
+    ) -> anyhow::Result<Self> {
         let Run { shape, data, store, key, recovered, learner } = run;
         let (sender, inputs) = mpsc::channel(INPUTS);
-        let data = Arc::new(data);
         let weights = Arc::new(learner.checkpoint.weights.clone());
         let (version, digest) = (recovered.newest.version, recovered.newest.digest);
         let newest = Arc::new(Served::new(shape, version, digest, weights, None));
@@ -232,6 +279,8 @@ impl Begun {
             .spawn(move |report| {
                 say(match report {
                     learner::Report::Checked { lease, verdict } => Input::Fact(Fact::Checked { lease, verdict }),
+                    learner::Report::Waiting(error) => Input::Stuck(error.to_string()),
+                    learner::Report::Resumed => Input::Unstuck,
                     learner::Report::Merged(served) => Input::Merged(served),
                     learner::Report::MergeFailed { version, error } => Input::MergeFailed(version, error.to_string()),
                 });
@@ -241,10 +290,12 @@ impl Begun {
         let device = Device::open(DeviceChoice::Cpu, Some(1)).map_err(|error| anyhow::anyhow!("{error}"))?;
         let windows = (settings.eval.tokens / u64::from(shape.context)).max(1) as usize;
         let say = tell(&sender);
-        let (evaluator, evaluating) =
-            eval::spawn(data.clone(), device, windows, move |score| say(Input::Scored(score)))
-                .context("starting the evaluator")?;
         let form = answers::Form { template: settings.answers.template.clone(), stops: settings.answers.stop.clone() };
+        let prompt = &settings.answers.sample_prompt;
+        let sampler = screen.as_ref().and_then(|ends| Sampler::new(prompt, form.clone(), ends.tell.clone()));
+        let (evaluator, evaluating) =
+            eval::spawn(data.clone(), device, windows, sampler, move |score| say(Input::Scored(score)))
+                .context("starting the evaluator")?;
         let say = tell(&sender);
         let report = move |report| {
             say(Input::Fact(match report {
@@ -253,7 +304,7 @@ impl Begun {
                 answers::Report::Failed { query, text } => Fact::AnswerFailed { query, text },
             }));
         };
-        let (answers, answering) = answers::spawn(&data, device, &form, report).context("starting the answers")?;
+        let (answers, answering) = answers::spawn(&data, &form, report).context("starting the answers")?;
 
         let (uploads, traffic) = (Uploads::default(), Arc::new(LinkStats::default()));
         let rim = Rim {
@@ -261,6 +312,7 @@ impl Begun {
             uploads: uploads.clone(),
             traffic: traffic.clone(),
             update_bytes: settings.rounds.codec.unwrap_or(run::AUTO_CODEC).max_len(shape.params()) as u64,
+            pace: Pace::new(settings.limits.messages_per_second),
             tasks: TaskTracker::new(),
             next: Arc::new(AtomicU64::new(1)),
         };
@@ -290,7 +342,11 @@ impl Begun {
             scored: None,
             measure_every: settings.eval.every,
             measured: None,
+            unmeasured: None,
+            paused: false,
+            unpaid: false,
             counted: (0, 0),
+            watch: screen.map(Watch::new),
         };
         let threads = answering.into_iter().chain([learning, evaluating]).collect();
         Ok(Self { driver, inputs, rim, ready, threads })

@@ -3,34 +3,39 @@
 use hydra_core::hub::Event;
 use hydra_shell::events::Events;
 
+/// Where the lines come from, in few letters: the screen's log is narrow.
+const RUN: &str = "run";
+
 /// Prints an event: JSON for scripts if wanted, a line for people unless it is too frequent to read.
 pub fn tell(events: &Events, event: &Event) {
     events.emit(event);
     match event {
-        Event::Joined { worker, user } => tracing::info!(%worker, %user, "a worker joined"),
-        Event::Left { worker, user, reason } => tracing::info!(%worker, %user, reason, "a worker left"),
-        Event::Pushed { task, worker, wait_us } => tracing::debug!(%task, %worker, wait_us, "a task was pushed"),
+        Event::Joined { worker, user } => tracing::info!(target: RUN, %user, %worker, "a worker joined"),
+        Event::Left { worker, user, reason } => tracing::info!(target: RUN, %user, reason, %worker, "a worker left"),
+        Event::Pushed { task, worker, wait_us, .. } => {
+            tracing::debug!(target: RUN, %task, %worker, wait_us, "a task was pushed")
+        }
         Event::Accepted { task, worker, user, amount } => {
-            tracing::info!(%task, %worker, %user, %amount, "a task was accepted and paid");
+            tracing::info!(target: RUN, %user, %amount, %task, %worker, "a task was accepted and paid");
         }
         Event::Rejected { task, worker, user, reason } => {
-            tracing::warn!(%task, %worker, %user, ?reason, "an update was not accepted");
+            tracing::warn!(target: RUN, %user, ?reason, %task, %worker, "an update was not accepted");
         }
         Event::Codec { worker, user, codec, before, send_ms, task_ms } => {
             tracing::info!(
-                %worker, %user, ?codec, ?before, send_ms, task_ms,
+                target: RUN, %user, ?codec, ?before, send_ms, task_ms, %worker,
                 "a worker's updates are written in another way: sending should take at most a twentieth of a task"
             );
         }
         Event::Round { version, updates, tokens, val_loss, val_bits_per_byte, seconds, .. } => {
             tracing::info!(
-                %version, updates, tokens, val_loss, val_bits_per_byte, seconds,
+                target: RUN, %version, updates, tokens, val_loss, val_bits_per_byte, seconds,
                 "a round was merged into a new version"
             );
         }
         Event::Query { user, version, tokens, first_ms, total_ms, charged, .. } => {
-            tracing::info!(%user, %version, tokens, first_ms, total_ms, %charged, "a query was answered");
+            tracing::info!(target: RUN, %user, %version, tokens, first_ms, total_ms, %charged, "a query was answered");
         }
-        Event::Refused { user, reason, .. } => tracing::info!(%user, ?reason, "a query was refused"),
+        Event::Refused { user, reason, .. } => tracing::info!(target: RUN, %user, ?reason, "a query was refused"),
     }
 }

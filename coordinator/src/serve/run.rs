@@ -1,45 +1,50 @@
 //! A run's folder: begun or opened again, with everything that the threads need to go on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use hydra_config::Settings;
 use hydra_core::codec::Codec;
 use hydra_core::hub::rows::{Recovered, Row, Version};
-use hydra_core::hub::{Rules, Sampling, Shard, Stop, public_key};
+use hydra_core::hub::{Rules, Sampling, Shard, Stop};
 use hydra_core::ids::{LeaseId, VersionNo};
 use hydra_core::merge::{self, OuterRule, OuterState};
 use hydra_core::model::Shape;
 use hydra_core::schedule::Schedule;
+use hydra_engine::{Device, DeviceChoice};
 use hydra_shell::clock::wall_ms;
 use hydra_shell::events::Events;
 use hydra_shell::keys;
 
 use super::learner::Learner;
+use super::learner::likeness::Likeness;
+use super::learner::probe::Prober;
 use super::settings as remembered;
-use crate::data::{self, Dataset};
+use crate::data::{self, Dataset, Tokenizer};
 use crate::fail;
+use crate::pretrained::Pretrained;
 use crate::store::{Loaded, Opening, Repairs, Store, UpdateFiles, VersionFiles};
 
 /// A run that is ready to be served.
 pub struct Run {
     pub shape: Shape,
-    pub data: Dataset,
+    pub data: Arc<Dataset>,
     pub store: Store,
     pub key: SigningKey,
     pub recovered: Recovered,
     pub learner: Learner,
 }
 
-/// Opens the run that the settings name, or begins it.
-pub fn open(settings: &Settings, events: &Events) -> anyhow::Result<Run> {
+/// Opens the run that the settings name, or begins it, from a model that exists if there is one.
+pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Run> {
     let dir = &settings.run_dir;
     crate::store::files::prepare_folder(dir).map_err(fail::file)?;
     let key = keys::load_or_create(&dir.join("coordinator.key"))?;
     let at_ms = wall_ms();
-    let mut store = Store::open(dir, &Opening { key: public_key(&key), at_ms }).map_err(|error| fail::store(&error))?;
-    let data = dataset(settings, events)?;
+    let mut store = Store::open(dir, &Opening { key: key.clone(), at_ms }).map_err(|error| fail::store(&error))?;
+    let data = Arc::new(dataset(settings, init, events)?);
     let shape = remembered::shape(settings, data.tokenizer.vocab_size(), dir)?;
     data.check_windows(shape.context).map_err(|error| fail::data(&error))?;
     remembered::remember(dir, settings)?;
@@ -52,8 +57,14 @@ pub fn open(settings: &Settings, events: &Events) -> anyhow::Result<Run> {
             .map_err(|error| fail::store(&error))
     };
     let mut loaded = load(&mut store)?;
+    if loaded.recovered.is_some() && init.is_some() {
+        events.say("this run has its weights already; --init is for beginning a run");
+    }
     if loaded.recovered.is_none() {
-        let weights = shape.initial_weights(settings.seed);
+        let weights = match init {
+            Some(init) => init.weights()?,
+            None => shape.initial_weights(settings.seed),
+        };
         let digest = merge::weights_digest(&weights);
         let outer = OuterState::new(weights.len());
         versions.write(VersionNo(0), &digest, &weights, &outer).map_err(fail::file)?;
@@ -76,6 +87,13 @@ pub fn open(settings: &Settings, events: &Events) -> anyhow::Result<Run> {
         .chain(waiting.keys().copied())
         .collect();
     updates.sweep(&kept).map_err(fail::file)?;
+    // What nobody outside can know: which windows are looked at, and how directions are compared.
+    let secret = |bytes: [u8; 16]| (u128::from_le_bytes(bytes) as u64, (u128::from_le_bytes(bytes) >> 64) as u64);
+    let (windows, directions) = secret(keys::random()?);
+    let likeness = Likeness::new(directions);
+    let device = Device::open(DeviceChoice::Cpu, Some(1)).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let mut prober = Prober::new(data.clone(), shape, device, windows);
+    prober.add(recovered.newest.version, Arc::new(checkpoint.weights.clone()));
     let learner = Learner {
         shape,
         codec: settings.rounds.broadcast_codec,
@@ -85,13 +103,16 @@ pub fn open(settings: &Settings, events: &Events) -> anyhow::Result<Run> {
         updates,
         keep,
         waiting,
+        unkept: VecDeque::new(),
         // Files of updates merged before this start are swept at the next one.
         merged: VecDeque::new(),
+        likeness,
+        prober,
     };
     Ok(Run { shape, data, store, key, recovered, learner })
 }
 
-fn dataset(settings: &Settings, events: &Events) -> anyhow::Result<Dataset> {
+fn dataset(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Dataset> {
     let dir = &settings.run_dir;
     if data::is_prepared(dir) {
         if !settings.data.is_empty() {
@@ -105,8 +126,14 @@ fn dataset(settings: &Settings, events: &Events) -> anyhow::Result<Dataset> {
         data::read(&settings.data).map_err(|error| fail::read(&error))?
     };
     let held_out = data::read(&settings.val_data).map_err(|error| fail::read(&error))?;
-    events.say("preparing the text: training the tokenizer and cutting shards");
-    Ok(data::prepare(&sources, &held_out, settings.tokenizer, dir).map_err(|error| fail::data(&error))?)
+    let prepared = if let Some(init) = init {
+        events.say("preparing the text: cutting shards with the model's own tokenizer");
+        data::prepare_with(&sources, &held_out, |_| Tokenizer::from_json(init.tokenizer.json().to_owned()), dir)
+    } else {
+        events.say("preparing the text: training the tokenizer and cutting shards");
+        data::prepare(&sources, &held_out, settings.tokenizer, dir)
+    };
+    Ok(prepared.map_err(|error| fail::data(&error))?)
 }
 
 /// Says what a damaged disk cost, and puts the damaged files aside.
@@ -159,6 +186,7 @@ pub fn rules(settings: &Settings, shape: Shape, data: &Dataset, epoch_ms: u64) -
         grace: rounds.grace,
         round_deadline: rounds.deadline,
         outer: OuterRule { lr: rounds.outer_lr, momentum: rounds.outer_momentum },
+        checked_windows: tasks.checked_windows,
         stop: Stop {
             after_tasks: stop.after_tasks,
             after_tokens: stop.after_tokens,

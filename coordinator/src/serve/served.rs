@@ -20,7 +20,7 @@ pub struct Served {
     pub weights: Arc<Vec<f32>>,
     /// What turns the version before into this one; absent for the first one after a start.
     pub delta: Option<Delta>,
-    shape: Shape,
+    pub shape: Shape,
     snapshot: OnceLock<Arc<[u8]>>,
     model: Mutex<Option<Model>>,
 }

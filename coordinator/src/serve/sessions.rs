@@ -1,20 +1,26 @@
 //! Sessions at the rim: sockets become links, links become facts, received bytes wait here under their digests.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use axum::extract::ws::{Message as AxumMessage, WebSocket};
-use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _};
 use hydra_core::hub::Fact;
 use hydra_core::ids::{Digest, SessionId};
-use hydra_shell::link::{self, Connection, Coordinator, LinkStats, Message};
+use hydra_core::proto::{Error, ErrorCode, ServerMsg, wire};
+use hydra_shell::link::{self, Connection, Coordinator, LinkStats, Message, Pace, Socket};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::{Duration, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::driver::Input;
+use super::gate::Full;
+use super::listen::Visitor;
+use super::metrics;
+
+/// For telling somebody that there is no room.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Where messages to a client are put.
 pub type Outbox = link::Outbox<Coordinator>;
@@ -54,21 +60,31 @@ pub struct Rim {
     pub uploads: Uploads,
     pub traffic: Arc<LinkStats>,
     pub update_bytes: u64,
+    pub pace: Pace,
     pub tasks: TaskTracker,
     pub next: Arc<AtomicU64>,
 }
 
 impl Rim {
     /// Runs a session on a task of its own until its end.
-    pub fn welcome(&self, socket: WebSocket) {
-        let rim = self.clone();
-        self.tasks.spawn(async move { rim.run(socket).await });
+    pub fn welcome(&self, socket: Socket<TcpStream>, visitor: Visitor) {
+        match visitor.pass.full() {
+            Some(full) => {
+                self.tasks.spawn(async move { timeout(FAREWELL, turn_away(socket, full, visitor)).await });
+            }
+            None => {
+                let rim = self.clone();
+                self.tasks.spawn(async move { rim.run(socket, visitor).await });
+            }
+        }
     }
 
-    async fn run(self, socket: WebSocket) {
+    /// The visitor's pass is given back when the session is over.
+    async fn run(self, socket: Socket<TcpStream>, _visitor: Visitor) {
         let session = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
-        let side = Coordinator { update_bytes: self.update_bytes };
-        let Connection { outbox, mut inbox } = Connection::over(Adapted(socket), side, self.traffic.clone());
+        let side = Coordinator { update_bytes: self.update_bytes, pace: Some(self.pace) };
+        let Connection { outbox, mut inbox } = Connection::over(socket, side, self.traffic.clone());
+        metrics::opened();
         if self.inputs.send(Input::Opened(session, outbox)).await.is_err() {
             return;
         }
@@ -81,7 +97,10 @@ impl Rim {
                     Fact::Received { session, blob, intact: true }
                 }
                 link::Event::Damaged(blob) => Fact::Received { session, blob, intact: false },
-                link::Event::Closed(closed) => Fact::Left { session, reason: closed.to_string() },
+                link::Event::Closed(closed) => {
+                    metrics::closed(closed.kind());
+                    Fact::Left { session, reason: closed.to_string() }
+                }
             };
             // The channel is bounded: a flood is read no faster than it is dealt with.
             if self.inputs.send(Input::Fact(fact)).await.is_err() {
@@ -91,49 +110,11 @@ impl Rim {
     }
 }
 
-/// The server's socket in the client library's terms, which the link speaks.
-struct Adapted(WebSocket);
-
-impl Stream for Adapted {
-    type Item = Result<Message, axum::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_next_unpin(cx).map(|item| {
-            item.map(|message| {
-                message.map(|message| match message {
-                    AxumMessage::Binary(bytes) => Message::Binary(bytes),
-                    AxumMessage::Text(text) => Message::Text(text.as_str().into()),
-                    AxumMessage::Ping(bytes) => Message::Ping(bytes),
-                    AxumMessage::Pong(bytes) => Message::Pong(bytes),
-                    AxumMessage::Close(_) => Message::Close(None),
-                })
-            })
-        })
-    }
-}
-
-impl Sink<Message> for Adapted {
-    type Error = axum::Error;
-
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), axum::Error>> {
-        self.0.poll_ready_unpin(cx)
-    }
-
-    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), axum::Error> {
-        self.0.start_send_unpin(match message {
-            Message::Binary(bytes) => AxumMessage::Binary(bytes),
-            Message::Ping(bytes) => AxumMessage::Ping(bytes),
-            Message::Pong(bytes) => AxumMessage::Pong(bytes),
-            Message::Text(text) => AxumMessage::Text(text.as_str().into()),
-            Message::Close(_) | Message::Frame(_) => AxumMessage::Close(None),
-        })
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), axum::Error>> {
-        self.0.poll_flush_unpin(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), axum::Error>> {
-        self.0.poll_close_unpin(cx)
-    }
+/// Says that there is no room, and listens no further.
+async fn turn_away(mut socket: Socket<TcpStream>, full: Full, _visitor: Visitor) {
+    let error = ServerMsg::Error(Error { code: ErrorCode::Full, text: full.text().to_owned(), fatal: true });
+    let _ = socket.send(Message::Binary(wire::encode_server(&error).into())).await;
+    let _ = socket.close().await;
+    // A socket closed with unread data would take back what was written last.
+    while let Some(Ok(_)) = socket.next().await {}
 }

@@ -12,6 +12,7 @@ use hydra_shell::exit::{Exit, Failure};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
+use crate::pretrained::Pretrained;
 
 const FILE: &str = "run.toml";
 const BEGUN: &str = "begun.json";
@@ -28,8 +29,8 @@ struct Begun {
     shape: Shape,
 }
 
-/// Settings from all layers.
-pub fn gather(args: &Args) -> anyhow::Result<Resolved> {
+/// Settings from all layers; a model to begin from sets its own sizes and tokenizer.
+pub fn gather(args: &Args, init: Option<&Pretrained>) -> anyhow::Result<Resolved> {
     let run = args.run.clone().or_else(|| std::env::var_os("HYDRA_RUN").map(Into::into));
     let remembered = run.as_deref().unwrap_or(Path::new(DEFAULT_RUN)).join(FILE);
     let named = args.serve.config.as_deref();
@@ -52,7 +53,8 @@ pub fn gather(args: &Args) -> anyhow::Result<Resolved> {
         data: serve.data.clone(),
         val_data: serve.val_data.clone(),
         preset: serve.preset.clone(),
-        tokenizer: serve.tokenizer.clone(),
+        tokenizer: init.map(|init| init.tokenizer.kind().to_string()).or_else(|| serve.tokenizer.clone()),
+        sizes: init.map(Pretrained::sizes),
         stop_after_tasks: serve.stop_after_tasks,
         stop_after_tokens: serve.stop_after_tokens,
         stop_after_rounds: serve.stop_after_rounds,
@@ -79,7 +81,7 @@ pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
         "# What this run's model and data depend on; written at its first start and read at every later one.\n\
          preset = {}\ntokenizer = {}\nseed = {}\n\n\
          [model]\nwidth = {}\nheads = {}\nlayers = {}\ncontext = {}\nffn = {ffn}\n\n\
-         [answers]\ntemplate = {}\nstop = [{}]\ntemperature = {}\n",
+         [answers]\ntemplate = {}\nstop = [{}]\nsample_prompt = {}\ntemperature = {}\n",
         quote(&settings.preset.to_string()),
         quote(&settings.tokenizer.to_string()),
         settings.seed,
@@ -89,6 +91,7 @@ pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
         settings.model.context,
         quote(&settings.answers.template),
         stops.join(", "),
+        quote(&settings.answers.sample_prompt),
         settings.answers.temperature,
     );
     crate::store::files::write_whole(run_dir, FILE, |out| out.write_all(text.as_bytes()))

@@ -52,7 +52,8 @@ impl Trouble {
                 Self::Busy
             }
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory) => Self::Io,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged,
+            // A length past all bounds was never written.
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TooBig) => Self::Damaged,
             _ => Self::Bug,
         }
     }

@@ -16,6 +16,7 @@ use hydra_core::proto::UnpaidCode;
 use rusqlite::{Connection, Params, TransactionBehavior, params};
 
 use super::error::{FileError, StoreError};
+use super::seal::Sealed;
 use super::{Store, rows, verify};
 
 /// Current versions that [`Loaded::history`] lists at most.
@@ -65,6 +66,9 @@ impl Store {
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let within = begun.map_err(reading)?;
         let book = replay(&within)?;
+        if verify::sealed(&within, &book.head())? == Sealed::NotYet {
+            self.seal.begin(&within, &book.head()).map_err(reading)?;
+        }
         let mut repairs = Repairs::default();
         let Some((newest, evaluated)) = newest_whole(&within, check, &mut repairs)? else {
             within.commit().map_err(reading)?;

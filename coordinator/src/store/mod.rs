@@ -13,6 +13,7 @@ pub mod files;
 pub mod load;
 pub mod read;
 pub mod schema;
+pub mod seal;
 pub mod updates;
 pub mod verify;
 pub mod versions;
@@ -25,8 +26,11 @@ mod tests;
 
 use std::path::Path;
 
+use ed25519_dalek::SigningKey;
+use hydra_core::hub::public_key;
 use hydra_core::hub::rows::Row;
 use hydra_core::ids::PublicKey;
+use hydra_core::ledger::Head;
 use hydra_core::proto::PROTOCOL;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
@@ -34,15 +38,16 @@ pub use self::error::{FileError, StoreError, Trouble};
 pub use self::files::RunLock;
 pub use self::load::{Loaded, Repairs};
 pub use self::read::Reader;
+use self::seal::Seal;
 pub use self::updates::UpdateFiles;
 pub use self::versions::{Checkpoint, VersionFiles};
 pub use self::writer::{Saved, Writer};
 
 /// Who opens a run, and when.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Opening {
-    /// The coordinator's public key; a run stays with the key that began it.
-    pub key: PublicKey,
+    /// The coordinator's key, which signs the ledger's head; a run stays with the key that began it.
+    pub key: SigningKey,
     /// Wall-clock milliseconds.
     pub at_ms: u64,
 }
@@ -51,6 +56,7 @@ pub struct Opening {
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    seal: Seal,
     boot: u64,
     opened_ms: u64,
     // Last, so that the database is closed before the folder is free for another.
@@ -63,11 +69,13 @@ impl Store {
         files::prepare_folder(run_dir)?;
         let lock = RunLock::take(run_dir)?;
         let mut connection = schema::open_writable(&run_dir.join(schema::FILE))?;
+        let given = public_key(&opening.key);
         let stored = found(&mut connection, opening).map_err(StoreError::sql("open the ledger"))?;
-        if stored.key != opening.key {
-            return Err(StoreError::OtherKey { stored: stored.key, given: opening.key });
+        if stored.key != given {
+            return Err(StoreError::OtherKey { stored: stored.key, given });
         }
-        Ok(Self { connection, boot: stored.boot, opened_ms: opening.at_ms, lock })
+        let seal = Seal::new(opening.key.clone(), stored.run);
+        Ok(Self { connection, seal, boot: stored.boot, opened_ms: opening.at_ms, lock })
     }
 
     /// How often this run was started, this time included.
@@ -77,37 +85,42 @@ impl Store {
 
     /// Writes rows at once, all or none: for the first version, before the thread starts.
     pub fn write(&mut self, rows: &[Row]) -> Result<(), StoreError> {
-        rows::write(&mut self.connection, rows)
+        rows::write(&mut self.connection, &self.seal, rows)
     }
 }
 
 struct Stored {
     key: PublicKey,
+    run: [u8; 16],
     boot: u64,
 }
 
 /// Writes down where the run comes from on its first start, and counts this start.
 fn found(connection: &mut Connection, opening: &Opening) -> rusqlite::Result<Stored> {
+    let given = public_key(&opening.key);
     let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let key = begin.query_row("SELECT value FROM meta WHERE key = 'server_key'", [], |row| row.get(0)).optional()?;
-    let key = if let Some(key) = key {
-        key
+    let meta = "SELECT value FROM meta WHERE key = ?1";
+    let key = begin.query_row(meta, ["server_key"], |row| row.get(0)).optional()?.map(PublicKey);
+    let run = if key.is_some() {
+        begin.query_row(meta, ["run"], |row| row.get(0))?
     } else {
         let run = begin.query_row("SELECT randomblob(16)", [], |row| row.get::<_, [u8; 16]>(0))?;
         begin.execute(
             "INSERT INTO meta (key, value)
              VALUES ('server_key', ?1), ('run', ?2), ('created_ms', ?3), ('protocol', ?4), ('boot', 0)",
-            params![opening.key.0, run, opening.at_ms as i64, PROTOCOL],
+            params![given.0, run, opening.at_ms as i64, PROTOCOL],
         )?;
-        opening.key.0
+        Seal::new(opening.key.clone(), run).begin(&begin, &Head::default())?;
+        run
     };
-    if key != opening.key.0 {
-        return Ok(Stored { key: PublicKey(key), boot: 0 });
+    let key = key.unwrap_or(given);
+    if key != given {
+        return Ok(Stored { key, run, boot: 0 });
     }
     let boot = begin.query_row("UPDATE meta SET value = value + 1 WHERE key = 'boot' RETURNING value", [], |row| {
         row.get::<_, i64>(0)
     });
     let boot = boot? as u64;
     begin.commit()?;
-    Ok(Stored { key: PublicKey(key), boot })
+    Ok(Stored { key, run, boot })
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use hydra_core::credits::Credits;
 use hydra_core::hub::rows::Version;
 use hydra_core::ids::{Digest, PublicKey, UserName, VersionNo};
+use hydra_core::ledger::Transfer;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use serde::{Serialize, Serializer};
 
@@ -154,6 +155,12 @@ impl Reader {
     pub fn current_versions(&self) -> Result<Vec<Version>, StoreError> {
         let found = self.read(|from| rows::current_versions(from, 0, NEWEST))?;
         Ok(found.into_iter().map(|(version, _)| version).collect())
+    }
+
+    /// The newest transfers, the newest first.
+    pub fn newest_transfers(&self, count: usize) -> Result<Vec<Transfer>, StoreError> {
+        let sql = format!("SELECT {} FROM transfers ORDER BY seq DESC LIMIT ?1", rows::TRANSFER);
+        self.read(|from| from.prepare(&sql)?.query_map([count as i64], rows::transfer)?.collect())
     }
 
     fn read<T>(&self, ask: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {

@@ -6,22 +6,34 @@
 use hydra_core::credits::Credits;
 use hydra_core::hub::rows::{Accepted, Lease, Row, Version};
 use hydra_core::ids::{Digest, LeaseId, TaskId, TransferId, VersionNo, WorkerId};
-use hydra_core::ledger::Transfer;
+use hydra_core::ledger::{Head, Transfer};
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, TransactionBehavior, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::StoreError;
+use super::seal::Seal;
 
 const WRITING: &str = "write to the ledger";
 
-/// Writes `rows` in one durable transaction.
-pub fn write<'a>(connection: &mut Connection, rows: impl IntoIterator<Item = &'a Row>) -> Result<(), StoreError> {
+/// Writes `rows` in one durable transaction, with the signature of the head that the ledger has after it.
+pub fn write<'a>(
+    connection: &mut Connection,
+    seal: &Seal,
+    rows: impl IntoIterator<Item = &'a Row>,
+) -> Result<(), StoreError> {
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::sql(WRITING))?;
+    let mut head = None;
     for row in rows {
         put(&transaction, row)?;
+        if let Row::Transfer(Transfer { seq, hash, .. }) = row {
+            head = Some(Head { seq: *seq, hash: *hash });
+        }
+    }
+    if let Some(head) = head {
+        seal.put(&transaction, &head).map_err(StoreError::sql(WRITING))?;
     }
     transaction.commit().map_err(StoreError::sql(WRITING))
 }

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
@@ -18,7 +19,7 @@ pub const FILE: &str = "hydra.db";
 /// The newest layout; one a step.
 pub const LAYOUT: u32 = STEPS.len() as u32;
 
-const STEPS: &[M<'static>] = &[M::up(include_str!("schema/0001.sql"))];
+const STEPS: &[M<'static>] = &[M::up(include_str!("schema/0001.sql")), M::up(include_str!("schema/0002.sql"))];
 /// "HYDR", as in `0001.sql`.
 const APPLICATION: u32 = 0x4859_4452;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -55,11 +56,24 @@ pub fn open_readable(run_or_file: &Path) -> Result<Connection, StoreError> {
     let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let found = inspect(&connection)?;
     refuse_foreign(&path, found)?;
-    if found.layout < LAYOUT {
-        // Bringing it up to date is the writer's work.
-        return Err(StoreError::NoRun { path });
+    match found.layout {
+        LAYOUT => Ok(connection),
+        0 => Err(StoreError::NoRun { path }),
+        // Bringing the file up to date is the writer's work.
+        _ => upgraded_copy(&connection),
     }
-    Ok(connection)
+}
+
+/// A copy in memory with the newest layout, of a database that no newer program has started on yet.
+fn upgraded_copy(from: &Connection) -> Result<Connection, StoreError> {
+    let copy = || {
+        let mut copy = Connection::open_in_memory()?;
+        Backup::new(from, &mut copy)?.run_to_completion(i32::MAX, Duration::ZERO, None)?;
+        Ok(copy)
+    };
+    let mut copy = copy().map_err(StoreError::sql("read the ledger"))?;
+    Migrations::from_slice(STEPS).to_latest(&mut copy).map_err(migration_failed)?;
+    Ok(copy)
 }
 
 /// The database's path, from the run's folder or from itself.

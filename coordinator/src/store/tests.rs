@@ -1,6 +1,8 @@
 //! The store against stops, damage, full disks and other programs. Here: a small run to play with.
 
+mod bytes;
 mod files;
+mod layouts;
 mod ledger;
 mod run;
 mod writer;
@@ -16,7 +18,9 @@ use tempfile::TempDir;
 
 use super::*;
 
-const OPENING: Opening = Opening { key: PublicKey([7; 32]), at_ms: 1_000 };
+fn opening() -> Opening {
+    Opening { key: SigningKey::from_bytes(&[7; 32]), at_ms: 1_000 }
+}
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -27,7 +31,7 @@ fn user(name: &str) -> UserName {
 }
 
 fn open(dir: &Path) -> Store {
-    Store::open(dir, &OPENING).expect("a sound run")
+    Store::open(dir, &opening()).expect("a sound run")
 }
 
 /// Loads with every file in place.

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
+use hydra_core::ids::PublicKey;
 use hydra_core::ledger::audit::{Auditor, Fault, Summary};
 use hydra_core::ledger::{Head, Transfer};
 use rusqlite::Connection;
 use serde::Serialize;
 
 use super::error::{FileError, StoreError};
+use super::seal::{self, Sealed};
 use super::{rows, schema};
 
 /// What is wrong with a ledger.
@@ -51,6 +53,10 @@ impl From<VerifyError> for StoreError {
 pub struct Verified {
     /// The chain's end, with the number of rows.
     pub head: Head,
+    /// Whether the coordinator signed that end.
+    pub sealed: Sealed,
+    /// The coordinator's key, as the database names it.
+    pub key: PublicKey,
     /// Net credits of every account.
     pub net: BTreeMap<String, i128>,
     /// Holds that wait for their end.
@@ -70,11 +76,19 @@ pub fn verify(run_or_file: &Path) -> Result<Verified, VerifyError> {
         Ok(())
     })?;
     // The row by row check comes first, since it says more.
+    let sealed = sealed(&snapshot, &summary.head)?;
+    let key = "SELECT value FROM meta WHERE key = 'server_key'";
+    let key = snapshot.query_row(key, [], |row| row.get(0)).map(PublicKey).map_err(reading)?;
     let whole: String = snapshot.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(reading)?;
     if whole != "ok" {
         return Err(VerifyError::File(whole));
     }
-    Ok(Verified { head: summary.head, net: summary.net, open_holds: summary.open.len(), kinds })
+    Ok(Verified { head: summary.head, sealed, key, net: summary.net, open_holds: summary.open.len(), kinds })
+}
+
+/// Whether the coordinator signed the end that the transfers were found to have.
+pub(super) fn sealed(from: &Connection, head: &Head) -> Result<Sealed, VerifyError> {
+    seal::check(from, head).map_err(reading)?.map_err(|(seq, why)| Fault { seq, why }.into())
 }
 
 fn reading(error: rusqlite::Error) -> StoreError {

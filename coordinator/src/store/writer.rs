@@ -14,6 +14,7 @@ use rusqlite::Connection;
 
 use super::error::{FileError, StoreError, Trouble};
 use super::files::RunLock;
+use super::seal::Seal;
 use super::{Store, rows};
 
 /// Rows in one transaction, unless a single order has more: bounds how long the first waits for the last.
@@ -48,8 +49,8 @@ impl Store {
     /// Starts the thread. `on_saved` is called on it, and must not block for long.
     pub fn spawn(self, on_saved: impl FnMut(Saved) + Send + 'static) -> Result<Writer, StoreError> {
         let (orders, waiting) = channel();
-        let Self { connection, lock, .. } = self;
-        let keeper = Keeper { connection, pending: VecDeque::new(), lock };
+        let Self { connection, seal, lock, .. } = self;
+        let keeper = Keeper { connection, seal, pending: VecDeque::new(), lock };
         let thread = thread::Builder::new()
             .name("ledger".into())
             .spawn(move || keeper.run(&waiting, on_saved))
@@ -75,6 +76,7 @@ impl Writer {
 /// The thread's state.
 pub(super) struct Keeper {
     pub(super) connection: Connection,
+    pub(super) seal: Seal,
     pub(super) pending: VecDeque<Order>,
     pub(super) lock: RunLock,
 }
@@ -145,7 +147,7 @@ impl Keeper {
             orders += 1;
             size += rows.len();
         }
-        rows::write(&mut self.connection, self.pending.iter().take(orders).flat_map(|(_, rows)| rows))?;
+        rows::write(&mut self.connection, &self.seal, self.pending.iter().take(orders).flat_map(|(_, rows)| rows))?;
         let upto = self.pending.drain(..orders).next_back().expect("there is at least one order").0;
         Ok(upto)
     }

@@ -1,9 +1,11 @@
 //! A coordinator process, and a client of it that does exactly what a test tells it.
 // A test reads better when a peer says a message and makes an update than when it borrows them.
 #![allow(clippy::needless_pass_by_value, clippy::unused_self)]
+// Each file of tests uses its part.
+#![allow(dead_code)]
 
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -30,6 +32,9 @@ width = 32
 heads = 2
 layers = 1
 context = 32
+[tasks]
+# What these peers hand in is no training.
+checked_windows = 0
 "#;
 
 /// A coordinator in a folder of its own.
@@ -42,8 +47,13 @@ pub struct Process {
 
 impl Process {
     pub fn start(flags: &[&str]) -> Self {
+        Self::start_with("", flags)
+    }
+
+    /// A coordinator with further settings.
+    pub fn start_with(settings: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("config.toml"), CONFIG).unwrap();
+        std::fs::write(folder.path().join("config.toml"), format!("{CONFIG}{settings}")).unwrap();
         let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let (child, address) = Self::spawn(&folder, &flags);
         Self { child, address, folder, flags }
@@ -68,6 +78,15 @@ impl Process {
         (child, ready["addr"].as_str().unwrap().to_owned())
     }
 
+    /// What it answers to `GET path`, head and all.
+    pub fn get(&self, path: &str) -> String {
+        let mut tcp = std::net::TcpStream::connect(&self.address).unwrap();
+        write!(tcp, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -86,8 +105,14 @@ impl Process {
 
     /// What `ledger verify --json` prints.
     pub fn verify(&self) -> String {
+        self.command(&["ledger", "verify"])
+    }
+
+    /// What another command prints about this run with `--json`.
+    pub fn command(&self, command: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_hydra-coordinator-engine"))
-            .args(["ledger", "verify", "--json", "--run"])
+            .args(command)
+            .args(["--json", "--run"])
             .arg(self.folder.path().join("run"))
             .output()
             .unwrap();
@@ -116,6 +141,37 @@ pub fn query(n: u8, prompt: &str) -> ClientMsg {
         top_p: None,
         seed: None,
     })
+}
+
+fn hello(role: Role, user: &str, key: &SigningKey) -> Hello {
+    Hello {
+        protocol: proto::PROTOCOL.to_owned(),
+        role,
+        user: user.parse().unwrap(),
+        key: PublicKey(key.verifying_key().to_bytes()),
+        nonce: Nonce([3; 32]),
+        agent: "test".to_owned(),
+        worker: (role == Role::Worker).then_some(WorkerId([key.to_bytes()[0]; 8])),
+        device: String::new(),
+        holds: None,
+        lease: None,
+    }
+}
+
+/// Checks the coordinator's signature and makes the client's.
+fn proof(hello: &Hello, challenge: &proto::Challenge, key: &SigningKey, forged: bool) -> proto::Proof {
+    let parties = Parties {
+        client: &hello.key,
+        server: &challenge.key,
+        client_nonce: &hello.nonce,
+        server_nonce: &challenge.nonce,
+    };
+    assert!(sign::verify(&challenge.key, &sign::server_statement(&parties), &challenge.signature));
+    let mut statement = sign::client_statement(&parties, hello.role, &hello.user);
+    if forged {
+        statement.push(0);
+    }
+    proto::Proof { signature: sign::sign(key, &statement) }
 }
 
 /// A client.
@@ -150,32 +206,10 @@ impl Peer {
         forged: bool,
     ) -> Result<Self, Error> {
         let mut peer = Self::connect(to).await;
-        let hello = Hello {
-            protocol: proto::PROTOCOL.to_owned(),
-            role,
-            user: user.parse().unwrap(),
-            key: PublicKey(key.verifying_key().to_bytes()),
-            nonce: Nonce([3; 32]),
-            agent: "test".to_owned(),
-            worker: (role == Role::Worker).then_some(WorkerId([key.to_bytes()[0]; 8])),
-            device: String::new(),
-            holds: None,
-            lease: None,
-        };
+        let hello = hello(role, user, key);
         peer.say(ClientMsg::Hello(hello.clone()));
         let ServerMsg::Challenge(challenge) = peer.hears().await else { panic!("a challenge") };
-        let parties = Parties {
-            client: &hello.key,
-            server: &challenge.key,
-            client_nonce: &hello.nonce,
-            server_nonce: &challenge.nonce,
-        };
-        assert!(sign::verify(&challenge.key, &sign::server_statement(&parties), &challenge.signature));
-        let mut statement = sign::client_statement(&parties, role, &hello.user);
-        if forged {
-            statement.push(0);
-        }
-        peer.say(ClientMsg::Proof(proto::Proof { signature: sign::sign(key, &statement) }));
+        peer.say(ClientMsg::Proof(proof(&hello, &challenge, key, forged)));
         match peer.hears().await {
             ServerMsg::Welcome(welcome) => {
                 peer.newest = welcome.version;
@@ -300,10 +334,40 @@ impl Stranger {
         Self(socket)
     }
 
+    /// One who has passed the handshake, as a chat.
+    pub async fn join(to: &Process, user: &str, key: &SigningKey) -> Self {
+        let mut stranger = Self::connect(to).await;
+        let hello = hello(Role::Chat, user, key);
+        stranger.raw(wire::encode_client(&ClientMsg::Hello(hello.clone()))).await;
+        let ServerMsg::Challenge(challenge) = stranger.hears().await else { panic!("a challenge") };
+        stranger.raw(wire::encode_client(&ClientMsg::Proof(proof(&hello, &challenge, key, false)))).await;
+        assert!(matches!(stranger.hears().await, ServerMsg::Welcome(_)));
+        stranger
+    }
+
+    async fn hears(&mut self) -> ServerMsg {
+        loop {
+            if let Message::Binary(bytes) = self.0.next().await.unwrap().unwrap() {
+                return wire::decode_server(&bytes).unwrap();
+            }
+        }
+    }
+
     /// Sends bytes as one frame, whatever they are.
     pub async fn raw(&mut self, bytes: Vec<u8>) {
         // The coordinator may cut in the middle of a frame that is too large.
         self.0.send(Message::Binary(bytes.into())).await.ok();
+    }
+
+    /// Sends the same many times, and reads nothing meanwhile; ends early if it is cut.
+    pub async fn pour(&mut self, bytes: Vec<u8>, times: usize) {
+        let message = Message::Binary(bytes.into());
+        for _ in 0..times {
+            if self.0.feed(message.clone()).await.is_err() {
+                return;
+            }
+        }
+        self.0.flush().await.ok();
     }
 
     /// Reads to the session's end; gives the error that it ended with, if one was told.

@@ -115,7 +115,7 @@ impl Agent {
         match error.code {
             // Another session of this very process may have been cut off by a late one; the coordinator knows best,
             // and the waits between connections grow.
-            ErrorCode::Slow | ErrorCode::Full | ErrorCode::Replaced => {}
+            ErrorCode::Slow | ErrorCode::Full | ErrorCode::Replaced | ErrorCode::Flood => {}
             _ => self.exit(Exit::Refused(error.text.clone())),
         }
     }

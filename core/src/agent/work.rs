@@ -179,6 +179,8 @@ impl Agent {
         self.balance = credited.balance;
         // A second answer to a resent update pays nothing new.
         if self.settle(credited.lease) {
+            // A coordinator that pays is worth coming back to at once, even if it is killed every few seconds.
+            self.backoff.succeeded();
             self.paid += 1;
             self.earned = self.earned.checked_add(credited.amount).unwrap_or(self.earned);
             let proto::Credited { task, amount, balance, .. } = *credited;

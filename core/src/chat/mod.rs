@@ -139,7 +139,7 @@ impl Chat {
                 self.out.extend(self.early.drain(..).map(Order::Send));
             }
             (_, ServerMsg::Error(error)) if error.fatal => match error.code {
-                ErrorCode::Slow | ErrorCode::Full => {}
+                ErrorCode::Slow | ErrorCode::Full | ErrorCode::Flood => {}
                 _ => self.exit(Exit::Refused(error.text)),
             },
             (_, ServerMsg::Bye(bye)) if !bye.retry => {

@@ -1,7 +1,8 @@
 //! Which codec a worker's next update is to be written with: few bytes where its link is slow.
 //!
 //! A worker begins with the run's codec. Its link is measured by its own uploads, from the announcement to the last
-//! byte; sending should take at most a twentieth of a task's time, so that training and not the link sets the pace.
+//! byte; sending should take at most a twentieth of a task's time (or a quarter of a second), so that training and not
+//! the link sets the pace.
 
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use crate::ids::SessionId;
 
 /// Sending takes at most this part of a task's time, where a codec can do that.
 const SHARE: f64 = 0.05;
+/// Sending that is over sooner is always cheap enough: the next task is training meanwhile, and on a busy machine the
+/// time of a short transfer tells more about the machine than about the link.
+const SHORT: f64 = 0.25;
 /// A codec with more bytes is taken again only if it would take at most this part of that: measured times are noisy.
 const MARGIN: f64 = 0.5;
 /// Fewer bytes tell more about the delay than about the speed.
@@ -44,7 +48,7 @@ impl Hub {
         let task = tokens / speed;
         let affordable = |codec: &Codec| {
             let denser = codec.max_len(params) > before.max_len(params);
-            seconds(*codec) <= SHARE * task * if denser { MARGIN } else { 1.0 }
+            seconds(*codec) <= (SHARE * task).max(SHORT) * if denser { MARGIN } else { 1.0 }
         };
         let sparser = [first, Codec::Sparse256, Codec::Sparse64];
         let codec = sparser.into_iter().find(affordable).unwrap_or(Codec::Sparse64);

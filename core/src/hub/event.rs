@@ -37,6 +37,8 @@ pub enum Event {
         worker: WorkerId,
         /// Microseconds since both the task and a free worker existed.
         wait_us: u64,
+        /// When it was handed over, in microseconds since 1970: for tracing over several programs of one machine.
+        at_us: u64,
     },
     /// An update was accepted; its payment is durable.
     Accepted {

@@ -1,5 +1,6 @@
 //! What the shell tells the hub.
 
+use super::Findings;
 use crate::ids::{Digest, LeaseId, Nonce, SessionId, VersionNo};
 use crate::proto::{self, ClientMsg, Finish, UnpaidCode};
 
@@ -48,8 +49,8 @@ pub enum Fact {
     Checked {
         /// Whose update.
         lease: LeaseId,
-        /// Its norm, or why it is worthless.
-        verdict: Result<f64, (UnpaidCode, String)>,
+        /// Its numbers, or why it has none.
+        verdict: Result<Findings, (UnpaidCode, String)>,
     },
     /// All rows up to this number are durable.
     Persisted {
@@ -80,6 +81,11 @@ pub enum Fact {
         bytes_up: u64,
         /// Model traffic to workers since the last evaluation.
         bytes_down: u64,
+    },
+    /// The version will not be measured, because another measurement is too fresh.
+    Unmeasured {
+        /// Which.
+        version: VersionNo,
     },
     /// The next piece of an answer.
     Piece {
@@ -119,6 +125,8 @@ pub enum Operator {
     Resume,
     /// Keep this many tasks queued.
     Queue(usize),
+    /// Make the next version of what has been accepted so far, without waiting for more.
+    CloseRound,
     /// Cut a session, with a reason that it sees.
     Kick(SessionId, String),
 }

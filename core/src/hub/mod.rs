@@ -12,6 +12,7 @@ mod codecs;
 mod copies;
 mod event;
 mod fact;
+mod findings;
 mod leases;
 mod order;
 mod queries;
@@ -23,7 +24,9 @@ mod rules;
 mod session;
 mod stopping;
 mod tasks;
+mod trust;
 mod updates;
+mod view;
 
 #[cfg(any(test, feature = "sim"))]
 mod check;
@@ -36,11 +39,13 @@ use ed25519_dalek::SigningKey;
 
 pub use self::event::{Event, hyd};
 pub use self::fact::{Fact, Operator, QueryNo};
+pub use self::findings::{Findings, Gain, Probe, Sample, Source, Twin};
 pub use self::order::{MergeInput, Order};
 pub use self::rows::{Recovered, Row};
 pub use self::rules::{Rules, Sampling, Shard, Stop};
 pub use self::session::public_key;
 pub use self::updates::reward_id;
+pub use self::view::{LedgerView, RoundView, TransferView, View, WorkerState, WorkerView};
 use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, PublicKey, QueryId, SessionId, UserName, VersionNo, WorkerId};
 use crate::ledger::{Book, Transfer};
@@ -92,6 +97,7 @@ pub struct Hub {
     durable: Book,
     /// Transfers on their way to the disk.
     unwritten: VecDeque<(u64, Transfer)>,
+    newest_transfers: view::Newest,
     persist_seq: u64,
     /// Orders up to this are durable.
     persisted: u64,
@@ -114,6 +120,7 @@ pub struct Hub {
     /// Which version that is.
     measured: Option<VersionNo>,
     round: rounds::Round,
+    trust: trust::Trust,
     typical: Option<f64>,
     unevaluated: BTreeMap<VersionNo, rounds::Unevaluated>,
 
@@ -150,6 +157,7 @@ impl Machine for Hub {
             Fact::Evaluated { version, loss, bits_per_byte, bytes_up, bytes_down } => {
                 self.on_evaluated(now, version, (loss, bits_per_byte), (bytes_up, bytes_down));
             }
+            Fact::Unmeasured { version } => drop(self.unevaluated.remove(&version)),
             Fact::Piece { query, text } => self.on_piece(now, query, text),
             Fact::Answered { query, tokens, finish } => self.on_answered(now, query, tokens, finish),
             Fact::AnswerFailed { query, text } => self.on_answer_failed(now, query, text),
@@ -224,6 +232,7 @@ impl Hub {
     fn on_persisted(&mut self, now: Time, upto: u64) {
         while let Some((_, transfer)) = self.unwritten.pop_front_if(|(seq, _)| *seq <= upto) {
             self.durable.replay(&transfer).expect("the book's own transfers follow one another");
+            self.newest_transfers.take(&transfer);
         }
         let behind = self.is_behind();
         self.persisted = self.persisted.max(upto);
@@ -259,10 +268,14 @@ impl Hub {
                 self.rules.queue = length;
                 self.dispatch(now);
             }
+            Operator::CloseRound => self.close_round_now(),
             Operator::Kick(session, text) => {
-                self.send(session, ServerMsg::Bye(proto::Bye { text: text.clone(), retry: false }));
-                self.out.push_back(Order::Close { session });
-                self.on_left(now, session, &text);
+                // A session that has gone by itself in the meantime is nobody to talk to.
+                if self.sessions.contains_key(&session) {
+                    let told = format!("the operator has ended this session: {text}");
+                    self.refuse(session, proto::ErrorCode::Removed, &told);
+                    self.on_left(now, session, &format!("cut by the operator: {text}"));
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the hub tells the shell to do.
 
-use super::{Event, QueryNo, Row, Sampling};
+use super::{Event, Probe, QueryNo, Row, Sampling};
 use crate::codec::Codec;
 use crate::ids::{Digest, LeaseId, SessionId, VersionNo, WorkerId};
 use crate::merge::OuterRule;
@@ -73,6 +73,17 @@ pub enum Order {
         blob: Digest,
         /// How it is encoded.
         codec: Codec,
+        /// The version that it trained from.
+        base: VersionNo,
+        /// What to find out about it.
+        probe: Probe,
+    },
+    /// The update that was checked is refused: forget its kept bytes and all that was remembered of it.
+    Forget {
+        /// Whose.
+        lease: LeaseId,
+        /// Its bytes.
+        blob: Digest,
     },
     /// Make the next version from kept updates; answer [`Fact::Merged`] or [`Fact::MergeFailed`].
     Merge {
@@ -122,6 +133,6 @@ pub struct MergeInput {
     pub blob: Digest,
     /// How they are encoded.
     pub codec: Codec,
-    /// Its weight in the mean.
-    pub weight: f32,
+    /// The factor with which it enters the sum.
+    pub share: f32,
 }

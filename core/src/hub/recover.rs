@@ -8,6 +8,7 @@ use super::bench::Bench;
 use super::leases::{Leases, State};
 use super::records::Records;
 use super::rounds::{Entry, Round};
+use super::trust::Trust;
 use super::{Hub, Recovered, Row, Rules};
 use crate::ids::LeaseId;
 use crate::rng::Rng;
@@ -25,6 +26,9 @@ impl Hub {
         let mut round = Round::begin(now);
         for (lease, accepted) in &unmerged {
             round.take(Entry::new(lease, accepted));
+        }
+        if !open.is_empty() {
+            round.await_workers(now);
         }
         let (tasks, tokens) =
             unmerged.iter().fold((newest.tasks, newest.tokens), |(n, t), (lease, _)| (n + 1, t + lease.tokens));
@@ -51,6 +55,7 @@ impl Hub {
             durable: book.clone(),
             book,
             unwritten: VecDeque::new(),
+            newest_transfers: super::view::Newest::default(),
             persist_seq: 0,
             persisted: 0,
             waiting: VecDeque::new(),
@@ -67,6 +72,7 @@ impl Hub {
             newest,
             evaluated,
             round,
+            trust: Trust::default(),
             typical: None,
             unevaluated: BTreeMap::new(),
             queries: BTreeMap::new(),

@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::leases::NEVER;
 use super::{Action, Event, Hub, MergeInput, Order, Row, rows};
 use crate::codec::Codec;
-use crate::ids::{Digest, LeaseId, SessionId, VersionNo};
+use crate::ids::{Digest, LeaseId, SessionId, UserName, VersionNo};
 use crate::limits;
-use crate::merge::{OuterRule, staleness_weight};
+use crate::merge::{Claim, OuterRule, shares, staleness_weight};
 use crate::proto::Held;
 use crate::time::Time;
 
@@ -29,6 +29,9 @@ const UPLOAD: Duration = Duration::from_secs(5);
 const DELTAS: u64 = 3;
 /// After a failed merge (a full disk), until the next try.
 const RETRY: Duration = Duration::from_secs(5);
+/// After a start, until a round that has updates may close without the workers that trained at the last one's end:
+/// they need a second or so to connect again.
+const REUNION: Duration = Duration::from_secs(3);
 /// Blobs remembered to recognise copies.
 const MEMORY: usize = 512;
 
@@ -40,11 +43,20 @@ pub(super) struct Entry {
     pub codec: Codec,
     pub version: VersionNo,
     pub tokens: u64,
+    user: UserName,
+    norm: f64,
 }
 
 impl Entry {
     pub fn new(row: &rows::Lease, accepted: &rows::Accepted) -> Self {
-        Self { lease: row.lease, blob: accepted.blob, codec: row.codec, version: row.version, tokens: row.tokens }
+        let (lease, codec, version, tokens) = (row.lease, row.codec, row.version, row.tokens);
+        Self { lease, blob: accepted.blob, codec, version, tokens, user: row.user.clone(), norm: accepted.norm }
+    }
+
+    /// What it says for itself when a round closes over `newest`.
+    fn claim(&self, newest: VersionNo) -> Claim<&UserName> {
+        let staleness = newest.0.saturating_sub(self.version.0);
+        Claim { party: &self.user, weight: self.tokens as f32 * staleness_weight(staleness), norm: self.norm }
     }
 }
 
@@ -62,15 +74,17 @@ pub(super) struct Round {
     pub accepted: Vec<Entry>,
     /// A merge is under way; `accepted` holds what came after it began.
     pub merging: bool,
-    merged: Vec<Entry>,
-    opened: Time,
+    /// What is being merged, with its shares.
+    merged: Vec<(Entry, f32)>,
+    pub opened: Time,
     /// When the first update that waits was considered; the round's deadline counts from here.
     first: Option<Time>,
-    retry_at: Option<Time>,
+    /// Nothing is merged before: the last merge failed, or workers of the last start are awaited.
+    not_before: Option<Time>,
     /// When to look again although nothing happens.
-    look_at: Option<Time>,
+    pub look_at: Option<Time>,
     /// Since when there are enough updates.
-    enough: Option<Time>,
+    pub enough: Option<Time>,
     /// Recently submitted blobs.
     pub blobs: BTreeSet<Digest>,
     order: VecDeque<Digest>,
@@ -79,6 +93,12 @@ pub(super) struct Round {
 impl Round {
     pub fn begin(now: Time) -> Self {
         Self { opened: now, ..Self::default() }
+    }
+
+    /// Goes on with the round that a kill interrupted: its workers are given the time to come back, so that it ends
+    /// as it would have ended.
+    pub fn await_workers(&mut self, now: Time) {
+        self.not_before = Some(now.after(REUNION));
     }
 
     pub fn take(&mut self, entry: Entry) {
@@ -100,8 +120,8 @@ impl Hub {
         if self.round.merging || self.round.accepted.is_empty() || self.stopping.is_some_and(|s| !s.merge) {
             return;
         }
-        if let Some(retry) = self.round.retry_at.filter(|retry| *retry > now) {
-            self.round.look_at = Some(retry);
+        if let Some(until) = self.round.not_before.filter(|until| *until > now) {
+            self.round.look_at = Some(until);
             return;
         }
         let hurry = self.round.first.get_or_insert(now).after(self.rules.round_deadline);
@@ -141,8 +161,16 @@ impl Hub {
     }
 
     /// Updates that close a round among `workers` at work.
-    fn needed(&self, workers: usize) -> usize {
+    pub(super) fn needed(&self, workers: usize) -> usize {
         ((workers as f64 * self.rules.quorum).ceil() as usize).max(1)
+    }
+
+    /// The operator does not want to wait for more updates.
+    pub(super) fn close_round_now(&mut self) {
+        if !self.round.merging && !self.round.accepted.is_empty() && self.stopping.is_none() {
+            self.round.look_at = None;
+            self.close_round();
+        }
     }
 
     fn close_round(&mut self) {
@@ -156,19 +184,19 @@ impl Hub {
             [only] if fresh(only) => OuterRule { lr: 1.0, momentum: 0.0 },
             _ => self.rules.outer,
         };
-        let orders = inputs
-            .iter()
-            .map(|entry| MergeInput {
-                lease: entry.lease,
-                blob: entry.blob,
-                codec: entry.codec,
-                weight: entry.tokens as f32 * staleness_weight(newest.0.saturating_sub(entry.version.0)),
-            })
-            .collect();
-        self.round.merged = inputs;
+        let claims: Vec<_> = inputs.iter().map(|entry| entry.claim(newest)).collect();
+        let shares = shares(&claims);
+        let order = |(entry, share): (&Entry, &f32)| MergeInput {
+            lease: entry.lease,
+            blob: entry.blob,
+            codec: entry.codec,
+            share: *share,
+        };
+        let orders = inputs.iter().zip(&shares).map(order).collect();
+        self.round.merged = inputs.into_iter().zip(shares).collect();
         self.round.merging = true;
         self.round.first = None;
-        self.round.retry_at = None;
+        self.round.not_before = None;
         self.round.enough = None;
         self.out.push_back(Order::Merge { version: VersionNo(newest.0 + 1), inputs: orders, rule });
     }
@@ -178,10 +206,10 @@ impl Hub {
             return;
         }
         self.round.merging = false;
-        let mut entries = std::mem::take(&mut self.round.merged);
+        let mut entries: Vec<_> = std::mem::take(&mut self.round.merged).into_iter().map(|(entry, _)| entry).collect();
         entries.append(&mut self.round.accepted);
         self.round.accepted = entries;
-        self.round.retry_at = Some(now.after(RETRY));
+        self.round.not_before = Some(now.after(RETRY));
         self.consider_round(now);
     }
 
@@ -190,13 +218,12 @@ impl Hub {
             return;
         }
         let entries = &self.round.merged;
-        let weight = |e: &Entry| e.tokens as f32 * staleness_weight(self.newest.version.0.saturating_sub(e.version.0));
         let row = rows::Version {
             version,
             digest,
-            tokens: self.newest.tokens + entries.iter().map(|e| e.tokens).sum::<u64>(),
+            tokens: self.newest.tokens + entries.iter().map(|(entry, _)| entry.tokens).sum::<u64>(),
             tasks: self.newest.tasks + entries.len() as u64,
-            inputs: entries.iter().map(|e| (e.lease, weight(e))).collect(),
+            inputs: entries.iter().map(|(entry, share)| (entry.lease, *share)).collect(),
             at_ms: self.wall_ms(now),
         };
         let opened = self.round.opened;
@@ -206,7 +233,7 @@ impl Hub {
 
     /// The version's row is durable: it is the newest from this instant on.
     pub(super) fn on_durable(&mut self, now: Time, version: rows::Version, opened: Time) {
-        let merged = self.round.merged.drain(..).map(|entry| entry.lease).collect();
+        let merged = self.round.merged.drain(..).map(|(entry, _)| entry.lease).collect();
         self.round.merging = false;
         self.round.opened = now;
         let seconds = now.since(opened).as_secs_f64();

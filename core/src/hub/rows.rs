@@ -4,6 +4,7 @@ use crate::codec::Codec;
 use crate::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo, WorkerId};
 use crate::ledger::{Book, Transfer};
 use crate::proto::UnpaidCode;
+use crate::rng::Rng;
 
 /// One fact to be made durable. Rows of one [`super::Order::Persist`] become durable together, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +73,14 @@ pub struct Lease {
     pub at_ms: u64,
 }
 
+impl Lease {
+    /// The seed from which the lease's windows follow. Every lease of a task draws windows of its own, so that two
+    /// updates of one task are both worth something.
+    pub fn window_seed(&self) -> u64 {
+        Rng::new(self.seed ^ self.lease.0).next_u64() >> 1
+    }
+}
+
 /// An accepted update.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Accepted {
@@ -104,7 +113,7 @@ pub struct Version {
     pub tokens: u64,
     /// Tasks merged so far.
     pub tasks: u64,
-    /// The leases whose updates this version merged, with their weights, in merging order.
+    /// The leases whose updates this version merged, with their shares, in merging order.
     pub inputs: Vec<(LeaseId, f32)>,
     /// Wall-clock milliseconds.
     pub at_ms: u64,

@@ -48,6 +48,8 @@ pub struct Rules {
     pub round_deadline: Duration,
     /// The outer step of rounds with several updates.
     pub outer: OuterRule,
+    /// Windows of a known worker's task on which its update is measured, twice as many of another's; 0: none are.
+    pub checked_windows: u32,
     /// When to stop by itself.
     pub stop: Stop,
     /// Sampling where a query leaves it open.

@@ -4,6 +4,7 @@ use ed25519_dalek::SigningKey;
 
 use super::bench::Place;
 use super::records::Record;
+use super::view::Tally;
 use super::{Action, Hub, Order, Row};
 use crate::ids::{Nonce, PublicKey, SessionId, UserName, VersionNo, WorkerId};
 use crate::limits;
@@ -65,6 +66,8 @@ pub(super) struct Seat {
     pub link: Option<f64>,
     /// How its last task's update was to be written; see `codecs`.
     pub codec: Option<crate::codec::Codec>,
+    /// For people.
+    pub tally: Box<Tally>,
 }
 
 impl Session {
@@ -220,6 +223,7 @@ impl Hub {
             hold_until: None,
             link: None,
             codec: None,
+            tally: Box::new(Tally::begin(now, &hello.device)),
         });
         let peer = Peer { user: hello.user.clone(), role: hello.role, seat };
         let Some(session) = self.sessions.get_mut(&id) else { return };

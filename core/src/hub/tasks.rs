@@ -7,7 +7,6 @@ use super::leases::{Held, State};
 use super::{Hub, Order, Row, rows};
 use crate::ids::{Digest, LeaseId, SessionId, TaskId, VersionNo};
 use crate::proto::{self, Error, ErrorCode, ServerMsg, Unpaid, UnpaidCode};
-use crate::rng::Rng;
 use crate::time::Time;
 
 /// No lease lives longer, whatever its progress.
@@ -66,6 +65,9 @@ impl Hub {
         let expected = Some(now.after(left));
         let state = State::Running { session: Some(id), deadline, expected, step: progress.step };
         self.leases.set(progress.lease, state);
+        if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+            seat.tally.progressed(&progress);
+        }
         self.arrived(id, version);
     }
 
@@ -275,8 +277,6 @@ impl Hub {
             span.max(self.rules.lease_min).saturating_mul(1 << seat.record.late.min(LATE_DOUBLINGS)).min(LEASE_MAX);
         self.place(now, id);
         self.send_newest(id);
-        // Every lease of a task draws windows of its own, so that two updates of one task are both worth something.
-        let seed = Rng::new(spec.seed ^ lease.0).next_u64() >> 1;
         let row = rows::Lease {
             lease,
             task: spec.task,
@@ -301,7 +301,7 @@ impl Hub {
             steps: row.steps,
             batch: self.rules.recipe.batch,
             context: self.rules.shape.context,
-            seed,
+            seed: row.window_seed(),
             lr_start: self.rules.schedule.rate(done),
             lr_end: self.rules.schedule.rate(done + tokens * working),
             codec: row.codec,

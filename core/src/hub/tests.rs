@@ -9,6 +9,7 @@ mod handshake;
 mod rounds;
 mod stopping;
 mod updates;
+mod view;
 
 use std::time::Duration;
 
@@ -49,6 +50,7 @@ fn rules() -> Rules {
         grace: 0.25,
         round_deadline: Duration::from_mins(2),
         outer: OuterRule::DILOCO,
+        checked_windows: 0,
         stop: Stop::default(),
         sampling: Sampling { max_new_tokens: 16, temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 },
         seed: 1,
@@ -249,7 +251,7 @@ impl Lab {
     /// Delivers a task whole, with a check that passes.
     fn deliver(&mut self, session: SessionId, task: &Task) {
         self.upload(session, Self::update(task));
-        self.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+        self.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
     }
 
     /// The inputs of the merge that was ordered last, if there is one that has not been carried out.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::leases::{Held, State};
-use super::{Action, Event, Hub, Order, Row, rounds, rows};
+use super::trust::Refusal;
+use super::{Action, Event, Findings, Hub, Order, Probe, Row, rounds, rows};
 use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, SessionId, TaskId, TransferId};
 use crate::limits;
@@ -127,6 +128,15 @@ impl Hub {
         };
         let (lease, codec) = (row.lease, row.codec);
         let (bytes, took) = (update.bytes, now.since(*since));
+        let who = (row.user.clone(), row.worker);
+        let probe = Probe {
+            shard: row.shard,
+            seed: row.window_seed(),
+            steps: row.steps,
+            batch: self.rules.recipe.batch,
+            windows: self.trust.windows(&who, self.rules.checked_windows),
+        };
+        let base = row.version;
         // Known from here on, so that the same bytes cannot be paid twice while the first copy is being checked.
         let wrong = if !intact {
             Some((UnpaidCode::Corrupt, "the bytes do not match their digest"))
@@ -144,32 +154,40 @@ impl Hub {
         let state = State::Checking { session: id, since: *since, update: update.clone() };
         self.leases.set(lease, state);
         self.measure_link(id, bytes, took);
-        self.out.push_back(Order::Check { lease, session: id, blob, codec });
+        self.out.push_back(Order::Check { lease, session: id, blob, codec, base, probe });
     }
 
-    pub(super) fn on_checked(&mut self, now: Time, lease: LeaseId, verdict: Result<f64, (UnpaidCode, String)>) {
+    pub(super) fn on_checked(&mut self, now: Time, lease: LeaseId, verdict: Result<Findings, (UnpaidCode, String)>) {
         let Some(Held { row, state: State::Checking { session, since, update } }) = self.leases.get(lease).cloned()
         else {
             return;
         };
-        let verdict = verdict.and_then(|norm| match self.norm_is_odd(&row, norm) {
-            _ if !norm.is_finite() => Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned())),
-            Some(text) => Err((UnpaidCode::Norm, text)),
-            // A slow check may outlive the version's welcome.
-            None if self.newest.version.0 > row.version.0 + limits::STALENESS => {
-                Err((UnpaidCode::Stale, "the model moved on while the update was checked".to_owned()))
-            }
-            None => Ok(norm),
-        });
+        let verdict = verdict.and_then(|findings| self.judge_findings(&row, &findings).map(|()| findings.norm));
         match verdict {
             Ok(norm) => self.accept(now, (session, since), &row, &update, norm),
             Err((code, text)) => {
                 self.round.blobs.remove(&update.blob);
+                self.out.push_back(Order::Forget { lease, blob: update.blob });
                 self.unpaid(now, session, lease, code, &text);
             }
         }
         self.consider_round(now);
         self.dispatch(now);
+    }
+
+    /// What can be judged once the numbers were looked at.
+    fn judge_findings(&mut self, row: &rows::Lease, findings: &Findings) -> Result<(), Refusal> {
+        if !findings.norm.is_finite() {
+            return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
+        }
+        if let Some(text) = self.norm_is_odd(row, findings.norm) {
+            return Err((UnpaidCode::Norm, text));
+        }
+        // A slow check may outlive the version's welcome.
+        if self.newest.version.0 > row.version.0 + limits::STALENESS {
+            return Err((UnpaidCode::Stale, "the model moved on while the update was checked".to_owned()));
+        }
+        self.trust.judge(&(row.user.clone(), row.worker), (row.version, row.codec), findings)
     }
 
     /// Bounds that follow from the task alone, so that no other worker can shift them.
@@ -238,6 +256,9 @@ impl Hub {
             let (task, worker, user) = (row.task, row.worker, row.user.clone());
             self.note(Event::Accepted { task, worker, user, amount });
         }
+        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
+            seat.tally.paid(amount);
+        }
         self.tell_paid(session, lease);
     }
 
@@ -265,6 +286,9 @@ impl Hub {
             let unpaid = Unpaid { lease, task, code, text: text.to_owned() };
             self.once_durable(now, Action::Refuse { session, unpaid });
         }
+        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
+            seat.tally.refused(code);
+        }
         if let Some((worker, user)) = whose.as_ref().filter(|_| is_worthless(code)) {
             self.strike(now, user, *worker);
         }
@@ -291,7 +315,8 @@ fn is_worthless(code: UnpaidCode) -> bool {
         | UnpaidCode::Corrupt
         | UnpaidCode::NotFinite
         | UnpaidCode::Norm
-        | UnpaidCode::Copied => true,
+        | UnpaidCode::Copied
+        | UnpaidCode::Useless => true,
     }
 }
 

@@ -14,7 +14,8 @@ fn normal(n: usize, scale: f64, seed: u64) -> Vec<f32> {
 }
 
 fn inputs<'a>(deltas: &'a [Vec<f32>], weights: &[f32]) -> Vec<Input<'a>> {
-    deltas.iter().zip(weights).map(|(delta, weight)| Input { weight: *weight, delta }).collect()
+    let total: f32 = weights.iter().sum();
+    deltas.iter().zip(weights).map(|(delta, weight)| Input { share: weight / total, delta }).collect()
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn one_update_alone_becomes_the_weights() {
         let trained = normal(N, 0.05, 1).iter().zip(normal(N, 0.003, 2)).map(|(w, d)| w + d).collect::<Vec<_>>();
         let delta: Vec<f32> = base.iter().zip(&trained).map(|(b, t)| b - t).collect();
         let (mut weights, mut state) = (base, OuterState::new(N));
-        outer_step(&mut weights, &mut state, &[Input { weight: 0.3, delta: &delta }], OuterRule::MEAN, codec);
+        outer_step(&mut weights, &mut state, &[Input { share: 1.0, delta: &delta }], OuterRule::MEAN, codec);
         let worst = weights.iter().zip(&trained).map(|(w, t)| (w - t).abs()).fold(0.0, f32::max);
         assert!(worst <= tolerance, "{codec:?} {worst}");
         // The rest is owed, not lost.
@@ -71,7 +72,7 @@ fn it_is_the_nesterov_step_of_diloco() {
     let rule = OuterRule { lr: 0.5, momentum: 0.5 };
     let (first, second) = (vec![1.0, 0.0, -2.0], vec![3.0, 0.0, -2.0]);
     // Weights 1 and 3: mean = (1 + 3·3) / 4 = 2.5 and so on; powers of two keep it exact.
-    let round = [Input { weight: 1.0, delta: &first }, Input { weight: 3.0, delta: &second }];
+    let round = [Input { share: 0.25, delta: &first }, Input { share: 0.75, delta: &second }];
     outer_step(&mut weights, &mut state, &round, rule, Codec::F32);
     assert_eq!(state.momentum, [2.5, 0.0, -2.0]);
     assert_eq!(weights, [1.0 - 0.5 * (2.5 + 1.25), 1.0, 1.0 + 0.5 * 3.0]);
@@ -83,7 +84,7 @@ fn it_is_the_nesterov_step_of_diloco() {
 #[test]
 fn a_round_of_one_forgets_the_speed() {
     let delta = vec![0.5; 4];
-    let round = [Input { weight: 1.0, delta: &delta }];
+    let round = [Input { share: 1.0, delta: &delta }];
     let mut state = OuterState { momentum: vec![100.0; 4], residual: vec![0.0; 4] };
     let mut weights = vec![0.0; 4];
     outer_step(&mut weights, &mut state, &round, OuterRule::MEAN, Codec::F32);
@@ -115,7 +116,7 @@ fn numbers_beyond_reason_move_nothing_and_break_nothing() {
         let (mut weights, mut state) = (vec![1.0; 3], OuterState::new(3));
         state.momentum = vec![f32::INFINITY, f32::NAN, 0.0];
         let bytes =
-            outer_step(&mut weights, &mut state, &[Input { weight: 1.0, delta: &delta }], OuterRule::DILOCO, codec);
+            outer_step(&mut weights, &mut state, &[Input { share: 1.0, delta: &delta }], OuterRule::DILOCO, codec);
         assert!(codec.check(&bytes, 3).is_ok());
         assert_eq!(weights[..2], [1.0, 1.0]);
         assert!(weights[2] < 1.0);
@@ -126,7 +127,7 @@ fn numbers_beyond_reason_move_nothing_and_break_nothing() {
 #[test]
 #[should_panic(expected = "another model")]
 fn an_update_of_another_length_is_a_bug() {
-    let round = [Input { weight: 1.0, delta: &[1.0] }];
+    let round = [Input { share: 1.0, delta: &[1.0] }];
     outer_step(&mut [0.0; 2], &mut OuterState::new(2), &round, OuterRule::MEAN, Codec::F32);
 }
 

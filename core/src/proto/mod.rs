@@ -367,8 +367,10 @@ pub enum UnpaidCode {
     NotFinite,
     /// The update's norm is zero or beyond reason.
     Norm,
-    /// The same bytes were already submitted.
+    /// It is an earlier update or step again.
     Copied,
+    /// It does not help the model.
+    Useless,
     /// The lease ended before the update came (sent with `revoked` too: stop working on it).
     Expired,
     /// The operator ended it.
@@ -567,4 +569,8 @@ pub enum ErrorCode {
     Full,
     /// The same worker has connected again; this session is the old one.
     Replaced,
+    /// The operator has ended the session, for the reason in the text.
+    Removed,
+    /// Messages came faster than the coordinator takes them.
+    Flood,
 }

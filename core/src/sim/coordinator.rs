@@ -189,6 +189,7 @@ impl World {
                     None => self.audit.fail(format!("the bytes of lease {lease} are to be checked, but are not there")),
                 }
             }
+            Order::Forget { lease, .. } => drop(self.disk.updates.remove(&lease)),
             Order::Merge { version, inputs, .. } => self.learn(Inside::Merge { version, inputs }),
             Order::Publish { version, merged } => {
                 if self.options.bug != Some(Bug::MergedTwice) {

@@ -4,7 +4,7 @@ use super::Bug;
 use super::audit::{merged_digest, next_weights};
 use super::net::Content;
 use super::world::World;
-use crate::hub::{Fact, MergeInput, QueryNo, Row};
+use crate::hub::{Fact, Findings, MergeInput, QueryNo, Row};
 use crate::ids::{Digest, LeaseId, SessionId, VersionNo};
 use crate::ledger::Kind;
 use crate::proto::{Finish, UnpaidCode};
@@ -112,15 +112,15 @@ impl World {
         }
     }
 
-    fn verdict(&mut self, lease: LeaseId, content: &Content) -> Result<f64, (UnpaidCode, String)> {
+    fn verdict(&mut self, lease: LeaseId, content: &Content) -> Result<Findings, (UnpaidCode, String)> {
         match content {
             Content::Update { base } => {
                 let due = self.audit.task_base(lease);
                 let right = due == Some(*base);
                 self.audit.expect(right, || format!("lease {lease} was trained from {base}, not from {due:?}"));
-                Ok(0.02 + 0.01 * self.rng.unit())
+                Ok(Findings::of_norm(0.02 + 0.01 * self.rng.unit()))
             }
-            Content::Loud => Ok(1e9),
+            Content::Loud => Ok(Findings::of_norm(1e9)),
             _ => Err((UnpaidCode::NotFinite, "numbers that are none".to_owned())),
         }
     }
@@ -138,7 +138,7 @@ impl World {
         let Some(before) = before else {
             return self.audit.fail(format!("version {version} is to be made from one that is not at hand"));
         };
-        let delta = merged_digest(inputs.iter().map(|input| (input.lease, input.weight, &input.blob)));
+        let delta = merged_digest(inputs.iter().map(|input| (input.lease, input.share, &input.blob)));
         let digest = next_weights(&before, &delta);
         coordinator.versions.insert(version, (digest, Some(delta)));
         while coordinator.versions.len() > 4 {

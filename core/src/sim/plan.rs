@@ -122,6 +122,7 @@ impl Plan {
             grace: rng.unit() * 0.5,
             round_deadline: ms(rng, 10_000, 90_000),
             outer: OuterRule::DILOCO,
+            checked_windows: 0,
             stop: Stop::default(),
             sampling: Sampling { max_new_tokens: 16, temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 },
             seed: rng.next_u64(),

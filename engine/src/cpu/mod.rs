@@ -5,8 +5,10 @@
 //! share. Phases are separated by replies: within one, a thread writes only what is its own, so nothing is locked.
 //! For a fixed number of threads the result is the same, bit for bit: every sum has a fixed order.
 
+mod decode;
 mod kernels;
 mod network;
+mod product;
 #[cfg(test)]
 mod tests;
 mod wide;
@@ -23,7 +25,10 @@ use crate::adam::AdamStep;
 use crate::backend::{Backend, Batch, Hurdle, in_pieces};
 use crate::native::{floats, floats_mut};
 use crate::{EngineError, Result};
+pub use decode::{DecodeBatch, Decoder, Stream};
+pub(crate) use kernels::EPSILON;
 use network::Network;
+pub(crate) use wide::highest;
 
 /// Tokens that a replica takes through the network at once: enough for full speed, few enough for the cache.
 const PIECE_TOKENS: usize = 1024;

@@ -10,7 +10,7 @@ use hydra_core::model::{Recipe, Shape};
 use reference::{random_tokens, random_weights};
 
 use crate::backend::Hurdle;
-use crate::{Device, DeviceChoice, EngineError, Job, Model, Sampling, StepReport, Trained, Trainer};
+use crate::{Device, DeviceChoice, EngineError, Job, Model, StepReport, Trained, Trainer};
 
 fn shape() -> Shape {
     Shape::new(37, 24, 3, 2, 16)
@@ -46,15 +46,6 @@ fn model(seed: u64) -> Model {
     Model::load(shape(), &random_weights(&shape(), seed), cpu(2)).unwrap()
 }
 
-fn answer(model: &Model, prompt: &[u16], sampling: &Sampling) -> Vec<u16> {
-    let mut generator = model.generator(prompt, sampling).unwrap();
-    let mut tokens = Vec::new();
-    while let Some(token) = generator.next_token().unwrap() {
-        tokens.push(token);
-    }
-    tokens
-}
-
 #[test]
 fn a_seed_gives_the_same_weights_and_threads_change_only_rounding() {
     let (one, two, three) = (trained(1), trained(2), trained(3));
@@ -88,8 +79,6 @@ fn one_batch_can_be_learned_by_heart() {
     let model = Model::load(shape, &trained.weights, cpu(1)).unwrap();
     let evaluation = model.evaluate(&shard, usize::MAX, &|| true).unwrap();
     assert!(evaluation.loss() < 0.1);
-    let greedy = Sampling { max_new_tokens: 9, temperature: 0.0, ..Sampling::default() };
-    assert_eq!(answer(&model, &shard[..8], &greedy), shard[8..]);
 }
 
 #[test]
@@ -184,8 +173,6 @@ fn input_that_does_not_fit_is_refused() {
     assert!(Model::load(shape(), &weights[1..], cpu(1)).is_err());
     let model = model(1);
     assert!(model.evaluate(&[1], 1, &|| true).is_err());
-    assert!(model.generator(&[], &Sampling::default()).is_err());
-    assert!(model.generator(&[37], &Sampling::default()).is_err());
 }
 
 #[test]
@@ -207,42 +194,21 @@ fn evaluation_is_the_reference_s_loss() {
 }
 
 #[test]
-fn cached_generation_takes_the_reference_s_likeliest_tokens() {
-    let model = model(6);
-    let exact: Vec<f64> = random_weights(&shape(), 6).iter().map(|&w| f64::from(w)).collect();
-    let prompt = random_tokens(&shape(), 5, 8);
-    let greedy = Sampling { max_new_tokens: 40, temperature: 0.0, allowed: 0..30, ..Sampling::default() };
-    let mut seen = prompt.clone();
-    let tokens = answer(&model, &prompt, &greedy);
-    assert_eq!(tokens.len(), 40);
-    for token in tokens {
-        // Past the context of 16, the newest 8 stay.
-        if seen.len() > 16 {
-            seen.drain(..seen.len() - 8);
-        }
-        let logits = reference::logits(&shape(), &exact, &seen).pop().unwrap();
-        let top = (0..30u16).max_by(|&a, &b| logits[usize::from(a)].total_cmp(&logits[usize::from(b)])).unwrap();
-        assert_eq!(token, top);
-        seen.push(token);
-    }
-}
-
-#[test]
-fn an_answer_repeats_for_its_seed_and_ends_on_time() {
-    let model = model(2);
-    let long: Vec<u16> = random_tokens(&shape(), 100, 3);
-    let sampling = Sampling { max_new_tokens: 30, temperature: 1.0, seed: 1, allowed: 0..37, ..Sampling::default() };
-    let first = answer(&model, &long, &sampling);
-    assert_eq!(first.len(), 30);
-    assert_eq!(first, answer(&model.share(), &long, &sampling));
-    assert_ne!(first, answer(&model, &long, &Sampling { seed: 2, ..sampling.clone() }));
-    assert!(answer(&model, &long, &Sampling { allowed: 40..50, ..sampling }).is_empty());
-}
-
-#[test]
 fn rates_run_in_a_line() {
     let job = Job { steps: 3, ..job() };
     let rates = [job.rate(0), job.rate(1), job.rate(2)];
     assert!(farthest(&rates, &[1e-2, 5.5e-3, 1e-3]) < 1e-8, "{rates:?}");
     assert_eq!(Job { steps: 1, ..job }.rate(0).to_bits(), 1e-2f32.to_bits());
+}
+
+#[test]
+fn windows_are_scored_one_by_one_as_together() {
+    let (model, text) = (model(1), random_tokens(&shape(), 100, 4));
+    let starts = [0, 31, 83];
+    let losses = model.losses(&text, &starts).unwrap();
+    for (start, loss) in starts.into_iter().zip(losses) {
+        let alone = model.evaluate(&text[start..=start + 16], 1, &|| true).unwrap().loss();
+        assert!((loss - alone).abs() < 1e-5, "{loss} beside {alone}");
+    }
+    assert!(model.losses(&text, &[84]).is_err() && model.losses(&text, &[usize::MAX]).is_err());
 }

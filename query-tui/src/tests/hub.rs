@@ -46,7 +46,7 @@ impl Door {
         let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let far = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
         let stats = || Arc::new(LinkStats::default());
-        self.0.send(link::Connection::over(far, Coordinator { update_bytes: 0 }, stats())).unwrap();
+        self.0.send(link::Connection::over(far, Coordinator { update_bytes: 0, pace: None }, stats())).unwrap();
         client::Connection::over(near, link::Client::default(), stats())
     }
 }
@@ -98,6 +98,7 @@ fn rules() -> Rules {
         grace: 0.1,
         round_deadline: Duration::from_mins(1),
         outer: OuterRule::MEAN,
+        checked_windows: 0,
         stop: Stop::default(),
         sampling: Sampling { max_new_tokens: 9, temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 },
         seed: 1,

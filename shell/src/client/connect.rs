@@ -4,25 +4,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydra_core::limits::FRAME_BYTES;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, http};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+use tokio_tungstenite::{MaybeTlsStream, client_async_tls_with_config};
 
 use super::{Connection, LinkStats};
 use crate::address::Address;
 use crate::exit::{Exit, Failure};
-use crate::link::Client;
+use crate::link::{Client, Socket};
 
 /// For name, network, encryption and upgrade together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The socket's read buffer: small, because a message is read into a buffer of its own size anyway.
-const READ_BUFFER: usize = 16 * 1024;
-/// Small messages gather up to this before they are written.
-const WRITE_BUFFER: usize = 16 * 1024;
 
 /// Why there is no connection. Each names the address and, in [`ConnectError::hint`], the next step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,7 +90,7 @@ pub async fn connect(address: &Address, stats: Arc<LinkStats>) -> Result<Connect
     }
 }
 
-async fn open(address: &Address) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, ConnectError> {
+async fn open(address: &Address) -> Result<Socket<MaybeTlsStream<TcpStream>>, ConnectError> {
     let tcp = reach(address).await?;
     // Control messages are small and wait for nobody.
     let _ = tcp.set_nodelay(true);
@@ -105,14 +98,9 @@ async fn open(address: &Address) -> Result<WebSocketStream<MaybeTlsStream<TcpStr
         // Fails only if another was installed before, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(WRITE_BUFFER + 4 * FRAME_BYTES)
-        .max_message_size(Some(FRAME_BYTES))
-        .max_frame_size(Some(FRAME_BYTES));
+    let config = Socket::<MaybeTlsStream<TcpStream>>::config();
     match client_async_tls_with_config(address.to_string(), tcp, Some(config), None).await {
-        Ok((socket, _)) => Ok(socket),
+        Ok((socket, _)) => Ok(Socket::new(socket)),
         Err(error) => Err(explain(address, &error)),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hydra_core::ids::Digest;
-use hydra_core::limits::CHUNK_BYTES;
+use hydra_core::limits::SENT_CHUNK_BYTES;
 use hydra_core::proto::Chunk;
 
 /// Memory that an announced size gets at once; beyond it memory grows with the bytes that really come.
@@ -32,7 +32,7 @@ impl Upload {
 
     /// The next chunk; empty once done.
     pub fn chunk(&mut self) -> Chunk {
-        let end = self.bytes.len().min(self.at + CHUNK_BYTES);
+        let end = self.bytes.len().min(self.at + SENT_CHUNK_BYTES);
         let chunk = Chunk { blob: self.digest, offset: self.at as u64, data: self.bytes[self.at..end].to_vec() };
         self.at = end;
         chunk
@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn what_is_cut_comes_together() {
-        for size in [1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 20 * CHUNK_BYTES + 7] {
+        const CHUNK: usize = SENT_CHUNK_BYTES;
+        for size in [1, CHUNK - 1, CHUNK, CHUNK + 1, 20 * CHUNK + 7] {
             let bytes: Vec<u8> = (0..size).map(|at| (at * 7 / 3) as u8).collect();
             assert_eq!(transfer(&bytes), bytes);
         }

@@ -12,17 +12,20 @@
 
 mod blobs;
 mod incoming;
+mod pace;
 mod session;
 mod side;
+mod socket;
 mod stats;
 
 #[cfg(test)]
 mod tests;
 
-use std::fmt::{self, Display};
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::{Sink, Stream};
 use hydra_core::ids::Digest;
@@ -30,8 +33,10 @@ use hydra_core::limits::{self, SILENCE, WRITE_STALL};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use pace::Pace;
 pub use side::{Client, Coordinator, Side};
-pub use stats::LinkStats;
+pub use socket::{Socket, SocketError};
+pub use stats::{LinkStats, RoundTrip};
 pub use tokio_tungstenite::tungstenite::Message;
 
 /// Events that wait for the program; beyond them the socket is not read.
@@ -74,8 +79,28 @@ pub enum Closed {
     Stalled,
     /// What the other end sent is not of this protocol.
     Protocol(String),
+    /// The other end sent something past a bound.
+    TooLarge(String),
+    /// The other end sent messages faster than allowed.
+    Flood(String),
     /// The connection failed.
     Broken(String),
+}
+
+impl Closed {
+    /// A word for counting.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote(_) => "remote",
+            Self::Silent => "silent",
+            Self::Stalled => "stalled",
+            Self::Protocol(_) => "protocol",
+            Self::TooLarge(_) => "too_large",
+            Self::Flood(_) => "flood",
+            Self::Broken(_) => "broken",
+        }
+    }
 }
 
 impl fmt::Display for Closed {
@@ -86,7 +111,9 @@ impl fmt::Display for Closed {
             Self::Remote(text) => write!(f, "the other end closed the connection: {text}"),
             Self::Silent => write!(f, "no sign of life from the other end for {} s", SILENCE.as_secs()),
             Self::Stalled => write!(f, "the network took no data for {} s", WRITE_STALL.as_secs()),
-            Self::Protocol(text) => write!(f, "the other end broke the protocol: {text}"),
+            Self::Protocol(text) | Self::TooLarge(text) | Self::Flood(text) => {
+                write!(f, "the other end broke the protocol: {text}")
+            }
             Self::Broken(text) => write!(f, "the connection broke: {text}"),
         }
     }
@@ -118,14 +145,20 @@ impl<P: Side> Connection<P> {
     pub fn over<S, E>(socket: S, side: P, stats: Arc<LinkStats>) -> Self
     where
         S: Stream<Item = Result<Message, E>> + Sink<Message, Error = E> + Unpin + Send + 'static,
-        E: Display + Send + 'static,
+        E: SocketError,
     {
         let (commands, taken) = mpsc::channel(limits::OUTBOX);
         let (events, inbox) = mpsc::channel(INBOX);
         let closing = CancellationToken::new();
-        let outbox = Outbox { commands, uploads: Arc::default(), closing, side: PhantomData };
-        let ends =
-            session::Ends { commands: taken, events, uploads: outbox.uploads.clone(), closing: outbox.closing.clone() };
+        let round_trip = Arc::default();
+        let outbox = Outbox { commands, uploads: Arc::default(), round_trip, closing, side: PhantomData };
+        let ends = session::Ends {
+            commands: taken,
+            events,
+            uploads: outbox.uploads.clone(),
+            round_trip: outbox.round_trip.clone(),
+            closing: outbox.closing.clone(),
+        };
         tokio::spawn(session::drive(socket, side, ends, stats));
         Self { outbox, inbox }
     }
@@ -137,14 +170,16 @@ pub struct Outbox<S> {
     commands: mpsc::Sender<Command>,
     /// Blobs on their way, so that they too are bounded.
     uploads: Arc<AtomicUsize>,
+    round_trip: Arc<RoundTrip>,
     closing: CancellationToken,
     side: PhantomData<fn(S)>,
 }
 
 impl<S> Clone for Outbox<S> {
     fn clone(&self) -> Self {
-        let Self { commands, uploads, closing, side } = self;
-        Self { commands: commands.clone(), uploads: uploads.clone(), closing: closing.clone(), side: *side }
+        let Self { commands, uploads, round_trip, closing, side } = self;
+        let (uploads, round_trip) = (uploads.clone(), round_trip.clone());
+        Self { commands: commands.clone(), uploads, round_trip, closing: closing.clone(), side: *side }
     }
 }
 
@@ -198,6 +233,11 @@ impl<S: Side> Outbox<S> {
     /// Gives a blob up: chunks of it that wait are not sent, chunks that arrive are dropped.
     pub fn forget(&self, digest: Digest) -> Result<(), SendError> {
         self.put(Command::Forget(digest))
+    }
+
+    /// How long the last ping of this session took to come back.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.get()
     }
 
     /// Ends the session: messages that wait are sent, blobs are not; then the socket is closed.

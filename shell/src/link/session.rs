@@ -5,7 +5,6 @@
 //! which the socket takes it.
 
 use std::collections::VecDeque;
-use std::fmt::Display;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,17 +12,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use hydra_core::limits::{PING_EVERY, SILENCE, WRITE_STALL};
+use hydra_core::limits::{FRAME_BYTES, PING_EVERY, SILENCE, WRITE_STALL};
 use hydra_core::proto::ErrorCode;
 use hydra_core::proto::wire::WireError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
 use super::blobs::Upload;
 use super::incoming::Incoming;
-use super::{Closed, Command, Control, Event, LinkStats, Note, Side};
+use super::{Closed, Command, Control, Event, LinkStats, Note, Pace, RoundTrip, Side, SocketError};
 use crate::terminal::{Keep, sanitize};
 
 /// For the last words in each direction.
@@ -34,6 +35,7 @@ pub struct Ends<M> {
     pub commands: mpsc::Receiver<Command>,
     pub events: mpsc::Sender<Event<M>>,
     pub uploads: Arc<AtomicUsize>,
+    pub round_trip: Arc<RoundTrip>,
     pub closing: CancellationToken,
 }
 
@@ -42,7 +44,7 @@ pub async fn drive<P, S, E>(mut socket: S, side: P, ends: Ends<P::In>, stats: Ar
 where
     P: Side,
     S: Stream<Item = Result<Message, E>> + Sink<Message, Error = E> + Unpin,
-    E: Display,
+    E: SocketError,
 {
     let mut session = Session::new(side, ends, stats);
     let closed = session.run(&mut socket).await;
@@ -50,10 +52,15 @@ where
     session.ends.closing.cancel();
     session.ends.commands.close();
     let complaint = session.complaint.take();
-    if matches!(closed, Closed::Local | Closed::Remote(_) | Closed::Protocol(_)) {
+    let broke = matches!(closed, Closed::Protocol(_) | Closed::TooLarge(_) | Closed::Flood(_));
+    if broke || matches!(closed, Closed::Local | Closed::Remote(_)) {
         let farewell = async {
             if let Some(bytes) = complaint {
                 let _ = socket.send(Message::Binary(bytes.into())).await;
+            }
+            if let Some(code) = close_code(&closed) {
+                let frame = CloseFrame { code, reason: closed.kind().into() };
+                let _ = socket.send(Message::Close(Some(frame))).await;
             }
             let _ = socket.close().await;
             // A socket closed with unread data would take back what was written last.
@@ -67,6 +74,16 @@ where
         if session.ends.events.send(event).await.is_err() {
             return;
         }
+    }
+}
+
+/// The WebSocket's own word for why a session ends; the protocol's is in the message before.
+fn close_code(closed: &Closed) -> Option<CloseCode> {
+    match closed {
+        Closed::TooLarge(_) => Some(CloseCode::Size),
+        Closed::Flood(_) => Some(CloseCode::Policy),
+        Closed::Protocol(_) => Some(CloseCode::Protocol),
+        _ => None,
     }
 }
 
@@ -85,6 +102,7 @@ struct Session<P: Side> {
     uploads: VecDeque<Upload>,
     /// While it holds events for which the program had no room yet, nothing is read.
     incoming: Incoming<P>,
+    pace: Option<Pace>,
     /// What to say to an end that broke the protocol.
     complaint: Option<Vec<u8>>,
     unflushed: bool,
@@ -109,6 +127,7 @@ impl<P: Side> Session<P> {
             stats,
             control: None,
             uploads: VecDeque::new(),
+            pace: side.pace(),
             incoming: Incoming::new(side),
             complaint: None,
             unflushed: false,
@@ -125,7 +144,7 @@ impl<P: Side> Session<P> {
     async fn run<S, E>(&mut self, socket: &mut S) -> Closed
     where
         S: Stream<Item = Result<Message, E>> + Sink<Message, Error = E> + Unpin,
-        E: Display,
+        E: SocketError,
     {
         let events = self.ends.events.clone();
         loop {
@@ -259,9 +278,8 @@ impl<P: Side> Session<P> {
     fn step<S, E>(&mut self, socket: &mut S, step: Step<E>) -> Result<(), Closed>
     where
         S: Sink<Message, Error = E> + Unpin,
-        E: Display,
+        E: SocketError,
     {
-        let broken = |error: E| Closed::Broken(sanitize(&error.to_string(), Keep::Nothing).into_owned());
         match step {
             Step::Writable(result) => {
                 result.map_err(broken)?;
@@ -281,12 +299,28 @@ impl<P: Side> Session<P> {
                 Ok(())
             }
             Step::Read(None) => Err(Closed::Remote(String::new())),
-            Step::Read(Some(Err(error))) => Err(broken(error)),
+            Step::Read(Some(Err(error))) => match error.too_large() {
+                Some(bytes) => {
+                    let text = format!("a message has {bytes} bytes where at most {FRAME_BYTES} are allowed");
+                    Err(self.broke(ErrorCode::TooLarge, &text))
+                }
+                None => Err(broken(error)),
+            },
             Step::Read(Some(Ok(message))) => {
                 self.last_sign = Instant::now();
                 self.hear(message)
             }
         }
+    }
+
+    /// Whether another message is welcome so soon.
+    fn paced(&mut self) -> Result<(), Closed> {
+        let Some(pace) = &mut self.pace else { return Ok(()) };
+        if pace.take(Instant::now()) {
+            return Ok(());
+        }
+        let text = format!("more than {} messages a second, and that for a while", pace.per_second());
+        Err(self.broke(ErrorCode::Flood, &text))
     }
 
     fn next_message(&mut self) -> Option<(Message, Option<Note>)> {
@@ -323,14 +357,19 @@ impl<P: Side> Session<P> {
                     let large = matches!(error, WireError::TooLarge { .. });
                     (if large { ErrorCode::TooLarge } else { ErrorCode::Malformed }, error.to_string())
                 });
-                let taken = message.and_then(|message| self.incoming.take(message));
-                taken.map_err(|(code, text)| self.broke(code, &text))
+                let message = message.map_err(|(code, text)| self.broke(code, &text))?;
+                if !P::is_bulk(&message) {
+                    self.paced()?;
+                }
+                self.incoming.take(message).map_err(|(code, text)| self.broke(code, &text))
             }
             Message::Pong(payload) => {
                 if payload[..] == self.pinged.0.to_be_bytes() {
-                    self.stats.ponged(self.pinged.1.elapsed());
+                    let round_trip = self.pinged.1.elapsed();
+                    self.ends.round_trip.set(round_trip);
+                    self.stats.ponged(round_trip);
                 }
-                Ok(())
+                self.paced()
             }
             Message::Close(frame) => {
                 let text = frame.map(|frame| sanitize(&frame.reason, Keep::Nothing).into_owned());
@@ -340,7 +379,7 @@ impl<P: Side> Session<P> {
                 Err(self.broke(ErrorCode::Malformed, "it sent text where only binary messages are known"))
             }
             // The socket answers pings by itself.
-            Message::Ping(_) | Message::Frame(_) => Ok(()),
+            Message::Ping(_) | Message::Frame(_) => self.paced(),
         }
     }
 
@@ -349,6 +388,14 @@ impl<P: Side> Session<P> {
         let text = sanitize(text, Keep::Nothing).into_owned();
         tracing::debug!(peer = P::PEER, text, "the other end broke the protocol");
         self.complaint = Some(P::encode(&P::complaint(code, &text)));
-        Closed::Protocol(text)
+        match code {
+            ErrorCode::TooLarge => Closed::TooLarge(text),
+            ErrorCode::Flood => Closed::Flood(text),
+            _ => Closed::Protocol(text),
+        }
     }
+}
+
+fn broken(error: impl SocketError) -> Closed {
+    Closed::Broken(sanitize(&error.to_string(), Keep::Nothing).into_owned())
 }

@@ -1,8 +1,11 @@
 //! What differs between the two ends of a session: which messages go which way, and which of them announce blobs.
 
 use hydra_core::ids::Digest;
+use hydra_core::limits::SENT_CHUNK_BYTES;
 use hydra_core::proto::wire::{self, WireError};
 use hydra_core::proto::{Bye, Chunk, ClientMsg, Error, ErrorCode, ServerMsg};
+
+use super::Pace;
 
 /// A message as the session sorts it.
 #[derive(Debug)]
@@ -32,6 +35,14 @@ pub trait Side: Send + Unpin + 'static {
     fn decode(bytes: &[u8]) -> Result<Self::In, WireError>;
     /// Takes chunks from messages, and finds the blob that a message announces; an error breaks the protocol.
     fn sort(&mut self, message: Self::In) -> Result<Sorted<Self::In>, String>;
+    /// How fast messages may come; nothing: as fast as they like.
+    fn pace(&self) -> Option<Pace> {
+        None
+    }
+    /// Whether the message carries so much that its bytes are limit enough for how many come.
+    fn is_bulk(_: &Self::In) -> bool {
+        false
+    }
     /// The last word to an end that broke the protocol.
     fn complaint(code: ErrorCode, text: &str) -> Self::Out;
 }
@@ -90,6 +101,8 @@ impl Side for Client {
 pub struct Coordinator {
     /// Bytes of the largest update that is taken; of a larger one the chunks are dropped.
     pub update_bytes: u64,
+    /// How fast a client's messages may come.
+    pub pace: Option<Pace>,
 }
 
 impl Side for Coordinator {
@@ -119,6 +132,14 @@ impl Side for Coordinator {
             ClientMsg::Chunk(chunk) => Ok(Sorted::Chunk(chunk)),
             message => Ok(Sorted::Message(message, announced)),
         }
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        self.pace
+    }
+
+    fn is_bulk(message: &ClientMsg) -> bool {
+        matches!(message, ClientMsg::Chunk(chunk) if chunk.data.len() >= SENT_CHUNK_BYTES)
     }
 
     fn complaint(code: ErrorCode, text: &str) -> ServerMsg {

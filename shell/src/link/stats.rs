@@ -3,13 +3,30 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// How long the last ping of one session took to come back.
+#[derive(Debug, Default)]
+pub struct RoundTrip {
+    /// Microseconds, at least 1; 0 while unknown.
+    micros: AtomicU64,
+}
+
+impl RoundTrip {
+    /// The time, once a ping has come back.
+    pub fn get(&self) -> Option<Duration> {
+        Some(self.micros.load(Ordering::Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
+    }
+
+    pub(super) fn set(&self, round_trip: Duration) {
+        self.micros.store((round_trip.as_micros() as u64).max(1), Ordering::Relaxed);
+    }
+}
+
 /// Bytes and round-trip time, of one session or of all that share it.
 #[derive(Debug, Default)]
 pub struct LinkStats {
     up: AtomicU64,
     down: AtomicU64,
-    /// Microseconds, at least 1; 0 while unknown.
-    round_trip: AtomicU64,
+    round_trip: RoundTrip,
 }
 
 impl LinkStats {
@@ -25,7 +42,7 @@ impl LinkStats {
 
     /// How long the last ping took to come back.
     pub fn round_trip(&self) -> Option<Duration> {
-        Some(self.round_trip.load(Ordering::Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
+        self.round_trip.get()
     }
 
     pub(super) fn sent(&self, bytes: usize) {
@@ -37,6 +54,6 @@ impl LinkStats {
     }
 
     pub(super) fn ponged(&self, round_trip: Duration) {
-        self.round_trip.store((round_trip.as_micros() as u64).max(1), Ordering::Relaxed);
+        self.round_trip.set(round_trip);
     }
 }

@@ -9,12 +9,12 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
 use hydra_core::ids::{LeaseId, TaskId, VersionNo};
-use hydra_core::limits::{CHUNK_BYTES, OUTBOX, PING_EVERY, SILENCE, WRITE_STALL};
+use hydra_core::limits::{CHUNK_BYTES, OUTBOX, PING_EVERY, SENT_CHUNK_BYTES, SILENCE, WRITE_STALL};
 use hydra_core::model::{Recipe, Shape};
-use hydra_core::proto::{Bye, Chunk, Credited, Empty, Progress, Version, Welcome};
+use hydra_core::proto::{Bye, Chunk, Credited, Empty, ErrorCode, Progress, Version, Welcome};
 use hydra_core::proto::{ClientMsg, ServerMsg, wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, advance};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_util::sync::PollSender;
@@ -181,7 +181,7 @@ async fn messages_pass_in_order_and_are_counted() {
 #[tokio::test(start_paused = true)]
 async fn control_messages_overtake_chunks() {
     let mut rig = Rig::new(1).await;
-    let bytes = noise(6 * CHUNK_BYTES + 5);
+    let bytes = noise(6 * SENT_CHUNK_BYTES + 5);
     let digest = Digest::of(&bytes);
     rig.connection.outbox.send(&progress(0)).unwrap();
     rig.connection.outbox.send_blob(digest, bytes.clone().into()).unwrap();
@@ -199,7 +199,7 @@ async fn control_messages_overtake_chunks() {
             }
             message => {
                 assert_eq!(message, progress(1));
-                overtaken = Some(collected.len().div_ceil(CHUNK_BYTES));
+                overtaken = Some(collected.len().div_ceil(SENT_CHUNK_BYTES));
             }
         }
     }
@@ -277,6 +277,7 @@ async fn pings_measure_and_silence_ends() {
     assert!(matches!(rig.event().await, Event::Message(_)));
     // Tokio's paused clock moves in whole milliseconds.
     assert_eq!(rig.stats.round_trip().unwrap().as_millis(), 70);
+    assert_eq!(rig.connection.outbox.round_trip(), rig.stats.round_trip());
     let heard = Instant::now();
     assert_eq!(rig.closed().await, Closed::Silent);
     assert_eq!(heard.elapsed().as_millis(), SILENCE.as_millis());
@@ -310,7 +311,7 @@ async fn a_busy_program_loses_nothing_and_is_not_called_silence() {
 async fn a_full_outbox_is_an_answer() {
     let mut rig = Rig::new(1).await;
     let outbox = rig.connection.outbox.clone();
-    let blob: Arc<[u8]> = noise(CHUNK_BYTES).into();
+    let blob: Arc<[u8]> = noise(SENT_CHUNK_BYTES).into();
     for seed in 0..UPLOADS as u8 {
         outbox.send_blob(Digest([seed; 32]), blob.clone()).unwrap();
     }
@@ -441,7 +442,104 @@ async fn a_frame_past_the_limit_ends_the_session() {
     .await;
     let mut connection = connect(&address, Arc::default()).await.unwrap();
     assert_eq!(connection.inbox.recv().await, Some(Event::Connected));
-    assert!(matches!(connection.inbox.recv().await, Some(Event::Closed(Closed::Broken(_)))));
+    let Some(Event::Closed(Closed::TooLarge(text))) = connection.inbox.recv().await else { panic!() };
+    assert!(text.contains("1048577 bytes"), "{text}");
+}
+
+/// The coordinator's end of a session over loopback, and a client without manners.
+async fn accepted(pace: Option<Pace>) -> (super::Connection<Coordinator>, Stranger) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+    let stranger = tokio::spawn(async move { tokio_tungstenite::connect_async(url).await.unwrap().0 });
+    let tcp = listener.accept().await.unwrap().0;
+    // What is tested comes after the upgrade; this one is the library's.
+    let plain = tokio_tungstenite::accept_async_with_config(tcp, Some(super::Socket::<TcpStream>::config()));
+    let socket = super::Socket::new(plain.await.unwrap());
+    let connection = super::Connection::over(socket, Coordinator { update_bytes: 1 << 20, pace }, Arc::default());
+    (connection, stranger.await.unwrap())
+}
+
+type Stranger = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
+
+/// Reads to the end: the last error that was told, and the code of the close frame.
+async fn last_words(mut stranger: Stranger) -> (Option<ErrorCode>, Option<u16>) {
+    let (mut told, mut code) = (None, None);
+    while let Some(Ok(message)) = stranger.next().await {
+        match message {
+            Message::Binary(bytes) => {
+                if let ServerMsg::Error(error) = wire::decode_server(&bytes).unwrap() {
+                    assert!(error.fatal);
+                    told = Some(error.code);
+                }
+            }
+            Message::Close(frame) => {
+                code = frame.map(|frame| frame.code.into());
+                // The other end waits for this one to go.
+                break;
+            }
+            _ => {}
+        }
+    }
+    (told, code)
+}
+
+#[tokio::test]
+async fn a_client_with_too_long_a_message_is_told_before_the_cut() {
+    // Long beyond what any buffer on the way takes: the client is still writing when it is found out.
+    let (mut connection, mut stranger) = accepted(None).await;
+    stranger.send(Message::Binary(vec![0; 16 << 20].into())).await.ok();
+    assert_eq!(last_words(stranger).await, (Some(ErrorCode::TooLarge), Some(1009)));
+    assert_eq!(connection.inbox.recv().await, Some(super::Event::Connected));
+    let Some(super::Event::Closed(closed)) = connection.inbox.recv().await else { panic!() };
+    assert_eq!(closed.kind(), "too_large");
+}
+
+#[tokio::test]
+async fn a_flood_is_told_and_cut() {
+    for flood in [Message::Binary(wire::encode_client(&status()).into()), Message::Ping(vec![1].into())] {
+        let (mut connection, mut stranger) = accepted(Some(Pace::new(10))).await;
+        for _ in 0..10 * limits::BURST_SECONDS + 50 {
+            stranger.feed(flood.clone()).await.unwrap();
+        }
+        stranger.flush().await.unwrap();
+        assert_eq!(last_words(stranger).await, (Some(ErrorCode::Flood), Some(1008)));
+        let mut heard = 0;
+        let closed = loop {
+            match connection.inbox.recv().await.unwrap() {
+                super::Event::Message(_) => heard += 1,
+                super::Event::Closed(closed) => break closed,
+                _ => {}
+            }
+        };
+        assert_eq!(closed.kind(), "flood");
+        // A slow machine may give the flood a little more time, and so a few messages more.
+        assert!(heard == 0 || (100..150).contains(&heard), "{heard}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_of_full_size_are_no_flood() {
+    let (down, incoming) = mpsc::unbounded_channel();
+    let (outgoing, _up) = mpsc::channel(8);
+    let socket = Socket { incoming, outgoing: PollSender::new(outgoing) };
+    let side = Coordinator { update_bytes: 1 << 30, pace: Some(Pace::new(1)) };
+    let mut connection = super::Connection::over(socket, side, Arc::default());
+    let bytes = noise(100 * CHUNK_BYTES);
+    connection.outbox.expect(Digest::of(&bytes), bytes.len() as u64).unwrap();
+    for (at, data) in bytes.chunks(SENT_CHUNK_BYTES).enumerate() {
+        let offset = (at * SENT_CHUNK_BYTES) as u64;
+        let chunk = ClientMsg::Chunk(Chunk { blob: Digest::of(&bytes), offset, data: data.to_vec() });
+        down.send(Ok(Message::Binary(wire::encode_client(&chunk).into()))).unwrap();
+    }
+    assert_eq!(connection.inbox.recv().await, Some(super::Event::Connected));
+    assert!(matches!(connection.inbox.recv().await, Some(super::Event::Blob { .. })));
+    // The same bytes in crumbs are.
+    for offset in 0..100 {
+        let chunk = ClientMsg::Chunk(Chunk { blob: Digest([1; 32]), offset, data: vec![1] });
+        down.send(Ok(Message::Binary(wire::encode_client(&chunk).into()))).unwrap();
+    }
+    drop(down);
+    assert!(matches!(connection.inbox.recv().await, Some(super::Event::Closed(Closed::Flood(_)))));
 }
 
 #[tokio::test]

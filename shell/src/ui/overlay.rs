@@ -75,6 +75,11 @@ impl Toasts {
         self.shown.push_back((now.after(STAYS), sign, words.into()));
     }
 
+    /// Takes all away, as when the next one says the same anew.
+    pub fn clear(&mut self) {
+        self.shown.clear();
+    }
+
     /// When the next one goes; for `App::wake_at`.
     pub fn wake_at(&self) -> Option<Time> {
         self.shown.front().map(|(until, ..)| *until)

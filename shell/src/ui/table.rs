@@ -158,6 +158,16 @@ impl<K: Clone + PartialEq> Table<K> {
         (self.sort, self.descending) = ((self.sort + 1) % self.columns.len().max(1), false);
     }
 
+    /// Sorts the other way round. Call [`arrange`](Self::arrange) after it.
+    pub fn reverse(&mut self) {
+        self.descending = !self.descending;
+    }
+
+    /// Whether the first row is chosen, or none.
+    pub fn is_first(&self) -> bool {
+        self.cursor == 0
+    }
+
     /// The words that rows must have.
     pub fn filter(&self) -> &str {
         &self.filter

@@ -58,6 +58,27 @@ fn task(codec: Codec) -> proto::Task {
     }
 }
 
+/// The steps' losses, as far as a report is of a step.
+fn losses(reports: &[Report]) -> Vec<f32> {
+    let loss = |report: &Report| match report {
+        Report::Step { loss, .. } => Some(*loss),
+        _ => None,
+    };
+    reports.iter().filter_map(loss).collect()
+}
+
+#[test]
+fn another_number_of_threads_trains_the_same_task() {
+    let mut rig = Rig::new();
+    let one = losses(&rig.train(task(Codec::F32), shard()));
+    let told = rig.tell(Command::Threads(2));
+    assert!(matches!(&told[..], [Report::Opened { device, threads: Some(2) }] if device == "cpu ×2"), "{told:?}");
+    let two = losses(&rig.train(task(Codec::F32), shard()));
+    assert_eq!(one.len(), two.len());
+    // Sums in another order, and an optimiser that begins afresh on the same weights.
+    assert!(one.iter().zip(&two).all(|(a, b)| (a - b).abs() < 1e-3), "{one:?} {two:?}");
+}
+
 struct Rig {
     compute: Compute,
     weights: Vec<f32>,
@@ -155,7 +176,7 @@ fn versions_follow_each_other_bit_by_bit() {
     let mut rig = Rig::new();
     let update = Codec::F32.decode(&rig.update(task(Codec::F32)), shape().params()).unwrap();
     let mut weights = rig.weights.clone();
-    let input = merge::Input { weight: 1.0, delta: &update };
+    let input = merge::Input { share: 1.0, delta: &update };
     let mut state = OuterState::new(weights.len());
     let bytes = merge::outer_step(&mut weights, &mut state, &[input], OuterRule::MEAN, Codec::Int4);
     let next = proto::Version {

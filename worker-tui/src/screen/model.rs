@@ -11,6 +11,7 @@ use hydra_shell::ui::Theme;
 use hydra_shell::ui::chart::{Chart, Names};
 use hydra_shell::ui::log::LogPane;
 use hydra_shell::ui::overlay::Toasts;
+use hydra_shell::ui::ratatui::layout::Rect;
 use hydra_shell::ui::spark::Spark;
 
 /// Points that the loss may be smoothed over, in the order of the key; 1 shows the measurements alone.
@@ -109,6 +110,8 @@ pub struct Facts {
     pub ring: Ring,
     /// When the program began.
     pub started: Time,
+    /// CPU threads that this computer can run at once.
+    pub cores: usize,
 }
 
 /// The screen.
@@ -118,6 +121,10 @@ pub struct Screen {
     /// The time of the last message.
     pub now: Time,
     pub device: Option<String>,
+    /// CPU threads in use; absent on a GPU, and before the device is open.
+    pub threads: Option<usize>,
+    /// As many as were asked for, until they are in use.
+    pub wanted: Option<usize>,
     pub link: Link,
     /// Connections lost so far.
     pub losses: u64,
@@ -157,6 +164,8 @@ pub struct Screen {
     pub toasts: Toasts,
     /// Rows of the log as last drawn, for its page keys.
     pub log_rows: Cell<u16>,
+    /// Where the chart was last drawn that a click changes into the other; empty where both are shown.
+    pub switch: Cell<Rect>,
 }
 
 impl Screen {

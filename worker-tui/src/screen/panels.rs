@@ -225,7 +225,10 @@ pub fn link_short(screen: &Screen, buffer: &mut Buffer, area: Rect) {
 
 fn machine_rows(screen: &Screen) -> Vec<Row> {
     let theme = screen.facts.theme;
-    let device = screen.device.as_deref().map_or_else(|| "–".to_owned(), |device| text::clean(device).into_owned());
+    let mut device = screen.device.as_deref().map_or_else(|| "–".to_owned(), |device| text::clean(device).into_owned());
+    if let Some(wanted) = screen.wanted {
+        device = format!("{device}, then ×{wanted}");
+    }
     let cores = screen.cores.map_or_else(|| "–".to_owned(), |cores| format!("{cores:.1} cores"));
     let memory = screen.usage.memory.map_or_else(|| "–".to_owned(), text::bytes);
     vec![

@@ -23,13 +23,18 @@ fn open(size: (u16, u16)) -> Script<Screen> {
     let ring = Ring::default();
     let line = "2026-01-31T12:34:56.789Z  INFO worker: connected to ws://lab:5000/ws as alice, training on cpu ×4\n";
     ring.clone().write_all(line.as_bytes()).unwrap();
-    let facts = Facts { coordinator: "ws://lab:5000/ws".into(), ring, theme: Theme::colour(), ..Facts::default() };
+    let facts =
+        Facts { coordinator: "ws://lab:5000/ws".into(), ring, theme: Theme::colour(), cores: 4, ..Facts::default() };
     Script::new(Screen::new(facts), size)
+}
+
+fn device(threads: usize) -> Msg {
+    Msg::News(News::Device { device: format!("cpu ×{threads}"), threads: Some(threads) })
 }
 
 fn connected(size: (u16, u16)) -> Script<Screen> {
     let mut script = open(size);
-    script.msg(Msg::Opened("cpu ×4".into())).msg(Msg::User("alice".into()));
+    script.msg(device(4)).msg(Msg::User("alice".into()));
     script.msg(Msg::News(News::Model)).msg(Msg::News(News::HeldOut { version: VersionNo(2), loss: 8.1 }));
     let user = "alice".parse().unwrap();
     script.msg(Msg::Event(Event::Ready { worker: WorkerId([1; 8]), user, device: "cpu ×4".into() }));
@@ -107,6 +112,34 @@ fn before_anything_and_without_a_task() {
         insta::assert_snapshot!(format!("starting_{width}x{height}"), open((width, height)).screen());
         insta::assert_snapshot!(format!("waiting_{width}x{height}"), connected((width, height)).screen());
     }
+}
+
+#[test]
+fn threads_change_with_the_next_task() {
+    let mut script = working((120, 40));
+    script.cmds();
+    script.keys("+");
+    assert!(script.screen().contains("4 of 4 CPU threads from the next task on"), "{}", script.screen());
+    script.keys("minus minus");
+    let asked = [4, 3, 2].map(|threads| Cmd::Request(Request::Threads(threads)));
+    assert_eq!(script.cmds(), asked);
+    assert!(script.screen().contains("cpu ×4, then ×2"), "{}", script.screen());
+    script.msg(device(2));
+    assert!(script.screen().contains("cpu ×2 "), "{}", script.screen());
+    script.msg(Msg::News(News::Device { device: "cuda:0".into(), threads: None })).keys("+");
+    assert_eq!(script.cmds(), []);
+    assert!(script.screen().contains("a GPU has no threads to choose"), "{}", script.screen());
+}
+
+#[test]
+fn a_click_on_the_chart_shows_the_other() {
+    let mut script = working((80, 24));
+    script.click(20, 5);
+    assert!(script.screen().contains("Loss in task 6"), "{}", script.screen());
+    script.click(20, 20).keys("?").click(20, 5).keys("esc");
+    assert!(script.screen().contains("Loss in task 6"), "{}", script.screen());
+    script.click(20, 5);
+    assert!(script.screen().contains("Loss in this session"), "{}", script.screen());
 }
 
 #[test]
@@ -252,7 +285,7 @@ fn remote() -> impl Strategy<Value = String> {
 fn anything() -> impl Strategy<Value = Vec<Msg>> {
     let text = remote().prop_flat_map(|text| {
         prop_oneof![
-            Just(vec![Msg::Opened(text.clone())]),
+            Just(vec![Msg::News(News::Device { device: text.clone(), threads: None })]),
             Just(vec![Msg::User(text.clone())]),
             Just(vec![task(3), Msg::News(News::Preview(text.clone()))]),
             Just(vec![unpaid(3, &text)]),

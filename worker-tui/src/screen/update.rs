@@ -8,7 +8,8 @@ use hydra_core::ids::VersionNo;
 use hydra_core::time::Time;
 use hydra_shell::signals::Stop;
 use hydra_shell::ui::ratatui::Frame;
-use hydra_shell::ui::ratatui::crossterm::event::MouseEventKind;
+use hydra_shell::ui::ratatui::crossterm::event::{MouseButton, MouseEventKind};
+use hydra_shell::ui::ratatui::layout::Position;
 use hydra_shell::ui::theme::Sign;
 use hydra_shell::ui::{App, Binding, Event as Input, keys};
 
@@ -27,8 +28,6 @@ pub enum Msg {
     /// What only a screen is told.
     News(News),
     Usage(Usage),
-    /// The device is open; its name.
-    Opened(String),
     /// The name under which this worker earns.
     User(String),
     /// The work has ended.
@@ -39,6 +38,8 @@ pub enum Msg {
     /// The terminal's size has changed; it is drawn anew.
     Resized,
     Pause,
+    /// So many CPU threads more, or fewer.
+    Threads(isize),
     Smooth,
     Level,
     Chart,
@@ -65,6 +66,8 @@ pub enum Cmd {
 /// The key table.
 pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("p", Msg::Pause, "pause after this task, or take tasks again").group("Work").hint("pause"),
+    Binding::new("+ =", Msg::Threads(1), "one CPU thread more, from the next task on").group("Work"),
+    Binding::new("minus", Msg::Threads(-1), "one CPU thread less").group("Work"),
     Binding::new("s", Msg::Smooth, "smooth the loss over 50, 200, 1 or 10 steps").group("View").hint("smooth"),
     Binding::new("c tab", Msg::Chart, "chart of this session or of this task").group("View").hint("chart"),
     Binding::new("l", Msg::Level, "finest level of the log").group("View").hint("log"),
@@ -98,6 +101,7 @@ impl App for Screen {
             Input::Mouse(mouse) => match mouse.kind {
                 MouseEventKind::ScrollUp => Some(self.wheeled(-1)),
                 MouseEventKind::ScrollDown => Some(self.wheeled(1)),
+                MouseEventKind::Down(MouseButton::Left) => self.clicked(mouse.column, mouse.row),
                 _ => None,
             },
             event => keys::lookup(self.keys(), event),
@@ -110,7 +114,6 @@ impl App for Screen {
             Msg::Event(event) => return self.on_event(event),
             Msg::News(news) => return self.on_news(news),
             Msg::Usage(usage) => self.on_usage(usage),
-            Msg::Opened(device) => (self.device, self.link) = (Some(device), Link::Connecting),
             Msg::User(user) => self.facts.user = Some(user),
             Msg::Ended => return vec![Cmd::Leave],
             Msg::Stop(Stop::Cleanly) if self.leaving == Leaving::Asked => {}
@@ -119,6 +122,7 @@ impl App for Screen {
             Msg::Wake => return self.on_wake(),
             Msg::Resized => {}
             Msg::Pause => return self.pause(),
+            Msg::Threads(more) => return self.change_threads(more),
             Msg::Smooth => self.smooth(),
             Msg::Level => {
                 self.log.level = self.log.level.next();
@@ -154,6 +158,11 @@ impl Screen {
         if self.help.is_some() { Msg::Scroll(lines as isize) } else { Msg::Log(lines) }
     }
 
+    fn clicked(&self, x: u16, y: u16) -> Option<Msg> {
+        let hit = self.help.is_none() && self.switch.get().contains(Position { x, y });
+        hit.then_some(Msg::Chart)
+    }
+
     fn quit(&mut self) -> Vec<Cmd> {
         if self.leaving == Leaving::Asked {
             return vec![Cmd::Request(Request::Stop), Cmd::Leave];
@@ -175,6 +184,20 @@ impl Screen {
         };
         self.toasts.push(self.now, Sign::Info, words);
         vec![Cmd::Request(request)]
+    }
+
+    fn change_threads(&mut self, more: isize) -> Vec<Cmd> {
+        let Some(threads) = self.threads else {
+            let words = if self.device.is_some() { "a GPU has no threads to choose" } else { "opening the device" };
+            self.toasts.push(self.now, Sign::Info, words);
+            return Vec::new();
+        };
+        let wanted = self.wanted.unwrap_or(threads).saturating_add_signed(more).clamp(1, self.facts.cores.max(threads));
+        self.wanted = (wanted != threads).then_some(wanted);
+        let when = if self.hand.is_some() { " from the next task on" } else { "" };
+        let words = format!("{wanted} of {} CPU threads{when}", self.facts.cores.max(threads));
+        self.toasts.push(self.now, Sign::Info, words);
+        vec![Cmd::Request(Request::Threads(wanted))]
     }
 
     fn smooth(&mut self) {
@@ -207,7 +230,9 @@ impl Screen {
         let now = self.now;
         match event {
             Event::Ready { user, device, .. } => {
-                (self.facts.user, self.device) = (Some(user.to_string()), Some(device));
+                self.facts.user = Some(user.to_string());
+                // It was named so at the start; the threads may have changed since.
+                self.device.get_or_insert(device);
                 self.link = Link::Up { since: now };
                 return self.ask();
             }
@@ -251,6 +276,13 @@ impl Screen {
     fn on_news(&mut self, news: News) -> Vec<Cmd> {
         match news {
             News::Connecting => self.link = Link::Connecting,
+            News::Device { device, threads } => {
+                (self.device, self.threads) = (Some(device), threads);
+                self.wanted.take_if(|wanted| Some(*wanted) == threads);
+                if self.link == Link::Starting {
+                    self.link = Link::Connecting;
+                }
+            }
             News::Model => {
                 self.session.clear();
                 self.task.clear();

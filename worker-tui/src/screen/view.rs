@@ -1,6 +1,6 @@
 //! How the screen looks: which panel stands where at which size, and the header.
 //!
-//! Nothing here changes the model, but for the rows of the log, which its page keys need.
+//! Nothing here changes the model, but for places that keys and clicks need.
 
 use hydra_shell::ui::ratatui::Frame;
 use hydra_shell::ui::ratatui::buffer::Buffer;
@@ -29,6 +29,7 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     let [top, body, bottom] =
         Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
     header(screen, buffer, top);
+    screen.switch.set(Rect::default());
     if area.width < SMALL.0 || area.height < SMALL.1 {
         small(screen, buffer, body);
     } else if area.width < WIDE {
@@ -37,7 +38,8 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
         large(screen, buffer, body);
     }
     keys::hints(screen.keys(), screen.facts.theme, bottom.width).render(bottom, buffer);
-    screen.toasts.draw(buffer, body, screen.facts.theme);
+    // Over the hints, which everybody knows by then; never over a figure.
+    screen.toasts.draw(buffer, bottom, screen.facts.theme);
     if let Some(scroll) = screen.help {
         help::draw(buffer, area, screen.facts.theme, KEYS, scroll);
     }
@@ -48,6 +50,7 @@ fn small(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let [chart, task, credits, link] =
         Layout::vertical([Constraint::Fill(1), Constraint::Length(2), Constraint::Length(2), Constraint::Length(1)])
             .areas(area);
+    screen.switch.set(chart);
     panels::chart(screen, screen.shown, buffer, chart);
     panels::task_short(screen, buffer, task);
     panels::credits_short(screen, buffer, credits);
@@ -58,6 +61,7 @@ fn small(screen: &Screen, buffer: &mut Buffer, area: Rect) {
 fn medium(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let [chart, upper, lower] =
         Layout::vertical([Constraint::Fill(1), Constraint::Length(6), Constraint::Length(6)]).areas(area);
+    screen.switch.set(chart);
     chart_panel(screen, screen.shown, buffer, chart);
     let columns = Layout::horizontal([Constraint::Fill(1), Constraint::Length(area.width * 9 / 20)]);
     let [task, credits] = columns.areas(upper);
@@ -83,6 +87,7 @@ fn large(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         let [session, task] = Layout::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(top);
         both(screen, buffer, session, task);
     } else {
+        screen.switch.set(top);
         chart_panel(screen, screen.shown, buffer, top);
     }
     task_panel(screen, buffer, task);

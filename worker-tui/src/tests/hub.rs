@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
 use hydra_core::hub::rows;
-use hydra_core::hub::{Event, Fact, Hub, Order, Recovered, Rules, Sampling, Shard, Stop};
+use hydra_core::hub::{Event, Fact, Findings, Hub, Order, Recovered, Rules, Sampling, Shard, Stop};
 use hydra_core::ids::{Digest, LeaseId, Nonce, SessionId, TaskId, VersionNo};
 use hydra_core::ledger::Book;
 use hydra_core::machine::Machine as _;
@@ -52,7 +52,7 @@ impl Handle {
         let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let far = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
         let stats = || Arc::new(LinkStats::default());
-        let side = Coordinator { update_bytes: 4 * shape().params() as u64 };
+        let side = Coordinator { update_bytes: 4 * shape().params() as u64, pace: None };
         self.doors.send(link::Connection::over(far, side, stats())).unwrap();
         client::Connection::over(near, link::Client::default(), stats())
     }
@@ -137,6 +137,7 @@ fn rules(shard_tokens: u64) -> Rules {
         grace: 0.1,
         round_deadline: Duration::from_mins(1),
         outer: OuterRule::MEAN,
+        checked_windows: 0,
         stop: Stop::default(),
         sampling: Sampling { max_new_tokens: 9, temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 },
         seed: 1,
@@ -223,7 +224,7 @@ impl Fake {
             Order::Persist { seq, .. } => return Some(Fact::Persisted { upto: seq }),
             Order::Check { lease, blob, codec, .. } => {
                 let values = codec.decode(&self.received.remove(&blob).unwrap(), shape().params()).unwrap();
-                let verdict = Ok(merge::norm(&values));
+                let verdict = Ok(Findings::of_norm(merge::norm(&values)));
                 self.updates.insert(lease, values);
                 return Some(Fact::Checked { lease, verdict });
             }
@@ -231,7 +232,7 @@ impl Fake {
                 let mut weights = self.versions.last_key_value().unwrap().1.0.clone();
                 let inputs: Vec<_> = inputs
                     .iter()
-                    .map(|input| merge::Input { weight: input.weight, delta: &self.updates[&input.lease] })
+                    .map(|input| merge::Input { share: input.share, delta: &self.updates[&input.lease] })
                     .collect();
                 let bytes = merge::outer_step(&mut weights, &mut self.state, &inputs, rule, Codec::Int4);
                 let digest = merge::weights_digest(&weights);

@@ -136,6 +136,7 @@ impl Rig {
                     let installed = Report::Installed { version: version.version, digest: version.digest };
                     self.reports.send(installed).await.unwrap();
                 }
+                Command::Threads(_) => panic!("nobody asked for threads"),
                 Command::Train(work) => return work,
             }
         }
@@ -255,6 +256,23 @@ async fn a_revoked_task_is_stopped_and_the_next_one_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn threads_are_asked_for_and_told() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), Some(2));
+    let first = rig.work().await;
+    rig.requests.send(Request::Threads(3)).await.unwrap();
+    assert!(matches!(rig.commands.recv().await, Some(Command::Threads(3))));
+    let opened = Report::Opened { device: "cpu ×3".to_owned(), threads: Some(3) };
+    rig.reports.send(opened).await.unwrap();
+    rig.trained(first.task.lease).await;
+    let second = rig.work().await;
+    let told = News::Device { device: "cpu ×3".to_owned(), threads: Some(3) };
+    assert!(rig.seen.news.lock().unwrap().contains(&told), "before the next task is trained");
+    rig.trained(second.task.lease).await;
+    rig.end().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_garbled_delta_is_fetched_anew() {
     let coordinator = hub::start();
     coordinator.meddle.send(Meddle::Garble).unwrap();
@@ -277,7 +295,7 @@ async fn a_garbled_delta_is_fetched_anew() {
                 let failed = Report::Failed { lease: work.task.lease, text: "version 1 is not here".to_owned() };
                 rig.reports.send(failed).await.unwrap();
             }
-            Command::Setup { .. } => panic!("the model is the same"),
+            Command::Setup { .. } | Command::Threads(_) => panic!("the model and its threads are the same"),
         }
     };
     rig.trained(second.task.lease).await;
@@ -351,7 +369,7 @@ async fn real_training_is_paid_and_moves_the_model() {
     let cache = tempfile::tempdir().unwrap();
     let clock = Clock::start();
     let Thread { commands, mut reports, handle } = compute::start(DeviceChoice::Cpu, Some(1)).unwrap();
-    assert!(matches!(reports.recv().await, Some(Report::Opened(name)) if name == "cpu ×1"));
+    assert!(matches!(reports.recv().await, Some(Report::Opened { device, .. }) if device == "cpu ×1"));
     let seen = Seen::default();
     let agent = Agent::new(clock.now(), settings(Some(3)));
     let cache = Cache::at(cache.path(), LIMIT);

@@ -10,7 +10,6 @@ pub enum Bar {
     /// It is less than this.
     Below(f64),
     /// It is this or more.
-    #[allow(dead_code, reason = "for rates and ratios; the screens have none")]
     AtLeast(f64),
 }
 

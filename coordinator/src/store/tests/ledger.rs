@@ -2,6 +2,7 @@
 
 use hydra_core::ledger::audit::Fault;
 
+use super::seal::Sealed;
 use super::verify::{VerifyError, export_transfers, verify};
 use super::*;
 
@@ -66,7 +67,7 @@ fn verify_agrees_with_the_book_while_the_coordinator_runs_and_on_a_copy() {
     let copy = snapshot(dir.path());
     for path in [dir.path().to_owned(), copy.path().to_owned(), copy.path().join(schema::FILE)] {
         let found = verify(&path).expect("sound");
-        assert_eq!((found.head, found.open_holds), (book.head(), 1));
+        assert_eq!((found.head, found.sealed, found.open_holds), (book.head(), Sealed::Signed, 1));
         let (issued, held, revenue) = book.totals();
         let sums = ["issuance", "holds", "revenue"].map(|name| found.net[name]);
         assert_eq!(sums, [-i128::from(issued.0), i128::from(held.0), i128::from(revenue.0)]);
@@ -150,12 +151,51 @@ fn removed_rows_and_touched_balances_are_found_and_stop_a_start() {
     }
 }
 
+/// What somebody can do who has the file and not the coordinator's key.
+#[test]
+fn a_chain_cut_short_or_made_anew_does_not_fit_its_signed_head() {
+    let unguarded = "DROP TRIGGER transfers_remain; DROP TRIGGER head_goes_on; DROP TRIGGER head_remains;
+                     PRAGMA foreign_keys = OFF;";
+    let shorter = "DELETE FROM transfers WHERE seq > 8;
+                   UPDATE accounts SET credits = credits - 500000 WHERE name IN ('user:alice', 'revenue');
+                   UPDATE accounts SET debits = debits - 1000000 WHERE name = 'holds';";
+    let cases = [
+        (shorter, 9, "missing"),
+        ("UPDATE head SET seq = 9, hash = (SELECT hash FROM transfers WHERE seq = 9)", 9, "not the coordinator's"),
+        ("UPDATE head SET signature = zeroblob(64)", 10, "not the coordinator's"),
+        ("UPDATE meta SET value = zeroblob(16) WHERE key = 'run'", 10, "not the coordinator's"),
+        ("DELETE FROM head", 10, "is missing"),
+    ];
+    for (sql, row, why) in cases {
+        let (dir, _) = sample_run();
+        raw(dir.path()).execute_batch(&format!("{unguarded} {sql}")).expect(sql);
+        let Err(VerifyError::Fault(fault)) = verify(dir.path()) else { panic!("{sql} was not found") };
+        assert!(fault.seq == row && fault.why.contains(why), "{sql}: {fault}");
+        let refused = open(dir.path()).load(&mut |_| Ok(()), &mut |_, _| Ok(true)).expect_err(sql);
+        assert!(matches!(refused, StoreError::BrokenLedger { seq, .. } if seq == row), "{refused}");
+    }
+    let (dir, mut book) = sample_run();
+    let old = raw(dir.path()).query_row("SELECT seq, hash, signature FROM head", [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Vec<u8>>(2)?))
+    });
+    let old = old.expect("signed");
+    open(dir.path()).write(&[Row::Transfer(book.void(id(102), 900).expect("open"))]).expect("it fits");
+    let put = "UPDATE head SET seq = ?1, hash = ?2, signature = ?3";
+    let connection = raw(dir.path());
+    let back = connection.execute(put, params![old.0, old.1, old.2]).expect_err("a trigger");
+    assert!(back.to_string().contains("never goes back"), "{back}");
+    connection.execute_batch(unguarded).expect("no guard left");
+    connection.execute(put, params![old.0, old.1, old.2]).expect("unguarded");
+    let Err(VerifyError::Fault(fault)) = verify(dir.path()) else { panic!("an older head") };
+    assert!(fault.seq == 11 && fault.why.contains("without a signature"), "{fault}");
+}
+
 #[test]
 fn damage_to_the_file_is_found() {
     let (dir, _) = sample_run();
     let path = dir.path().join(schema::FILE);
     let root: i64 = raw(dir.path())
-        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_transfers_1'", [], |row| {
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name LIKE 'sqlite_autoindex_transfers_%'", [], |row| {
             row.get(0)
         })
         .expect("the index of ids");

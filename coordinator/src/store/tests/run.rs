@@ -73,7 +73,7 @@ fn numbers_that_are_not_finite_are_kept_as_unknown() {
 fn a_second_coordinator_is_kept_out() {
     let (dir, _) = sample_run();
     let first = open(dir.path());
-    let second = Store::open(dir.path(), &OPENING).expect_err("in use");
+    let second = Store::open(dir.path(), &opening()).expect_err("in use");
     assert_eq!(second, StoreError::InUse { dir: dir.path().to_owned() });
     drop(first);
     open(dir.path());
@@ -82,9 +82,10 @@ fn a_second_coordinator_is_kept_out() {
 #[test]
 fn a_run_stays_with_its_key() {
     let (dir, _) = sample_run();
-    let other = Opening { key: PublicKey([8; 32]), ..OPENING };
+    let other = Opening { key: SigningKey::from_bytes(&[8; 32]), ..opening() };
     let refused = Store::open(dir.path(), &other).expect_err("another key");
-    assert_eq!(refused, StoreError::OtherKey { stored: OPENING.key, given: other.key });
+    let [stored, given] = [opening(), other].map(|opening| public_key(&opening.key));
+    assert_eq!(refused, StoreError::OtherKey { stored, given });
     assert_eq!(open(dir.path()).boot(), 2, "the refused start does not count");
 }
 
@@ -100,7 +101,7 @@ fn a_newer_database_is_refused_and_untouched() {
         let path = dir.path().join(schema::FILE);
         let before = std::fs::read(&path).expect("it is there");
         let expected = StoreError::NewerThanProgram { path: path.clone(), found: 99, known: schema::LAYOUT };
-        assert_eq!(Store::open(dir.path(), &OPENING).expect_err("newer"), expected);
+        assert_eq!(Store::open(dir.path(), &opening()).expect_err("newer"), expected);
         assert_eq!(Reader::open(dir.path()).expect_err("newer"), expected);
         assert!(std::fs::read(&path).expect("it is there") == before);
     }
@@ -120,7 +121,7 @@ fn foreign_files_are_refused_and_untouched() {
         let path = dir.path().join(schema::FILE);
         make(&path);
         let before = std::fs::read(&path).expect("it is there");
-        assert!(matches!(Store::open(dir.path(), &OPENING), Err(StoreError::NotOurs { .. })));
+        assert!(matches!(Store::open(dir.path(), &opening()), Err(StoreError::NotOurs { .. })));
         assert!(matches!(Reader::open(dir.path()), Err(StoreError::NotOurs { .. })) || before.starts_with(b"SQLite"));
         assert!(std::fs::read(&path).expect("it is there") == before);
     }

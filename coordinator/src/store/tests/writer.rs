@@ -21,8 +21,8 @@ fn next(told: &Receiver<Saved>) -> Saved {
 }
 
 fn keeper(store: Store) -> Keeper {
-    let Store { connection, lock, .. } = store;
-    Keeper { connection, pending: std::collections::VecDeque::new(), lock }
+    let Store { connection, seal, lock, .. } = store;
+    Keeper { connection, seal, pending: std::collections::VecDeque::new(), lock }
 }
 
 fn names(store: &mut Store) -> Vec<UserName> {

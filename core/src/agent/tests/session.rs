@@ -105,3 +105,20 @@ fn a_coordinator_that_is_never_reached_is_given_up() {
     }
     assert_eq!(tries, 4, "after ten seconds");
 }
+
+#[test]
+fn a_coordinator_that_pays_is_found_again_at_once_however_often_it_is_killed() {
+    let mut lab = Lab::open(settings());
+    for lease in 1..=8 {
+        lab.begin(lease, 0);
+        lab.train(lease);
+        lab.hear(credited(lease));
+        lab.tell(Fact::Closed { reason: "killed".to_owned() });
+        let waits = lab.take().into_iter().find_map(|order| match order {
+            Order::Note(Event::Disconnected { retry_ms, .. }) => Some(retry_ms),
+            _ => None,
+        });
+        assert!(waits.is_some_and(|ms| ms <= 250), "{waits:?} after {lease} payments");
+        lab.reconnect();
+    }
+}

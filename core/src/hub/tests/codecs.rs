@@ -18,7 +18,7 @@ impl Lab {
         self.says(session, ClientMsg::Update(update));
         self.now = self.now.after(sending);
         self.tell(Fact::Received { session, blob, intact: true });
-        self.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+        self.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
         if self.merge_ordered().is_some() {
             self.merge();
         }

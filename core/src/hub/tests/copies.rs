@@ -43,7 +43,7 @@ fn an_overdue_task_is_copied_to_a_free_worker_and_both_are_paid() {
     lab.upload(bob, Lab::update(&late));
     lab.upload(alice, Lab::update(&copy));
     for (session, task) in [(alice, copy), (bob, late)] {
-        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
         assert_eq!(verdict(&lab.heard(session), task.lease), Some(Ok(Credits::hyd(1))), "{:?}", task.lease);
     }
     assert_eq!(lab.hub.status().tasks, 3);

@@ -200,3 +200,51 @@ fn a_worker_that_cannot_keep_up_is_not_buried_in_versions() {
     let sent = lab.orders.iter().filter(to_slow).count();
     assert!(sent <= 4 + leases, "{sent} versions for {leases} further leases");
 }
+
+#[test]
+fn a_round_that_a_kill_interrupted_waits_for_its_workers() {
+    let accepted = rows::Accepted {
+        lease: LeaseId(1),
+        blob: Digest::of(b"update"),
+        bytes: 8,
+        norm: NORM,
+        loss_first: 3.0,
+        loss_last: 2.0,
+        train_ms: 1,
+        at_ms: 0,
+    };
+    let recovered = Recovered {
+        boot: 2,
+        users: ["alice", "bob"].map(|name| (name.parse().expect("a name"), public_key(&key_of(name)))).to_vec(),
+        unmerged: vec![(lease_row(1, "alice", 1), accepted)],
+        open: vec![lease_row(2, "bob", 2)],
+        ..recovered()
+    };
+    let mut alone = Lab::with(rules(), recovered.clone());
+    let mut lab = Lab::with(rules(), recovered);
+    assert!(lab.merge_ordered().is_none(), "bob may come back");
+    let hello = Hello { lease: Some(LeaseId(2)), ..Lab::hello("bob", Some(2)) };
+    let bob = lab.enter("bob", hello);
+    let update = Update {
+        lease: LeaseId(2),
+        version: VersionNo(0),
+        codec: Codec::Int4,
+        blob: Digest::of(b"bob's"),
+        bytes: Codec::Int4.max_len(rules().shape.params()) as u64,
+        steps: 2,
+        tokens: 16,
+        loss_first: 3.0,
+        loss_last: 2.0,
+        train_ms: 1,
+        more: false,
+    };
+    lab.upload(bob, update);
+    lab.tell(Fact::Checked { lease: LeaseId(2), verdict: Ok(Findings::of_norm(NORM)) });
+    assert!(lab.merge_ordered().is_none(), "others may come back");
+    lab.wait(Duration::from_secs(4));
+    let (_, inputs, _) = lab.merge_ordered().expect("both are in");
+    assert_eq!(inputs, [LeaseId(1), LeaseId(2)]);
+    // Nobody comes back: it goes on all the same.
+    alone.wait(Duration::from_secs(4));
+    assert_eq!(alone.merge_ordered().expect("one is in").1, [LeaseId(1)]);
+}

@@ -90,7 +90,7 @@ fn draining_lets_answers_and_checks_end_and_leaves_tasks_with_their_workers() {
     let heard = lab.heard(idle);
     assert!(!heard.iter().any(|m| matches!(m, ServerMsg::Revoked(_))), "{heard:?}");
     assert_eq!(stopped(&lab), None);
-    lab.tell(Fact::Checked { lease: done.lease, verdict: Ok(NORM) });
+    lab.tell(Fact::Checked { lease: done.lease, verdict: Ok(Findings::of_norm(NORM)) });
     assert_eq!(verdict(&lab.heard(busy), done.lease), Some(Ok(Credits::hyd(1))));
     assert_eq!(stopped(&lab), None, "the answer is not complete");
     lab.says(chat, ClientMsg::Query(Query { id: QueryId([2; 16]), ..query }));
@@ -139,7 +139,11 @@ fn the_operator_pauses_resizes_and_cuts() {
     assert!(lab.task(session).is_some());
     lab.tell(Fact::Operator(Operator::Kick(session, "too loud".to_owned())));
     let heard = lab.heard(session);
-    assert!(matches!(heard.last(), Some(ServerMsg::Bye(bye)) if bye.text == "too loud" && !bye.retry));
+    let told = "the operator has ended this session: too loud";
+    assert!(
+        matches!(heard.last(), Some(ServerMsg::Error(e)) if e.code == proto::ErrorCode::Removed && e.fatal && e.text == told),
+        "{heard:?}"
+    );
     assert_eq!(lab.hub.status().workers, 0);
 }
 
@@ -151,4 +155,22 @@ fn tasks_come_no_faster_than_the_rate() {
     lab.wait(Duration::from_millis(11_900));
     let given = sessions.iter().filter(|s| lab.pushed.iter().any(|(to, _)| to == *s)).count();
     assert_eq!(given, 2, "one at the beginning and one after six seconds");
+}
+
+#[test]
+fn an_end_waits_for_measurements_under_way_and_for_no_others() {
+    for fact in [
+        Fact::Unmeasured { version: VersionNo(1) },
+        Fact::Evaluated { version: VersionNo(1), loss: 2.0, bits_per_byte: 2.0, bytes_up: 0, bytes_down: 0 },
+    ] {
+        let mut lab = Lab::new();
+        let session = lab.worker("alice", 1);
+        let task = lab.task(session).expect("a task");
+        lab.deliver(session, &task);
+        lab.merge();
+        lab.tell(Fact::Operator(Operator::Drain));
+        assert_eq!(stopped(&lab), None, "version 1 may be on the scales");
+        lab.tell(fact);
+        assert_eq!(stopped(&lab), Some("drained"));
+    }
 }

@@ -66,13 +66,13 @@ fn the_answer_finds_a_worker_that_came_back_while_it_was_checked_or_paid() {
         lab.durable = false;
         lab.upload(session, Lab::update(&task));
         if !leave_before_check {
-            lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+            lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
         }
         lab.tell(Fact::Left { session, reason: String::new() });
         let again = lab.worker("alice", 1);
         lab.sync();
         lab.says(again, ClientMsg::Update(Lab::update(&task)));
-        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
         lab.sync();
         assert_eq!(verdict(&lab.heard(again), task.lease), Some(Ok(Credits::hyd(1))));
         assert_eq!(rewards(&lab.rows), 1);
@@ -132,8 +132,8 @@ fn somebody_elses_lease_pays_nobody_and_stays_theirs() {
 fn bytes_are_looked_at_too() {
     for (found, code) in [
         (Err((UnpaidCode::NotFinite, String::new())), UnpaidCode::NotFinite),
-        (Ok(f64::NAN), UnpaidCode::NotFinite),
-        (Ok(0.0), UnpaidCode::Norm),
+        (Ok(Findings::of_norm(f64::NAN)), UnpaidCode::NotFinite),
+        (Ok(Findings::of_norm(0.0)), UnpaidCode::Norm),
     ] {
         let (mut lab, session, task) = at_work();
         lab.upload(session, Lab::update(&task));
@@ -154,7 +154,7 @@ fn a_norm_that_training_cannot_give_is_refused() {
     for (norm, paid) in [(0.05, true), (0.15, true), (0.3, false), (1e-5, true), (1e-6, false)] {
         let (mut lab, session, task) = at_work();
         lab.upload(session, Lab::update(&task));
-        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(norm) });
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(norm)) });
         let expected = if paid { Ok(Credits::hyd(1)) } else { Err(UnpaidCode::Norm) };
         assert_eq!(verdict(&lab.heard(session), task.lease), Some(expected), "a norm of {norm}");
     }
@@ -270,7 +270,7 @@ fn a_false_training_time_does_not_stretch_what_others_wait() {
         let task = lab.task(session).expect("a task");
         lab.wait(Duration::from_secs(1));
         lab.upload(session, Update { train_ms: u64::MAX, ..Lab::update(&task) });
-        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(NORM) });
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
         lab.merge();
     }
     let task = lab.task(session).expect("a task");

@@ -1,0 +1,187 @@
+//! A model as a folder that Python's `transformers` loads as it is: written by `export`, read by `--init`.
+//!
+//! `config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`, `generation_config.json` and a model
+//! card, `README.md`. The weights are written last, so that a folder with weights is whole. What `--init` cannot
+//! train faithfully is refused with its reason before a run's folder is touched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hydra_config::{AnswerSettings, ModelSettings};
+use hydra_core::hub::rows::Version;
+use hydra_core::model::Shape;
+use hydra_engine::pretrained::{from_config, to_config};
+use hydra_shell::exit::{Exit, Failure};
+use serde_json::json;
+
+use crate::data::Tokenizer;
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const TOKENIZER: &str = "tokenizer.json";
+
+/// A folder that a run can begin from; its weights are still to be read.
+pub struct Pretrained {
+    dir: PathBuf,
+    /// The model's sizes.
+    pub shape: Shape,
+    /// What it was trained with.
+    pub tokenizer: Tokenizer,
+}
+
+impl Pretrained {
+    /// Reads sizes and tokenizer, and checks that they fit each other.
+    pub fn open(dir: &Path) -> Result<Self, Failure> {
+        let unfit = |text: String| {
+            Failure::new(Exit::Data, format!("{} cannot begin a run: {text}", dir.display())).hint(
+                "--init takes a folder that `hydra-coordinator export` wrote, or one of the same shape: docs/export.md",
+            )
+        };
+        let read = |name: &str| fs::read(dir.join(name)).map_err(|error| unfit(format!("{name}: {error}")));
+        let shape = from_config(&read(CONFIG)?).map_err(|error| unfit(error.to_string()))?;
+        let json = String::from_utf8(read(TOKENIZER)?).map_err(|_| unfit(format!("{TOKENIZER} is not UTF-8")))?;
+        let tokenizer = Tokenizer::from_json(json).map_err(|error| unfit(format!("{TOKENIZER}: {error}")))?;
+        if tokenizer.vocab_size() != shape.vocab {
+            let text = format!("{TOKENIZER} has {} tokens, the model {}", tokenizer.vocab_size(), shape.vocab);
+            return Err(unfit(text));
+        }
+        if !dir.join(WEIGHTS).exists() {
+            let many = dir.join("model.safetensors.index.json").exists();
+            let why = if many { "its weights are in several files; save it as one" } else { "it has no weights" };
+            return Err(unfit(format!("{WEIGHTS} is missing: {why}")));
+        }
+        Ok(Self { dir: dir.to_owned(), shape, tokenizer })
+    }
+
+    /// The sizes as settings.
+    pub fn sizes(&self) -> ModelSettings {
+        let Shape { width, heads, layers, context, ffn, .. } = self.shape;
+        ModelSettings { width, heads, layers, context, ffn: Some(ffn) }
+    }
+
+    /// The weights in the flat order, all of them finite.
+    pub fn weights(&self) -> Result<Vec<f32>, Failure> {
+        let unfit = |text: &dyn std::fmt::Display| {
+            Failure::new(Exit::Data, format!("the weights in {} cannot be used: {text}", self.dir.display()))
+        };
+        let weights =
+            hydra_engine::load_safetensors(&self.dir.join(WEIGHTS), &self.shape).map_err(|error| unfit(&error))?;
+        if weights.iter().all(|weight| weight.is_finite()) { Ok(weights) } else { Err(unfit(&"a weight is no number")) }
+    }
+}
+
+/// What an export tells about where it comes from.
+pub struct Origin<'a> {
+    pub version: &'a Version,
+    /// Held-out loss in nats a token and in bits a byte, if it was measured.
+    pub measured: Option<(f64, f64)>,
+    pub answers: &'a AnswerSettings,
+}
+
+/// Writes the folder, which is made if it is missing; other files in it stay.
+pub fn write(
+    to: &Path,
+    shape: &Shape,
+    weights: &[f32],
+    tokenizer: &Tokenizer,
+    origin: &Origin<'_>,
+) -> Result<(), Failure> {
+    let cannot = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Data, format!("cannot write to {}: {error}", to.display()))
+            .hint("choose a folder that you may write to, on a disk with room")
+    };
+    fs::create_dir_all(to).map_err(|error| cannot(&error))?;
+    let put = |name: &str, bytes: &[u8]| fs::write(to.join(name), bytes).map_err(|error| cannot(&error));
+    let pretty = |value: &serde_json::Value| format!("{value:#}\n");
+    let end = tokenizer.end_of_text();
+    put(CONFIG, pretty(&to_config(shape, end)).as_bytes())?;
+    put("generation_config.json", pretty(&generation(origin.answers, end)).as_bytes())?;
+    put(TOKENIZER, tokenizer.json().as_bytes())?;
+    put("tokenizer_config.json", pretty(&tokenizer_config(shape, tokenizer, origin.answers)).as_bytes())?;
+    put("README.md", card(shape, tokenizer, origin).as_bytes())?;
+    hydra_engine::save_safetensors(&to.join(WEIGHTS), shape, weights).map_err(|error| cannot(&error))
+}
+
+fn generation(answers: &AnswerSettings, end: u16) -> serde_json::Value {
+    let greedy = answers.temperature <= 0.0;
+    let mut config = json!({ "eos_token_id": end, "pad_token_id": end, "max_new_tokens": answers.max_new_tokens, "do_sample": !greedy });
+    if !greedy {
+        // Through f64's shortest spelling, so that 0.8 is written as 0.8.
+        let number = |x: f32| x.to_string().parse::<f64>().unwrap_or(f64::from(x));
+        config["temperature"] = json!(number(answers.temperature));
+        config["top_k"] = json!(answers.top_k);
+        config["top_p"] = json!(number(answers.top_p));
+    }
+    config
+}
+
+fn tokenizer_config(shape: &Shape, tokenizer: &Tokenizer, answers: &AnswerSettings) -> serde_json::Value {
+    let mut config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": shape.context,
+        "clean_up_tokenization_spaces": false,
+        "add_prefix_space": false,
+        "chat_template": chat_template(&answers.template),
+    });
+    if tokenizer.has_end_mark() {
+        for name in ["eos_token", "pad_token"] {
+            config[name] = json!(crate::data::tokenizer::END_OF_TEXT);
+        }
+    }
+    config
+}
+
+/// The run's template in the language of `transformers`' chat templates: each user's turn is dressed, each answer
+/// follows it, and a system's words stand before everything.
+fn chat_template(template: &str) -> String {
+    let quoted = |text: &str| serde_json::to_string(text).expect("text is always JSON");
+    let (before, after) = template.split_once("{prompt}").unwrap_or(("", ""));
+    format!(
+        "{{%- for message in messages -%}}{{%- if message['role'] == 'user' -%}}{{{{ {} + message['content'] + {} }}}}\
+         {{%- elif message['role'] == 'assistant' -%}}{{{{ ' ' + message['content'] + '\\n\\n' }}}}\
+         {{%- else -%}}{{{{ message['content'] + '\\n\\n' }}}}{{%- endif -%}}{{%- endfor -%}}",
+        quoted(before),
+        quoted(after)
+    )
+}
+
+fn card(shape: &Shape, tokenizer: &Tokenizer, origin: &Origin<'_>) -> String {
+    let Shape { vocab, width, heads, layers, context, ffn } = shape;
+    let Version { version, tokens, tasks, digest, .. } = origin.version;
+    let measured = origin.measured.map_or_else(
+        || "not measured".to_owned(),
+        |(loss, bits)| format!("{loss:.4} nats a token, {bits:.4} bits a byte"),
+    );
+    format!(
+        "---\n\
+         library_name: transformers\n\
+         pipeline_tag: text-generation\n\
+         tags: [hydra-ai, volunteer-computing]\n\
+         ---\n\n\
+         # Version {version} of a HydraAI run\n\n\
+         A language model trained by volunteers' computers, exported with `hydra-coordinator export`.\n\n\
+         | | |\n|---|---|\n\
+         | version | {version} |\n\
+         | trained by | {tasks} tasks, {tokens} tokens |\n\
+         | held-out loss | {measured} |\n\
+         | parameters | {} |\n\
+         | sizes | vocabulary {vocab}, width {width}, {heads} heads, {layers} layers, MLP {ffn}, context {context} |\n\
+         | tokenizer | `{}` |\n\
+         | digest of the weights | `{digest}` |\n\n\
+         ```python\n\
+         from transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
+         tokenizer = AutoTokenizer.from_pretrained(\"path/to/this/folder\")\n\
+         model = AutoModelForCausalLM.from_pretrained(\"path/to/this/folder\")\n\
+         inputs = tokenizer.apply_chat_template(\n    [{{\"role\": \"user\", \"content\": \"What is a token?\"}}], return_tensors=\"pt\", return_dict=True)\n\
+         print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))\n\
+         ```\n\n\
+         ## Limits\n\n\
+         The model is small and knows only the text that its run was given. It states false things fluently; do not\n\
+         rely on what it says.\n",
+        shape.params(),
+        tokenizer.kind(),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! The key tables: what is pressed where. The help overlay and the line of hints are made of them.
+
+use hydra_shell::ui::Binding;
+
+use super::model::{Overlay, Screen, Tab};
+use super::update::Msg;
+
+const RUN: &str = "Run";
+const PAGES: &str = "Pages";
+const WORKERS: &str = "Workers";
+const LISTS: &str = "Lists";
+const PROGRAM: &str = "Program";
+
+/// The keys of every page, with some before them and some after those that act on the run.
+macro_rules! common {
+    ([$($first:expr,)*] [$($then:expr,)*]) => {
+        &[
+            $($first,)*
+            Binding::new("p", Msg::Pause, "generate no more tasks, or go on").group(RUN).hint("pause"),
+            Binding::new("tab right", Msg::Turn(1), "next page").group(PAGES).hint("pages"),
+            Binding::new("shift-tab left", Msg::Turn(-1), "page before").group(PAGES),
+            Binding::new("? f1", Msg::Help, "this help").group(PROGRAM).hint("help"),
+            Binding::new("q ctrl-c", Msg::Quit, "finish what is under way, then stop").group(PROGRAM).hint("quit"),
+            Binding::new("s", Msg::Save, "make the next version of what has come, at once").group(RUN).hint("save"),
+            Binding::new("+ =", Msg::Queue(1), "keep one task more in the queue").group(RUN).hint("queue"),
+            Binding::new("minus", Msg::Queue(-1), "keep one task less in the queue").group(RUN),
+            $($then,)*
+            Binding::new("1", Msg::Tab(Tab::Overview), "overview").group(PAGES),
+            Binding::new("2", Msg::Tab(Tab::Workers), "workers: sort, filter, look closer, cut").group(PAGES),
+            Binding::new("3", Msg::Tab(Tab::Ledger), "ledger: supply, balances, newest transfers").group(PAGES),
+            Binding::new("4", Msg::Tab(Tab::Samples), "samples: one prompt, answered by each version").group(PAGES),
+            Binding::new("5", Msg::Tab(Tab::Log), "log").group(PAGES),
+            Binding::new("up k", Msg::Step(-1), "up").group(LISTS),
+            Binding::new("down j", Msg::Step(1), "down").group(LISTS),
+            Binding::new("pageup", Msg::Page(-1), "a page up").group(LISTS),
+            Binding::new("pagedown space", Msg::Page(1), "a page down").group(LISTS),
+            Binding::new("home g", Msg::Edge(false), "to the first").group(LISTS),
+            Binding::new("end G", Msg::Edge(true), "to the last").group(LISTS),
+        ]
+    };
+}
+
+/// On every page.
+const COMMON: &[Binding<Msg>] = common!([] []);
+
+/// On the page of the workers.
+const ON_WORKERS: &[Binding<Msg>] = common!([
+    Binding::new("/ f", Msg::Filter, "show only workers with some words").group(WORKERS).hint("filter"),
+    Binding::new("o", Msg::Sort, "order by the next column").group(WORKERS).hint("order"),
+    Binding::new("r", Msg::Reverse, "the other way round").group(WORKERS),
+    Binding::new("enter", Msg::Detail, "look closer at the chosen one, or not").group(WORKERS).hint("closer"),
+    Binding::new("K delete", Msg::Kick, "cut the chosen one, with a reason that it sees").group(WORKERS).hint("kick"),
+    Binding::new("esc", Msg::Close, "no filter").group(WORKERS),
+] []);
+
+/// On the page of the log.
+const ON_LOG: &[Binding<Msg>] = common!([
+    Binding::new("l", Msg::Level, "finest level of the log").group(LISTS).hint("level"),
+    Binding::new("esc", Msg::Close, "follow the newest line").group(LISTS).hint("newest"),
+] []);
+
+/// Every key of every page once, for the help.
+pub const ALL: &[Binding<Msg>] = common!([] [
+    Binding::new("/ f", Msg::Filter, "show only workers with some words").group(WORKERS),
+    Binding::new("o", Msg::Sort, "order by the next column").group(WORKERS),
+    Binding::new("r", Msg::Reverse, "the other way round").group(WORKERS),
+    Binding::new("enter", Msg::Detail, "look closer at the chosen one, or not").group(WORKERS),
+    Binding::new("K delete", Msg::Kick, "cut the chosen one, with a reason that it sees").group(WORKERS),
+    Binding::new("esc", Msg::Close, "no filter; in the log: follow the newest line").group(LISTS),
+    Binding::new("l", Msg::Level, "finest level of the log").group(LISTS),
+]);
+
+/// While the help is open.
+const ON_HELP: &[Binding<Msg>] = &[
+    Binding::new("esc ? f1 q", Msg::Close, "").hint("close"),
+    Binding::new("up k", Msg::Step(-1), "").hint("up"),
+    Binding::new("down j", Msg::Step(1), "").hint("down"),
+    Binding::new("pageup", Msg::Page(-1), ""),
+    Binding::new("pagedown space", Msg::Page(1), ""),
+    Binding::new("ctrl-c", Msg::Quit, ""),
+];
+
+/// While words are written.
+const ON_WORDS: &[Binding<Msg>] = &[
+    Binding::new("enter", Msg::Confirm, "").hint("do it"),
+    Binding::new("esc", Msg::Close, "").hint("leave it"),
+    Binding::new("ctrl-c", Msg::Close, ""),
+];
+
+/// While it is asked whether to stop.
+const ON_QUIT: &[Binding<Msg>] = &[
+    Binding::new("y enter q ctrl-c", Msg::Confirm, "").hint("stop"),
+    Binding::new("n esc", Msg::Close, "").hint("go on"),
+];
+
+/// The keys that hold in the present state.
+pub fn keys(screen: &Screen) -> &'static [Binding<Msg>] {
+    match screen.overlay {
+        Overlay::Help(_) => ON_HELP,
+        Overlay::Filter(_) | Overlay::Kick(..) => ON_WORDS,
+        Overlay::Quit => ON_QUIT,
+        Overlay::None => match screen.tab {
+            Tab::Workers => ON_WORKERS,
+            Tab::Log => ON_LOG,
+            Tab::Overview | Tab::Ledger | Tab::Samples => COMMON,
+        },
+    }
+}

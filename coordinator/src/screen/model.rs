@@ -1,0 +1,343 @@
+//! What the coordinator's screen knows: plain values, changed by [`update`](super::update) alone.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydra_core::hub::{TransferView, View, WorkerView};
+use hydra_core::ids::{SessionId, VersionNo};
+use hydra_core::time::Time;
+use hydra_shell::logs::Ring;
+use hydra_shell::ui::Theme;
+use hydra_shell::ui::chart::{Chart, Names};
+use hydra_shell::ui::composer::Composer;
+use hydra_shell::ui::log::LogPane;
+use hydra_shell::ui::overlay::Toasts;
+use hydra_shell::ui::ratatui::layout::Rect;
+use hydra_shell::ui::spark::Spark;
+use hydra_shell::ui::table::Table;
+
+use super::{ledger, workers};
+
+/// Samples that are kept.
+pub const SAMPLES: usize = 200;
+/// Rates are means over this span.
+const MINUTE: Duration = Duration::from_mins(1);
+/// Between two looks at what has been reached.
+const LOOK: Duration = Duration::from_secs(1);
+/// Speeds that the spark keeps.
+const SPEEDS: usize = 120;
+
+/// How the run stands, as the driver tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Everything but the workers, which are in `rows`.
+    pub view: View,
+    /// A row for every connected worker.
+    pub rows: Vec<Row>,
+    /// Bytes from clients since the start.
+    pub up: u64,
+    /// Bytes to clients since the start.
+    pub down: u64,
+}
+
+/// A connected worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// As the hub knows it.
+    pub worker: WorkerView,
+    /// How long its last ping took to come back.
+    pub latency: Option<Duration>,
+}
+
+/// A version that was measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    pub version: VersionNo,
+    /// Nats a token.
+    pub loss: f64,
+    pub bits_per_byte: f64,
+}
+
+/// What a version answered to the prompt that all are asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    pub version: VersionNo,
+    /// Held-out loss, nats a token.
+    pub loss: f64,
+    pub text: String,
+    /// Wall-clock milliseconds.
+    pub at_ms: u64,
+}
+
+/// The pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Tab {
+    #[default]
+    Overview,
+    Workers,
+    Ledger,
+    Samples,
+    Log,
+}
+
+impl Tab {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] = [Self::Overview, Self::Workers, Self::Ledger, Self::Samples, Self::Log];
+    /// Their names.
+    pub const TITLES: [&'static str; 5] = ["Overview", "Workers", "Ledger", "Samples", "Log"];
+
+    /// The tab so many further on, round the corner.
+    #[must_use]
+    pub fn step(self, by: isize) -> Self {
+        let count = Self::ALL.len() as isize;
+        Self::ALL[(self as isize + by).rem_euclid(count) as usize]
+    }
+}
+
+/// What lies over the page.
+#[derive(Debug, Clone, Default)]
+pub enum Overlay {
+    #[default]
+    None,
+    /// How far it is scrolled.
+    Help(usize),
+    /// The words for the filter of the workers.
+    Filter(Composer),
+    /// Which worker to cut, its name, and the reason being written.
+    Kick(SessionId, String, Composer),
+    /// Whether to stop the run.
+    Quit,
+}
+
+/// What is known from the start.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The address listened on.
+    pub addr: String,
+    /// The run's folder.
+    pub run: String,
+    /// The prompt of the samples; empty: there are none.
+    pub prompt: String,
+    pub theme: Theme,
+    pub ring: Ring,
+    /// When the program began.
+    pub started: Time,
+}
+
+/// What was before this start.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// The versions measured, oldest first.
+    pub points: Vec<Point>,
+    /// The newest transfers, the newest first.
+    pub transfers: Vec<Arc<TransferView>>,
+}
+
+/// Where the run stood at some time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Mark {
+    at: Time,
+    tokens: u64,
+    tasks: u64,
+    up: u64,
+    down: u64,
+}
+
+/// What the swarm does a second, over the last minute.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Rates {
+    pub tokens: f64,
+    pub tasks: f64,
+    pub up: f64,
+    pub down: f64,
+}
+
+/// The screen.
+#[derive(Debug)]
+pub struct Screen {
+    pub facts: Facts,
+    /// The time of the last message.
+    pub now: Time,
+    /// Columns and rows.
+    pub size: (u16, u16),
+    pub tab: Tab,
+    pub overlay: Overlay,
+    /// Absent until the driver has told it.
+    pub snapshot: Option<Snapshot>,
+    /// Tokens trained before this start.
+    pub first_tokens: u64,
+    marks: VecDeque<Mark>,
+    pub speeds: Spark,
+    pub chart: Chart,
+    pub point: Option<Point>,
+    /// The newest first.
+    pub samples: VecDeque<Sample>,
+    /// The sample at the top.
+    pub sample: usize,
+    pub workers: Table<SessionId>,
+    /// Whether the workers' order is older than their rows.
+    pub stale: bool,
+    /// Whether the chosen worker is shown in full: where there is room beside the table, and where there is none.
+    pub detail: (bool, bool),
+    pub transfers: Table<u64>,
+    /// Transfers from before this start, the newest first.
+    past: Vec<Arc<TransferView>>,
+    pub log: LogPane,
+    pub toasts: Toasts,
+    /// The version that will hold what was asked to be saved.
+    pub saving: Option<VersionNo>,
+    /// Somebody wants the run to end.
+    pub leaving: bool,
+    /// Rows of the page as last drawn, for page keys.
+    pub page_rows: Cell<u16>,
+    /// Where the tabs were drawn, for clicks.
+    pub tabs_at: Cell<Rect>,
+}
+
+impl Screen {
+    /// A screen before anything was told.
+    pub fn new(facts: Facts, history: History) -> Self {
+        let mut chart = Chart::new(Names {
+            raw: "loss".to_owned(),
+            second: "bits a byte".to_owned(),
+            x: "version".to_owned(),
+            empty: "the loss appears here once a version has been measured".to_owned(),
+        });
+        // Every point is a measurement of a whole version: nothing to smooth.
+        chart.smoothing = 1.0;
+        let mut screen = Self {
+            now: facts.started,
+            facts,
+            size: (0, 0),
+            tab: Tab::default(),
+            overlay: Overlay::default(),
+            snapshot: None,
+            first_tokens: 0,
+            marks: VecDeque::new(),
+            speeds: Spark::new(SPEEDS),
+            chart,
+            point: None,
+            samples: VecDeque::new(),
+            sample: 0,
+            workers: Table::new(workers::columns()),
+            stale: false,
+            detail: (true, false),
+            transfers: ledger::table(),
+            past: history.transfers,
+            log: LogPane::default(),
+            toasts: Toasts::default(),
+            saving: None,
+            leaving: false,
+            page_rows: Cell::new(0),
+            tabs_at: Cell::default(),
+        };
+        history.points.into_iter().for_each(|point| screen.take_point(point));
+        screen
+    }
+
+    /// The rows of the workers.
+    pub fn rows(&self) -> &[Row] {
+        self.snapshot.as_ref().map_or(&[], |snapshot| &snapshot.rows)
+    }
+
+    /// The chosen worker.
+    pub fn chosen(&self) -> Option<&Row> {
+        let chosen = *self.workers.chosen()?;
+        self.rows().iter().find(|row| row.worker.session == chosen)
+    }
+
+    /// A version was measured.
+    pub fn take_point(&mut self, point: Point) {
+        // The newest version of the last start is measured again at the next.
+        if self.point.is_some_and(|known| known.version == point.version) {
+            return;
+        }
+        self.chart.raw.push(point.version.0 as f64, point.loss);
+        self.chart.second.push(point.version.0 as f64, point.bits_per_byte);
+        self.point = Some(point);
+    }
+
+    /// A version has answered.
+    pub fn take_sample(&mut self, sample: Sample) {
+        if self.samples.len() == SAMPLES {
+            self.samples.pop_back();
+        }
+        self.samples.push_front(sample);
+        // Whoever reads an older one goes on reading it.
+        if self.sample > 0 {
+            self.sample = (self.sample + 1).min(self.samples.len() - 1);
+        }
+    }
+
+    /// The run's state was told.
+    pub fn take_snapshot(&mut self, mut snapshot: Snapshot) {
+        let newest = &mut snapshot.view.ledger.newest;
+        // Only where they follow one another: the hub remembers a bounded number.
+        let next = newest.last().map_or(snapshot.view.ledger.transfers + 1, |oldest| oldest.seq);
+        if self.past.first().is_some_and(|newest| newest.seq + 1 == next) {
+            newest.extend(self.past.iter().cloned());
+        }
+        let status = &snapshot.view.status;
+        let at = snapshot.view.at;
+        if self.marks.is_empty() {
+            self.first_tokens = status.tokens;
+        }
+        if self.marks.back().is_none_or(|last| at.since(last.at) >= LOOK) {
+            let (tokens, tasks) = (status.tokens, status.tasks);
+            self.marks.push_back(Mark { at, tokens, tasks, up: snapshot.up, down: snapshot.down });
+            while self.marks.len() > 2 && at.since(self.marks[1].at) >= MINUTE {
+                self.marks.pop_front();
+            }
+            self.speeds.push(speed(&snapshot.rows));
+        }
+        self.snapshot = Some(snapshot);
+        self.stale = true;
+        self.arrange();
+    }
+
+    /// Orders what the page shows anew, if it is a table.
+    pub fn arrange(&mut self) {
+        let Some(snapshot) = &self.snapshot else { return };
+        match self.tab {
+            Tab::Workers if self.stale => {
+                self.workers.arrange(&snapshot.rows, workers::key, workers::compare, workers::matches);
+                self.stale = false;
+            }
+            Tab::Ledger => ledger::arrange(&mut self.transfers, &snapshot.view.ledger.newest),
+            _ => {}
+        }
+    }
+
+    /// What the swarm does a second; nothing before there is something to compare.
+    pub fn rates(&self) -> Option<Rates> {
+        let (first, last) = (self.marks.front()?, self.marks.back()?);
+        let seconds = last.at.since(first.at).as_secs_f64();
+        let rate = |new: u64, old: u64| new.saturating_sub(old) as f64 / seconds;
+        (seconds >= LOOK.as_secs_f64()).then(|| Rates {
+            tokens: rate(last.tokens, first.tokens),
+            tasks: rate(last.tasks, first.tasks),
+            up: rate(last.up, first.up),
+            down: rate(last.down, first.down),
+        })
+    }
+
+    /// Model traffic in bytes for a token that was trained since the start.
+    pub fn bytes_a_token(&self) -> Option<f64> {
+        let snapshot = self.snapshot.as_ref()?;
+        let tokens = snapshot.view.status.tokens.saturating_sub(self.first_tokens);
+        (tokens > 0).then(|| (snapshot.up + snapshot.down) as f64 / tokens as f64)
+    }
+
+    /// Since the program began.
+    pub fn uptime(&self) -> Duration {
+        self.now.since(self.facts.started)
+    }
+}
+
+/// Tokens a second of those that train, as they report it.
+pub fn speed(rows: &[Row]) -> f64 {
+    let training = rows.iter().filter(|row| workers::is_training(&row.worker));
+    training.filter_map(|row| row.worker.tokens_per_s).filter(|speed| speed.is_finite() && *speed > 0.0).sum()
+}

@@ -1,0 +1,88 @@
+//! What lies over a page: the help, words that are being written, questions; how they open, change and close.
+
+use hydra_core::limits;
+use hydra_shell::ui::composer::{Composer, Edit};
+use hydra_shell::ui::theme::Sign;
+
+use super::model::{Overlay, Screen, Tab};
+use super::update::{Cmd, Msg, Request};
+
+/// What a cut worker reads when nobody wrote a reason.
+const NO_REASON: &str = "no reason given";
+
+impl Screen {
+    /// Opening, writing in, and closing what lies over the page.
+    pub(super) fn on_overlay(&mut self, msg: Msg) -> Vec<Cmd> {
+        match msg {
+            Msg::Help => self.overlay = Overlay::Help(0),
+            Msg::Filter => {
+                let mut words = Composer::default();
+                words.set(self.workers.filter());
+                self.overlay = Overlay::Filter(words);
+            }
+            Msg::Kick => match self.chosen().map(|row| (row.worker.session, row.worker.user.to_string())) {
+                Some((session, user)) => self.overlay = Overlay::Kick(session, user, Composer::default()),
+                None => self.toasts.push(self.now, Sign::Warn, "no worker is chosen"),
+            },
+            Msg::Edit(edit) => self.edit(edit),
+            Msg::Quit if self.leaving => {
+                return vec![Cmd::Request(Request::StopAtOnce)];
+            }
+            Msg::Quit => self.overlay = Overlay::Quit,
+            Msg::Confirm => return self.confirm(),
+            Msg::Close => self.close(),
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn edit(&mut self, edit: Edit) {
+        // One line: what would break it is a space.
+        let edit = match edit {
+            Edit::Newline | Edit::Up | Edit::Down => return,
+            Edit::Insert(text) => Edit::Insert(text.replace(['\n', '\r'], " ")),
+            edit => edit,
+        };
+        match &mut self.overlay {
+            Overlay::Filter(words) => {
+                words.apply(edit);
+                self.workers.set_filter(words.text().trim());
+                self.stale = true;
+            }
+            Overlay::Kick(_, _, words) => words.apply(edit),
+            Overlay::None | Overlay::Help(_) | Overlay::Quit => {}
+        }
+        self.arrange();
+    }
+
+    fn confirm(&mut self) -> Vec<Cmd> {
+        match std::mem::take(&mut self.overlay) {
+            Overlay::Kick(session, user, words) => {
+                let reason = words.text().trim();
+                let reason = if reason.is_empty() { NO_REASON } else { reason };
+                let reason = reason[..reason.floor_char_boundary(limits::TEXT_BYTES / 2)].to_owned();
+                self.toasts.push(self.now, Sign::Info, format!("{user} is cut: {reason}"));
+                vec![Cmd::Request(Request::Kick(session, reason))]
+            }
+            Overlay::Quit => {
+                self.leaving = true;
+                vec![Cmd::Request(Request::Drain)]
+            }
+            Overlay::None | Overlay::Help(_) | Overlay::Filter(_) => Vec::new(),
+        }
+    }
+
+    /// Esc: closes what is open, else takes back what hides rows.
+    fn close(&mut self) {
+        match std::mem::take(&mut self.overlay) {
+            Overlay::None if self.tab == Tab::Log => self.log.follow(),
+            Overlay::None if self.is_small() && self.detail.1 => self.detail.1 = false,
+            Overlay::None | Overlay::Filter(_) => {
+                self.workers.set_filter("");
+                self.stale = true;
+                self.arrange();
+            }
+            Overlay::Help(_) | Overlay::Kick(..) | Overlay::Quit => {}
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The overview: the loss over the versions, the round, the swarm, traffic and answers.
+
+use std::time::Duration;
+
+use hydra_core::hub::{RoundView, View};
+use hydra_core::time::Time;
+use hydra_shell::ui::ratatui::buffer::Buffer;
+use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
+use hydra_shell::ui::{gauge, text};
+
+use super::model::{Screen, Snapshot, speed};
+use super::update::count;
+use super::view::{self, Fact};
+use super::{ledger, workers};
+
+/// What leads to the command with which a worker joins.
+const JOIN: &str = "a worker joins with";
+/// Cells of the speeds' spark.
+const SPARK: u16 = 12;
+
+/// Draws the page.
+pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    screen.page_rows.set(area.height);
+    let Some(snapshot) = &screen.snapshot else {
+        return view::put(buffer, area, area.height / 2, "the run is being opened", screen.facts.theme.dim());
+    };
+    if screen.is_small() {
+        small(screen, snapshot, buffer, area);
+    } else if area.width < view::WIDE {
+        medium(screen, snapshot, buffer, area);
+    } else {
+        large(screen, snapshot, buffer, area);
+    }
+}
+
+/// Without panels: the chart, and a line for each matter.
+fn small(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.facts.theme;
+    let [chart, lines] = Layout::vertical([Constraint::Fill(1), Constraint::Length(5)]).areas(area);
+    screen.chart.draw(buffer, chart, theme);
+    round_gauge(screen, &snapshot.view, buffer, view::row(lines, 0));
+    view::put(buffer, lines, 1, &round_words(&snapshot.view), theme.text());
+    let lines = Rect { y: lines.y + 2.min(lines.height), height: lines.height.saturating_sub(2), ..lines };
+    if snapshot.rows.is_empty() {
+        view::put(buffer, lines, 0, JOIN, theme.dim());
+        return view::put(buffer, lines, 1, &workers::join(screen), theme.title());
+    }
+    let speed = format!("{} tokens/s", text::short(speed(&snapshot.rows).round()));
+    let tasks = screen.rates().map_or_else(String::new, |rates| format!(" · {} tasks/min", few(rates.tasks * 60.0)));
+    view::put(buffer, lines, 0, &format!("{speed}{tasks}"), theme.text());
+    view::put(
+        buffer,
+        lines,
+        1,
+        &format!("↓ {} ↑ {}", text::bytes(snapshot.up), text::bytes(snapshot.down)),
+        theme.text(),
+    );
+    let answers = answers(&snapshot.view);
+    view::put(buffer, lines, 2, &format!("{answers} · up {}", text::span(screen.uptime())), theme.dim());
+}
+
+/// The chart over two rows of panels.
+fn medium(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) {
+    let [chart, upper, lower] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(6), Constraint::Length(6)]).areas(area);
+    chart_panel(screen, buffer, chart);
+    let columns = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]);
+    let [left, right] = columns.areas(upper);
+    round_panel(screen, snapshot, buffer, left);
+    facts_panel(screen, buffer, right, "Swarm", &swarm(screen, snapshot, right.width));
+    let [left, right] = columns.areas(lower);
+    facts_panel(screen, buffer, left, "Traffic and queries", &traffic(screen, snapshot));
+    facts_panel(screen, buffer, right, "Model", &model(screen, snapshot));
+}
+
+/// Chart and log at the left, facts at the right.
+fn large(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) {
+    let [left, right] =
+        Layout::horizontal([Constraint::Fill(1), Constraint::Length((area.width / 3).clamp(40, 56))]).areas(area);
+    let log = (area.height / 4).clamp(5, 16);
+    let [chart, log] = Layout::vertical([Constraint::Fill(1), Constraint::Length(log)]).areas(left);
+    chart_panel(screen, buffer, chart);
+    view::log(screen, buffer, log, false);
+    let rows = [6, 6, 8, 7].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+    let [round, swarm_at, model_at, traffic_at, balances] = Layout::vertical(rows).areas(right);
+    round_panel(screen, snapshot, buffer, round);
+    facts_panel(screen, buffer, swarm_at, "Swarm", &swarm(screen, snapshot, swarm_at.width));
+    facts_panel(screen, buffer, model_at, "Model", &model(screen, snapshot));
+    facts_panel(screen, buffer, traffic_at, "Traffic and queries", &traffic(screen, snapshot));
+    if balances.height > 2 {
+        ledger::balances(screen, buffer, balances, &snapshot.view.ledger);
+    }
+}
+
+fn chart_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let inside = view::panel(screen, buffer, area, "Held-out loss, in nats a token, and bits a byte");
+    screen.chart.draw(buffer, inside, screen.facts.theme);
+}
+
+fn facts_panel(screen: &Screen, buffer: &mut Buffer, area: Rect, title: &str, facts: &[Fact]) {
+    let inside = view::panel(screen, buffer, area, title);
+    view::facts(screen, buffer, inside, facts);
+}
+
+fn round_panel(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.facts.theme;
+    let next = snapshot.view.status.version.0 + 1;
+    let inside = view::panel(screen, buffer, area, &format!("Round towards version {next}"));
+    round_gauge(screen, &snapshot.view, buffer, view::row(inside, 0));
+    view::put(buffer, inside, 1, &round_words(&snapshot.view), theme.title());
+    let RoundView { training, judging, waiting, .. } = snapshot.view.round;
+    view::put(
+        buffer,
+        inside,
+        2,
+        &format!("{training} training · {judging} coming in · {waiting} waiting"),
+        theme.text(),
+    );
+    let open = text::span(snapshot.view.at.since(snapshot.view.round.opened));
+    view::put(buffer, inside, 3, &format!("the last version is {open} old"), theme.dim());
+}
+
+/// Updates that have come, of those that close the round.
+fn round_gauge(screen: &Screen, view: &View, buffer: &mut Buffer, area: Rect) {
+    let RoundView { accepted, needed, merging, .. } = view.round;
+    let (ratio, label) = if merging {
+        (1.0, "merging".to_owned())
+    } else {
+        (accepted as f64 / needed.max(1) as f64, format!("{accepted} of {}", count(needed, "update")))
+    };
+    gauge::draw(buffer, area, screen.facts.theme, ratio, &label);
+}
+
+/// What the round waits for.
+fn round_words(view: &View) -> String {
+    let round = &view.round;
+    let left = |until: Time| text::span(Duration::from_secs(until.since(view.at).as_millis().div_ceil(1000) as u64));
+    match (round.enough, round.closes) {
+        _ if round.merging => "the version is being made".to_owned(),
+        _ if round.accepted == 0 && round.training + round.judging == 0 => "nobody trains".to_owned(),
+        _ if round.accepted == 0 => "waiting for the first update".to_owned(),
+        (Some(_), Some(closes)) => format!("quorum reached; grace {}", left(closes)),
+        (None, Some(closes)) => format!("closes in {} at the latest", left(closes)),
+        (_, None) => "closing".to_owned(),
+    }
+}
+
+fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
+    let theme = screen.facts.theme;
+    let view = &snapshot.view;
+    let who = format!("{} · {}", count(snapshot.rows.len(), "worker"), count(view.chats, "chat"));
+    let queue = format!("{} of {} ready{}", view.queued, view.queue, if view.paused { " · paused" } else { "" });
+    if snapshot.rows.is_empty() {
+        return vec![
+            ("now", who, theme.text()),
+            ("queue", queue, theme.text()),
+            ("", JOIN.to_owned(), theme.dim()),
+            ("", workers::join(screen), theme.title()),
+        ];
+    }
+    let spark = if width >= 40 { format!(" {}", screen.speeds.bars(usize::from(SPARK))) } else { String::new() };
+    let speed = format!("{:>5} tokens/s{spark}", text::short(speed(&snapshot.rows).round()));
+    let done = screen.rates().map_or_else(
+        || "–".to_owned(),
+        |rates| format!("{} tasks/min · {} tok/s", few(rates.tasks * 60.0), text::short(rates.tokens.round())),
+    );
+    vec![
+        ("now", who, theme.text()),
+        ("training", speed, theme.title()),
+        ("accepted", done, theme.text()),
+        ("queue", queue, theme.text()),
+    ]
+}
+
+/// A small number with a decimal, a larger one without.
+fn few(number: f64) -> String {
+    if number < 10.0 { format!("{number:.1}") } else { text::short(number.round()) }
+}
+
+fn model(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
+    let theme = screen.facts.theme;
+    let status = &snapshot.view.status;
+    let loss = match screen.point {
+        Some(point) => format!("{:.3} · {:.3} bits a byte", point.loss, point.bits_per_byte),
+        None => "not measured yet".to_owned(),
+    };
+    let trained = format!("{} tokens · {} tasks", text::short(status.tokens as f64), text::short(status.tasks as f64));
+    vec![
+        ("loss", loss, theme.title()),
+        ("trained", trained, theme.text()),
+        ("size", format!("{} parameters", text::short(status.params as f64)), theme.text()),
+        ("task", format!("{} tokens", text::short(snapshot.view.task_tokens as f64)), theme.text()),
+        ("up for", text::span(screen.uptime()), theme.text()),
+        ("run", screen.facts.run.clone(), theme.dim()),
+    ]
+}
+
+fn answers(view: &View) -> String {
+    match view.status.queries {
+        0 => "no query running".to_owned(),
+        queries => {
+            format!("{} running", if queries == 1 { "1 query".to_owned() } else { format!("{queries} queries") })
+        }
+    }
+}
+
+fn traffic(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
+    let theme = screen.facts.theme;
+    let rates = screen.rates().unwrap_or_default();
+    let flow = |total: u64, rate: f64| format!("{} · {}/s", text::bytes(total), text::bytes(rate.round() as u64));
+    let each = screen.bytes_a_token().map_or_else(|| "–".to_owned(), |bytes| format!("{bytes:.2} bytes a token"));
+    let ledger = &snapshot.view.ledger;
+    vec![
+        ("in", format!("↓ {}", flow(snapshot.up, rates.up)), theme.text()),
+        ("out", format!("↑ {}", flow(snapshot.down, rates.down)), theme.text()),
+        ("cost", each, theme.text()),
+        ("queries", format!("{} running · {} HYD", snapshot.view.status.queries, ledger.revenue), theme.text()),
+        ("credits", format!("{} HYD issued", ledger.issued), theme.text()),
+    ]
+}

@@ -1,0 +1,197 @@
+//! How the screen looks: header, tabs, the page, hints, and what lies over them; and what the pages draw with.
+//!
+//! Nothing here changes the model, but for where things were drawn, which clicks and page keys need.
+
+use hydra_shell::ui::composer::Composer;
+use hydra_shell::ui::ratatui::Frame;
+use hydra_shell::ui::ratatui::buffer::Buffer;
+use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Position, Rect};
+use hydra_shell::ui::ratatui::style::Style;
+use hydra_shell::ui::ratatui::widgets::Widget as _;
+use hydra_shell::ui::{App as _, help, keys as lookup, overlay, tabs, text};
+
+use super::model::{Overlay, Screen, Tab};
+use super::{keys, ledger, overview, samples, workers};
+
+/// Below this width or height there is no room for panels.
+const SMALL: (u16, u16) = (64, 18);
+/// From this width on there is room for a column of facts.
+pub const WIDE: u16 = 104;
+/// Cells of a fact's name.
+const NAME: u16 = 9;
+
+/// Whether there is no room for panels.
+pub fn is_small((width, height): (u16, u16)) -> bool {
+    width < SMALL.0 || height < SMALL.1
+}
+
+/// Draws everything.
+pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
+    let area = frame.area();
+    let buffer = frame.buffer_mut();
+    let theme = screen.facts.theme;
+    let [top, row, body, bottom] =
+        Layout::vertical([Constraint::Length(1), Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)])
+            .areas(area);
+    header(screen, buffer, top);
+    tabs::draw(buffer, row, theme, &Tab::TITLES, screen.tab as usize);
+    screen.tabs_at.set(row);
+    match screen.tab {
+        Tab::Overview => overview::draw(screen, buffer, body),
+        Tab::Workers => workers::draw(screen, buffer, body),
+        Tab::Ledger => ledger::draw(screen, buffer, body),
+        Tab::Samples => samples::draw(screen, buffer, body),
+        Tab::Log => log(screen, buffer, body, true),
+    }
+    let mut cursor = None;
+    if let Overlay::Filter(words) = &screen.overlay {
+        cursor = line_of_words(screen, buffer, bottom, "filter", words, "user, device or state");
+    } else {
+        lookup::hints(screen.keys(), theme, bottom.width).render(bottom, buffer);
+    }
+    screen.toasts.draw(buffer, body, theme);
+    match &screen.overlay {
+        Overlay::None | Overlay::Filter(_) => {}
+        Overlay::Help(scroll) => help::draw(buffer, area, theme, keys::ALL, *scroll),
+        Overlay::Kick(_, user, words) => cursor = kick(screen, buffer, area, user, words),
+        Overlay::Quit => quit(screen, buffer, area),
+    }
+    if let Some(cursor) = cursor {
+        frame.set_cursor_position(cursor);
+    }
+}
+
+fn kick(screen: &Screen, buffer: &mut Buffer, area: Rect, user: &str, words: &Composer) -> Option<Position> {
+    let theme = screen.facts.theme;
+    let inside = overlay::open(buffer, overlay::centred(area, 60, 7), theme, &format!("Cut {}", text::clean(user)));
+    let inside = inset(inside);
+    put(buffer, inside, 0, "Its task goes to another worker.", theme.text());
+    put(buffer, inside, 1, "The reason, which it sees:", theme.text());
+    let cursor = line_of_words(screen, buffer, row(inside, 2), "", words, "none given");
+    lookup::hints(screen.keys(), theme, inside.width).render(row(inside, 4), buffer);
+    cursor
+}
+
+fn quit(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let words = "Stop the run? Answers and uploads under way are finished first, which takes a few seconds. Training \
+                 goes on from here at the next start; workers connect again by themselves.";
+    overlay::dialog(buffer, area, screen.facts.theme, "Stop", words, "y stop  n go on");
+}
+
+/// A line that is being written; where the cursor belongs.
+fn line_of_words(
+    screen: &Screen,
+    buffer: &mut Buffer,
+    area: Rect,
+    name: &str,
+    words: &Composer,
+    placeholder: &str,
+) -> Option<Position> {
+    let theme = screen.facts.theme;
+    let used =
+        if name.is_empty() { 0 } else { text::put(buffer, area, (area.x, area.y), name, area.width, theme.dim()) + 1 };
+    let rest = Rect {
+        x: area.x.saturating_add(used),
+        width: area.width.saturating_sub(used),
+        height: area.height.min(1),
+        ..area
+    };
+    words.draw(buffer, rest, theme, placeholder)
+}
+
+/// The program's name, the address, how things stand, and the model, which has its place at the right.
+fn header(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.facts.theme;
+    let model = screen.snapshot.as_ref().map_or_else(String::new, |snapshot| {
+        let version = snapshot.view.status.version;
+        match screen.point.filter(|_| area.width >= SMALL.0) {
+            Some(point) => format!("version {version} · loss {:.3}", point.loss),
+            None => format!("version {version}"),
+        }
+    });
+    let cells = (text::width(&model) as u16).min(area.width);
+    let at = area.right() - cells;
+    text::put(buffer, area, (at, area.y), &model, cells, theme.title());
+    let (mark, state, style) = state(screen);
+    let mut x = area.x;
+    let mut put = |words: &str, gap: u16, style: Style| {
+        let room = at.saturating_sub(x).saturating_sub(gap + 1);
+        if room > 0 {
+            x += gap;
+            x += text::put(buffer, area, (x, area.y), words, room, style);
+        }
+    };
+    if area.width >= SMALL.0 {
+        put("HydraAI coordinator", 0, theme.title());
+        put(mark, 2, style);
+        put(&state, 1, style);
+        put(&screen.facts.addr, 2, theme.dim());
+        put(&screen.facts.run, 2, theme.dim());
+    } else {
+        put(mark, 0, style);
+        put(&state, 1, style);
+    }
+}
+
+/// A mark, words and style for how the run stands.
+fn state(screen: &Screen) -> (&'static str, String, Style) {
+    let theme = screen.facts.theme;
+    let Some(snapshot) = &screen.snapshot else { return ("○", "starting".to_owned(), theme.warn()) };
+    let view = &snapshot.view;
+    match snapshot.rows.len() {
+        _ if screen.leaving => ("!", "stopping; q again: at once".to_owned(), theme.warn()),
+        _ if view.paused => ("!", "paused".to_owned(), theme.warn()),
+        _ if view.behind => ("!", "waiting for the disk".to_owned(), theme.warn()),
+        0 => ("○", "no worker yet".to_owned(), theme.warn()),
+        1 => ("●", "1 worker".to_owned(), theme.good()),
+        workers => ("●", format!("{workers} workers"), theme.good()),
+    }
+}
+
+/// The log.
+pub fn log(screen: &Screen, buffer: &mut Buffer, area: Rect, alone: bool) {
+    let held = if screen.log.follows() { "" } else { " · scrolled back" };
+    let inside = panel(screen, buffer, area, &format!("Log: {} and above{held}", screen.log.level.name()));
+    if alone {
+        screen.page_rows.set(inside.height);
+    }
+    screen.log.draw(buffer, inside, screen.facts.theme, &screen.facts.ring);
+}
+
+/// A panel with a column of air at both sides; on a small screen the bare area. Returns the inside.
+pub fn panel(screen: &Screen, buffer: &mut Buffer, area: Rect, title: &str) -> Rect {
+    if screen.is_small() {
+        return area;
+    }
+    let block = screen.facts.theme.panel(title, false);
+    let inside = block.inner(area);
+    block.render(area, buffer);
+    inset(inside)
+}
+
+fn inset(area: Rect) -> Rect {
+    Rect { x: area.x + 1.min(area.width), width: area.width.saturating_sub(2), ..area }
+}
+
+/// One row of an area; empty if there is none.
+pub fn row(area: Rect, row: u16) -> Rect {
+    let rows = row.min(area.height);
+    Rect { y: area.y + rows, height: (area.height - rows).min(1), ..area }
+}
+
+/// A line of text.
+pub fn put(buffer: &mut Buffer, area: Rect, row: u16, words: &str, style: Style) {
+    text::put(buffer, area, (area.x, area.y.saturating_add(row)), words, area.width, style);
+}
+
+/// A fact's name, what it is, and how it looks.
+pub type Fact = (&'static str, String, Style);
+
+/// Facts one a row.
+pub fn facts(screen: &Screen, buffer: &mut Buffer, area: Rect, facts: &[Fact]) {
+    for ((name, words, style), y) in facts.iter().zip(area.top()..area.bottom()) {
+        text::put(buffer, area, (area.x, y), name, NAME, screen.facts.theme.dim());
+        let used = if name.is_empty() { 0 } else { NAME };
+        text::put(buffer, area, (area.x.saturating_add(used), y), words, area.width.saturating_sub(used), *style);
+    }
+}

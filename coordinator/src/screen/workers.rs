@@ -1,0 +1,284 @@
+//! The workers: a table of all that are connected, and the chosen one in full.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use hydra_core::hub::{WorkerState, WorkerView};
+use hydra_core::ids::SessionId;
+use hydra_core::proto::UnpaidCode;
+use hydra_core::time::Time;
+use hydra_shell::ui::ratatui::buffer::Buffer;
+use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
+use hydra_shell::ui::ratatui::style::Style;
+use hydra_shell::ui::table::{Column, Width};
+use hydra_shell::ui::{gauge, text};
+
+use super::model::{Row, Screen};
+use super::view::{self, Fact};
+
+const USER: usize = 0;
+const STATE: usize = 1;
+const SPEED: usize = 2;
+const EARNED: usize = 3;
+const LOSS: usize = 4;
+const COUNTS: usize = 5;
+const TASK: usize = 6;
+const PING: usize = 7;
+const DEVICE: usize = 8;
+const SINCE: usize = 9;
+
+/// Rows of the pane below the table.
+const PANE: u16 = 8;
+
+/// The columns of the table.
+pub fn columns() -> Vec<Column> {
+    vec![
+        Column::words("user", Width::AtLeast(9), 0),
+        Column::words("state", Width::AtLeast(14), 1),
+        Column::number("tokens/s", 8, 3),
+        Column::number("earned", 7, 2),
+        Column::number("loss", 6, 4),
+        Column::number("paid/not", 8, 5),
+        Column::number("task", 6, 7),
+        Column::number("ping", 7, 6),
+        Column::words("device", Width::AtLeast(8), 8),
+        Column::number("for", 7, 9),
+    ]
+}
+
+/// What a row is known by.
+pub fn key(row: &Row) -> SessionId {
+    row.worker.session
+}
+
+/// Orders two rows by a column, ascending; equal ones by name.
+pub fn compare(a: &Row, b: &Row, column: usize) -> Ordering {
+    let (left, right) = (&a.worker, &b.worker);
+    let ordering = match column {
+        STATE => rank(&left.state).cmp(&rank(&right.state)),
+        SPEED => number(left.tokens_per_s).total_cmp(&number(right.tokens_per_s)),
+        EARNED => left.earned.cmp(&right.earned),
+        LOSS => number(left.loss.map(f64::from)).total_cmp(&number(right.loss.map(f64::from))),
+        COUNTS => (left.accepted, left.refused).cmp(&(right.accepted, right.refused)),
+        TASK => task(&left.state).cmp(&task(&right.state)),
+        PING => a.latency.cmp(&b.latency),
+        DEVICE => left.device.cmp(&right.device),
+        // For how long: the youngest first.
+        SINCE => right.since.cmp(&left.since),
+        _ => Ordering::Equal,
+    };
+    ordering.then_with(|| left.user.cmp(&right.user)).then(left.session.cmp(&right.session))
+}
+
+/// What is unknown comes first.
+fn number(value: Option<f64>) -> f64 {
+    value.filter(|value| value.is_finite()).unwrap_or(f64::NEG_INFINITY)
+}
+
+/// Whether a row has the words, in lower case, in its user, device or state.
+pub fn matches(row: &Row, words: &str) -> bool {
+    let has = |text: &str| text.to_lowercase().contains(words);
+    has(row.worker.user.as_str()) || has(&row.worker.device) || has(name(&row.worker.state))
+}
+
+/// Whether a worker trains.
+pub fn is_training(worker: &WorkerView) -> bool {
+    matches!(worker.state, WorkerState::Training { .. })
+}
+
+/// The order of states, and within training of how much is done.
+fn rank(state: &WorkerState) -> (u8, u32) {
+    match state {
+        WorkerState::Training { step, steps, .. } => (0, percent(*step, *steps)),
+        WorkerState::Sending(_) => (1, 0),
+        WorkerState::Waiting => (2, 0),
+        WorkerState::Free(_) => (3, 0),
+        WorkerState::Resting => (4, 0),
+        WorkerState::Barred(_) => (5, 0),
+    }
+}
+
+fn percent(step: u32, steps: u32) -> u32 {
+    (100 * u64::from(step.min(steps)) / u64::from(steps.max(1))) as u32
+}
+
+fn task(state: &WorkerState) -> Option<u64> {
+    match state {
+        WorkerState::Training { task, .. } | WorkerState::Sending(task) => Some(task.0),
+        _ => None,
+    }
+}
+
+fn name(state: &WorkerState) -> &'static str {
+    match state {
+        WorkerState::Training { .. } => "training",
+        WorkerState::Sending(_) => "sending",
+        WorkerState::Waiting => "waiting",
+        WorkerState::Free(_) => "free",
+        WorkerState::Resting => "resting",
+        WorkerState::Barred(_) => "barred",
+    }
+}
+
+fn short_state(screen: &Screen, state: &WorkerState) -> (String, Style) {
+    let theme = screen.facts.theme;
+    match state {
+        WorkerState::Training { step, steps, .. } => {
+            (format!("▶ training {:>2}%", percent(*step, *steps).min(99)), theme.good())
+        }
+        WorkerState::Sending(_) => ("↑ sending".to_owned(), theme.accent()),
+        WorkerState::Waiting => ("… waiting".to_owned(), theme.text()),
+        WorkerState::Free(_) => ("○ free".to_owned(), theme.warn()),
+        WorkerState::Resting => ("‖ resting".to_owned(), theme.dim()),
+        WorkerState::Barred(_) => ("✗ barred".to_owned(), theme.bad()),
+    }
+}
+
+/// Draws the page.
+pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    if screen.is_small() {
+        if screen.detail.1 && screen.chosen().is_some() {
+            return detail(screen, buffer, area);
+        }
+        return table(screen, buffer, area);
+    }
+    if !screen.detail.0 || screen.rows().is_empty() {
+        return table(screen, buffer, area);
+    }
+    let parts = if area.width >= view::WIDE {
+        Layout::horizontal([Constraint::Fill(1), Constraint::Length(42)]).split(area)
+    } else {
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(PANE)]).split(area)
+    };
+    table(screen, buffer, parts[0]);
+    detail(screen, buffer, parts[1]);
+}
+
+fn table(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let theme = screen.facts.theme;
+    let rows = screen.rows();
+    let title = match screen.workers.filter() {
+        "" => format!("Workers: {}", rows.len()),
+        filter => format!("Workers: {} of {} with “{}”", screen.workers.shown(), rows.len(), text::clean(filter)),
+    };
+    let inside = view::panel(screen, buffer, area, &title);
+    screen.page_rows.set(inside.height.saturating_sub(1));
+    if rows.is_empty() {
+        view::put(buffer, inside, 1, "No worker is connected. One joins with", theme.text());
+        return view::put(buffer, inside, 2, &join(screen), theme.title());
+    }
+    screen.workers.draw(buffer, inside, theme, rows, |row, column| cell(screen, row, column));
+}
+
+fn cell(screen: &Screen, row: &Row, column: usize) -> (String, Style) {
+    let theme = screen.facts.theme;
+    let worker = &row.worker;
+    let plain = |words: String| (words, theme.text());
+    let or_dash = |words: Option<String>| words.unwrap_or_else(|| "–".to_owned());
+    match column {
+        USER => (worker.user.to_string(), theme.accent()),
+        STATE => short_state(screen, &worker.state),
+        SPEED => plain(or_dash(worker.tokens_per_s.map(|speed| text::short(speed.round())))),
+        EARNED => plain(worker.earned.to_string()),
+        LOSS => plain(or_dash(worker.loss.map(loss))),
+        COUNTS if worker.refused > 0 => (format!("{}/{}", worker.accepted, worker.refused), theme.warn()),
+        COUNTS => plain(format!("{}/0", worker.accepted)),
+        TASK => plain(or_dash(task(&worker.state).map(|task| task.to_string()))),
+        PING => plain(or_dash(row.latency.map(millis))),
+        DEVICE => plain(worker.device.to_string()),
+        _ => plain(brief(screen.now.since(worker.since))),
+    }
+}
+
+fn loss(loss: f32) -> String {
+    if loss.is_finite() && loss.abs() < 100.0 { format!("{loss:.3}") } else { text::short(f64::from(loss)) }
+}
+
+fn millis(latency: Duration) -> String {
+    let millis = latency.as_secs_f64() * 1000.0;
+    if millis < 100.0 { format!("{millis:.1}ms") } else { format!("{millis:.0}ms") }
+}
+
+/// A span in few cells: `12s`, `3m`, `2h07`, `4d`.
+fn brief(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h{:02}", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// The command with which a worker joins.
+pub fn join(screen: &Screen) -> String {
+    match screen.facts.addr.rsplit_once(':') {
+        Some(("127.0.0.1", "5000")) => "hydra-worker NAME".to_owned(),
+        Some(("0.0.0.0" | "[::]", port)) => format!("hydra-worker NAME THIS-HOST:{port}"),
+        _ => format!("hydra-worker NAME {}", screen.facts.addr),
+    }
+}
+
+/// The chosen worker in full.
+fn detail(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let Some(row) = screen.chosen() else { return };
+    let worker = &row.worker;
+    let title = text::clean(worker.user.as_str()).into_owned();
+    let inside = view::panel(screen, buffer, area, &title);
+    let mut rest = inside;
+    if let WorkerState::Training { step, steps, .. } = worker.state {
+        let label = format!("step {step} of {steps}");
+        gauge::draw(buffer, inside, screen.facts.theme, f64::from(step) / f64::from(steps.max(1)), &label);
+        rest = Rect { y: inside.y + 1.min(inside.height), height: inside.height.saturating_sub(1), ..inside };
+    }
+    let facts = about(screen, row);
+    // Where the pane lies below the table, the facts stand in two columns.
+    if area.width < view::WIDE && usize::from(rest.height) < facts.len() && rest.width >= 60 {
+        let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).spacing(2).areas(rest);
+        let half = usize::from(rest.height).min(facts.len());
+        view::facts(screen, buffer, left, &facts[..half]);
+        return view::facts(screen, buffer, right, &facts[half..]);
+    }
+    view::facts(screen, buffer, rest, &facts);
+}
+
+fn about(screen: &Screen, row: &Row) -> Vec<Fact> {
+    let theme = screen.facts.theme;
+    let worker = &row.worker;
+    let now = screen.snapshot.as_ref().map_or(screen.now, |snapshot| snapshot.view.at);
+    let speed = worker.tokens_per_s.map_or_else(|| "–".to_owned(), |speed| text::short(speed.round()));
+    let loss = worker.loss.map_or_else(|| "–".to_owned(), loss);
+    let refused = match worker.refusal {
+        Some(code) => (format!("{} · the last: {}", worker.refused, reason(code)), theme.warn()),
+        None => ("none".to_owned(), theme.dim()),
+    };
+    vec![
+        ("state", state(&worker.state, now), theme.title()),
+        ("speed", format!("{speed} tokens/s · loss {loss}"), theme.text()),
+        ("earned", format!("{} HYD · {} paid", worker.earned, worker.accepted), theme.text()),
+        ("not paid", refused.0, refused.1),
+        ("device", worker.device.to_string(), theme.text()),
+        ("ping", row.latency.map_or_else(|| "not measured yet".to_owned(), millis), theme.text()),
+        ("here for", text::span(screen.now.since(worker.since)), theme.text()),
+        ("worker", format!("{} · session {}", worker.worker, worker.session), theme.dim()),
+    ]
+}
+
+fn state(state: &WorkerState, now: Time) -> String {
+    match state {
+        WorkerState::Training { task, version, deadline, .. } => {
+            format!("task {task} · v{version} · {} left", text::span(deadline.since(now)))
+        }
+        WorkerState::Sending(task) => format!("sending the update of task {task}"),
+        WorkerState::Waiting => "waiting for the next version".to_owned(),
+        WorkerState::Free(since) => format!("free for {}: no task is due", text::span(now.since(*since))),
+        WorkerState::Resting => "takes no task for now".to_owned(),
+        WorkerState::Barred(until) => format!("no task for {} after bad work", text::span(until.since(now))),
+    }
+}
+
+/// A reason as the protocol spells it, in words.
+fn reason(code: UnpaidCode) -> String {
+    let name = serde_json::to_value(code).ok().and_then(|value| value.as_str().map(str::to_owned));
+    name.unwrap_or_default().replace('_', " ")
+}

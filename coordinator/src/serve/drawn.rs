@@ -1,0 +1,91 @@
+//! A run's screen, from the moment at which everything is ready to the run's end.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use hydra_config::Settings;
+use hydra_core::hub::TransferView;
+use hydra_core::ledger::Transfer;
+use hydra_shell::clock::Clock;
+use hydra_shell::events::Events;
+use hydra_shell::logs::Ring;
+use hydra_shell::ui::Theme;
+use tokio::sync::mpsc;
+
+use crate::screen::{self, Facts, History, Msg, Point, Screen, ScreenEnds};
+use crate::store::{Reader, StoreError};
+
+/// Transfers from before this start that the screen has.
+const TRANSFERS: usize = 200;
+
+/// A screen that is shown.
+pub struct Drawn {
+    tell: mpsc::Sender<Msg>,
+    thread: JoinHandle<()>,
+}
+
+impl Drawn {
+    /// Takes the terminal; from here on lines for people go to the log.
+    pub fn open(
+        settings: &Settings,
+        addr: SocketAddr,
+        ring: Ring,
+        ends: ScreenEnds,
+        clock: Clock,
+        events: Events,
+    ) -> anyhow::Result<Self> {
+        let history = history(&settings.run_dir).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was before this start cannot be shown");
+            History::default()
+        });
+        let facts = Facts {
+            addr: addr.to_string(),
+            run: settings.run_dir.display().to_string(),
+            prompt: settings.answers.sample_prompt.trim().to_owned(),
+            theme: Theme::detect(),
+            ring,
+            started: clock.now(),
+        };
+        let tell = ends.tell.clone();
+        events.set_drawn(true);
+        let said = events.clone();
+        let over = move |lost: Option<String>| {
+            said.set_drawn(false);
+            if let Some(why) = lost {
+                tracing::warn!("{why}");
+                said.say(&why);
+            }
+        };
+        let thread =
+            screen::show(Screen::new(facts, history), clock, ends, over).inspect_err(|_| events.set_drawn(false))?;
+        Ok(Self { tell, thread })
+    }
+
+    /// Gives the terminal back.
+    pub async fn close(self) {
+        // A screen that is gone need not be told.
+        let _ = self.tell.send(Msg::Ended).await;
+        let thread = self.thread;
+        if !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(()))) {
+            tracing::error!("the screen's thread panicked");
+        }
+    }
+}
+
+/// What the run's folder knows of the time before this start.
+fn history(run: &Path) -> Result<History, StoreError> {
+    let reader = Reader::open(run)?;
+    let measured = reader.versions()?.into_iter().rev().filter(|version| !version.superseded);
+    let points = measured.filter_map(|version| {
+        let (loss, bits_per_byte) = version.val_loss.zip(version.val_bits_per_byte)?;
+        Some(Point { version: version.version, loss, bits_per_byte })
+    });
+    let transfers = reader.newest_transfers(TRANSFERS)?.into_iter().map(|transfer| {
+        let (debit, credit) = (transfer.debit.to_string(), transfer.credit.to_string());
+        let Transfer { seq, kind, amount, memo, at_ms, .. } = transfer;
+        Arc::new(TransferView { seq, kind, debit, credit, amount, memo, at_ms })
+    });
+    Ok(History { points: points.collect(), transfers: transfers.collect() })
+}

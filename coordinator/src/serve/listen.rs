@@ -1,0 +1,108 @@
+//! Accepting connections: each on a task of its own, counted at the gate, with little time for its request.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hydra_core::limits::HANDSHAKE;
+use hyper::server::conn::http1;
+use hyper::service::Service as _;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::gate::{Gate, Pass};
+use super::metrics;
+
+/// Bytes of a request's head; a browser's longest cookies would fit.
+const HEAD: usize = 16 * 1024;
+/// Between attempts while the system has no file or memory for another connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The connection that a request came through; kept by what outlives the request, such as a session.
+#[derive(Debug, Clone)]
+pub struct Visitor {
+    pub pass: Arc<Pass>,
+}
+
+/// Serves `router` until the task that runs this is aborted.
+pub async fn serve(listener: TcpListener, router: Router, gate: Gate) {
+    loop {
+        match listener.accept().await {
+            Ok((tcp, from)) => admit(tcp, from, &router, &gate),
+            // The client was faster to leave; the next one is not concerned.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no further connection can be taken: trying again");
+                metrics::refused("system");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(tcp: TcpStream, from: SocketAddr, router: &Router, gate: &Gate) {
+    let pass = match gate.enter(from) {
+        Ok(pass) => pass,
+        Err(full) => {
+            metrics::refused(full.kind());
+            return;
+        }
+    };
+    if let Some(full) = pass.full() {
+        tracing::debug!(%from, reason = full.kind(), "a connection is turned away");
+        metrics::refused(full.kind());
+    }
+    // Control messages are small and wait for nobody.
+    let _ = tcp.set_nodelay(true);
+    tokio::spawn(attend(tcp, Visitor { pass: Arc::new(pass) }, router.clone()));
+}
+
+/// Answers the requests of a connection; ends when it is upgraded.
+async fn attend(tcp: TcpStream, visitor: Visitor, router: Router) {
+    let router = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(visitor.clone());
+        router.call(request)
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Also for the head of the next request of a connection that is kept.
+        .header_read_timeout(HANDSHAKE)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(tcp), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        let reason = if error.is_timeout() { "slow_request" } else { "bad_request" };
+        tracing::debug!(%error, reason, "a connection ended before its request was whole");
+        metrics::refused(reason);
+    }
+}
+
+/// Lets this process have as many files, and so sockets, as the system allows; gives how many that are.
+#[cfg(unix)]
+pub fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(error) => {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+            current
+        }
+    }
+}
+
+/// Windows sets no such limit.
+#[cfg(not(unix))]
+pub fn raise_open_files() -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Real sockets on the loopback, with time at a standstill where a limit of time is tested.
+
+use std::sync::atomic::AtomicBool;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::super::gate::Room;
+use super::super::http::{Doors, router};
+use super::*;
+
+/// A port that is served, and the sessions that were welcomed there.
+async fn port(room: Room) -> (SocketAddr, mpsc::UnboundedReceiver<Visitor>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (welcomed, sessions) = mpsc::unbounded_channel();
+    let doors = Doors {
+        welcome: Arc::new(move |_, visitor| drop(welcomed.send(visitor))),
+        ready: Arc::new(AtomicBool::new(true)),
+        metrics: PrometheusBuilder::new().build_recorder().handle(),
+    };
+    tokio::spawn(serve(listener, router(doors), Gate::new(room)));
+    (address, sessions)
+}
+
+const ROOM: Room = Room { all: 100, host: 100 };
+
+async fn say(address: SocketAddr, words: &str) -> String {
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    tcp.write_all(words.as_bytes()).await.unwrap();
+    let mut heard = String::new();
+    tcp.read_to_string(&mut heard).await.ok();
+    heard
+}
+
+#[tokio::test]
+async fn requests_are_answered() {
+    let (address, _sessions) = port(ROOM).await;
+    for (path, answer) in [("/healthz", "ok\n"), ("/readyz", "ready\n"), ("/", "HydraAI")] {
+        let heard = say(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+        assert!(heard.starts_with("HTTP/1.1 200") && heard.contains(answer), "{heard}");
+    }
+    for odd in ["", "upgrade: websocket\r\nsec-websocket-key: eA==\r\nsec-websocket-version: 8\r\n"] {
+        let heard = say(address, &format!("GET /ws HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{odd}\r\n")).await;
+        assert!(heard.starts_with("HTTP/1.1 400") && heard.contains("WebSocket"), "{heard}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_end_is_not_waited_for() {
+    for beginning in ["", "GET /ws HTTP/1.1\r\nhost: x\r\n", "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"] {
+        let (address, _sessions) = port(ROOM).await;
+        let start = Instant::now();
+        let heard = say(address, beginning).await;
+        assert_eq!(heard.contains("ok\n"), beginning.contains("healthz"), "{heard}");
+        assert_eq!(start.elapsed().as_secs(), HANDSHAKE.as_secs(), "{beginning:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let (address, _sessions) = port(ROOM).await;
+    let heard = say(address, &format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(2 * HEAD))).await;
+    assert!(heard.starts_with("HTTP/1.1 431"), "{heard}");
+}
+
+#[tokio::test]
+async fn who_has_no_room_is_told_so() {
+    let (address, mut sessions) = port(Room { all: 1, host: 1 }).await;
+    let url = format!("ws://{address}/ws");
+    let (_first, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
+    let held = sessions.recv().await.unwrap();
+    assert!(held.pass.full().is_none());
+    let heard = say(address, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(heard.starts_with("HTTP/1.1 503") && heard.contains("no room"), "{heard}");
+    let (_second, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
+    assert!(sessions.recv().await.unwrap().pass.full().is_some());
+    drop(held);
+    let (_third, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
+    assert!(sessions.recv().await.unwrap().pass.full().is_none());
+}

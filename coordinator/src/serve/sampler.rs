@@ -1,0 +1,90 @@
+//! Samples for the screen: one fixed prompt, answered by the versions that are measured, free of charge.
+//!
+//! Drawn on the evaluator's thread, which has stepped back, so that no query waits for one; greedily, so that two
+//! versions differ by what they learnt alone; short, seldom, and only while somebody watches.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream};
+use hydra_shell::clock::wall_ms;
+use tokio::sync::mpsc;
+
+use super::answers::Form;
+use super::eval::Score;
+use super::served::Served;
+use crate::data::{Dataset, PieceDecoder};
+use crate::screen::{Msg, Sample};
+
+/// The shortest time between two samples.
+const EVERY: Duration = Duration::from_secs(3);
+/// A sample may cost a twentieth of the thread's time.
+const SHARE: u32 = 20;
+/// New tokens of one at most.
+const TOKENS: usize = 64;
+/// A sample that takes longer is cut.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// Draws the samples.
+pub struct Sampler {
+    prompt: String,
+    form: Form,
+    screen: mpsc::Sender<Msg>,
+    next: Option<Instant>,
+}
+
+impl Sampler {
+    /// A sampler for `screen`; nothing without a prompt.
+    pub fn new(prompt: &str, form: Form, screen: mpsc::Sender<Msg>) -> Option<Self> {
+        (!prompt.trim().is_empty()).then(|| Self { prompt: prompt.to_owned(), form, screen, next: None })
+    }
+
+    /// Has a version answer, if it is time.
+    pub fn sample(&mut self, served: &Served, score: &Score, data: &Dataset) {
+        let began = Instant::now();
+        if self.screen.is_closed() || self.next.is_some_and(|next| began < next) {
+            return;
+        }
+        match self.draw(served, data, began) {
+            Ok(text) => {
+                let sample = Sample { version: score.version, loss: score.loss, text, at_ms: wall_ms() };
+                // One that the screen has no room for is missed; the next comes soon.
+                let _ = self.screen.try_send(Msg::Sample(sample));
+            }
+            Err(error) => tracing::warn!(%error, version = %score.version, "a sample could not be drawn"),
+        }
+        self.next = Some(began + EVERY.max(began.elapsed() * SHARE));
+    }
+
+    fn draw(&self, served: &Served, data: &Dataset, began: Instant) -> Result<String, EngineError> {
+        let tokenizer = &data.tokenizer;
+        let prompt = tokenizer.encode(&self.form.template.replace("{prompt}", &self.prompt));
+        let sampling = hydra_engine::Sampling {
+            max_new_tokens: TOKENS,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            seed: 0,
+            allowed: 0..tokenizer.vocab_size(),
+        };
+        let decoder = Arc::new(Decoder::new(served.shape, &served.weights)?);
+        let mut stream = Stream::new(&decoder, &prompt, sampling)?;
+        let mut batch = DecodeBatch::default();
+        let (mut decoder, mut text) = (PieceDecoder::new(), String::new());
+        let stop = |text: &str| self.form.stops.iter().filter_map(|stop| text.find(stop.as_str())).min();
+        while let Some(token) = batch.step(&mut [&mut stream]).into_iter().next().flatten() {
+            if token == tokenizer.end_of_text() {
+                break;
+            }
+            text.push_str(&decoder.push(tokenizer, token));
+            if let Some(at) = stop(text.trim_start()) {
+                return Ok(text.trim_start()[..at].to_owned());
+            }
+            if began.elapsed() > LONGEST {
+                text.push('…');
+                break;
+            }
+        }
+        Ok(text)
+    }
+}

@@ -1,0 +1,127 @@
+//! What the driver tells a screen, and what it does for one.
+//!
+//! Snapshots are made at most ten times a second and only so often that they cost a hundredth of the driver's time;
+//! while nothing happens, once a second.
+
+use std::time::Duration;
+
+use hydra_core::hub::{Fact, Operator};
+use hydra_core::ids::VersionNo;
+use hydra_core::time::Time;
+use tokio::sync::mpsc;
+
+use super::driver::Driver;
+use crate::screen::{Msg, Request, Row, RunEnds, Saving, Snapshot};
+
+/// The shortest time between two snapshots.
+const OFTEN: Duration = Duration::from_millis(100);
+/// The longest.
+const SELDOM: Duration = Duration::from_secs(1);
+/// Time between two snapshots, in times of what the last one cost.
+const SHARE: u32 = 100;
+
+/// The driver's side of a screen.
+pub struct Watch {
+    tell: mpsc::Sender<Msg>,
+    requests: mpsc::Receiver<Request>,
+    /// When the last snapshot was made, and what it cost.
+    last: Option<(Time, Duration)>,
+    /// Whether something has happened since.
+    stirred: bool,
+}
+
+impl Watch {
+    /// A watch over these channels.
+    pub fn new(RunEnds { tell, requests }: RunEnds) -> Self {
+        Self { tell, requests, last: None, stirred: true }
+    }
+
+    /// Something has happened.
+    pub fn stir(&mut self) {
+        self.stirred = true;
+    }
+
+    /// When the next snapshot is due.
+    pub fn due(&self) -> Time {
+        let Some((at, cost)) = self.last else { return Time::default() };
+        let often = OFTEN.max(cost * SHARE);
+        at.after(if self.stirred { often } else { SELDOM.max(often) })
+    }
+
+    /// What the screen wants next; waits for ever once it is gone. Cancel safe.
+    pub async fn request(&mut self) -> Request {
+        match self.requests.recv().await {
+            Some(request) => request,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells the screen; it misses what it has no room for.
+    pub fn tell(&self, msg: Msg) {
+        let _ = self.tell.try_send(msg);
+    }
+
+    /// Whether the screen is gone.
+    pub fn is_over(&self) -> bool {
+        self.tell.is_closed()
+    }
+}
+
+impl Driver {
+    /// Makes a snapshot for the screen.
+    pub(super) fn glimpse(&mut self) {
+        let began = self.clock.now();
+        if self.watch.as_ref().is_none_or(Watch::is_over) {
+            self.watch = None;
+            return;
+        }
+        let mut view = self.hub.view(began);
+        let latency = |row: &hydra_core::hub::WorkerView| self.sessions.get(&row.session)?.round_trip();
+        let rows = std::mem::take(&mut view.workers);
+        let rows = rows.into_iter().map(|worker| Row { latency: latency(&worker), worker }).collect();
+        let (up, down) = (self.traffic.bytes_down(), self.traffic.bytes_up());
+        let snapshot = Snapshot { view, rows, up, down };
+        if let Some(watch) = &mut self.watch {
+            watch.tell(Msg::Snapshot(Box::new(snapshot)));
+            watch.stirred = false;
+            watch.last = Some((began, self.clock.now().since(began)));
+        }
+    }
+
+    /// Does what the screen wants.
+    pub(super) fn on_request(&mut self, request: Request) -> anyhow::Result<()> {
+        let word = match request {
+            Request::Pause => Operator::Pause,
+            Request::Resume => Operator::Resume,
+            Request::Save => {
+                let saving = self.saving();
+                if let Some(watch) = &self.watch {
+                    watch.tell(Msg::Saving(saving));
+                }
+                Operator::CloseRound
+            }
+            Request::Queue(length) => Operator::Queue(length),
+            Request::Kick(session, reason) => {
+                tracing::info!(target: "run", reason, %session, "the operator cuts a worker");
+                Operator::Kick(session, reason)
+            }
+            Request::Drain => return self.on_stop(hydra_shell::signals::Stop::Cleanly),
+            Request::StopAtOnce => return self.on_stop(hydra_shell::signals::Stop::AtOnce),
+        };
+        self.handle(Fact::Operator(word));
+        Ok(())
+    }
+
+    /// What saving at this instant means: payments, updates and versions are on disk before anybody is told of them,
+    /// so that all there is to do is to make a version of the updates that wait.
+    fn saving(&self) -> Saving {
+        let view = self.hub.view(self.clock.now());
+        let version = view.status.version;
+        match (view.stopping, view.round.merging, view.round.accepted) {
+            (Some(_), ..) => Saving::Ending,
+            (_, true, _) => Saving::Merging { version: VersionNo(version.0 + 1) },
+            (_, _, 0) => Saving::Nothing { version, transfers: view.ledger.transfers },
+            (_, _, updates) => Saving::Closing { version: VersionNo(version.0 + 1), updates },
+        }
+    }
+}

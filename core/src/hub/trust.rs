@@ -1,0 +1,187 @@
+//! What an update is worth, and what is known of the workers: the rules that judge [`Findings`].
+//!
+//! - *Copies.* A direction that is almost that of an earlier update (anybody's, in whatever version) or of a step that
+//!   was broadcast is no work of its own.
+//! - *Usefulness.* The windows that a task prescribes are known to the coordinator, so it can see whether a part of the
+//!   update lowers the loss on some of them. That is compared with what the updates of others from the same version do:
+//!   how much there is to gain changes with every version, while whoever trained shows about the same gain as the
+//!   others who did. Random numbers gain nothing, reversed updates lose, updates that were trained from other weights
+//!   or on other windows gain less or lose. One sample is noisy late in training, so a moving average of each worker
+//!   decides, unless the sample is clear by itself.
+//! - *Harm.* Held-out text is looked at too, for updates that gain on their windows and destroy the rest.
+//!
+//! Others can shift what is usual by training *better* on their own windows, and only a factor of 1/[`LEAST`] makes
+//! that an attack on the rest. Norms are not compared with others' for that reason: they could be shifted at no cost;
+//! merging clips them instead ([`crate::merge::shares`]).
+//!
+//! Nothing here is stored: after a restart everybody is new, which costs some arithmetic and nobody's pay.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::findings::{Findings, Gain, Sample, Source};
+use crate::codec::Codec;
+use crate::ids::{UserName, VersionNo, WorkerId};
+use crate::limits;
+use crate::proto::UnpaidCode;
+
+#[cfg(test)]
+mod tests;
+
+/// Directions closer than this are one direction. A copy that was rounded to four bits anew keeps 0.985; updates of
+/// different windows from the same version stay below 0.75 (measured, from the first version on).
+const COPY: f64 = 0.95;
+/// An update gains at least this part of what is usual among updates of its version. Honest ones scatter around 1.
+const LEAST: f64 = 0.25;
+/// The same where only updates of earlier versions are known. Low, since in the first versions of a run each gains up
+/// to twelve times less than the one before (measured).
+const LEAST_BEFORE: f64 = 0.01;
+/// So many updates of one version say what is usual in it.
+const ENOUGH: usize = 3;
+/// Updates whose gains are remembered.
+const REMEMBERED: usize = 64;
+/// How much a new sample moves a worker's average.
+const PACE: f64 = 0.4;
+/// A sample is clear by itself if this many standard errors do not change what it says.
+const CLEAR: f64 = 2.0;
+/// Beyond what is usual, an update may cost this many times the usual gain on held-out text.
+const HARM: f64 = 2.0;
+/// So much a single sample can count for or against a worker.
+const MOST: f64 = 2.0;
+/// After so many samples a worker is known.
+const KNOWN: u32 = 4;
+
+/// What is known of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Record {
+    /// The moving average of its gains, as parts of what is usual.
+    gain: f64,
+    samples: u32,
+}
+
+/// What is known of workers, and what updates usually gain.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    records: BTreeMap<(UserName, WorkerId), Record>,
+    /// The gains of updates that were found useful, with their versions and codecs, oldest first.
+    usual: VecDeque<((VersionNo, Codec), Gain)>,
+}
+
+/// A verdict on findings: why there is no pay.
+pub(super) type Refusal = (UnpaidCode, String);
+
+impl Trust {
+    /// How many windows of a worker's next update to score, where `few` do for a worker that is known and was right.
+    pub fn windows(&self, who: &(UserName, WorkerId), few: u32) -> u32 {
+        let known = self.records.get(who).is_some_and(|r| r.samples >= KNOWN && r.gain > 2.0 * LEAST);
+        if known { few } else { few.saturating_mul(2) }
+    }
+
+    /// Judges an update, given the version that it trained from and how it was encoded, and remembers what it shows.
+    pub fn judge(
+        &mut self,
+        who: &(UserName, WorkerId),
+        task: (VersionNo, Codec),
+        findings: &Findings,
+    ) -> Result<(), Refusal> {
+        if let Some(twin) = findings.twin.filter(|twin| twin.cosine >= COPY) {
+            let of = match twin.of {
+                Source::Update(_) => "an earlier update".to_owned(),
+                Source::Step(version) => format!("the step to version {version}"),
+            };
+            return Err((UnpaidCode::Copied, format!("the update is {of} again (cosine {:.3})", twin.cosine)));
+        }
+        let Some(gain) = findings.gain.filter(|gain| gain.own.count > 0) else { return Ok(()) };
+        self.judge_gain(who, task, &gain)?;
+        if self.usual.len() == REMEMBERED {
+            self.usual.pop_front();
+        }
+        self.usual.push_back((task, gain));
+        Ok(())
+    }
+
+    fn judge_gain(&mut self, who: &(UserName, WorkerId), task: (VersionNo, Codec), gain: &Gain) -> Result<(), Refusal> {
+        let useless = |text: String| Err((UnpaidCode::Useless, text));
+        let own = gain.own;
+        if !own.mean.is_finite() || !gain.held_out.mean.is_finite() {
+            return useless("the model is lost with the update: it predicts nothing any more".to_owned());
+        }
+        let clearly_below = |bar: f64, errors: f64| own.mean + errors * error(&own) < bar;
+        let Some(usual) = self.usual(task) else {
+            // The first of a run, or of a start: there is nothing to compare with, and much to gain.
+            return if own.mean <= 0.0 { useless(loses(&own)) } else { Ok(()) };
+        };
+        if usual.own <= CLEAR * usual.error {
+            // Nobody's gain can be told from nothing: that is no reason to pay nobody.
+            return if clearly_below(0.0, 2.0 * CLEAR) { useless(loses(&own)) } else { Ok(()) };
+        }
+        let score = (own.mean / usual.own).clamp(-MOST, MOST);
+        let least = if usual.fresh { LEAST } else { LEAST_BEFORE };
+        let mut poor = clearly_below(least * usual.own, CLEAR);
+        if usual.fresh {
+            poor |= self.average(who, score) < least;
+        }
+        if poor {
+            let text = "the update does not help on the windows of its task: it gains";
+            return useless(format!("{text} {score:.2} of what is usual"));
+        }
+        let held = gain.held_out;
+        if held.count > 0 && held.mean + CLEAR * error(&held) < usual.held_out - HARM * usual.own {
+            let cost = (usual.held_out - held.mean) / usual.own;
+            return useless(format!("the update harms the model on held-out text, by {cost:.1} times the usual gain"));
+        }
+        Ok(())
+    }
+
+    /// The worker's moving average with a new score.
+    fn average(&mut self, who: &(UserName, WorkerId), score: f64) -> f64 {
+        // Bounded: who makes names up makes others new again at the worst.
+        if self.records.len() >= limits::SESSIONS && !self.records.contains_key(who) {
+            self.records.pop_first();
+        }
+        let record = self.records.entry(who.clone()).or_default();
+        let pace = if record.samples == 0 { 1.0 } else { PACE };
+        record.gain += pace * (score - record.gain);
+        record.samples = record.samples.saturating_add(1);
+        record.gain
+    }
+
+    /// What such updates usually gain: from those of the same version if there are enough, else from those that came
+    /// last. A sparse update gains less than a dense one, so only the same encoding is compared.
+    fn usual(&self, (version, codec): (VersionNo, Codec)) -> Option<Usual> {
+        let alike = || self.usual.iter().filter(|((_, of), _)| *of == codec);
+        let same = || alike().filter(|((of, _), _)| *of == version).map(|(_, gain)| gain);
+        let fresh = same().count() >= ENOUGH;
+        let gains: Vec<&Gain> =
+            if fresh { same().collect() } else { alike().rev().take(2 * ENOUGH).map(|(_, gain)| gain).collect() };
+        let own = median(gains.iter().map(|gain| gain.own.mean))?;
+        let held_out = median(gains.iter().filter(|gain| gain.held_out.count > 0).map(|gain| gain.held_out.mean));
+        let error = median(gains.iter().map(|gain| error(&gain.own)))?;
+        Some(Usual { own, error, held_out: held_out.unwrap_or(0.0), fresh })
+    }
+}
+
+/// What updates usually gain.
+struct Usual {
+    own: f64,
+    /// How far a single sample's mean may be off.
+    error: f64,
+    held_out: f64,
+    /// Whether that is known from updates of the same version.
+    fresh: bool,
+}
+
+/// The standard error of a sample's mean; endless for a single value.
+fn error(sample: &Sample) -> f64 {
+    if sample.count < 2 { f64::INFINITY } else { sample.deviation / f64::from(sample.count).sqrt() }
+}
+
+fn loses(own: &Sample) -> String {
+    format!("the update does not help on the windows of its task: the loss rises by {:.2e} nats a token", -own.mean)
+}
+
+/// The middle value, the lower one of two; nothing of nothing.
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len().saturating_sub(1) / 2).copied()
+}

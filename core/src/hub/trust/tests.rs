@@ -1,0 +1,180 @@
+//! Who is believed, on numbers like those that training gives.
+
+use super::*;
+use crate::hub::{Sample, Twin};
+use crate::ids::LeaseId;
+use crate::rng::Rng;
+
+type Who = (UserName, WorkerId);
+
+fn who(n: u8) -> Who {
+    (format!("w{n}").parse().expect("a plain name"), WorkerId([n; 8]))
+}
+
+/// Windows scatter by half of what they gain, as measured in the middle of a run.
+fn sample(mean: f64, deviation: f64, count: u32, rng: &mut Rng) -> Sample {
+    let mean = mean + deviation / f64::from(count).sqrt() * rng.normal();
+    Sample { count, mean, deviation }
+}
+
+fn findings(own: f64, held_out: f64, rng: &mut Rng) -> Findings {
+    let gain = Gain { own: sample(own, 0.01, 4, rng), held_out: sample(held_out, 0.008, 8, rng) };
+    Findings { norm: 1.0, twin: None, gain: Some(gain) }
+}
+
+fn honest(rng: &mut Rng) -> Findings {
+    findings(0.02, 0.006, rng)
+}
+
+fn code(verdict: Result<(), Refusal>) -> Option<UnpaidCode> {
+    verdict.err().map(|(code, _)| code)
+}
+
+/// A run of seven honest workers, in which an eighth hands in what `lie` makes; how often either was refused.
+fn refused(rounds: u64, seed: u64, mut lie: impl FnMut(u64, &mut Rng) -> Findings) -> (u32, u32) {
+    let (mut trust, mut rng) = (Trust::default(), Rng::new(seed));
+    let (mut honest_refused, mut liar_refused) = (0, 0);
+    for version in 0..rounds {
+        // Who comes first changes from round to round.
+        let liars_turn = rng.below(8);
+        for turn in 0..8 {
+            if turn == liars_turn {
+                let findings = lie(version, &mut rng);
+                liar_refused += u32::from(trust.judge(&who(99), (VersionNo(version), Codec::Int4), &findings).is_err());
+            } else {
+                let findings = honest(&mut rng);
+                honest_refused +=
+                    u32::from(trust.judge(&who(turn as u8), (VersionNo(version), Codec::Int4), &findings).is_err());
+            }
+        }
+    }
+    (honest_refused, liar_refused)
+}
+
+#[test]
+fn the_honest_are_believed() {
+    let (honest_refused, last_refused) = refused(500, 1, |_, rng| honest(rng));
+    assert!(honest_refused + last_refused < 20, "{honest_refused} + {last_refused} of 4,000");
+}
+
+#[test]
+fn noise_reversal_and_other_peoples_work_are_not() {
+    // Means and deviations as measured: random numbers, a reversed update, one trained from an old version.
+    for (own, held_out) in [(0.0001, 0.0), (-0.026, -0.012), (-0.0024, -0.0054)] {
+        let lie = |_, rng: &mut Rng| {
+            let gain = Gain { own: sample(own, 0.0015, 8, rng), held_out: sample(held_out, 0.008, 8, rng) };
+            Findings { norm: 1.0, twin: None, gain: Some(gain) }
+        };
+        let (honest_refused, liar_refused) = refused(100, 2, lie);
+        assert!(honest_refused < 5, "{honest_refused} honest");
+        assert!(liar_refused > 90, "{liar_refused} of 100 at {own}");
+    }
+}
+
+#[test]
+fn a_good_name_does_not_buy_bad_updates() {
+    let reversed_late = |version, rng: &mut Rng| if version < 50 { honest(rng) } else { findings(-0.02, -0.006, rng) };
+    let (_, liar_refused) = refused(100, 3, reversed_late);
+    assert!(liar_refused >= 48, "{liar_refused} of 50");
+}
+
+#[test]
+fn who_was_wrong_is_believed_again_once_right() {
+    let noise_first = |version, rng: &mut Rng| if version < 50 { findings(-0.02, 0.0, rng) } else { honest(rng) };
+    let (_, liar_refused) = refused(100, 4, noise_first);
+    assert!((49..=56).contains(&liar_refused), "{liar_refused}");
+}
+
+#[test]
+fn gains_that_shrink_from_version_to_version_are_no_fault() {
+    let (mut trust, mut rng) = (Trust::default(), Rng::new(5));
+    // As the first versions of a run do, and faster.
+    for (version, own) in [0.98, 0.08, 0.02, 0.004, 0.0004].into_iter().enumerate() {
+        for worker in 0..7 {
+            let gain = Gain { own: sample(own, own / 2.0, 8, &mut rng), held_out: sample(own, own, 8, &mut rng) };
+            let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
+            assert_eq!(
+                code(trust.judge(&who(worker), (VersionNo(version as u64), Codec::Int4), &findings)),
+                None,
+                "{version}"
+            );
+        }
+    }
+}
+
+#[test]
+fn where_nothing_is_left_to_gain_honest_work_is_still_paid() {
+    let (mut trust, mut rng) = (Trust::default(), Rng::new(6));
+    let mut refused = 0;
+    trust.judge(&who(0), (VersionNo(0), Codec::Int4), &findings(0.02, 0.0, &mut rng)).expect("the first gains");
+    for version in 1..300 {
+        let findings = findings(0.0, -0.006, &mut rng);
+        refused += u32::from(trust.judge(&who(0), (VersionNo(version), Codec::Int4), &findings).is_err());
+    }
+    assert!(refused < 25, "{refused} of 299");
+}
+
+#[test]
+fn gaining_on_the_task_alone_is_harm() {
+    let poison = |_, rng: &mut Rng| findings(0.03, -0.2, rng);
+    let (honest_refused, liar_refused) = refused(50, 7, poison);
+    assert!(honest_refused < 3 && liar_refused >= 49, "{honest_refused} {liar_refused}");
+}
+
+#[test]
+fn a_lost_model_is_no_gain() {
+    let mut trust = Trust::default();
+    let lost = Sample { count: 8, mean: f64::NAN, deviation: f64::NAN };
+    let findings = Findings { norm: 1.0, twin: None, gain: Some(Gain { own: lost, held_out: lost }) };
+    assert_eq!(code(trust.judge(&who(1), (VersionNo(0), Codec::Int4), &findings)), Some(UnpaidCode::Useless));
+}
+
+#[test]
+fn copies_are_told_from_what_is_alike() {
+    let (mut trust, mut rng) = (Trust::default(), Rng::new(8));
+    for (cosine, paid) in [(0.76, true), (0.94, true), (0.96, false), (1.0, false)] {
+        for of in [Source::Update(LeaseId(1)), Source::Step(VersionNo(1))] {
+            let findings = Findings { twin: Some(Twin { of, cosine }), ..honest(&mut rng) };
+            let expected = if paid { None } else { Some(UnpaidCode::Copied) };
+            assert_eq!(code(trust.judge(&who(1), (VersionNo(0), Codec::Int4), &findings)), expected, "{cosine}");
+        }
+    }
+}
+
+#[test]
+fn sparse_updates_are_compared_with_sparse_ones() {
+    let (mut trust, mut rng) = (Trust::default(), Rng::new(11));
+    for version in 0..20 {
+        for worker in 0..8 {
+            let (codec, part) = if worker < 4 { (Codec::Int4, 1.0) } else { (Codec::Bf16, 0.1) };
+            let own = sample(0.02 * part, 0.008 * part, 8, &mut rng);
+            let gain = Gain { own, held_out: sample(0.006 * part, 0.006 * part, 8, &mut rng) };
+            let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
+            assert_eq!(code(trust.judge(&who(worker), (VersionNo(version), codec), &findings)), None);
+        }
+    }
+}
+
+#[test]
+fn unknown_workers_are_looked_at_more_closely() {
+    let (mut trust, mut rng) = (Trust::default(), Rng::new(9));
+    assert_eq!(trust.windows(&who(1), 4), 8);
+    for version in 0..4 {
+        for worker in 0..8 {
+            trust.judge(&who(worker), (VersionNo(version), Codec::Int4), &honest(&mut rng)).ok();
+        }
+    }
+    assert_eq!((trust.windows(&who(7), 4), trust.windows(&who(8), 4)), (4, 8));
+}
+
+#[test]
+fn memory_is_bounded() {
+    let (mut trust, mut rng) = (Trust::default(), Rng::new(10));
+    for n in 0..limits::SESSIONS as u64 + 200 {
+        let mut id = [0; 8];
+        id.copy_from_slice(&n.to_le_bytes());
+        let who = (format!("w{n}").parse().expect("a plain name"), WorkerId(id));
+        trust.judge(&who, (VersionNo(0), Codec::Int4), &honest(&mut rng)).ok();
+    }
+    assert!(trust.records.len() <= limits::SESSIONS && trust.usual.len() <= REMEMBERED);
+}

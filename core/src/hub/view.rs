@@ -1,0 +1,332 @@
+//! How the run stands, as plain values for a screen: workers, the open round, the ledger.
+//!
+//! Making a view costs time in proportion to workers and users and changes nothing. What only people want to know
+//! (a worker's last loss, what it earned in this session) is kept here in [`Tally`] and [`Newest`], and no rule
+//! reads it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::bench::Place;
+use super::leases::{Held, State};
+use super::{Hub, session};
+use crate::credits::Credits;
+use crate::ids::{LeaseId, SessionId, TaskId, UserName, VersionNo, WorkerId};
+use crate::ledger::{Kind, Transfer};
+use crate::proto::{Progress, Role, Status, UnpaidCode};
+use crate::time::Time;
+
+/// Transfers that are remembered for a view.
+const TRANSFERS: usize = 200;
+/// The largest balances that a view has.
+const BALANCES: usize = 50;
+
+/// How the run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// When that was.
+    pub at: Time,
+    /// The run in numbers.
+    pub status: Status,
+    /// Tokens that one task trains.
+    pub task_tokens: u64,
+    /// Open sessions of chats.
+    pub chats: usize,
+    /// Tasks generated and not handed out.
+    pub queued: usize,
+    /// How many there should be.
+    pub queue: usize,
+    /// No tasks are generated, because the operator wants it so.
+    pub paused: bool,
+    /// No tasks are handed out, because too much waits for the disk or to be checked.
+    pub behind: bool,
+    /// Why the run is ending, if it is.
+    pub stopping: Option<&'static str>,
+    /// The open round.
+    pub round: RoundView,
+    /// The ledger.
+    pub ledger: LedgerView,
+    /// Every connected worker, by session.
+    pub workers: Vec<WorkerView>,
+}
+
+/// The open round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RoundView {
+    /// Updates accepted and not merged.
+    pub accepted: usize,
+    /// Updates that close it.
+    pub needed: usize,
+    /// Workers that train.
+    pub training: usize,
+    /// Updates on their way or being checked.
+    pub judging: usize,
+    /// Workers that wait for the version about to come.
+    pub waiting: usize,
+    /// A version is being made; `accepted` counts what came after that began.
+    pub merging: bool,
+    /// When it was opened.
+    pub opened: Time,
+    /// Since when there are enough updates: its grace.
+    pub enough: Option<Time>,
+    /// When it closes, or is looked at again, if nothing happens before.
+    pub closes: Option<Time>,
+}
+
+/// The ledger in numbers, as its rows stand on disk.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LedgerView {
+    /// Credits ever issued.
+    pub issued: Credits,
+    /// Held for running queries.
+    pub held: Credits,
+    /// How many holds those are.
+    pub holds: usize,
+    /// What answers have earned.
+    pub revenue: Credits,
+    /// Transfers ever made.
+    pub transfers: u64,
+    /// Users with an account.
+    pub users: usize,
+    /// The largest balances, the largest first.
+    pub top: Vec<(UserName, Credits)>,
+    /// The newest transfers since this start, the newest first.
+    pub newest: Vec<Arc<TransferView>>,
+}
+
+/// A transfer that is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferView {
+    /// Its place in the ledger.
+    pub seq: u64,
+    /// What it is for.
+    pub kind: Kind,
+    /// From which account.
+    pub debit: String,
+    /// To which account.
+    pub credit: String,
+    /// How much.
+    pub amount: Credits,
+    /// What it is for, in words.
+    pub memo: String,
+    /// Wall-clock milliseconds.
+    pub at_ms: u64,
+}
+
+/// A connected worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerView {
+    /// Its session.
+    pub session: SessionId,
+    /// Who earns.
+    pub user: UserName,
+    /// Which process.
+    pub worker: WorkerId,
+    /// What it trains on, in its own words.
+    pub device: Arc<str>,
+    /// What it does.
+    pub state: WorkerState,
+    /// Training loss of its last reported step.
+    pub loss: Option<f32>,
+    /// Its speed: of the task in hand as it reports it, else over its finished ones.
+    pub tokens_per_s: Option<f64>,
+    /// Updates accepted in this session.
+    pub accepted: u64,
+    /// Updates refused in this session.
+    pub refused: u64,
+    /// Why the last of these was.
+    pub refusal: Option<UnpaidCode>,
+    /// Earned in this session.
+    pub earned: Credits,
+    /// When it came.
+    pub since: Time,
+}
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerState {
+    /// It trains.
+    Training {
+        /// Its task.
+        task: TaskId,
+        /// From which version.
+        version: VersionNo,
+        /// Steps that it has reported.
+        step: u32,
+        /// Steps in all.
+        steps: u32,
+        /// When its lease ends.
+        deadline: Time,
+    },
+    /// Its update is on the way.
+    Sending(TaskId),
+    /// It is free since then, and there is no task for it.
+    Free(Time),
+    /// It waits for the version about to come.
+    Waiting,
+    /// Its last work was worth nothing: it gets no task until then.
+    Barred(Time),
+    /// It wants no task.
+    Resting,
+}
+
+/// What is counted of a worker's session.
+#[derive(Debug, Clone)]
+pub(super) struct Tally {
+    device: Arc<str>,
+    since: Time,
+    /// Loss and speed of the last reported step.
+    last: Option<(f32, f32)>,
+    accepted: u64,
+    refused: u64,
+    refusal: Option<UnpaidCode>,
+    earned: Credits,
+}
+
+impl Tally {
+    pub fn begin(now: Time, device: &str) -> Self {
+        Self {
+            device: device.into(),
+            since: now,
+            last: None,
+            accepted: 0,
+            refused: 0,
+            refusal: None,
+            earned: Credits::ZERO,
+        }
+    }
+
+    pub fn progressed(&mut self, progress: &Progress) {
+        self.last = Some((progress.loss, progress.tokens_per_s));
+    }
+
+    pub fn paid(&mut self, amount: Credits) {
+        self.accepted += 1;
+        self.earned = self.earned.checked_add(amount).unwrap_or(self.earned);
+    }
+
+    pub fn refused(&mut self, code: UnpaidCode) {
+        self.refused += 1;
+        self.refusal = Some(code);
+    }
+}
+
+/// The newest transfers on disk.
+#[derive(Debug, Default)]
+pub(super) struct Newest(VecDeque<Arc<TransferView>>);
+
+impl Newest {
+    pub fn take(&mut self, transfer: &Transfer) {
+        if self.0.len() == TRANSFERS {
+            self.0.pop_back();
+        }
+        self.0.push_front(Arc::new(TransferView {
+            seq: transfer.seq,
+            kind: transfer.kind,
+            debit: transfer.debit.to_string(),
+            credit: transfer.credit.to_string(),
+            amount: transfer.amount,
+            memo: transfer.memo.clone(),
+            at_ms: transfer.at_ms,
+        }));
+    }
+}
+
+impl Hub {
+    /// How the run stands.
+    pub fn view(&self, now: Time) -> View {
+        let is_chat = |session: &&session::Session| session.peer().is_some_and(|peer| peer.role == Role::Chat);
+        View {
+            at: now,
+            status: self.status(),
+            task_tokens: self.rules.task_tokens(),
+            chats: self.sessions.values().filter(is_chat).count(),
+            queued: self.queue.len(),
+            queue: self.rules.queue,
+            paused: self.paused,
+            behind: self.is_behind(),
+            stopping: self.stopping.map(|stopping| stopping.reason),
+            round: self.round_view(),
+            ledger: self.ledger_view(),
+            workers: self.sessions.iter().filter_map(|(id, session)| self.worker_view(*id, session)).collect(),
+        }
+    }
+
+    fn round_view(&self) -> RoundView {
+        let (training, waiting) = (self.leases.training(), self.bench.held());
+        RoundView {
+            accepted: self.round.accepted.len(),
+            needed: self.needed(training + waiting),
+            training,
+            judging: self.leases.judging(),
+            waiting,
+            merging: self.round.merging,
+            opened: self.round.opened,
+            enough: self.round.enough,
+            closes: self.round.look_at,
+        }
+    }
+
+    fn ledger_view(&self) -> LedgerView {
+        let (issued, held, revenue) = self.durable.totals();
+        let mut top: Vec<_> = self.durable.balances().iter().collect();
+        let larger = |a: &(&UserName, &Credits), b: &(&UserName, &Credits)| b.1.cmp(a.1).then(a.0.cmp(b.0));
+        if top.len() > BALANCES {
+            top.select_nth_unstable_by(BALANCES, larger);
+            top.truncate(BALANCES);
+        }
+        top.sort_by(larger);
+        LedgerView {
+            issued,
+            held,
+            holds: self.durable.holds().len(),
+            revenue,
+            transfers: self.durable.head().seq,
+            users: self.durable.balances().len(),
+            top: top.into_iter().map(|(user, balance)| (user.clone(), *balance)).collect(),
+            newest: self.newest_transfers.0.iter().cloned().collect(),
+        }
+    }
+
+    fn worker_view(&self, id: SessionId, session: &session::Session) -> Option<WorkerView> {
+        let peer = session.peer()?;
+        let seat = peer.seat.as_ref()?;
+        let Tally { device, since, last, accepted, refused, refusal, earned } = seat.tally.as_ref().clone();
+        let reported = last.map(|(_, speed)| f64::from(speed)).filter(|_| seat.lease.is_some());
+        Some(WorkerView {
+            session: id,
+            user: peer.user.clone(),
+            worker: seat.worker,
+            device,
+            state: self.worker_state(id, seat),
+            loss: last.map(|(loss, _)| loss),
+            tokens_per_s: reported.or(seat.record.speed),
+            accepted,
+            refused,
+            refusal,
+            earned,
+            since,
+        })
+    }
+
+    fn worker_state(&self, id: SessionId, seat: &session::Seat) -> WorkerState {
+        if let Some(Held { row, state: State::Running { deadline, step, .. } }) =
+            seat.lease.and_then(|lease| self.leases.get(lease))
+        {
+            let (task, version, steps) = (row.task, row.version, row.steps);
+            return WorkerState::Training { task, version, step: *step, steps, deadline: *deadline };
+        }
+        match seat.place {
+            Place::Idle(since) => WorkerState::Free(since),
+            Place::Held(_) => self.upload_state(id).unwrap_or(WorkerState::Waiting),
+            Place::Barred(until) => WorkerState::Barred(until),
+            Place::Busy => self.upload_state(id).unwrap_or(WorkerState::Resting),
+        }
+    }
+
+    fn upload_state(&self, id: SessionId) -> Option<WorkerState> {
+        let lease: LeaseId = self.leases.uploads_of(id).into_iter().next()?;
+        let task = self.leases.get(lease)?.row.task;
+        Some(WorkerState::Sending(task))
+    }
+}

@@ -1,0 +1,87 @@
+//! Sketches: a few numbers that stand for a long vector, so that directions of many updates can be compared without
+//! keeping the updates.
+//!
+//! A count sketch (Charikar, Chen and Farach-Colton 2002): each number is added, with a sign, to one of
+//! [`Sketch::SIZE`] sums; place and sign follow from a seeded hash of its index. The dot product of two sketches is
+//! that of their vectors but for an error of about √(2 / `SIZE`) of the product of their norms (0.04 here), and
+//! vectors that are multiples of each other have sketches that are, exactly. So a copy is always seen, and what is not
+//! like anything is taken for a copy by nobody's chance.
+//!
+//! Who knows the seed can make vectors that look alike without being so; that gains nothing but a refusal.
+
+use crate::rng::Rng;
+
+/// What is kept of a vector's direction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sketch(Box<[f32]>);
+
+impl Sketch {
+    /// How many sums.
+    pub const SIZE: usize = 1024;
+
+    /// The sketch of `values`, scaled to length 1; all zero for a vector without direction. Sketches are comparable if
+    /// made with the same seed.
+    pub fn new(values: &[f32], seed: u64) -> Self {
+        let mut sums = [0.0_f64; Self::SIZE];
+        let mut rng = Rng::new(seed);
+        // Five draws of twelve bits from one of the generator's numbers: ten for the place, one for the sign.
+        for part in values.chunks(5) {
+            let mut bits = rng.next_u64();
+            for value in part {
+                let signed = if bits & 0x400 == 0 { f64::from(*value) } else { -f64::from(*value) };
+                sums[(bits & 0x3ff) as usize] += signed;
+                bits >>= 12;
+            }
+        }
+        let norm = sums.iter().map(|sum| sum * sum).sum::<f64>().sqrt();
+        let scale = if norm > 0.0 && norm.is_finite() { 1.0 / norm } else { 0.0 };
+        Self(sums.iter().map(|sum| (sum * scale) as f32).collect())
+    }
+
+    /// About the cosine of the angle between the two vectors.
+    pub fn cosine(&self, other: &Self) -> f64 {
+        self.0.iter().zip(&other.0).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normal(seed: u64) -> Vec<f32> {
+        let mut rng = Rng::new(seed);
+        (0..20_000).map(|_| rng.normal() as f32).collect()
+    }
+
+    fn cosine(a: &[f32], b: &[f32]) -> f64 {
+        Sketch::new(a, 7).cosine(&Sketch::new(b, 7))
+    }
+
+    #[test]
+    fn multiples_are_recognised_exactly() {
+        let a = normal(1);
+        for factor in [1.0, 0.001, -1.0, 30.0] {
+            let b: Vec<f32> = a.iter().map(|x| factor * x).collect();
+            assert!((cosine(&a, &b) - f64::from(factor.signum())).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn cosines_are_estimated() {
+        let (a, b) = (normal(1), normal(2));
+        // √(1 − c²) of the other direction beside c of the first.
+        for c in [0.0, 0.5, 0.9, 0.99] {
+            let rest = f32::sqrt(1.0 - c * c);
+            let mix: Vec<f32> = a.iter().zip(&b).map(|(a, b)| c * a + rest * b).collect();
+            let error = cosine(&a, &mix) - f64::from(c);
+            assert!(error.abs() < 0.1 * f64::from(rest).max(0.05), "{c}: {error}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_like_nothing() {
+        let zero = Sketch::new(&[0.0; 10], 7);
+        assert!(zero.cosine(&zero).abs() < f64::EPSILON);
+        assert!(Sketch::new(&[], 7).cosine(&zero).abs() < f64::EPSILON);
+    }
+}

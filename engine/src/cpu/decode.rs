@@ -1,0 +1,234 @@
+//! Drawing tokens on a CPU by hand: weights laid out for few rows, keys and values kept, streams drawn together.
+//!
+//! One [`DecodeBatch::step`] gives each of its streams its next token. Streams of one [`Decoder`] go through the network
+//! together, so that the weights are read once for all of them; a stream's first step reads its whole prompt. A
+//! stream's tokens are the same, bit for bit, whatever else is drawn beside it (`product.rs` says why).
+
+use std::sync::Arc;
+
+use hydra_core::model::Shape;
+
+use super::kernels::Heads;
+use super::product::{Panels, Room};
+use super::wide;
+use crate::parts::{Parts, Place, angles};
+use crate::sample::{Sampler, Sampling};
+use crate::trainer::check_tokens;
+use crate::{EngineError, Result};
+
+struct Layer {
+    norm1: Vec<f32>,
+    qkv: Panels,
+    heads: Vec<f32>,
+    out: Panels,
+    norm2: Vec<f32>,
+    gate_up: Panels,
+    down: Panels,
+}
+
+/// A model's weights, ready to be read for a few tokens at a time. Never changes: share it behind an `Arc`.
+pub struct Decoder {
+    shape: Shape,
+    embed: Panels,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    angles: Vec<f32>,
+}
+
+impl Decoder {
+    /// Lays flat weights out; as large as they are.
+    pub fn new(shape: Shape, weights: &[f32]) -> Result<Self> {
+        shape.check().map_err(|e| EngineError::input(e.to_string()))?;
+        if weights.len() != shape.params() {
+            let text = format!("{} weights where the model has {}", weights.len(), shape.params());
+            return Err(EngineError::input(text));
+        }
+        let take = |place: &Place| &weights[place.offset..][..place.len()];
+        let panels = |place: &Place| Panels::new(take(place), place.size[1] as usize);
+        let places = Parts::of(&shape);
+        let layers = places.layers.iter().map(|layer| Layer {
+            norm1: take(&layer.norm1).to_vec(),
+            qkv: panels(&layer.qkv),
+            heads: take(&layer.heads).to_vec(),
+            out: panels(&layer.out),
+            norm2: take(&layer.norm2).to_vec(),
+            gate_up: panels(&layer.gate_up),
+            down: panels(&layer.down),
+        });
+        Ok(Self {
+            shape,
+            embed: panels(&places.embed),
+            layers: layers.collect(),
+            norm: take(&places.norm).to_vec(),
+            angles: angles(&shape),
+        })
+    }
+
+    /// The model's sizes.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+}
+
+/// An answer in the making.
+///
+/// Of a prompt longer than three quarters of the context only the end is read. When the context is full, the oldest
+/// half of it is forgotten and the rest is read anew.
+pub struct Stream {
+    decoder: Arc<Decoder>,
+    sampler: Sampler,
+    /// Tokens that the model sees: those whose keys and values are kept, then those not read yet.
+    seen: Vec<u16>,
+    /// Keys and values of each layer, `[tokens, width]`.
+    kept: Vec<(Vec<f32>, Vec<f32>)>,
+    read: usize,
+    left: usize,
+}
+
+impl Stream {
+    /// Begins an answer to `prompt`.
+    pub fn new(decoder: &Arc<Decoder>, prompt: &[u16], sampling: Sampling) -> Result<Self> {
+        check_tokens(prompt, decoder.shape.vocab)?;
+        if prompt.is_empty() {
+            return Err(EngineError::input("a prompt has at least one token"));
+        }
+        let context = decoder.shape.context as usize;
+        let most = (context - context / 4).max(1);
+        let seen = prompt[prompt.len().saturating_sub(most)..].to_vec();
+        let kept = decoder.layers.iter().map(|_| (Vec::new(), Vec::new())).collect();
+        let left = sampling.max_new_tokens;
+        Ok(Self { decoder: decoder.clone(), sampler: Sampler::new(sampling), seen, kept, read: 0, left })
+    }
+
+    /// Makes room in the context for what is not read yet.
+    fn make_room(&mut self) {
+        let context = self.decoder.shape.context as usize;
+        if self.seen.len() > context {
+            self.seen.drain(..self.seen.len() - context / 2);
+            self.read = 0;
+            for (keys, values) in &mut self.kept {
+                keys.clear();
+                values.clear();
+            }
+        }
+    }
+}
+
+/// Room for steps, kept from one to the next.
+#[derive(Default)]
+pub struct DecodeBatch {
+    room: Room,
+    stream: Vec<f32>,
+    sum: Vec<f32>,
+    normed: Vec<f32>,
+    inverse: Vec<f32>,
+    qkv: Vec<f32>,
+    turned: Vec<f32>,
+    inverse_heads: Vec<f32>,
+    attended: Vec<f32>,
+    scores: Vec<f32>,
+    delta: Vec<f32>,
+    gate_up: Vec<f32>,
+    gated: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl DecodeBatch {
+    /// The next token of each stream, in their order; `None` after the longest answer, or if no token is allowed.
+    pub fn step(&mut self, streams: &mut [&mut Stream]) -> Vec<Option<u16>> {
+        let mut tokens = vec![None; streams.len()];
+        let mut waiting: Vec<usize> = (0..streams.len()).filter(|&at| streams[at].left > 0).collect();
+        while let Some(&first) = waiting.first() {
+            let decoder = streams[first].decoder.clone();
+            let (group, others): (Vec<_>, Vec<_>) =
+                waiting.into_iter().partition(|&at| Arc::ptr_eq(&streams[at].decoder, &decoder));
+            waiting = others;
+            self.read(&decoder, streams, &group);
+            let logits = self.logits.chunks_exact(decoder.embed.outputs());
+            for (&at, logits) in group.iter().zip(logits) {
+                let stream = &mut *streams[at];
+                tokens[at] = stream.sampler.draw(logits);
+                if let Some(token) = tokens[at] {
+                    stream.left -= 1;
+                    stream.seen.push(token);
+                }
+            }
+        }
+        tokens
+    }
+
+    /// Takes what the group has not read through the network; leaves the logits after each one's last token.
+    fn read(&mut self, decoder: &Decoder, streams: &mut [&mut Stream], group: &[usize]) {
+        let width = decoder.shape.width as usize;
+        // Each row's stream and position; streams lie one after the other.
+        let mut rows = Vec::new();
+        self.stream.clear();
+        for &at in group {
+            streams[at].make_room();
+            let stream = &streams[at];
+            for (position, &token) in stream.seen.iter().enumerate().skip(stream.read) {
+                rows.push((at, position));
+                self.stream.extend(decoder.embed.row(usize::from(token)));
+            }
+        }
+        let fit = |buffer: &mut Vec<f32>, width: usize| buffer.resize(rows.len() * width, 0.0);
+        for buffer in [&mut self.sum, &mut self.normed, &mut self.attended, &mut self.delta] {
+            fit(buffer, width);
+        }
+        fit(&mut self.inverse, 1);
+        fit(&mut self.qkv, 3 * width);
+        fit(&mut self.gate_up, 2 * decoder.shape.ffn as usize);
+        fit(&mut self.gated, decoder.shape.ffn as usize);
+        self.turned.resize(2 * width, 0.0);
+        self.inverse_heads.resize(2 * decoder.shape.heads as usize, 0.0);
+
+        if let Some(first) = decoder.layers.first() {
+            wide::norm(&self.stream, &first.norm1, &mut self.normed, &mut self.inverse);
+        }
+        for (index, layer) in decoder.layers.iter().enumerate() {
+            let next = decoder.layers.get(index + 1).map_or(&decoder.norm, |next| &next.norm1);
+            wide::multiply(&layer.qkv, &self.normed, &mut self.room, &mut self.qkv);
+            self.attend(decoder, index, streams, &rows);
+            wide::multiply(&layer.out, &self.attended, &mut self.room, &mut self.delta);
+            let (normed, inverse) = (&mut self.normed, &mut self.inverse);
+            wide::add_norm(&self.stream, &self.delta, &mut self.sum, &layer.norm2, normed, inverse);
+            wide::multiply(&layer.gate_up, &self.normed, &mut self.room, &mut self.gate_up);
+            wide::gate(&self.gate_up, decoder.shape.ffn as usize, &mut self.gated);
+            wide::multiply(&layer.down, &self.gated, &mut self.room, &mut self.delta);
+            let (normed, inverse) = (&mut self.normed, &mut self.inverse);
+            wide::add_norm(&self.sum, &self.delta, &mut self.stream, next, normed, inverse);
+        }
+        // Only the last token of each stream is asked what follows it.
+        self.sum.clear();
+        for (row, normed) in rows.iter().zip(self.normed.chunks_exact(width)) {
+            let stream = &mut *streams[row.0];
+            stream.read = row.1 + 1;
+            if stream.read == stream.seen.len() {
+                self.sum.extend_from_slice(normed);
+            }
+        }
+        self.logits.resize(group.len() * decoder.embed.outputs(), 0.0);
+        wide::multiply(&decoder.embed, &self.sum, &mut self.room, &mut self.logits);
+    }
+
+    /// Row after row: keeps its key and value, and attends to everything that its stream has kept.
+    fn attend(&mut self, decoder: &Decoder, index: usize, streams: &mut [&mut Stream], rows: &[(usize, usize)]) {
+        let (width, size) = (decoder.shape.width as usize, decoder.shape.head_size() as usize);
+        let heads = Heads { width, size, context: 1 };
+        let gains = &decoder.layers[index].heads;
+        let parts = self.qkv.chunks_exact(3 * width).zip(self.attended.chunks_exact_mut(width));
+        for (&(at, position), (qkv, out)) in rows.iter().zip(parts) {
+            let angles = &decoder.angles[position * size..][..size];
+            wide::turn(heads, qkv, gains, angles, &mut self.turned, &mut self.inverse_heads);
+            let (query, key) = self.turned.split_at(width);
+            let (keys, values) = &mut streams[at].kept[index];
+            keys.extend_from_slice(key);
+            values.extend_from_slice(&qkv[2 * width..]);
+            self.scores.resize(position + 1, 0.0);
+            wide::attend(size, query, keys, values, &mut self.scores, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! Products of few rows with a large matrix, for drawing tokens: each weight is read once, whoever waits for it.
+//!
+//! A matrix lies in [`Panels`] of [`LANES`] outputs, inputs after one another, so that the wide registers hold one
+//! output each and nothing is summed across them. Every output is one chain of multiply-adds in the inputs' order:
+//! its bits depend on neither how many rows are multiplied at once nor on the registers' width. That is what lets an
+//! answer be the same alone and in company, and a prompt the same in one pass and token by token.
+//!
+//! Large batches, as in training, are libtorch's.
+#![allow(clippy::inline_always)]
+
+/// Outputs of a panel.
+pub(super) const LANES: usize = 16;
+
+/// Bytes of panels that stay in a core's own cache while row after row is multiplied with them.
+const CACHED: usize = 512 << 10;
+
+/// A matrix `[outputs, inputs]`, ready to be multiplied; the last panel is filled up with zeros.
+pub(crate) struct Panels {
+    outputs: usize,
+    inputs: usize,
+    numbers: Vec<f32>,
+}
+
+impl Panels {
+    /// From rows of `inputs` numbers, one row an output.
+    pub fn new(matrix: &[f32], inputs: usize) -> Self {
+        let outputs = matrix.len() / inputs;
+        let mut numbers = vec![0.0; outputs.next_multiple_of(LANES) * inputs];
+        for (rows, panel) in matrix.chunks(LANES * inputs).zip(numbers.chunks_exact_mut(LANES * inputs)) {
+            for (lane, row) in rows.chunks_exact(inputs).enumerate() {
+                for (numbers, weight) in panel.chunks_exact_mut(LANES).zip(row) {
+                    numbers[lane] = *weight;
+                }
+            }
+        }
+        Self { outputs, inputs, numbers }
+    }
+
+    /// How many outputs.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// The weights of one output, in the inputs' order.
+    pub fn row(&self, output: usize) -> impl Iterator<Item = f32> {
+        let panel = &self.numbers[output / LANES * LANES * self.inputs..][..LANES * self.inputs];
+        panel[output % LANES..].iter().step_by(LANES).copied()
+    }
+}
+
+/// Room for the inputs as [`multiply`] wants them.
+#[derive(Default)]
+pub(crate) struct Room(Vec<f32>);
+
+/// How many rows to take at once, of `left`: at most `most`, and a number that there is a tile for.
+fn block(left: usize, most: usize) -> usize {
+    let block = match left {
+        0..=2 => left,
+        3 | 4 => 4,
+        5..=8 => 8,
+        9..=12 => 12,
+        _ => 16,
+    };
+    block.min(most)
+}
+
+/// `out = rows · matrix'`: `[rows, outputs]` from `[rows, inputs]`; `MOST` rows at once. `FUSED` where the processor
+/// multiplies and adds in one step.
+#[inline(always)]
+pub(super) fn multiply<const MOST: usize, const FUSED: bool>(
+    matrix: &Panels,
+    rows: &[f32],
+    room: &mut Room,
+    out: &mut [f32],
+) {
+    let Panels { outputs, inputs, ref numbers } = *matrix;
+    let count = rows.len() / inputs;
+    // Blocks of rows side by side, input after input; rows that only fill a block up are zeros.
+    room.0.clear();
+    let mut blocks = Vec::with_capacity(count / MOST + 4);
+    let mut at = 0;
+    while at < count {
+        let size = block(count - at, MOST);
+        let start = room.0.len();
+        room.0.resize(start + size * inputs, 0.0);
+        let taken = size.min(count - at);
+        for (place, row) in rows[at * inputs..(at + taken) * inputs].chunks_exact(inputs).enumerate() {
+            for (block, x) in room.0[start..].chunks_exact_mut(size).zip(row) {
+                block[place] = *x;
+            }
+        }
+        blocks.push((size, at, taken, start));
+        at += taken;
+    }
+    let group = (CACHED / (4 * LANES * inputs)).max(4) * LANES;
+    for (index, panels) in numbers.chunks(group * inputs).enumerate() {
+        let first = index * group;
+        for &(size, at, taken, start) in &blocks {
+            let block = &room.0[start..][..size * inputs];
+            let put = |row: usize, output: usize, sums: &[f32; LANES]| {
+                let output = first + output;
+                if row < taken {
+                    let width = LANES.min(outputs - output);
+                    out[(at + row) * outputs + output..][..width].copy_from_slice(&sums[..width]);
+                }
+            };
+            match size {
+                1 => each_tile::<1, 4, FUSED>(panels, inputs, block, put),
+                2 => each_tile::<2, 2, FUSED>(panels, inputs, block, put),
+                4 => each_tile::<4, 1, FUSED>(panels, inputs, block, put),
+                8 => each_tile::<8, 1, FUSED>(panels, inputs, block, put),
+                12 => each_tile::<12, 1, FUSED>(panels, inputs, block, put),
+                _ => each_tile::<16, 1, FUSED>(panels, inputs, block, put),
+            }
+        }
+    }
+}
+
+/// All panels with one block of `ROWS` rows, `WIDE` panels at once as long as there are so many.
+#[inline(always)]
+fn each_tile<const ROWS: usize, const WIDE: usize, const FUSED: bool>(
+    panels: &[f32],
+    inputs: usize,
+    block: &[f32],
+    mut put: impl FnMut(usize, usize, &[f32; LANES]),
+) {
+    let size = LANES * inputs;
+    let mut output = 0;
+    let tiles = panels.chunks_exact(WIDE * size);
+    let rest = tiles.remainder();
+    for tile in tiles {
+        for (sums, panel) in sums::<ROWS, WIDE, FUSED>(tile, inputs, block).iter().zip(0..) {
+            sums.iter().enumerate().for_each(|(row, sums)| put(row, output + panel * LANES, sums));
+        }
+        output += WIDE * LANES;
+    }
+    for tile in rest.chunks_exact(size) {
+        let [sums] = sums::<ROWS, 1, FUSED>(tile, inputs, block);
+        sums.iter().enumerate().for_each(|(row, sums)| put(row, output, sums));
+        output += LANES;
+    }
+}
+
+/// The outputs of `WIDE` panels for `ROWS` rows, summed in registers.
+#[inline(always)]
+fn sums<const ROWS: usize, const WIDE: usize, const FUSED: bool>(
+    panels: &[f32],
+    inputs: usize,
+    block: &[f32],
+) -> [[[f32; LANES]; ROWS]; WIDE] {
+    let mut sums = [[[0.0f32; LANES]; ROWS]; WIDE];
+    let size = LANES * inputs;
+    assert!(panels.len() == WIDE * size && block.len() == ROWS * inputs, "a tile is whole");
+    let (blocks, _) = block.as_chunks::<ROWS>();
+    for (at, row) in blocks.iter().enumerate() {
+        for (panel, sums) in sums.iter_mut().enumerate() {
+            let weights: &[f32; LANES] =
+                panels[panel * size + at * LANES..][..LANES].try_into().expect("of that length");
+            for (x, sums) in row.iter().zip(sums) {
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum = if FUSED { x.mul_add(*weight, *sum) } else { x * weight + *sum };
+                }
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use hydra_core::rng::Rng;
+
+    use super::super::wide;
+    use super::*;
+
+    fn random(count: usize, seed: u64) -> Vec<f32> {
+        let mut rng = Rng::new(seed);
+        (0..count).map(|_| rng.normal() as f32).collect()
+    }
+
+    fn product(matrix: &Panels, rows: &[f32]) -> Vec<f32> {
+        let mut out = vec![f32::NAN; rows.len() / matrix.inputs * matrix.outputs];
+        wide::multiply(matrix, rows, &mut Room::default(), &mut out);
+        out
+    }
+
+    #[test]
+    fn products_are_right_for_every_number_of_rows() {
+        for (outputs, inputs) in [(1, 3), (16, 8), (37, 24), (130, 33)] {
+            let weights = random(outputs * inputs, 1);
+            let matrix = Panels::new(&weights, inputs);
+            for count in 1..40 {
+                let rows = random(count * inputs, 2);
+                let out = product(&matrix, &rows);
+                for (row, out) in rows.chunks_exact(inputs).zip(out.chunks_exact(outputs)) {
+                    for (weights, out) in weights.chunks_exact(inputs).zip(out) {
+                        let exact: f64 = row.iter().zip(weights).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                        assert!((f64::from(*out) - exact).abs() < 1e-4, "{out} {exact}");
+                    }
+                }
+            }
+            assert_eq!(matrix.row(outputs - 1).collect::<Vec<_>>(), weights[(outputs - 1) * inputs..]);
+        }
+    }
+
+    #[test]
+    fn company_changes_no_bit() {
+        let (outputs, inputs) = (50, 40);
+        let matrix = Panels::new(&random(outputs * inputs, 3), inputs);
+        let rows = random(37 * inputs, 4);
+        let together = product(&matrix, &rows);
+        for (row, out) in rows.chunks_exact(inputs).zip(together.chunks_exact(outputs)) {
+            assert_eq!(product(&matrix, row), out);
+        }
+        for most in [1, 5, 13] {
+            let parts: Vec<f32> = rows.chunks(most * inputs).flat_map(|rows| product(&matrix, rows)).collect();
+            assert_eq!(parts, together);
+        }
+    }
+}

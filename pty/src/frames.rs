@@ -1,0 +1,125 @@
+//! Bytes of a program as a screen that only ever shows complete frames.
+
+use vt100::{Parser, Screen};
+
+/// Begins a synchronized update: a frame.
+const BEGIN: &[u8] = b"\x1b[?2026h";
+/// Ends it.
+const END: &[u8] = b"\x1b[?2026l";
+/// Behind a program's last output; an escape sequence that terminals pass over and programs do not send.
+pub const OVER: &[u8] = b"\x1b_hydra-pty:over\x1b\\";
+
+/// The screen, and what has come of the next frame.
+pub struct Frames {
+    parser: Parser,
+    pending: Vec<u8>,
+    /// Within a frame.
+    inside: bool,
+    count: u64,
+    bytes: u64,
+    over: bool,
+}
+
+impl Frames {
+    pub fn new(columns: u16, rows: u16) -> Self {
+        // The parser cannot be without any cell.
+        let parser = Parser::new(rows.max(1), columns.max(1), 0);
+        Self { parser, pending: Vec::new(), inside: false, count: 0, bytes: 0, over: false }
+    }
+
+    pub fn screen(&self) -> &Screen {
+        self.parser.screen()
+    }
+
+    /// Complete frames so far.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether nothing more comes.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Nothing more comes.
+    pub fn end(&mut self) {
+        self.over = true;
+    }
+
+    pub fn resize(&mut self, columns: u16, rows: u16) {
+        self.parser.screen_mut().set_size(rows.max(1), columns.max(1));
+    }
+
+    /// Takes what came; whether the screen may have changed.
+    pub fn take(&mut self, bytes: &[u8]) -> bool {
+        self.bytes += bytes.len() as u64;
+        self.pending.extend_from_slice(bytes);
+        let mut changed = false;
+        while let Some((at, marker)) = first_marker(&self.pending) {
+            let rest = self.pending.split_off(at + marker.len());
+            let piece = std::mem::replace(&mut self.pending, rest);
+            self.parser.process(&piece[..at]);
+            changed |= at > 0 || marker == OVER;
+            self.inside = marker == BEGIN;
+            self.count += u64::from(marker == END);
+            self.over |= marker == OVER;
+        }
+        if !self.inside {
+            let whole = self.pending.len() - begun_marker(&self.pending);
+            let rest = self.pending.split_off(whole);
+            let piece = std::mem::replace(&mut self.pending, rest);
+            self.parser.process(&piece);
+            changed |= !piece.is_empty();
+        }
+        changed
+    }
+}
+
+/// The first marker in `bytes`, and where it begins.
+fn first_marker(bytes: &[u8]) -> Option<(usize, &'static [u8])> {
+    let marker_at = |at: usize| [BEGIN, END, OVER].into_iter().find(|marker| bytes[at..].starts_with(marker));
+    (0..bytes.len()).find_map(|at| marker_at(at).map(|marker| (at, marker)))
+}
+
+/// Bytes at the end that may be the beginning of a marker.
+fn begun_marker(bytes: &[u8]) -> usize {
+    let most = OVER.len().min(bytes.len());
+    let begins = |length: &usize| {
+        let tail = &bytes[bytes.len() - length..];
+        [BEGIN, END, OVER].into_iter().any(|marker| marker.starts_with(tail))
+    };
+    (1..=most).rev().find(begins).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_seen_whole_or_not_at_all() {
+        let mut frames = Frames::new(20, 2);
+        assert!(frames.take(b"before \x1b[?20"));
+        assert_eq!(frames.screen().contents().trim_end(), "before");
+        assert!(!frames.take(b"26h\x1b[Hhalf a "));
+        assert_eq!((frames.screen().contents().trim_end(), frames.count()), ("before", 0));
+        assert!(frames.take(b"frame\x1b[?2026lx"));
+        assert_eq!((frames.screen().contents().as_str(), frames.count()), ("half a framex", 1));
+    }
+
+    #[test]
+    fn every_cut_gives_the_same() {
+        let all = [b"a\x1b[?2026h\x1b[31mb\x1b[?2026lc\x1b[m\x1b[?2026hd".as_slice(), OVER].concat();
+        for cut in 0..all.len() {
+            let mut frames = Frames::new(20, 2);
+            frames.take(&all[..cut]);
+            frames.take(&all[cut..]);
+            let got = (frames.screen().contents(), frames.count(), frames.is_over());
+            assert_eq!(got, ("abcd".to_owned(), 1, true), "cut at {cut}: a last, broken frame shows at the end");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! An exported `small` model to measure with: trained for a minute by the real programs, kept in `target/bench/`.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use crate::child::{self, Child, Message};
+use crate::failure::Failure;
+use crate::repo::Repo;
+
+/// Tasks of training: enough for answers that are words, so that the likeliest token stands out.
+const TASKS: &str = "12";
+
+/// The folder with the model; made the first time.
+pub fn exported_small(repo: &Repo) -> Result<PathBuf, Failure> {
+    let folder = repo.target()?.join("bench/small");
+    let exported = folder.join("exported");
+    if !exported.join("model.safetensors").exists() {
+        repo.build()?;
+        train(repo, &folder)?;
+        let mut export = program(repo, "hydra-coordinator")?;
+        let done = export.arg("export").arg(&exported).arg("--run").arg(folder.join("run")).status();
+        if !done.context("hydra-coordinator could not be started")?.success() {
+            return Err(anyhow::anyhow!("the model could not be exported").into());
+        }
+    }
+    Ok(exported)
+}
+
+fn train(repo: &Repo, folder: &std::path::Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let (sender, messages) = channel();
+    child::forward_signals(sender.clone())?;
+    let mut command = program(repo, "hydra-coordinator")?;
+    command.args(["--headless", "--json", "--preset", "small", "--listen", "127.0.0.1:0", "--stop-after-tasks", TASKS]);
+    command.arg("--run").arg(folder.join("run"));
+    let _coordinator = Child::spawn("coordinator", &command, folder.join("coordinator.log"), sender.clone())?;
+    let address = wait_for(&messages, |event| event["event"] == "ready")?["addr"].clone();
+    let address = address.as_str().context("ready tells the address")?.to_owned();
+    eprintln!("training a model to measure with: {TASKS} tasks");
+    let mut command = program(repo, "hydra-worker")?;
+    command.args(["bench", &address, "--headless", "--json", "--key"]).arg(folder.join("bench.key"));
+    let _worker = Child::spawn("worker", &command, folder.join("worker.log"), sender)?;
+    wait_for(&messages, |event| event["event"] == "stopped" && event["reason"] == "tasks")?;
+    // The coordinator's last word comes after everything is on disk.
+    Ok(())
+}
+
+/// A built program, ready to be given arguments.
+pub fn program(repo: &Repo, name: &str) -> Result<Command, Failure> {
+    let target = repo.target()?;
+    let mut command = Command::new(target.join("release").join(name));
+    command.envs(repo.library_path(&target));
+    Ok(command)
+}
+
+/// Reads events until one is wanted.
+pub fn wait_for(messages: &Receiver<Message>, wanted: impl Fn(&Value) -> bool) -> Result<Value, Failure> {
+    loop {
+        match messages.recv().context("no program is left")? {
+            Message::Line { text, .. } => {
+                let event: Value = serde_json::from_str(&text).with_context(|| format!("no event: {text}"))?;
+                if wanted(&event) {
+                    return Ok(event);
+                }
+            }
+            Message::Ended { from } if from == "coordinator" => {
+                return Err(anyhow::anyhow!("the {from} ended early; see its log in target/bench").into());
+            }
+            Message::Ended { .. } => {}
+            Message::Interrupted => return Err(Failure::Interrupted),
+        }
+    }
+}
+
+/// Runs a Python program and reads the JSON line that it prints last.
+pub fn python(python: &std::path::Path, arguments: &[&std::ffi::OsStr]) -> anyhow::Result<Value> {
+    let output = Command::new(python)
+        .args(arguments)
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .with_context(|| format!("{} could not be started", python.display()))?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        bail!("{} failed", arguments.first().map(|first| first.display().to_string()).unwrap_or_default());
+    }
+    let line = printed.lines().last().context("Python printed nothing")?;
+    serde_json::from_str(line).with_context(|| format!("Python printed `{line}`"))
+}

@@ -1,0 +1,127 @@
+//! The three programs in real terminals, as people use them: what they see, and how their terminals are left.
+//!
+//! Everything waits for words on a screen; nothing sleeps. How the kit leaves a terminal after a panic is tested in
+//! `shell/tests/terminal.rs`, with a program that can be made to panic.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+mod stage;
+
+use std::process::Command;
+
+use hydra_pty::process::Signal;
+use hydra_pty::{Left, Terminal};
+
+use stage::{Stage, balance, dotted, last_step};
+
+#[test]
+fn earning_and_asking() {
+    let (stage, coordinator) = Stage::open();
+    let mut alice = stage.worker("alice", (80, 24));
+    let bob = stage.worker("bob", (120, 40));
+
+    // The loss line grows.
+    let (first, _) = alice.wait("a loss line", |screen| last_step(screen).filter(|_| dotted(screen) > 20)).unwrap();
+    alice.wait("a longer loss line", |screen| last_step(screen).filter(|step| *step > first + 10.0)).unwrap();
+    // Each payment raises the balance, with a mark on the axis.
+    let (paid, _) = alice.wait("a payment", |screen| balance(screen).filter(|balance| *balance >= 1.0)).unwrap();
+    alice.wait("another payment", |screen| balance(screen).filter(|balance| *balance >= paid + 1.0)).unwrap();
+    alice.wait_for("▲").unwrap();
+    bob.wait("a payment of bob's", |screen| balance(screen).filter(|balance| *balance >= 1.0)).unwrap();
+
+    // An answer streams in: its text is seen unfinished, and the price is paid at its end.
+    let mut chat = stage.chat("alice");
+    chat.type_text("Who are you?").unwrap();
+    chat.press("enter").unwrap();
+    let mut lengths = Vec::new();
+    let seen = chat.wait("the answer's end", |screen| {
+        let text = screen.contents();
+        let answer = text.split_once("model\n")?.1;
+        let done = answer.contains("0.5 HYD · 60 tokens");
+        let length = answer.split("╭").next()?.trim_end().chars().count();
+        if !done && length > 0 && lengths.last() != Some(&length) {
+            lengths.push(length);
+        }
+        done.then_some(())
+    });
+    seen.unwrap();
+    assert!(lengths.len() >= 2, "the answer came in pieces: {lengths:?}");
+    chat.wait("the charge", |screen| balance(screen).filter(|balance| balance.fract() != 0.0)).unwrap();
+    chat.type_text("b\r").unwrap();
+    chat.wait_for("balance: ").unwrap();
+
+    // A terminal of no size stops nothing.
+    let (before, _) = alice.wait("a step", last_step).unwrap();
+    alice.resize((1, 1)).unwrap();
+    bob.wait("work that goes on", |screen| balance(screen).filter(|balance| *balance >= paid + 2.0)).unwrap();
+    alice.resize((100, 30)).unwrap();
+    alice.wait("the work done meanwhile", |screen| last_step(screen).filter(|step| *step > before)).unwrap();
+
+    // Each leaves its terminal as it was.
+    chat.press("ctrl-d").unwrap();
+    assert_clean(&chat, 0);
+    alice.press("q").unwrap();
+    alice.wait_for("finishing, then leaving").unwrap();
+    assert_clean(&alice, 0);
+    alice.wait_for("stopped: ").unwrap();
+    bob.signal(Signal::TERM).unwrap();
+    assert_clean(&bob, 0);
+    coordinator.signal(Signal::TERM).unwrap();
+    assert_clean(&coordinator, 0);
+}
+
+#[test]
+fn signals_and_the_shell() {
+    let (stage, coordinator) = Stage::open();
+    // A closed terminal ends a program with a screen cleanly, as a request does.
+    for signal in [Signal::HUP, Signal::TERM] {
+        let chat = stage.chat("carol");
+        chat.signal(signal).unwrap();
+        assert_clean(&chat, 0);
+    }
+    let mut worker = stage.worker("carol", (80, 24));
+    worker.signal(Signal::HUP).unwrap();
+    assert_clean(&worker, 0);
+
+    // In a hurry: the second request leaves at once.
+    worker = stage.worker("carol", (80, 24));
+    worker.press("q q").unwrap();
+    worker.wait_end().unwrap();
+    assert_eq!(worker.left().unwrap(), Left::CLEAN);
+
+    // Ctrl-Z gives the terminal to the shell, fg takes it back.
+    let mut command = Command::new("sh");
+    command.arg("-i").env("PS1", "shell> ").env_remove("ENV");
+    let mut shell = Terminal::start("shell", &command, (80, 24)).unwrap();
+    shell.wait_for("shell> ").unwrap();
+    shell.type_text(&line(&stage.chat_command("carol"))).unwrap();
+    shell.press("enter").unwrap();
+    shell.wait_for("✓ connected").unwrap();
+    shell.press("ctrl-z").unwrap();
+    shell.wait_for("shell> ").unwrap();
+    shell.type_text("echo still $((20 + 3)) here\r").unwrap();
+    shell.wait_for("still 23 here").unwrap();
+    let left = shell.left().unwrap();
+    assert!(left.cursor && left.main_screen && left.plain_input, "{left:?}");
+    shell.type_text("fg\r").unwrap();
+    shell.wait_for("✓ connected").unwrap();
+    shell.press("ctrl-d").unwrap();
+    shell.wait("the shell again", |screen| (!screen.alternate_screen()).then_some(())).unwrap();
+    shell.type_text("exit\r").unwrap();
+    assert_clean(&shell, 0);
+
+    coordinator.signal(Signal::HUP).unwrap();
+    assert_clean(&coordinator, 0);
+}
+
+/// A command as a line for a shell.
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ")
+}
+
+fn assert_clean(terminal: &Terminal, code: i32) {
+    let status = terminal.wait_end().unwrap();
+    assert_eq!(status.code(), Some(code), "{status}: {}", terminal.text());
+    assert_eq!(terminal.left().unwrap(), Left::CLEAN, "{}", terminal.text());
+}
