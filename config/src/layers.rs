@@ -224,7 +224,9 @@ impl Layers {
         (self.values, self.warnings, self.faults)
     }
 
+    /// Notes a fault. Place and message quote files and variables, whatever they hold, and go to a terminal.
     fn fault(&mut self, place: String, key: &str, message: String) {
+        let (place, message) = (printable(&place), printable(&message));
         self.faults.push(Fault { place, key: key.to_owned(), message });
     }
 

@@ -95,8 +95,7 @@ impl fmt::Display for Found {
             Self::Number(value) => format!("{value:?}"),
             Self::Text(text) => format!("{text:?}"),
             Self::List(texts) => format!("{texts:?}"),
-            // Quoted from a file, unlike the others without being escaped on the way.
-            Self::Other(words) => words.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+            Self::Other(words) => words.clone(),
         };
         match full.char_indices().nth(60) {
             Some((end, _)) => write!(f, "{}…", &full[..end]),

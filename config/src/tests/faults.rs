@@ -151,6 +151,16 @@ fn a_huge_or_hostile_value_makes_a_short_plain_message() {
     assert!(found.iter().all(|message| message.chars().count() < 250 && !message.contains('\u{1b}')), "{found:?}");
 }
 
+#[test]
+fn no_control_character_reaches_the_terminal() {
+    // Both found by fuzzing: a number that is none, and a variable's name.
+    let text = "[tasks]\nfirst_lease_seconds = 360\u{fffd}\u{c}0";
+    let env = [("HYDRA_LEDGER_REWAR\u{1b}".to_owned(), "1".to_owned())];
+    let shown = resolve(Some(file(text)), env, &Flags::default()).unwrap_err().to_string();
+    assert!(shown.contains("360\u{fffd}?0") && shown.contains("HYDRA_LEDGER_REWAR?"), "{shown:?}");
+    assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_path_that_toml_cannot_hold_is_refused() {

@@ -95,13 +95,13 @@ pub fn start(upstream: SocketAddr, mut chance: Chance) -> Result<(SocketAddr, Ar
         for peer in listener.incoming().flatten() {
             let (fate, chance, counts) = (Fate::draw(&mut chance), chance.split(), told.clone());
             // A thread that cannot be started is one more lost connection.
-            let _ = thread::Builder::new().spawn(move || carry(peer, upstream, &fate, chance, &counts));
+            let _ = thread::Builder::new().spawn(move || carry(&peer, upstream, &fate, chance, &counts));
         }
     })?;
     Ok((address, counts))
 }
 
-fn carry(peer: TcpStream, upstream: SocketAddr, fate: &Fate, mut chance: Chance, counts: &Counts) {
+fn carry(peer: &TcpStream, upstream: SocketAddr, fate: &Fate, mut chance: Chance, counts: &Counts) {
     let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
     count(&counts.connections);
     let Ok(server) = TcpStream::connect_timeout(&upstream, Duration::from_secs(2)) else {
@@ -117,11 +117,11 @@ fn carry(peer: TcpStream, upstream: SocketAddr, fate: &Fate, mut chance: Chance,
     let (for_down, for_up) = (chance.split(), chance);
     thread::scope(|scope| {
         scope.spawn(|| {
-            pump(&server, &peer, fate, begun, true, for_down);
+            pump(&server, peer, fate, begun, true, for_down);
             // The coordinator is gone, or the connection's time is over: so it is for the peer.
             let _ = peer.shutdown(Shutdown::Both);
         });
-        pump(&peer, &server, fate, begun, false, for_up);
+        pump(peer, &server, fate, begun, false, for_up);
         match fate.end {
             End::Cut(at) if reached(at) => count(&counts.cut),
             End::Stall(at, _) if reached(at) => count(&counts.stalled),
@@ -200,7 +200,7 @@ mod tests {
         let (peer, _) = listener.accept().unwrap();
         let carried = thread::spawn(move || {
             let counts = Arc::new(Counts::default());
-            carry(peer, upstream, &fate, Chance::new(1, 1), &counts);
+            carry(&peer, upstream, &fate, Chance::new(1, 1), &counts);
             counts
         });
         (client, carried)

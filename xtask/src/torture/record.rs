@@ -74,10 +74,8 @@ impl Record {
     pub fn coordinator(&mut self, at: Duration, line: &str) -> Option<Event> {
         let event = self.read("the coordinator", line)?;
         match &event {
-            Event::Ready { version: Some(version) } => {
-                if *version < self.version {
-                    self.steps_back.push(format!("a start at {version} after version {} was told", self.version));
-                }
+            Event::Ready { version: Some(version) } if *version < self.version => {
+                self.steps_back.push(format!("a start at {version} after version {} was told", self.version));
             }
             Event::Pushed {} => self.is_back(at),
             Event::Accepted { user, task } => {

@@ -215,7 +215,8 @@ mod tests {
 
     #[test]
     fn each_fault_breaks_its_own_invariant() {
-        let changes: [(&str, fn(&mut Record, &mut Found)); 10] = [
+        type Change = fn(&mut Record, &mut Found);
+        let changes: [(&str, Change); 10] = [
             ("conserved", |_, found| found.export.push(REWARD.replace("\"seq\":1", "\"seq\":2"))),
             ("verify", |record, _| record.faults.push("ledger verify said no".to_owned())),
             ("credited", |record, _| *record.credited.entry(("bob".to_owned(), 8)).or_default() += 1),
