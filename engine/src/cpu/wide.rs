@@ -57,11 +57,11 @@ pub(super) fn multiply(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut
     {
         #[target_feature(enable = "avx512f,avx512vl")]
         fn avx512(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut [f32]) {
-            product::multiply::<16, true>(matrix, rows, room, out);
+            product::multiply::<true>(matrix, rows, room, out);
         }
         #[target_feature(enable = "avx2,fma")]
         fn avx2(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut [f32]) {
-            product::multiply::<4, true>(matrix, rows, room, out);
+            product::multiply::<true>(matrix, rows, room, out);
         }
         if std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512vl") {
             // SAFETY: this processor has them, as just asked; the function is safe otherwise.
@@ -73,5 +73,5 @@ pub(super) fn multiply(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut
         }
     }
     // Fused multiply-add without an instruction for it would be a call for every number.
-    product::multiply::<4, { cfg!(target_arch = "aarch64") }>(matrix, rows, room, out);
+    product::multiply::<{ cfg!(target_arch = "aarch64") }>(matrix, rows, room, out);
 }

@@ -6,6 +6,7 @@
 
 mod attacks;
 mod export;
+mod generate;
 mod model;
 mod report;
 mod sessions;
@@ -25,6 +26,8 @@ pub use report::{Bar, Report};
 pub enum Bench {
     /// An exported model's logits beside those of Python's transformers
     Export(export::Options),
+    /// Drawing tokens, alone and many at once, beside Python's transformers
+    Generate(generate::Options),
     /// Many sessions: memory of one, time from task to worker beside a bare push
     Sessions(sessions::Options),
     /// The screens: time to draw, cost when nothing changes, time from key to frame
@@ -37,6 +40,7 @@ pub enum Bench {
 pub fn run(repo: &Repo, bench: &Bench) -> Result<(), Failure> {
     let report = match bench {
         Bench::Export(options) => export::run(repo, options)?,
+        Bench::Generate(options) => generate::run(repo, options)?,
         Bench::Sessions(options) => sessions::run(repo, options)?,
         Bench::Ui(options) => ui::run(repo, options)?,
         Bench::Attacks(options) => attacks::run(repo, options)?,

@@ -118,7 +118,7 @@ impl Cast {
     pub fn worker(&mut self, place: usize, user: &str) -> Result<()> {
         let mut command = self.program("hydra-worker");
         command
-            .args([user, &self.url, "--headless", "--json", "--threads", "1", "--device", "cpu", "--pause", "0.3"])
+            .args([user, &self.url, "--headless", "--json", "--threads", "1", "--device", "cpu", "--pause", "0.5"])
             .arg("--key")
             .arg(self.key(user));
         self.start(Part::Worker(place), &format!("worker-{place}"), &command)

@@ -34,6 +34,8 @@ use verdict::Found;
 const WORKERS: [&str; 3] = ["alice", "bob", "alice"];
 /// Until the coordinator listens for the first time; it makes a tokenizer first.
 const START_LIMIT: Duration = Duration::from_mins(3);
+/// A coordinator that started lives this long at least, so that a slow machine gets anywhere at all.
+const UP: Duration = Duration::from_secs(4);
 /// Until everything has ended once it was asked to.
 const END_LIMIT: Duration = Duration::from_mins(2);
 /// What no log of a coordinator or worker may say.
@@ -120,7 +122,10 @@ struct Torture {
     found: Found,
     counts: Arc<Counts>,
     began: Instant,
-    ready: bool,
+    /// Since when the coordinator listens.
+    ready: Option<Instant>,
+    /// The coordinator dies again while it starts.
+    early: bool,
     stopping: bool,
 }
 
@@ -135,15 +140,16 @@ impl Torture {
             found: Found::default(),
             counts,
             began: Instant::now(),
-            ready: false,
+            ready: None,
+            early: false,
             stopping: false,
         })
     }
 
     fn inflict(&mut self, length: Duration) -> Result<(), Failure> {
         self.cast.coordinator()?;
-        self.until(Instant::now() + START_LIMIT, |torture| torture.ready)?;
-        if !self.ready {
+        self.until(Instant::now() + START_LIMIT, |torture| torture.ready.is_some())?;
+        if self.ready.is_none() {
             return Err(Failure::Torture("the coordinator did not start".to_owned()));
         }
         self.began = Instant::now();
@@ -174,10 +180,16 @@ impl Torture {
     fn act(&mut self, agenda: &mut Agenda) -> Result<(), Failure> {
         let now = Instant::now();
         if now >= agenda.coordinator {
-            self.kill_coordinator()?;
-            // One in eight dies while it starts.
-            let pause = if self.chance.below(8) == 0 { (0.0, 0.6) } else { (5.0, 11.0) };
-            agenda.coordinator = now + self.chance.seconds(pause.0, pause.1);
+            let up = self.ready.is_some_and(|since| now.saturating_duration_since(since) >= UP);
+            if up || self.early {
+                self.kill_coordinator()?;
+                // One in eight dies while it starts.
+                self.early = self.chance.below(8) == 0;
+                let pause = if self.early { (0.0, 0.6) } else { (5.0, 11.0) };
+                agenda.coordinator = now + self.chance.seconds(pause.0, pause.1);
+            } else {
+                agenda.coordinator = now + UP / 8;
+            }
         }
         if now >= agenda.worker {
             let place = self.chance.below(WORKERS.len());
@@ -211,7 +223,7 @@ impl Torture {
         self.cast.kill(&Part::Coordinator);
         self.record.killed(self.began.elapsed());
         self.found.coordinators += 1;
-        self.ready = false;
+        self.ready = None;
         Ok(self.cast.coordinator()?)
     }
 
@@ -246,7 +258,9 @@ impl Torture {
                 match self.cast.part_of(&from) {
                     Some(Part::Coordinator) => {
                         let event = self.record.coordinator(at, &text);
-                        self.ready |= matches!(event, Some(Event::Ready { .. }));
+                        if let Some(Event::Ready { .. }) = event {
+                            self.ready = Some(Instant::now());
+                        }
                     }
                     Some(Part::Worker(place)) => self.record.worker(WORKERS[place], &text),
                     Some(Part::Asker(user)) => self.record.asker(&user, &text),
@@ -299,7 +313,7 @@ impl Torture {
         let all: Vec<_> = (0..WORKERS.len()).map(Part::Worker).chain([Part::Verifier]).collect();
         let askers = WORKERS.map(|user| Part::Asker(user.to_owned()));
         self.until(limit, |torture| !all.iter().chain(&askers).any(|part| torture.cast.plays(part)))?;
-        self.until(limit, |torture| torture.ready)?;
+        self.until(limit, |torture| torture.ready.is_some())?;
         self.cast.interrupt(|part| *part == Part::Coordinator);
         self.until(limit, |torture| !torture.cast.plays(&Part::Coordinator))?;
         for part in all.iter().chain(&askers).chain([&Part::Coordinator]) {

@@ -1,0 +1,103 @@
+//! `cargo xtask bench generate`: how fast an exported model answers, beside Python's `transformers`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::Deserialize;
+
+use super::{Bar, Report, example, model, report::percentile};
+use crate::failure::Failure;
+use crate::repo::Repo;
+
+/// Tokens drawn for each stream.
+const NEW: usize = 128;
+
+/// Streams at once.
+const STREAMS: usize = 16;
+
+/// How to measure.
+#[derive(clap::Args)]
+pub struct Options {
+    /// A Python with torch and transformers
+    #[arg(long, value_name = "PATH")]
+    python: PathBuf,
+    /// A folder that `hydra-coordinator export` wrote [default: a small model trained for this]
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+/// What `engine/examples/generate.rs` prints.
+#[derive(Deserialize)]
+struct Ours {
+    tokens: Vec<u16>,
+    threads: u32,
+    load_s: f64,
+    first_s: Vec<f64>,
+    seconds: Vec<f64>,
+}
+
+/// What `docs/examples/generate_speed.py` prints.
+#[derive(Deserialize)]
+struct Theirs {
+    tokens: Vec<u16>,
+    seconds: Vec<f64>,
+}
+
+/// Measures.
+pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
+    let folder = match &options.folder {
+        Some(folder) => folder.clone(),
+        None => model::exported_small(repo)?,
+    };
+    // Words of the primer's kind; which ones hardly matters, all sides read the same.
+    let prompt: Vec<u16> = (0..16).map(|i| 300 + 17 * i).collect();
+    let ours = |streams: usize| -> Result<Ours, Failure> {
+        let numbers = [streams, NEW].into_iter().chain(prompt.iter().map(|&token| usize::from(token)));
+        let numbers = numbers.map(|number| OsString::from(number.to_string()));
+        example(repo, ("hydra-engine", "generate"), "", std::iter::once(folder.clone().into_os_string()).chain(numbers))
+    };
+    let (one, many) = (ours(1)?, ours(STREAMS)?);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let theirs = [1, cores].map(|threads| transformers(repo, options, &folder, threads, &prompt));
+    let [single, all] = theirs;
+    let (single, all) = (single?, all?);
+
+    let mut report = Report::new("generate");
+    report.fact("model", folder.display().to_string());
+    report.fact("prompt_tokens", prompt.len());
+    report.fact("new_tokens", NEW);
+    let speed = |seconds: &[f64], streams: usize| (streams * NEW) as f64 / percentile(seconds, 0.5);
+    let (alone, together) = (speed(&one.seconds, 1), speed(&many.seconds, STREAMS));
+    // transformers at its better number of threads.
+    let best = speed(&single.seconds, 1).max(speed(&all.seconds, 1));
+    report.row("transformers_one_stream", best, "tokens/s", None);
+    report.row("one_stream", alone, "tokens/s", None);
+    report.row("one_stream_against_transformers", alone / best, "×", Some(Bar::AtLeast(3.0)));
+    let same = one.tokens == single.tokens && one.tokens == many.tokens && one.tokens == all.tokens;
+    report.row("same_tokens", f64::from(same), "", Some(Bar::AtLeast(1.0)));
+    report.row("sixteen_streams", together, "tokens/s", None);
+    report.row("sixteen_against_one", together / alone, "×", Some(Bar::AtLeast(5.0)));
+    report.row("sixteen_threads", f64::from(many.threads), "", None);
+    report.row("first_token", 1e3 * percentile(&one.first_s, 0.5), "ms", None);
+    report.row("lay_out_weights", 1e3 * one.load_s, "ms", None);
+    // One thread draws it: its time is processor time.
+    report.row("answer_of_128_tokens", percentile(&one.seconds, 0.5), "s", Some(Bar::Below(0.5)));
+    Ok(report)
+}
+
+fn transformers(
+    repo: &Repo,
+    options: &Options,
+    folder: &Path,
+    threads: usize,
+    prompt: &[u16],
+) -> Result<Theirs, Failure> {
+    let script = repo.root.join("docs/examples/generate_speed.py");
+    let numbers = [NEW, threads].into_iter().chain(prompt.iter().map(|&token| usize::from(token)));
+    let numbers: Vec<OsString> = numbers.map(|number| number.to_string().into()).collect();
+    let mut arguments = vec![script.as_os_str(), folder.as_os_str()];
+    arguments.extend(numbers.iter().map(OsString::as_os_str));
+    let printed = model::python(&options.python, &arguments)?;
+    Ok(serde_json::from_value(printed).context("reading what Python printed")?)
+}
