@@ -11,13 +11,13 @@ use crate::time::Time;
 const LAST_TASKS: u64 = 3;
 /// Everybody works undisturbed for this long before it is asked whether anybody was forgotten, in microseconds: long
 /// enough to notice dead connections, to come back, and for leases of the dead to end.
-const CALM: u64 = 110 * 1_000_000;
+const CALM: u64 = 95 * 1_000_000;
 /// Within this all must be over after the calm, in microseconds.
 const PATIENCE: u64 = 4 * 3600 * 1_000_000;
 /// A connection that has stood for this long is not about to be closed for what happened before.
 const STANDING: Duration = Duration::from_secs(10);
 /// Nobody may have been left for this long without what is due.
-const FORGOTTEN: Duration = Duration::from_secs(45);
+const FORGOTTEN: Duration = Duration::from_secs(35);
 
 impl World {
     /// No more faults: villains leave, networks are well, and the coordinator is told to stop, to begin once more.

@@ -20,6 +20,7 @@ mod lives;
 mod net;
 mod plan;
 mod user;
+mod villain;
 mod wires;
 mod worker;
 mod world;

@@ -1,0 +1,119 @@
+//! A question, the stream of its answer, and its end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::credits::Credits;
+use crate::ids::{QueryId, VersionNo};
+
+/// See [`ClientMsg::Query`](super::ClientMsg::Query).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Query {
+    /// Drawn by the client; the same when the same query is sent again.
+    pub id: QueryId,
+    /// Any text.
+    pub prompt: String,
+    /// At most this many new tokens; absent: the run's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_new_tokens: Option<u32>,
+    /// 0 is greedy; absent: the run's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
+    /// Only the k likeliest tokens; absent or 0: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    /// Only the likeliest tokens that together reach p; absent or 1: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f32>,
+    /// Repeats an answer of the same version; absent: drawn from the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+/// See [`ClientMsg::Cancel`](super::ClientMsg::Cancel).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// Which query.
+    pub id: QueryId,
+}
+
+/// See [`ServerMsg::Piece`](super::ServerMsg::Piece).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Which query.
+    pub id: QueryId,
+    /// Counts the pieces from 0.
+    pub index: u32,
+    /// Whole characters; at most [`crate::limits::PIECE_BYTES`].
+    pub text: String,
+}
+
+/// See [`ServerMsg::Answer`](super::ServerMsg::Answer).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Which query.
+    pub id: QueryId,
+    /// The version that answered, all of it.
+    pub version: VersionNo,
+    /// Pieces that were sent; the client can tell whether it has them all.
+    pub pieces: u32,
+    /// New tokens.
+    pub tokens: u32,
+    /// Held-out loss of that version, nats a token, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_loss: Option<f64>,
+    /// Micro-credits charged.
+    pub charged: Credits,
+    /// The user's balance after it.
+    pub balance: Credits,
+    /// What ended it.
+    pub finish: Finish,
+}
+
+/// What ended an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model ended its text, or wrote one of the run's stops.
+    Stop,
+    /// `max_new_tokens` were written.
+    Length,
+    /// The client cancelled after the first piece; charged.
+    Cancelled,
+}
+
+/// See [`ServerMsg::Refused`](super::ServerMsg::Refused).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Which query.
+    pub id: QueryId,
+    /// Why, for programs.
+    pub code: RefusedCode,
+    /// Why, for people, with the next step.
+    pub text: String,
+    /// The user's balance.
+    pub balance: Credits,
+}
+
+/// Every reason for which a query is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusedCode {
+    /// Less than the price.
+    Insufficient,
+    /// No text in the prompt.
+    EmptyPrompt,
+    /// More text than [`crate::limits::PROMPT_BYTES`].
+    HugePrompt,
+    /// A sampling setting is out of bounds.
+    BadSetting,
+    /// Too many queries are waiting.
+    Busy,
+    /// This id was already used.
+    Duplicate,
+    /// Cancelled before the first piece.
+    Cancelled,
+    /// The model could not answer; the coordinator's log says why.
+    Failed,
+    /// The coordinator is stopping.
+    Stopping,
+}
