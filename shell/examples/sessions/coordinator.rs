@@ -6,8 +6,9 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 use super::PACE_MS;
 
@@ -23,7 +24,7 @@ fn settings() -> String {
 /// A running coordinator; killed when dropped, with its folder.
 pub struct Coordinator {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: mpsc::UnboundedReceiver<String>,
     address: String,
     folder: PathBuf,
 }
@@ -46,8 +47,17 @@ impl Coordinator {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{} could not be started", program.display()))?;
-        let mut lines = BufReader::new(child.stdout.take().context("its output is piped")?).lines();
-        let ready: Value = serde_json::from_str(&lines.next_line().await?.context("it ended at once")?)?;
+        let mut output = BufReader::new(child.stdout.take().context("its output is piped")?).lines();
+        // Read at once, so that the coordinator never waits for its reader.
+        let (read, mut lines) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = output.next_line().await {
+                if read.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let ready: Value = serde_json::from_str(&lines.recv().await.context("it ended at once")?)?;
         let address = ready["addr"].as_str().context("the first event is `ready`")?.to_owned();
         Ok(Self { child, lines, address, folder })
     }
@@ -68,7 +78,7 @@ impl Coordinator {
     pub async fn waits(&mut self, arrivals: &[(u64, u64)], since: u64) -> anyhow::Result<Vec<f64>> {
         let mut made = BTreeMap::new();
         while made.len() < arrivals.len() {
-            let line = self.lines.next_line().await?.context("the coordinator has ended")?;
+            let line = self.lines.recv().await.context("the coordinator has ended")?;
             let event: Value = serde_json::from_str(&line)?;
             if event["event"] == "pushed" {
                 let number = |key: &str| event[key].as_u64().with_context(|| format!("`{key}` in {line}"));

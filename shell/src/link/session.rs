@@ -4,6 +4,8 @@
 //! wait for each other. Whether the next thing to write is a control message or a chunk is decided in the moment in
 //! which the socket takes it.
 
+mod hearing;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -14,18 +16,16 @@ use std::time::Duration;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use hydra_core::limits::{FRAME_BYTES, PING_EVERY, SILENCE, WRITE_STALL};
 use hydra_core::proto::ErrorCode;
-use hydra_core::proto::wire::WireError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
 use super::blobs::Upload;
 use super::incoming::Incoming;
 use super::{Closed, Command, Control, Event, LinkStats, Note, Pace, RoundTrip, Side, SocketError};
-use crate::terminal::{Keep, sanitize};
+use hearing::{broken, close_code};
 
 /// For the last words in each direction.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -74,16 +74,6 @@ where
         if session.ends.events.send(event).await.is_err() {
             return;
         }
-    }
-}
-
-/// The WebSocket's own word for why a session ends; the protocol's is in the message before.
-fn close_code(closed: &Closed) -> Option<CloseCode> {
-    match closed {
-        Closed::TooLarge(_) => Some(CloseCode::Size),
-        Closed::Flood(_) => Some(CloseCode::Policy),
-        Closed::Protocol(_) => Some(CloseCode::Protocol),
-        _ => None,
     }
 }
 
@@ -313,16 +303,6 @@ impl<P: Side> Session<P> {
         }
     }
 
-    /// Whether another message is welcome so soon.
-    fn paced(&mut self) -> Result<(), Closed> {
-        let Some(pace) = &mut self.pace else { return Ok(()) };
-        if pace.take(Instant::now()) {
-            return Ok(());
-        }
-        let text = format!("more than {} messages a second, and that for a while", pace.per_second());
-        Err(self.broke(ErrorCode::Flood, &text))
-    }
-
     fn next_message(&mut self) -> Option<(Message, Option<Note>)> {
         if std::mem::take(&mut self.ping_due) {
             self.pinged = (self.pinged.0 + 1, Instant::now());
@@ -348,54 +328,4 @@ impl<P: Side> Session<P> {
         }
         Some(bytes)
     }
-
-    fn hear(&mut self, message: Message) -> Result<(), Closed> {
-        match message {
-            Message::Binary(bytes) => {
-                self.stats.received(bytes.len());
-                let message = P::decode(&bytes).map_err(|error| {
-                    let large = matches!(error, WireError::TooLarge { .. });
-                    (if large { ErrorCode::TooLarge } else { ErrorCode::Malformed }, error.to_string())
-                });
-                let message = message.map_err(|(code, text)| self.broke(code, &text))?;
-                if !P::is_bulk(&message) {
-                    self.paced()?;
-                }
-                self.incoming.take(message).map_err(|(code, text)| self.broke(code, &text))
-            }
-            Message::Pong(payload) => {
-                if payload[..] == self.pinged.0.to_be_bytes() {
-                    let round_trip = self.pinged.1.elapsed();
-                    self.ends.round_trip.set(round_trip);
-                    self.stats.ponged(round_trip);
-                }
-                self.paced()
-            }
-            Message::Close(frame) => {
-                let text = frame.map(|frame| sanitize(&frame.reason, Keep::Nothing).into_owned());
-                Err(Closed::Remote(text.unwrap_or_default()))
-            }
-            Message::Text(_) => {
-                Err(self.broke(ErrorCode::Malformed, "it sent text where only binary messages are known"))
-            }
-            // The socket answers pings by itself.
-            Message::Ping(_) | Message::Frame(_) => self.paced(),
-        }
-    }
-
-    /// The other end broke the protocol: it is told before the session ends.
-    fn broke(&mut self, code: ErrorCode, text: &str) -> Closed {
-        let text = sanitize(text, Keep::Nothing).into_owned();
-        tracing::debug!(peer = P::PEER, text, "the other end broke the protocol");
-        self.complaint = Some(P::encode(&P::complaint(code, &text)));
-        match code {
-            ErrorCode::TooLarge => Closed::TooLarge(text),
-            ErrorCode::Flood => Closed::Flood(text),
-            _ => Closed::Protocol(text),
-        }
-    }
-}
-
-fn broken(error: impl SocketError) -> Closed {
-    Closed::Broken(sanitize(&error.to_string(), Keep::Nothing).into_owned())
 }
