@@ -15,6 +15,7 @@ use proptest::prelude::*;
 
 use super::wire::{CLIENT_KINDS, SERVER_KINDS, WireError, decode_client, decode_server, encode_client, encode_server};
 use super::*;
+use crate::ids::LeaseId;
 use crate::limits::{CHUNK_BYTES, DEPTH, FRAME_BYTES, LABEL_BYTES, PIECE_BYTES, PREVIEW_BYTES, TEXT_BYTES};
 
 fn encode(frame: &Frame) -> Vec<u8> {

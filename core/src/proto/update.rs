@@ -41,7 +41,7 @@ pub struct Chunk {
     /// Where in the blob the data begin.
     pub offset: u64,
     /// At most [`crate::limits::CHUNK_BYTES`] bytes.
-    #[serde(serialize_with = "serde_bytes::serialize", deserialize_with = "wire::bin")]
+    #[serde(serialize_with = "serde_bytes::serialize", deserialize_with = "super::wire::bin")]
     pub data: Vec<u8>,
 }
 

@@ -4,6 +4,8 @@
 
 use super::super::*;
 use crate::codec::Codec;
+use crate::ids::{Digest, LeaseId, Nonce, PublicKey, QueryId, Signature, TaskId, WorkerId};
+use crate::model::{Recipe, Shape};
 
 /// A message of either side.
 #[derive(Debug, Clone, PartialEq)]
