@@ -167,7 +167,7 @@ impl Terminal {
 
     /// Waits until the screen shows `words`.
     pub fn wait_for(&self, words: &str) -> Result<Instant> {
-        self.wait(&format!("“{words}”"), |screen| screen.contents().contains(words).then_some(())).map(|(_, at)| at)
+        self.wait(&format!("“{words}”"), |screen| screen.contents().contains(words).then_some(())).map(|((), at)| at)
     }
 
     /// Waits until the program has ended and all that it wrote is on the screen.
@@ -226,7 +226,7 @@ fn ordinary(command: &Command) -> Command {
 /// Takes what the program writes, to the end of the terminal.
 fn read(name: &str, mut reader: File, shared: Arc<Shared>) -> Result<()> {
     let work = move || {
-        let mut bytes = [0; 1 << 16];
+        let mut bytes = [0; 1 << 14];
         while let Ok(count @ 1..) = reader.read(&mut bytes) {
             let mut state = shared.lock();
             if state.frames.take(&bytes[..count]) {

@@ -16,7 +16,7 @@ pub fn open() -> io::Result<(File, File)> {
     let (mut master, mut slave) = (-1, -1);
     let null = std::ptr::null_mut();
     // SAFETY: both pointers are to integers that live through the call; a name, modes and a size are not asked for.
-    if unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) } != 0 {
+    if unsafe { libc::openpty(&raw mut master, &raw mut slave, null, null.cast(), null.cast()) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call has succeeded, so both are open and nobody else's.

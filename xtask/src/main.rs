@@ -100,7 +100,11 @@ mod unix {
         /// Set up, then write shell completions and man pages of the three programs into target/dist/
         Dist,
         /// Set up, build, let a real run train for a minute, and draw its screens into docs/screenshots/
-        Screenshots,
+        Screenshots {
+            /// Take the programs in this folder instead of building them
+            #[arg(long, value_name = "DIR")]
+            programs: Option<std::path::PathBuf>,
+        },
         /// Set up, then measure: a table for people, one line of JSON, and failure where a bar is missed
         Bench {
             #[command(subcommand)]
@@ -171,10 +175,9 @@ mod unix {
                 setup::run(&repo, setup::Options::default())?;
                 dist::run(&repo)
             }
-            Command::Screenshots => {
+            Command::Screenshots { programs } => {
                 setup::run(&repo, setup::Options::default())?;
-                repo.build()?;
-                screenshots::run(&repo)
+                screenshots::run(&repo, programs.as_deref())
             }
             Command::Bench { bench } => {
                 setup::run(&repo, setup::Options::default())?;

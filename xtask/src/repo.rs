@@ -42,6 +42,13 @@ impl Repo {
     pub fn cargo(&self) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root).stdin(Stdio::null());
+        // `cargo run` also tells us about our own package. Build scripts that look at that (ring's) would see a change,
+        // and with each change of caller half of the dependencies would be compiled again.
+        for (name, _) in std::env::vars_os() {
+            if is_of_package(&name) {
+                command.env_remove(name);
+            }
+        }
         if self.own_libtorch().is_none() {
             // `cargo run` hands us the value from `.cargo/config.toml`; passing it on as if the user had set it would
             // make cargo compile torch-sys again at the next plain `cargo build`.
@@ -126,4 +133,10 @@ impl Repo {
         }
         std::env::join_paths(folders).ok().map(|value| (name, value))
     }
+}
+
+/// Whether cargo sets this variable for the program or build script of one package.
+fn is_of_package(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix))
 }

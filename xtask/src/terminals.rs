@@ -2,7 +2,7 @@
 //! measurements of what people see.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -22,13 +22,20 @@ pub struct Terminals {
 }
 
 impl Terminals {
-    /// A fresh run with the built programs of `repo`.
-    pub fn new(repo: &Repo) -> Result<Self, Failure> {
+    /// A fresh run with the programs in the folder `programs`, or with those of `repo`, which are built first.
+    pub fn new(repo: &Repo, programs: Option<&Path>) -> Result<Self, Failure> {
         let target = repo.target()?;
+        let programs = match programs {
+            Some(programs) => std::path::absolute(programs).context("finding the folder of the programs")?,
+            None => {
+                repo.build()?;
+                target.join("release")
+            }
+        };
         let folder = std::env::temp_dir().join(format!("hydra-terminals-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
         let environment = repo.library_path(&target);
-        Ok(Self { programs: target.join("release"), environment, folder, address: String::new() })
+        Ok(Self { programs, environment, folder, address: String::new() })
     }
 
     /// Starts the coordinator with the smallest preset and waits until it listens.

@@ -72,8 +72,12 @@ pub(super) type Refusal = (UnpaidCode, String);
 impl Trust {
     /// How many windows of a worker's next update to score, where `few` do for a worker that is known and was right.
     pub fn windows(&self, who: &(UserName, WorkerId), few: u32) -> u32 {
-        let known = self.records.get(who).is_some_and(|r| r.samples >= KNOWN && r.gain > 2.0 * LEAST);
-        if known { few } else { few.saturating_mul(2) }
+        if self.is_known(who) { few } else { few.saturating_mul(2) }
+    }
+
+    /// Whether a worker has been right for a while.
+    fn is_known(&self, who: &(UserName, WorkerId)) -> bool {
+        self.records.get(who).is_some_and(|record| record.samples >= KNOWN && record.gain > 2.0 * LEAST)
     }
 
     /// Judges an update, given the version that it trained from and how it was encoded, and remembers what it shows.
@@ -114,12 +118,16 @@ impl Trust {
             // Nobody's gain can be told from nothing: that is no reason to pay nobody.
             return if clearly_below(0.0, 2.0 * CLEAR) { useless(loses(&own)) } else { Ok(()) };
         }
+        let known = self.is_known(who);
         let score = (own.mean / usual.own).clamp(-MOST, MOST);
-        let least = if usual.fresh { LEAST } else { LEAST_BEFORE };
-        let mut poor = clearly_below(least * usual.own, CLEAR);
-        if usual.fresh {
-            poor |= self.average(who, score) < least;
-        }
+        let average = self.average(who, score);
+        let poor = if usual.fresh {
+            average < LEAST || clearly_below(LEAST * usual.own, CLEAR)
+        } else {
+            // How much there is to gain is not known well: who is not known either has to show that it gains at all.
+            let gains = own.mean > CLEAR * error(&own);
+            !(known || gains) || clearly_below(LEAST_BEFORE * usual.own, CLEAR)
+        };
         if poor {
             let text = "the update does not help on the windows of its task: it gains";
             return useless(format!("{text} {score:.2} of what is usual"));
@@ -148,7 +156,9 @@ impl Trust {
     /// What such updates usually gain: from those of the same version if there are enough, else from those that came
     /// last. A sparse update gains less than a dense one, so only the same encoding is compared.
     fn usual(&self, (version, codec): (VersionNo, Codec)) -> Option<Usual> {
-        let alike = || self.usual.iter().filter(|((_, of), _)| *of == codec);
+        // What is long past says nothing: where gains have fallen since, nobody would be paid any more.
+        let recent = |of: VersionNo| of.0 + limits::STALENESS + 1 >= version.0;
+        let alike = || self.usual.iter().filter(|((of, with), _)| *with == codec && recent(*of));
         let same = || alike().filter(|((of, _), _)| *of == version).map(|(_, gain)| gain);
         let fresh = same().count() >= ENOUGH;
         let gains: Vec<&Gain> =

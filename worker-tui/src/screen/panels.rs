@@ -125,9 +125,11 @@ fn ago(screen: &Screen, at: hydra_core::time::Time) -> String {
     format!("{} ago", text::span(screen.now.since(at)))
 }
 
-fn last_paid(screen: &Screen) -> String {
+/// The newest payment; with its task's number where there is room.
+fn last_paid(screen: &Screen, roomy: bool) -> String {
     match &screen.last_paid {
-        Some(paid) => format!("▲ +{}, {} · task {}", paid.what, ago(screen, paid.at), paid.task),
+        Some(paid) if roomy => format!("▲ +{}, {} · task {}", paid.what, ago(screen, paid.at), paid.task),
+        Some(paid) => format!("▲ +{}, {}", paid.what, ago(screen, paid.at)),
         None => "none yet".to_owned(),
     }
 }
@@ -141,7 +143,7 @@ pub fn credits(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let mut facts = vec![
         ("balance", balance, theme.title()),
         ("earned", count, theme.text()),
-        ("last pay", last_paid(screen), paid_style),
+        ("last pay", last_paid(screen, area.height >= ROOMY), paid_style),
     ];
     let unpaid = match &screen.last_unpaid {
         Some(unpaid) if area.height < ROOMY => format!("✗ {}", text::clean(&unpaid.what)),
@@ -175,7 +177,7 @@ pub fn credits_short(screen: &Screen, buffer: &mut Buffer, area: Rect) {
             let words = format!("✗ task {}: {}", unpaid.task, text::clean(&unpaid.what));
             line(buffer, area, 1, &words, theme.warn());
         }
-        (Some(_), _) => line(buffer, area, 1, &last_paid(screen), theme.good()),
+        (Some(_), _) => line(buffer, area, 1, &last_paid(screen, true), theme.good()),
         (None, _) => line(buffer, area, 1, "no payment yet", theme.dim()),
     }
 }

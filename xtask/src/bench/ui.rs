@@ -4,6 +4,7 @@
 //! from a key to its frame is that between writing the key to the terminal and having the whole frame that shows it,
 //! so it includes this program's own reading.
 
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,9 @@ pub struct Options {
     /// How long to watch screens on which nothing changes
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     idle: u64,
+    /// Take the programs in this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 /// What `shell/examples/draw.rs` prints.
@@ -43,7 +47,6 @@ struct Drawn {
 
 /// Measures.
 pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
-    repo.build()?;
     let mut report = Report::new("ui");
     report.fact("size", "120x40");
     report.fact("workers", 5_000);
@@ -53,7 +56,7 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
         report.row(format!("{name}_p50"), percentile(times, 0.5), "ms", None);
         report.row(format!("{name}_p99"), percentile(times, 0.99), "ms", Some(Bar::Below(5.0)));
     }
-    let mut stage = Terminals::new(repo)?;
+    let mut stage = Terminals::new(repo, options.programs.as_deref())?;
     let coordinator = stage.coordinator((120, 40))?;
     idle(&mut report, &stage, &coordinator, Duration::from_secs(options.idle))?;
     keys(&mut report, &stage, options.keys)?;

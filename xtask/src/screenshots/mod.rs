@@ -19,16 +19,24 @@ use crate::terminals::{Terminals, balance, stop};
 const LENGTH: Duration = Duration::from_secs(75);
 const QUESTIONS: [&str; 3] = ["What is HydraAI?", "What is a neural network?", "How do I earn credits?"];
 
+/// Pages of the coordinator: the key, words that stand only there, and the picture's name.
+const PAGES: [(&str, &str, &str); 4] = [
+    ("2", "tokens/s  earned", "coordinator-workers"),
+    ("3", "Newest transfers", "coordinator-ledger"),
+    ("4", "Every version answers", "coordinator-samples"),
+    ("1", "Held-out loss", "coordinator"),
+];
+
 /// Draws all pictures into `docs/screenshots/`.
-pub fn run(repo: &Repo) -> Result<(), Failure> {
+pub fn run(repo: &Repo, programs: Option<&Path>) -> Result<(), Failure> {
     let folder = repo.root.join("docs/screenshots");
     std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
-    let mut stage = Terminals::new(repo)?;
+    let mut stage = Terminals::new(repo, programs)?;
     Ok(play(&mut stage, &folder)?)
 }
 
 fn play(stage: &mut Terminals, folder: &Path) -> Result<()> {
-    let coordinator = stage.coordinator((120, 36))?;
+    let mut coordinator = stage.coordinator((120, 36))?;
     let begun = Instant::now();
     let mut alice = stage.worker("alice", (120, 36))?;
     let bob = stage.worker("bob", (80, 24))?;
@@ -53,6 +61,11 @@ fn play(stage: &mut Terminals, folder: &Path) -> Result<()> {
     alice.wait("a task half done", busy)?;
     save(&alice, folder, "worker", "hydra-worker alice")?;
     save(&bob, folder, "worker-80x24", "hydra-worker bob")?;
+    for (key, words, name) in PAGES {
+        coordinator.press(key)?;
+        coordinator.wait_for(words)?;
+        save(&coordinator, folder, name, "hydra-coordinator")?;
+    }
     alice.press("?")?;
     alice.wait_for("this help")?;
     save(&alice, folder, "worker-help", "hydra-worker alice")?;

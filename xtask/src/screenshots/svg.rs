@@ -26,6 +26,9 @@ const PALETTE: [&str; 16] = [
     "#a8e6ae", "#f2d6a0", "#9bb8ff", "#d8bcff", "#8fe6f7", "#ffffff",
 ];
 
+/// Column and row of a braille cell's dots, in the order of their bits.
+const DOTS: [(u8, u8); 8] = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3)];
+
 /// How a run of cells looks.
 #[derive(Debug, Clone, PartialEq)]
 struct Look {
@@ -206,9 +209,8 @@ fn flush(svg: &mut String, text: Option<(u16, u16, String)>, y: f64, look: &Look
 /// neighbours.
 fn braille(path: &mut String, c: char, x: f64, y: f64) -> bool {
     let Some(bits) = (c as u32).checked_sub(0x2800).filter(|bits| *bits < 256) else { return false };
-    const PLACES: [(u8, u8); 8] = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3)];
-    for (bit, (column, row)) in PLACES.into_iter().enumerate() {
-        if bits >> bit & 1 == 1 {
+    for (bit, (column, row)) in DOTS.into_iter().enumerate() {
+        if (bits >> bit) & 1 == 1 {
             let x = x + CELL.0 * (0.25 + 0.5 * f64::from(column));
             let y = y + CELL.1 * (0.125 + 0.25 * f64::from(row));
             let _ = write!(path, "M{x:.1} {y:.1}h0");

@@ -12,7 +12,7 @@ use std::process::Command;
 use hydra_pty::process::Signal;
 use hydra_pty::{Left, Terminal};
 
-use stage::{Stage, balance, dotted, last_step};
+use stage::{Stage, answer, balance, dotted, last_step};
 
 #[test]
 fn earning_and_asking() {
@@ -35,10 +35,7 @@ fn earning_and_asking() {
     chat.press("enter").unwrap();
     let mut lengths = Vec::new();
     let seen = chat.wait("the answer's end", |screen| {
-        let text = screen.contents();
-        let answer = text.split_once("model\n")?.1;
-        let done = answer.contains("0.5 HYD · 60 tokens");
-        let length = answer.split("╭").next()?.trim_end().chars().count();
+        let (length, done) = answer(screen)?;
         if !done && length > 0 && lengths.last() != Some(&length) {
             lengths.push(length);
         }
@@ -124,4 +121,35 @@ fn assert_clean(terminal: &Terminal, code: i32) {
     let status = terminal.wait_end().unwrap();
     assert_eq!(status.code(), Some(code), "{status}: {}", terminal.text());
     assert_eq!(terminal.left().unwrap(), Left::CLEAN, "{}", terminal.text());
+}
+
+#[test]
+fn a_killed_worker_leaves_the_table_and_returns() {
+    let (stage, mut coordinator) = Stage::open();
+    let alice = stage.worker("alice", (80, 24));
+    let bob = stage.worker("bob", (80, 24));
+    coordinator.press("2").unwrap();
+    let row = |user: &'static str, there: bool| {
+        move |screen: &hydra_pty::Screen| {
+            let text = screen.contents();
+            let mut rows = text.lines().filter(|line| line.starts_with(&format!("│ {user} ")));
+            (rows.next().is_some() == there).then_some(())
+        }
+    };
+    coordinator.wait("bob's row", row("bob", true)).unwrap();
+    coordinator.wait("alice's row", row("alice", true)).unwrap();
+    bob.signal(Signal::KILL).unwrap();
+    bob.wait_end().unwrap();
+    coordinator.wait("no row of bob's", row("bob", false)).unwrap();
+    let bob = stage.worker("bob", (80, 24));
+    coordinator.wait("bob's row again", row("bob", true)).unwrap();
+
+    for worker in [&alice, &bob] {
+        worker.signal(Signal::TERM).unwrap();
+        assert_clean(worker, 0);
+    }
+    coordinator.press("q").unwrap();
+    coordinator.wait_for("Stop the run?").unwrap();
+    coordinator.press("y").unwrap();
+    assert_clean(&coordinator, 0);
 }

@@ -67,7 +67,8 @@ impl Stage {
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(programs().join(name));
         // Nothing of the person who runs the test.
-        command.env("HYDRA_CONFIG_DIR", self.path("config")).current_dir(self.folder.path());
+        command.env("HYDRA_CONFIG_DIR", self.path("config")).env_remove("HYDRA_PROGRAMS");
+        command.current_dir(self.folder.path());
         command
     }
 
@@ -80,10 +81,13 @@ impl Stage {
     }
 }
 
-/// The folder with all programs, built if they are not.
+/// The folder with all programs, built if they are not; or, untouched, that which `HYDRA_PROGRAMS` names.
 fn programs() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
+        if let Some(folder) = std::env::var_os("HYDRA_PROGRAMS") {
+            return PathBuf::from(folder);
+        }
         let folder = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap().to_owned();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let given = |name| std::env::var_os(name).is_some_and(|value| Path::new(&value) != root.join(".libtorch"));
@@ -94,6 +98,13 @@ fn programs() -> &'static Path {
         cargo.args(["build", "--locked", "--workspace"]).current_dir(root);
         if folder.ends_with("release") {
             cargo.arg("--release");
+        }
+        // About this test's package; build scripts of others would take it for a change.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| text.starts_with(prefix)) {
+                cargo.env_remove(&name);
+            }
         }
         if !own {
             // What `.cargo/config.toml` gives, passed on as a wish, would have libtorch's bindings compiled again.
@@ -130,4 +141,14 @@ pub fn last_step(screen: &Screen) -> Option<f64> {
 /// Cells with dots of the chart.
 pub fn dotted(screen: &Screen) -> usize {
     screen.contents().chars().filter(|c| ('\u{2801}'..='\u{28ff}').contains(c)).count()
+}
+
+/// Characters of the answer in a chat, and whether it is complete: what it cost stands below it.
+pub fn answer(screen: &Screen) -> Option<(usize, bool)> {
+    let text = screen.contents();
+    let mut lines = text.lines().skip_while(|line| line.trim() != "model");
+    lines.next()?;
+    let lines: Vec<&str> = lines.take_while(|line| !line.starts_with('╭')).collect();
+    let done = lines.iter().any(|line| line.contains("0.5 HYD · "));
+    Some((lines.iter().map(|line| line.trim().chars().count()).sum(), done))
 }

@@ -149,6 +149,19 @@ fn bytes_are_looked_at_too() {
 }
 
 #[test]
+fn findings_decide_and_what_is_refused_is_forgotten() {
+    let (mut lab, session, task) = at_work();
+    lab.upload(session, Lab::update(&task));
+    let loses = Sample { count: 8, mean: -0.1, deviation: 0.01 };
+    let gain = Some(Gain { own: loses, held_out: loses });
+    let findings = Findings { gain, ..Findings::of_norm(NORM) };
+    lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(findings) });
+    unpaid(&mut lab, session, task.lease, UnpaidCode::Useless);
+    let forgets = |order: &Order| matches!(order, Order::Forget { lease, .. } if *lease == task.lease);
+    assert!(lab.orders.iter().any(forgets));
+}
+
+#[test]
 fn a_norm_that_training_cannot_give_is_refused() {
     // √1,192 parameters × 1e-3 × 2 steps are about 0.07.
     for (norm, paid) in [(0.05, true), (0.15, true), (0.3, false), (1e-5, true), (1e-6, false)] {
