@@ -9,8 +9,9 @@ use crate::rng::Rng;
 pub const FIRST: Duration = Duration::from_millis(250);
 /// The longest wait.
 pub const LONGEST: Duration = Duration::from_secs(15);
-/// A session that lasted this long was a good one: the waits begin anew.
-pub const LIVED: Duration = Duration::from_secs(10);
+/// A session that lasted this long was a good one: the waits begin anew. Short enough that a coordinator which is killed
+/// every few seconds is found again at once, long enough not to trample one that dies of its clients.
+pub const LIVED: Duration = Duration::from_secs(2);
 
 /// The waits of one client.
 #[derive(Debug, Clone)]

@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub view: View,
     /// A row for every connected worker.
     pub rows: Vec<Row>,
+    /// What the disk keeps waiting, in words for the header.
+    pub trouble: Option<&'static str>,
     /// Bytes from clients since the start.
     pub up: u64,
     /// Bytes to clients since the start.
@@ -339,5 +341,7 @@ impl Screen {
 /// Tokens a second of those that train, as they report it.
 pub fn speed(rows: &[Row]) -> f64 {
     let training = rows.iter().filter(|row| workers::is_training(&row.worker));
-    training.filter_map(|row| row.worker.tokens_per_s).filter(|speed| speed.is_finite() && *speed > 0.0).sum()
+    let speeds = training.filter_map(|row| row.worker.tokens_per_s).filter(|speed| speed.is_finite() && *speed > 0.0);
+    // Not a sum, which is -0 where nobody trains.
+    speeds.fold(0.0, |all, speed| all + speed)
 }

@@ -184,7 +184,9 @@ fn model(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
         Some(point) => format!("{:.3} · {:.3} bits a byte", point.loss, point.bits_per_byte),
         None => "not measured yet".to_owned(),
     };
-    let trained = format!("{} tokens · {} tasks", text::short(status.tokens as f64), text::short(status.tasks as f64));
+    let tasks =
+        if status.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", text::short(status.tasks as f64)) };
+    let trained = format!("{} tokens · {tasks}", text::short(status.tokens as f64));
     vec![
         ("loss", loss, theme.title()),
         ("trained", trained, theme.text()),

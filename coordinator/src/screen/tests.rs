@@ -141,7 +141,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
         ledger: ledger(),
         workers: Vec::new(),
     };
-    Snapshot { view, rows, up: 83_000_000, down: 170_000_000 }
+    Snapshot { view, rows, trouble: None, up: 83_000_000, down: 170_000_000 }
 }
 
 fn tell(script: &mut Script<Screen>, snapshot: Snapshot) {
@@ -238,7 +238,7 @@ fn the_chosen_worker_in_full() {
         }
         insta::assert_snapshot!(format!("detail_{width}x{height}"), script.screen());
         script.keys("<enter>");
-        assert!(!script.screen().contains("after bad work"), "{}", script.screen());
+        assert!(!script.screen().contains("bad work"), "{}", script.screen());
     }
 }
 
@@ -351,7 +351,13 @@ fn trouble_is_told_on_every_page() {
     let mut behind = snapshot(workers());
     behind.view.behind = true;
     tell(&mut script, behind);
-    insta::assert_snapshot!("behind_80x24", script.screen());
+    assert!(script.screen().contains("! catching up"), "{}", script.screen());
+    for (width, height) in SIZES {
+        script.resize((width, height));
+        tell(&mut script, Snapshot { trouble: Some("payments wait for the disk"), ..snapshot(workers()) });
+        insta::assert_snapshot!(format!("trouble_{width}x{height}"), script.screen());
+    }
+    script.resize((80, 24));
     let mut ending = snapshot(workers());
     ending.view.stopping = Some("tokens");
     tell(&mut script, ending);
@@ -450,4 +456,10 @@ fn rates_are_those_of_the_last_minute() {
     let rates = script.app.rates().unwrap();
     assert!((rates.tasks - 20.0 / 30.0).abs() < 1e-9 && (rates.up - 2e6).abs() < 1.0, "{rates:?}");
     assert!((script.app.bytes_a_token().unwrap() - 253e6 / 355_360.0).abs() < 1e-6);
+}
+
+#[test]
+fn speeds_add_up_and_are_nothing_where_nobody_trains() {
+    assert_eq!(super::model::speed(&workers()).to_bits(), 3_000_f64.to_bits());
+    assert_eq!(super::model::speed(&[]).to_bits(), 0_f64.to_bits());
 }

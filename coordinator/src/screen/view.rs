@@ -138,10 +138,13 @@ fn state(screen: &Screen) -> (&'static str, String, Style) {
     let theme = screen.facts.theme;
     let Some(snapshot) = &screen.snapshot else { return ("○", "starting".to_owned(), theme.warn()) };
     let view = &snapshot.view;
+    if let Some(trouble) = snapshot.trouble {
+        return ("✗", trouble.to_owned(), theme.bad());
+    }
     match snapshot.rows.len() {
         _ if screen.leaving => ("!", "stopping; q again: at once".to_owned(), theme.warn()),
         _ if view.paused => ("!", "paused".to_owned(), theme.warn()),
-        _ if view.behind => ("!", "waiting for the disk".to_owned(), theme.warn()),
+        _ if view.behind => ("!", "catching up with updates".to_owned(), theme.warn()),
         0 => ("○", "no worker yet".to_owned(), theme.warn()),
         1 => ("●", "1 worker".to_owned(), theme.good()),
         workers => ("●", format!("{workers} workers"), theme.good()),

@@ -273,7 +273,7 @@ fn state(state: &WorkerState, now: Time) -> String {
         WorkerState::Waiting => "waiting for the next version".to_owned(),
         WorkerState::Free(since) => format!("free for {}: no task is due", text::span(now.since(*since))),
         WorkerState::Resting => "takes no task for now".to_owned(),
-        WorkerState::Barred(until) => format!("no task for {} after bad work", text::span(until.since(now))),
+        WorkerState::Barred(until) => format!("no task for {}: bad work", text::span(until.since(now))),
     }
 }
 

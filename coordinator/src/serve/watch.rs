@@ -1,7 +1,7 @@
 //! What the driver tells a screen, and what it does for one.
 //!
-//! Snapshots are made at most ten times a second and only so often that they cost a hundredth of the driver's time;
-//! while nothing happens, once a second.
+//! Snapshots are made at most ten times a second, less often if they cost more than a hundredth of the driver's time;
+//! once a second at least, and no oftener while nothing happens.
 
 use std::time::Duration;
 
@@ -44,8 +44,7 @@ impl Watch {
     /// When the next snapshot is due.
     pub fn due(&self) -> Time {
         let Some((at, cost)) = self.last else { return Time::default() };
-        let often = OFTEN.max(cost * SHARE);
-        at.after(if self.stirred { often } else { SELDOM.max(often) })
+        at.after(if self.stirred { (cost * SHARE).clamp(OFTEN, SELDOM) } else { SELDOM })
     }
 
     /// What the screen wants next; waits for ever once it is gone. Cancel safe.
@@ -80,7 +79,12 @@ impl Driver {
         let rows = std::mem::take(&mut view.workers);
         let rows = rows.into_iter().map(|worker| Row { latency: latency(&worker), worker }).collect();
         let (up, down) = (self.traffic.bytes_down(), self.traffic.bytes_up());
-        let snapshot = Snapshot { view, rows, up, down };
+        let trouble = match (self.unpaid, self.paused) {
+            (true, _) => Some("payments wait for the disk"),
+            (false, true) => Some("training waits for the disk"),
+            (false, false) => None,
+        };
+        let snapshot = Snapshot { view, rows, trouble, up, down };
         if let Some(watch) = &mut self.watch {
             watch.tell(Msg::Snapshot(Box::new(snapshot)));
             watch.stirred = false;

@@ -86,7 +86,9 @@ fn a_coordinator_that_cannot_prove_its_key_is_left() {
 
 #[test]
 fn a_refusal_ends_it_and_a_full_house_does_not() {
-    for (code, gone) in [(ErrorCode::NameTaken, true), (ErrorCode::Full, false), (ErrorCode::Slow, false)] {
+    let codes =
+        [(ErrorCode::NameTaken, true), (ErrorCode::Removed, true), (ErrorCode::Full, false), (ErrorCode::Slow, false)];
+    for (code, gone) in codes {
         let mut lab = Lab::new(settings());
         lab.tell(Fact::Connected { nonce: Nonce([3; 32]) });
         lab.hear(ServerMsg::Error(proto::Error { code, text: String::new(), fatal: true }));
