@@ -213,7 +213,7 @@ impl Layers {
             layers.lay_env(name, text);
         }
         for (path, flag, found) in flags.given() {
-            layers.lay(path, &Layer::Flag(flag), flag.to_owned(), &found);
+            layers.lay(path, &Layer::Flag(flag), flag, &found);
         }
         layers.fill();
         layers
@@ -225,8 +225,8 @@ impl Layers {
     }
 
     /// Notes a fault. Place and message quote files and variables, whatever they hold, and go to a terminal.
-    fn fault(&mut self, place: String, key: &str, message: String) {
-        let (place, message) = (printable(&place), printable(&message));
+    fn fault(&mut self, place: &str, key: &str, message: &str) {
+        let (place, message) = (printable(place), printable(message));
         self.faults.push(Fault { place, key: key.to_owned(), message });
     }
 
@@ -237,7 +237,7 @@ impl Layers {
     }
 
     /// Checks one value of a known key and puts it over what was there.
-    fn lay(&mut self, path: &str, layer: &Layer, place: String, found: &Found) {
+    fn lay(&mut self, path: &str, layer: &Layer, place: &str, found: &Found) {
         let key = keys::find(path).expect("callers look the path up, or name it from the table");
         match value::check(key, found) {
             Ok(value) => {
@@ -246,7 +246,7 @@ impl Layers {
             }
             Err(message) => {
                 self.doubt(key.path);
-                self.fault(place, key.path, message);
+                self.fault(place, key.path, &message);
             }
         }
     }
@@ -258,7 +258,7 @@ impl Layers {
             Ok(entries) => entries,
             Err(errors) => {
                 for (line, message) in errors {
-                    self.fault(place(line), "", message);
+                    self.fault(&place(line), "", &message);
                 }
                 // Any key might have been set by what cannot be read.
                 for key in KEYS {
@@ -271,11 +271,11 @@ impl Layers {
         let paths: Vec<&'static str> = KEYS.iter().map(|key| key.path).collect();
         for entry in entries {
             if keys::find(&entry.path).is_some() {
-                self.lay(&entry.path, &layer, place(entry.line), &entry.found);
+                self.lay(&entry.path, &layer, &place(entry.line), &entry.found);
             } else if !(entry.is_table && keys::is_section(&entry.path)) {
                 let meant = suggest::nearest_path(&entry.path, &paths);
                 let message = unknown_in_file(&entry, meant);
-                self.fault(place(entry.line), &printable(&entry.path), message);
+                self.fault(&place(entry.line), &printable(&entry.path), &message);
                 if let Some(path) = meant {
                     self.doubt(path);
                 }
@@ -287,7 +287,7 @@ impl Layers {
         if let Some(key) = KEYS.iter().find(|key| key.env() == name) {
             // Shells and service files often set what they do not mean to set to nothing.
             if !text.is_empty() {
-                self.lay(key.path, &Layer::Env(name.to_owned()), name.to_owned(), &Found::from_text(text, key.kind));
+                self.lay(key.path, &Layer::Env(name.to_owned()), name, &Found::from_text(text, key.kind));
             }
             return;
         }
@@ -300,7 +300,8 @@ impl Layers {
             .or_else(|| KEYS.iter().find(|key| key.path.rsplit('.').next() == Some(path.as_str())));
         match nearest {
             Some(key) => {
-                self.fault(name.to_owned(), "", format!("unknown setting {name}: did you mean {}?", key.env()));
+                let message = format!("unknown setting {name}: did you mean {}?", key.env());
+                self.fault(name, "", &message);
                 self.doubt(key.path);
             }
             None => self.warnings.push(format!("{} is no setting of the coordinator; it is ignored", printable(name))),
@@ -331,7 +332,7 @@ impl Layers {
         for entry in entries {
             let open = self.values.get(&entry.path).is_none() && !self.faulty.contains(entry.path.as_str());
             if open {
-                self.lay(&entry.path, layer, layer.to_string(), &entry.found);
+                self.lay(&entry.path, layer, &layer.to_string(), &entry.found);
             }
         }
     }

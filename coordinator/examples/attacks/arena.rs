@@ -17,7 +17,10 @@ use hydra_engine::Job;
 use serde::Serialize;
 
 use crate::attack::{self, Attack, Loot};
-use crate::gym::{Base, FRESH, Gym, Work};
+use crate::gym::{Base, Ends, FRESH, Gym, Work};
+
+/// An update's bytes, if somebody looks at them.
+type Seen = Option<Arc<[u8]>>;
 
 /// A worker takes so long for a task, give or take a tenth.
 const TASK: Duration = Duration::from_secs(10);
@@ -115,7 +118,7 @@ impl<'a> Arena<'a> {
         let mut over = false;
         loop {
             while let Some(order) = self.hub.poll() {
-                self.obey(order)?;
+                self.obey(order);
             }
             if let Some(fact) = self.facts.pop_front() {
                 self.hub.handle(self.now, fact);
@@ -192,7 +195,7 @@ impl<'a> Arena<'a> {
         told
     }
 
-    fn obey(&mut self, order: Order) -> anyhow::Result<()> {
+    fn obey(&mut self, order: Order) {
         match order {
             Order::Send { session, message } => self.hear(session, message),
             Order::Push { session, task, .. } => {
@@ -203,7 +206,7 @@ impl<'a> Arena<'a> {
             Order::Persist { seq, .. } => self.facts.push_back(Fact::Persisted { upto: seq }),
             Order::Discard { session, blob } => drop(self.uploads.remove(&(session, blob))),
             Order::Check { lease, session, blob, codec, base, probe } => {
-                let Some(bytes) = self.uploads.remove(&(session, blob)) else { return Ok(()) };
+                let Some(bytes) = self.uploads.remove(&(session, blob)) else { return };
                 if self.plan.checks {
                     let began = Instant::now();
                     let told = self.told(Command::Check { lease, codec, bytes, blob, base, probe });
@@ -227,7 +230,6 @@ impl<'a> Arena<'a> {
             }
             _ => {}
         }
-        Ok(())
     }
 
     fn report(&mut self, told: Option<Report>) {
@@ -331,11 +333,7 @@ impl<'a> Arena<'a> {
     }
 
     /// What a worker hands in: numbers, and their bytes if somebody will look at them.
-    fn work(
-        &mut self,
-        session: SessionId,
-        task: &proto::Task,
-    ) -> anyhow::Result<(Vec<f32>, Option<Arc<[u8]>>, (f32, f32))> {
+    fn work(&mut self, session: SessionId, task: &proto::Task) -> anyhow::Result<(Vec<f32>, Seen, Ends)> {
         let params = self.rules.shape.params();
         let Worker { attack, place, .. } = self.workers[&session];
         let Some(attack) = attack else {
@@ -360,7 +358,7 @@ impl<'a> Arena<'a> {
         session: SessionId,
         task: &proto::Task,
         attack: Option<Attack>,
-    ) -> anyhow::Result<(Vec<f32>, Arc<[u8]>, (f32, f32))> {
+    ) -> anyhow::Result<(Vec<f32>, Arc<[u8]>, Ends)> {
         let proto::Task { mut steps, batch, context, seed, lr_start, lr_end, mut version, codec, .. } = *task;
         match attack {
             Some(Attack::Half) => steps /= 2,

@@ -13,6 +13,9 @@ use hydra_core::ids::Digest;
 use hydra_core::model::{Recipe, Shape};
 use hydra_engine::{Device, Job, Trainer};
 
+/// Loss of a task's first and last steps.
+pub type Ends = (f32, f32);
+
 /// Weights with their digest.
 #[derive(Clone)]
 pub struct Base {
@@ -121,7 +124,7 @@ impl Gym {
         Ok(())
     }
 
-    fn work(&mut self, worker: usize, Work { base, shard, job }: &Work) -> anyhow::Result<(Arc<[u8]>, (f32, f32))> {
+    fn work(&mut self, worker: usize, Work { base, shard, job }: &Work) -> anyhow::Result<(Arc<[u8]>, Ends)> {
         let seat = &mut self.seats[worker];
         let shard = &self.shards[shard];
         let trained = seat.trainer.train(&base.weights, job, shard, &mut |_| ControlFlow::Continue(()))?;

@@ -134,10 +134,9 @@ impl App for Screen {
             Msg::Scored(point) => self.take_point(point),
             Msg::Sample(sample) => self.take_sample(sample),
             Msg::Saving(saving) => self.on_saving(saving),
-            Msg::Ended => return vec![Cmd::Leave],
+            Msg::Ended | Msg::Stop(Stop::AtOnce) => return vec![Cmd::Leave],
             // The run hears signals itself.
             Msg::Stop(Stop::Cleanly) => (self.leaving, self.overlay) = (true, Overlay::None),
-            Msg::Stop(Stop::AtOnce) => return vec![Cmd::Leave],
             Msg::Wake => self.toasts.expire(now),
             Msg::Resized(width, height) => self.size = (width, height),
             Msg::Tab(tab) => self.turn_to(tab),

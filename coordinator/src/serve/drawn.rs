@@ -34,7 +34,7 @@ impl Drawn {
         ring: Ring,
         ends: ScreenEnds,
         clock: Clock,
-        events: Events,
+        events: &Events,
     ) -> anyhow::Result<Self> {
         let history = history(&settings.run_dir).unwrap_or_else(|error| {
             tracing::warn!(%error, "what was before this start cannot be shown");

@@ -133,11 +133,14 @@ impl Drop for Pass {
 /// What counts as one host: an IPv4 address, or the 64 bits of an IPv6 network, of which one machine may have all
 /// addresses. Nothing for this machine.
 fn host(ip: IpAddr) -> Option<IpAddr> {
-    match ip.to_canonical() {
-        ip if ip.is_loopback() => None,
-        IpAddr::V6(v6) => Some(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into()),
-        v4 => Some(v4),
+    let ip = ip.to_canonical();
+    if ip.is_loopback() {
+        return None;
     }
+    Some(match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    })
 }
 
 #[cfg(test)]

@@ -158,8 +158,7 @@ async fn serve_with(
          train on, {} held out; join with `hydra-worker NAME ws://{addr}`",
         info.vocab, info.train_tokens, info.val_tokens
     ));
-    let drawn =
-        drawn.map(|(ring, ends)| Drawn::open(&settings, addr, ring, ends, clock, events.clone())).transpose()?;
+    let drawn = drawn.map(|(ring, ends)| Drawn::open(&settings, addr, ring, ends, clock, &events)).transpose()?;
     let ended = driver.run(inputs, signals).await;
     open.store(false, Ordering::Relaxed);
     server.abort();

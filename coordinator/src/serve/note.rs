@@ -13,7 +13,7 @@ pub fn tell(events: &Events, event: &Event) {
         Event::Joined { worker, user } => tracing::info!(target: RUN, %user, %worker, "a worker joined"),
         Event::Left { worker, user, reason } => tracing::info!(target: RUN, %user, reason, %worker, "a worker left"),
         Event::Pushed { task, worker, wait_us, .. } => {
-            tracing::debug!(target: RUN, %task, %worker, wait_us, "a task was pushed")
+            tracing::debug!(target: RUN, %task, %worker, wait_us, "a task was pushed");
         }
         Event::Accepted { task, worker, user, amount } => {
             tracing::info!(target: RUN, %user, %amount, %task, %worker, "a task was accepted and paid");

@@ -47,7 +47,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), CodecError> {
             return Err(CodecError::NotFinite);
         }
         // A fold without an early end, so that it vectorises.
-        if levels.iter().fold(false, |any, level| any | (*level == 0x80)) || scale.is_sign_negative() {
+        if levels.iter().fold(0, |any, level| any | u8::from(*level == 0x80)) != 0 || scale.is_sign_negative() {
             return Err(CodecError::NotCanonical { block });
         }
     }

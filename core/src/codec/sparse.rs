@@ -249,7 +249,7 @@ impl BitReader<'_> {
     /// The bytes that were read, if the last one's unused bits are zero.
     fn finish(self) -> Option<usize> {
         let used = self.at.div_ceil(8);
-        let clean = self.at % 8 == 0 || self.bytes[used - 1] >> (self.at % 8) == 0;
+        let clean = self.at.is_multiple_of(8) || self.bytes[used - 1] >> (self.at % 8) == 0;
         clean.then_some(used)
     }
 }

@@ -6,7 +6,6 @@ use crate::proto::{self, ClientMsg, Finish, UnpaidCode};
 
 /// Facts for the hub.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "frames are the commonest fact; a box would cost each an allocation")]
 pub enum Fact {
     /// A connection was made; the nonce is fresh from the system.
     Joined {

@@ -126,7 +126,7 @@ fn press(
         sleep(TYPING + Duration::from_millis(u64::from(number * 7 % 23)));
         let sent = Instant::now();
         terminal.press(key)?;
-        let (_, at) = terminal.wait("the key's frame", |screen| shows(screen, key).then_some(()))?;
+        let ((), at) = terminal.wait("the key's frame", |screen| shows(screen, key).then_some(()))?;
         times.push(at.saturating_duration_since(sent).as_secs_f64() * 1e3);
     }
     Ok(times)

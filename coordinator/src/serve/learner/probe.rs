@@ -99,7 +99,7 @@ impl Prober {
         let picked: Vec<usize> = (0..count).map(draw).collect();
         let context = self.shape.context as usize;
         let token = |at: usize| u16::from_le_bytes([shard.bytes[2 * at], shard.bytes[2 * at + 1]]);
-        Ok(text(&picked, context, |at| token(at)))
+        Ok(text(&picked, context, token))
     }
 
     fn held_out(&mut self) -> Text {
