@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use hydra_core::hub::{Event, Fact, Hub, Operator, Order, QueryNo};
-use hydra_core::ids::{SessionId, VersionNo};
+use hydra_core::ids::{LeaseId, SessionId, VersionNo};
 use hydra_core::machine::Machine as _;
 use hydra_core::proto::ServerMsg;
 use hydra_core::time::Time;
@@ -69,6 +69,8 @@ pub struct Driver {
     /// People were told that training pauses; that payments wait.
     pub paused: bool,
     pub unpaid: bool,
+    /// A version that is served, until learner and evaluator are told.
+    pub published: Option<(VersionNo, Vec<LeaseId>)>,
     /// A version that will not be measured, until the hub is told.
     pub unmeasured: Option<VersionNo>,
     pub counted: (u64, u64),
@@ -246,8 +248,7 @@ impl Driver {
                     if let Some(served) = self.versions.get(version) {
                         self.newest = served.clone();
                     }
-                    self.learn(learner::Command::Published { version, merged });
-                    self.measure();
+                    self.published = Some((version, merged));
                 }
                 Order::Generate { query, prompt, sampling } => {
                     let stop = Arc::new(AtomicBool::new(false));
@@ -275,6 +276,9 @@ impl Driver {
     fn poll(&mut self) -> Option<Order> {
         loop {
             let order = self.hub.poll();
+            if order.is_none() {
+                self.pass_on();
+            }
             match self.unmeasured.take_if(|_| order.is_none()) {
                 Some(version) => self.handle(Fact::Unmeasured { version }),
                 None => return order,
@@ -294,7 +298,21 @@ impl Driver {
         }
     }
 
-    fn learn(&self, command: learner::Command) {
+    /// Gives a new version to the learner and the evaluator: after the orders that came with it, since a core that one
+    /// of them wakes up on is not there for the tasks that go out.
+    fn pass_on(&mut self) {
+        if let Some((version, merged)) = self.published.take() {
+            self.to_learner(learner::Command::Published { version, merged });
+            self.measure();
+        }
+    }
+
+    fn learn(&mut self, command: learner::Command) {
+        self.pass_on();
+        self.to_learner(command);
+    }
+
+    fn to_learner(&self, command: learner::Command) {
         // A learner that is gone has panicked; its thread's end is noticed when the program stops.
         if self.learner.send(command).is_err() {
             tracing::error!("the learner is gone");

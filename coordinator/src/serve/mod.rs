@@ -342,6 +342,7 @@ impl Begun {
             measure_every: settings.eval.every,
             measured: None,
             unmeasured: None,
+            published: None,
             paused: false,
             unpaid: false,
             counted: (0, 0),
