@@ -1,8 +1,8 @@
 //! The outer step: from updates of a round to the next version of the weights, with the same bits on every machine.
 //!
 //! A worker sends Δᵢ = θ_v − θᵢ, the weights that it began with less those that it ended with (a *pseudo-gradient*).
-//! The coordinator takes their sum g, each times its share ([`shares`]), and one Nesterov step (DiLoCo, arXiv 2311.08105, in the form of PyTorch's
-//! SGD):
+//! The coordinator takes their sum g, each times its share ([`shares`]), and one Nesterov step (DiLoCo, arXiv
+//! 2311.08105, in the form of PyTorch's SGD):
 //!
 //! ```text
 //! m ← µ m + g          θ ← θ − rate × (g + µ m)
