@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use hydra_core::hub::{Event, Fact, Hub, Operator, Order, QueryNo};
-use hydra_core::ids::{LeaseId, SessionId, VersionNo};
+use hydra_core::ids::{Digest, LeaseId, SessionId, VersionNo};
 use hydra_core::machine::Machine as _;
 use hydra_core::proto::ServerMsg;
 use hydra_core::time::Time;
@@ -69,6 +69,8 @@ pub struct Driver {
     /// People were told that training pauses; that payments wait.
     pub paused: bool,
     pub unpaid: bool,
+    /// Announced differences between versions whose bytes are not sent yet.
+    pub deltas: Vec<(SessionId, Digest, Arc<[u8]>)>,
     /// A version that is served, until learner and evaluator are told.
     pub published: Option<(VersionNo, Vec<LeaseId>)>,
     /// A version that will not be measured, until the hub is told.
@@ -277,6 +279,7 @@ impl Driver {
         loop {
             let order = self.hub.poll();
             if order.is_none() {
+                self.send_deltas();
                 self.pass_on();
             }
             match self.unmeasured.take_if(|_| order.is_none()) {
@@ -295,6 +298,14 @@ impl Driver {
         } else {
             self.measured = Some(now);
             self.evaluator.send(self.newest.clone()).ok();
+        }
+    }
+
+    /// Sends the bytes of announced versions: after all messages, since the sessions that send megabytes take the cores
+    /// from the driver, and a task needs no bytes to be pushed.
+    fn send_deltas(&mut self) {
+        for (session, blob, bytes) in std::mem::take(&mut self.deltas) {
+            self.with(session, |outbox| outbox.send_blob(blob, bytes));
         }
     }
 
@@ -345,7 +356,7 @@ impl Driver {
         };
         self.send(session, &ServerMsg::Version(announcement));
         if let Some(Delta { blob, bytes, .. }) = delta {
-            self.with(session, |outbox| outbox.send_blob(blob, bytes));
+            self.deltas.push((session, blob, bytes));
         } else if let Some(outbox) = self.sessions.get(&session).cloned() {
             // All weights as bytes are many; the announcement may travel while they are made.
             tokio::task::spawn_blocking(move || {

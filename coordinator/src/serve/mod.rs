@@ -343,6 +343,7 @@ impl Begun {
             measured: None,
             unmeasured: None,
             published: None,
+            deltas: Vec::new(),
             paused: false,
             unpaid: false,
             counted: (0, 0),
