@@ -12,7 +12,7 @@ pub mod data;
 mod fail;
 mod pretrained;
 mod screen;
-// Public for `examples/attacks.rs` alone, which needs the learner and a run without sockets.
+// Public for `examples/arena` alone, which needs the learner and a run without sockets.
 #[doc(hidden)]
 pub mod serve;
 pub mod store;

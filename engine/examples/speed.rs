@@ -1,7 +1,8 @@
 //! How fast this machine trains: `speed [VOCAB WIDTH HEADS LAYERS CONTEXT BATCH] [--threads N] [--seconds S]
-//! [--device D] [--autograd]`.
+//! [--device D] [--autograd] [--peak]`.
 //!
-//! The counterpart of plain PyTorch's `torch_baseline.py speed`. Prints one line of JSON.
+//! The counterpart of plain PyTorch's `torch_baseline.py speed`. Prints one line of JSON. With `--peak` it also
+//! measures how fast libtorch multiplies large matrices with as many threads.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use hydra_core::rng::Rng;
 use hydra_engine::{Device, DeviceChoice, Job, Trainer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (mut sizes, mut threads, mut seconds, mut autograd) = (Vec::new(), None, 10.0, false);
+    let (mut sizes, mut threads, mut seconds, mut autograd, mut peak) = (Vec::new(), None, 10.0, false, false);
     let mut choice = DeviceChoice::Cpu;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -21,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--seconds" => seconds = value()?.parse()?,
             "--device" => choice = value()?.parse()?,
             "--autograd" => autograd = true,
+            "--peak" => peak = true,
             number => sizes.push(number.parse::<u32>()?),
         }
     }
@@ -56,7 +58,32 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "vocab": vocab, "width": width, "heads": heads, "layers": layers, "context": context, "batch": batch,
         "params": shape.params(), "device": device.describe(), "threads": device.threads(), "autograd": autograd,
         "tokens_per_s": (counted as f64 / elapsed).round(),
+        "flops_per_token": flops_per_token(&shape),
+        "peak_flops": if peak { matrix_product_peak(device.threads()) } else { 0.0 },
     });
     println!("{result}");
     Ok(())
+}
+
+/// What training needs for a token: two operations for each weight forward and four backward (the embedding table
+/// counts once, as the output layer), and attention to the half of the window that lies before a token.
+fn flops_per_token(shape: &Shape) -> f64 {
+    let attention = f64::from(shape.layers) * f64::from(shape.context) * f64::from(shape.width);
+    6.0 * shape.params() as f64 + 6.0 * attention
+}
+
+/// The fastest of some products of large matrices, in operations a second.
+fn matrix_product_peak(threads: usize) -> f64 {
+    const SIDE: i64 = 2048;
+    tch::set_num_threads(threads as i32);
+    let matrix = || tch::Tensor::randn([SIDE, SIDE], (tch::Kind::Float, tch::Device::Cpu));
+    let (a, b) = (matrix(), matrix());
+    let product = || {
+        let begun = Instant::now();
+        let product = a.matmul(&b);
+        std::hint::black_box(product.double_value(&[0, 0]));
+        begun.elapsed().as_secs_f64()
+    };
+    let fastest = (0..8).map(|_| product()).fold(f64::INFINITY, f64::min);
+    2.0 * (SIDE as f64).powi(3) / fastest
 }

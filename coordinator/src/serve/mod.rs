@@ -159,13 +159,15 @@ async fn serve_with(
         info.vocab, info.train_tokens, info.val_tokens
     ));
     let drawn = drawn.map(|(ring, ends)| Drawn::open(&settings, addr, ring, ends, clock, &events)).transpose()?;
-    let ended = driver.run(inputs, signals).await;
+    // A task of its own: on a thread of the runtime, what it sends is written by that same thread next, and no other
+    // has to be woken for it.
+    let ended = tokio::spawn(driver.run(inputs, signals)).await;
     open.store(false, Ordering::Relaxed);
     server.abort();
     if let Some(drawn) = drawn {
         drawn.close().await;
     }
-    let ended = ended?;
+    let ended = ended.context("serving")??;
     // Sessions say goodbye on their own tasks; a peer that does not listen is not waited for.
     tracker.close();
     let _ = tokio::time::timeout(Duration::from_secs(3), tracker.wait()).await;

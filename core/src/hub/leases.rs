@@ -26,8 +26,8 @@ pub(super) enum State {
     Running { session: Option<SessionId>, deadline: Time, expected: Option<Time>, step: u32 },
     /// The update was announced at `since`, and its bytes must be here at the deadline.
     Receiving { session: SessionId, since: Time, deadline: Time, update: Box<proto::Update> },
-    /// Its bytes are being checked.
-    Checking { session: SessionId, since: Time, update: Box<proto::Update> },
+    /// Its bytes came at `begun` and are being checked.
+    Checking { session: SessionId, since: Time, begun: Time, update: Box<proto::Update> },
     /// Accepted; the payment is on its way to the disk.
     Paying { session: SessionId },
     /// Accepted and paid.

@@ -122,6 +122,8 @@ pub struct Hub {
     round: rounds::Round,
     trust: trust::Trust,
     typical: Option<f64>,
+    /// Seconds that the check of an update's numbers takes, rather more than less.
+    check_seconds: f64,
     unevaluated: BTreeMap<VersionNo, rounds::Unevaluated>,
 
     queries: BTreeMap<QueryNo, queries::Running>,

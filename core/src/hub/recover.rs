@@ -74,6 +74,7 @@ impl Hub {
             round,
             trust: Trust::default(),
             typical: None,
+            check_seconds: 0.0,
             unevaluated: BTreeMap::new(),
             queries: BTreeMap::new(),
             next_query: 0,

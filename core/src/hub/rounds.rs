@@ -23,6 +23,10 @@ const PATIENCE: f64 = 0.04;
 const PATIENCE_MAX: f64 = 0.6;
 /// Waiting this long is always allowed: it covers a merge on a busy machine.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
+/// How much longer than usual the last check before a version may take for those who wait for it, and how long at
+/// most, in typical tasks.
+const CHECKS: f64 = 2.0;
+const CHECKS_MOST: f64 = 0.5;
 /// A round waits this long, or the grace if that is longer, for updates that have been announced.
 const UPLOAD: Duration = Duration::from_secs(5);
 /// Up to so many deltas are smaller than the whole, whatever the codec.
@@ -297,6 +301,7 @@ impl Hub {
         }
         let typical = self.typical.unwrap_or(0.0);
         let close = self.expected_close(now);
+        let checks = self.check_seconds;
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
         let max = PATIENCE_MAX * typical;
         let patience = seat.patience.get_or_insert(max);
@@ -307,8 +312,11 @@ impl Hub {
         let wait = close.since(now).as_secs_f64();
         if wait <= allowed {
             *patience = (*patience - wait).max(0.0);
-            // A little longer than expected: predictions are rough and the merge takes a moment itself.
-            seat.hold_until = Some(close.after(Duration::from_secs_f64(0.25 * wait)).after(PATIENCE_MIN));
+            // A little longer than expected: predictions are rough and the merge takes a moment itself. The look at the
+            // updates that close the round comes on top and costs no patience: whoever does not wait for it trains on
+            // old weights again and again.
+            let checks = (CHECKS * checks).min(CHECKS_MOST * typical);
+            seat.hold_until = Some(close.after(Duration::from_secs_f64(0.25 * wait + checks)).after(PATIENCE_MIN));
         }
     }
 

@@ -56,8 +56,9 @@ impl Hub {
                 State::Receiving { update: first, .. } if first.blob == blob => return,
                 State::Receiving { .. } => return self.out.push_back(Order::Discard { session: id, blob }),
                 // The answer goes to where the worker is now.
-                State::Checking { since, update: first, .. } => {
-                    let state = State::Checking { session: id, since: *since, update: first.clone() };
+                State::Checking { since, begun, update: first, .. } => {
+                    let (since, begun, update) = (*since, *begun, first.clone());
+                    let state = State::Checking { session: id, since, begun, update };
                     self.leases.set(lease, state);
                     return self.out.push_back(Order::Discard { session: id, blob });
                 }
@@ -168,17 +169,20 @@ impl Hub {
             self.consider_round(now);
             return self.dispatch(now);
         }
-        let state = State::Checking { session: id, since: *since, update: update.clone() };
+        let state = State::Checking { session: id, since: *since, begun: now, update: update.clone() };
         self.leases.set(lease, state);
         self.measure_link(id, bytes, took);
         self.out.push_back(Order::Check { lease, session: id, blob, codec, base, probe });
     }
 
     pub(super) fn on_checked(&mut self, now: Time, lease: LeaseId, verdict: Result<Findings, (UnpaidCode, String)>) {
-        let Some(Held { row, state: State::Checking { session, since, update } }) = self.leases.get(lease).cloned()
+        let Some(Held { row, state: State::Checking { session, since, begun, update } }) =
+            self.leases.get(lease).cloned()
         else {
             return;
         };
+        let took = now.since(begun).as_secs_f64();
+        self.check_seconds += if took > self.check_seconds { 0.5 } else { 0.1 } * (took - self.check_seconds);
         let verdict = verdict.and_then(|findings| self.judge_findings(&row, &findings).map(|()| findings.norm));
         match verdict {
             Ok(norm) => self.accept(now, (session, since), &row, &update, norm),

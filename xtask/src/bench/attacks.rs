@@ -61,8 +61,8 @@ struct Outcome {
 pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     let tasks = options.tasks.to_string();
     let data = options.data.as_os_str();
-    let arguments = ["--data".as_ref(), data, "--tasks".as_ref(), tasks.as_ref()];
-    let table: Table = example(repo, ("hydra-coordinator", "attacks"), "", arguments)?;
+    let arguments = ["attacks".as_ref(), "--data".as_ref(), data, "--tasks".as_ref(), tasks.as_ref()];
+    let table: Table = example(repo, ("hydra-coordinator", "arena"), "", arguments)?;
     if options.write {
         write(repo, &table)?;
     }

@@ -7,9 +7,11 @@
 mod attacks;
 mod export;
 mod generate;
+mod learn;
 mod model;
 mod report;
 mod sessions;
+mod train;
 mod ui;
 
 use std::ffi::OsStr;
@@ -34,6 +36,10 @@ pub enum Bench {
     Ui(ui::Options),
     /// Three of ten workers attack: what becomes of the model and of the credits
     Attacks(attacks::Options),
+    /// One worker and many with the same tokens; dense and sparse updates; slow workers and such that leave
+    Learn(learn::Options),
+    /// Training speed beside plain PyTorch, and the share of the machine's matrix-product speed
+    Train(train::Options),
 }
 
 /// Measures, prints, and fails if a bar was missed.
@@ -44,6 +50,8 @@ pub fn run(repo: &Repo, bench: &Bench) -> Result<(), Failure> {
         Bench::Sessions(options) => sessions::run(repo, options)?,
         Bench::Ui(options) => ui::run(repo, options)?,
         Bench::Attacks(options) => attacks::run(repo, options)?,
+        Bench::Learn(options) => learn::run(repo, options)?,
+        Bench::Train(options) => train::run(repo, options)?,
     };
     report.print();
     let missed = report.missed();

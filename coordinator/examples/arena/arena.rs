@@ -1,6 +1,6 @@
 //! One run: the real hub and learner, and workers on a virtual clock instead of sockets.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,14 +26,19 @@ type Seen = Option<Arc<[u8]>>;
 const TASK: Duration = Duration::from_secs(10);
 /// Who copies must come after whom it copies.
 const LATER: Duration = Duration::from_millis(1500);
+/// Versions at hand: more than a worker or an attacker may go back.
+const VERSIONS: usize = 16;
 
 /// How a run is to be.
 pub struct Plan {
-    pub honest: usize,
+    /// How long each honest worker takes for a task, as a multiple of the usual.
+    pub honest: Vec<f64>,
     /// What each attacker does.
     pub attackers: Vec<Attack>,
-    /// Tasks of each worker.
-    pub tasks: u32,
+    /// Tasks of each worker; nothing: the run ends by its own rules.
+    pub tasks: Option<u32>,
+    /// How likely a worker leaves at each new version, to come back a while later as somebody who knows nothing.
+    pub leave: f64,
     /// Whether updates are checked, clipped and capped, or just averaged.
     pub checks: bool,
 }
@@ -50,16 +55,29 @@ pub struct Outcome {
     /// Why attackers' and honest updates were not paid.
     pub reasons: BTreeMap<String, u32>,
     pub honest_reasons: BTreeMap<String, u32>,
+    /// Virtual seconds that workers of the usual speed trained, and waited for a task.
+    pub fast_busy: f64,
+    pub fast_idle: f64,
+    /// Bytes of updates and of versions.
+    pub bytes_up: u64,
+    pub bytes_version: u64,
+    pub departures: u32,
     /// Seconds that the checks took, in all, and for how many updates.
     pub check_seconds: f64,
     pub checked: u32,
 }
 
 struct Worker {
+    /// Which one it is, whatever its session.
+    seat: usize,
     key: SigningKey,
     attack: Option<Attack>,
     /// Which of the attackers.
     place: usize,
+    /// How long it takes.
+    pace: f64,
+    /// Since when it has had nothing to do.
+    free: Option<Time>,
     past: Digest,
     delivered: u32,
     /// What it handed in last.
@@ -77,6 +95,10 @@ pub struct Arena<'a> {
     /// Tasks under way, by when they are handed in.
     due: BTreeMap<(Time, SessionId), proto::Task>,
     workers: BTreeMap<SessionId, Worker>,
+    /// Seats of those who left, by when they come back.
+    away: BTreeSet<(Time, usize)>,
+    sessions: u64,
+    stopped: bool,
     uploads: BTreeMap<(SessionId, Digest), Arc<[u8]>>,
     versions: BTreeMap<VersionNo, Base>,
     /// Plain averaging: what was handed in, whatever it is.
@@ -101,6 +123,9 @@ impl<'a> Arena<'a> {
             facts: VecDeque::new(),
             due: BTreeMap::new(),
             workers: BTreeMap::new(),
+            away: BTreeSet::new(),
+            sessions: 0,
+            stopped: false,
             uploads: BTreeMap::new(),
             versions: BTreeMap::from([(VersionNo(0), base)]),
             plain: BTreeMap::new(),
@@ -112,11 +137,11 @@ impl<'a> Arena<'a> {
 
     /// Runs until the honest have done their tasks and all of that is merged; gives the last weights.
     pub fn run(mut self) -> anyhow::Result<(Outcome, Arc<Vec<f32>>)> {
-        for place in 0..self.plan.honest + self.plan.attackers.len() {
-            self.join(place);
+        for seat in 0..self.plan.honest.len() + self.plan.attackers.len() {
+            self.join(seat);
         }
         let mut over = false;
-        loop {
+        while !self.stopped {
             while let Some(order) = self.hub.poll() {
                 self.obey(order);
             }
@@ -124,14 +149,23 @@ impl<'a> Arena<'a> {
                 self.hub.handle(self.now, fact);
                 continue;
             }
-            let honest = |worker: &Worker| worker.attack.is_some() || worker.delivered >= self.plan.tasks;
-            if !over && self.workers.values().all(honest) {
+            let done = |worker: &Worker| {
+                worker.attack.is_some() || self.plan.tasks.is_some_and(|tasks| worker.delivered >= tasks)
+            };
+            if !over && !self.workers.is_empty() && self.workers.values().all(done) {
                 over = true;
                 self.dismiss();
                 continue;
             }
             let due = self.due.first_key_value().map(|((at, _), _)| *at);
             let wake = self.hub.deadline().map(|(at, _)| at);
+            let earlier = |at: Time| due.into_iter().chain(wake).all(|other| at <= other);
+            if let Some((at, seat)) = self.away.first().copied().filter(|(at, _)| earlier(*at)) {
+                self.now = self.now.max(at);
+                self.away.remove(&(at, seat));
+                self.join(seat);
+                continue;
+            }
             match (due, wake) {
                 (Some(due), wake) if wake.is_none_or(|wake| due <= wake) => self.deliver()?,
                 (_, Some(wake)) => {
@@ -160,28 +194,47 @@ impl<'a> Arena<'a> {
         self.facts.extend(self.workers.keys().map(left));
     }
 
-    fn join(&mut self, place: usize) {
-        let session = SessionId(1 + place as u64);
-        let attack = place.checked_sub(self.plan.honest).map(|attacker| self.plan.attackers[attacker]);
-        let key = SigningKey::from_bytes(&[1 + place as u8; 32]);
-        let place = place.saturating_sub(self.plan.honest);
-        let worker = Worker { key, attack, place, past: FRESH, delivered: 0, before: None };
+    fn join(&mut self, seat: usize) {
+        self.sessions += 1;
+        let session = SessionId(self.sessions);
+        let attacker = seat.checked_sub(self.plan.honest.len());
+        let attack = attacker.map(|attacker| self.plan.attackers[attacker]);
+        let key = SigningKey::from_bytes(&[1 + seat as u8; 32]);
+        let pace = self.plan.honest.get(seat).copied().unwrap_or(1.0);
+        let place = attacker.unwrap_or(seat);
+        let worker =
+            Worker { seat, key, attack, place, pace, free: None, past: FRESH, delivered: 0, before: None };
         self.workers.insert(session, worker);
         self.facts.push_back(Fact::Joined { session, nonce: Nonce([session.0 as u8; 32]) });
         let message = ClientMsg::Hello(self.hello(session));
         self.facts.push_back(Fact::Frame { session, message });
     }
 
+    /// Some leave, and come back after about a task.
+    fn scatter(&mut self) {
+        if self.plan.leave <= 0.0 {
+            return;
+        }
+        let leaving: Vec<_> = self.workers.keys().copied().filter(|_| self.rng.unit() < self.plan.leave).collect();
+        for session in leaving {
+            let Some(worker) = self.workers.remove(&session) else { continue };
+            self.due.retain(|(_, whose), _| *whose != session);
+            self.facts.push_back(Fact::Left { session, reason: "gone".to_owned() });
+            self.away.insert((self.now.after(TASK), worker.seat));
+            self.outcome.departures += 1;
+        }
+    }
+
     fn hello(&self, session: SessionId) -> Hello {
-        let key = PublicKey(self.workers[&session].key.verifying_key().to_bytes());
+        let Worker { key, seat, .. } = &self.workers[&session];
         Hello {
             protocol: proto::PROTOCOL.to_owned(),
             role: Role::Worker,
-            user: format!("worker{session}").parse().expect("a plain name"),
-            key,
+            user: format!("worker{}", seat + 1).parse().expect("a plain name"),
+            key: PublicKey(key.verifying_key().to_bytes()),
             nonce: Nonce([1; 32]),
-            agent: "attacks".to_owned(),
-            worker: Some(WorkerId([session.0 as u8; 8])),
+            agent: "arena".to_owned(),
+            worker: Some(WorkerId([*seat as u8 + 1; 8])),
             device: String::new(),
             holds: None,
             lease: None,
@@ -200,9 +253,16 @@ impl<'a> Arena<'a> {
             Order::Send { session, message } => self.hear(session, message),
             Order::Push { session, task, .. } => {
                 let jitter = TASK.mul_f64(0.9 + 0.2 * self.rng.unit());
-                let late = if self.workers[&session].attack == Some(Attack::Copy) { LATER } else { Duration::ZERO };
-                self.due.insert((self.now.after(jitter + late), session), task);
+                let Some(worker) = self.workers.get_mut(&session) else { return };
+                let late = if worker.attack == Some(Attack::Copy) { LATER } else { Duration::ZERO };
+                let takes = jitter.mul_f64(worker.pace) + late;
+                if let Some(since) = worker.free.take().filter(|_| worker.pace <= 1.0) {
+                    self.outcome.fast_idle += self.now.since(since).as_secs_f64();
+                    self.outcome.fast_busy += takes.as_secs_f64();
+                }
+                self.due.insert((self.now.after(takes), session), task);
             }
+            Order::Stop { .. } => self.stopped = true,
             Order::Persist { seq, .. } => self.facts.push_back(Fact::Persisted { upto: seq }),
             Order::Discard { session, blob } => drop(self.uploads.remove(&(session, blob))),
             Order::Check { lease, session, blob, codec, base, probe } => {
@@ -225,8 +285,11 @@ impl<'a> Arena<'a> {
                 let told = self.told(Command::Merge { version, inputs, rule });
                 self.report(told);
             }
-            Order::Publish { version, merged } if self.plan.checks => {
-                self.told(Command::Published { version, merged });
+            Order::Publish { version, merged } => {
+                if self.plan.checks {
+                    self.told(Command::Published { version, merged });
+                }
+                self.scatter();
             }
             _ => {}
         }
@@ -237,7 +300,11 @@ impl<'a> Arena<'a> {
             Some(Report::Checked { lease, verdict }) => self.facts.push_back(Fact::Checked { lease, verdict }),
             Some(Report::Merged(served)) => {
                 let base = Base { digest: served.digest, weights: served.weights.clone() };
+                self.outcome.bytes_version += served.delta.as_ref().map_or(0, |delta| delta.bytes.len() as u64);
                 self.versions.insert(served.version, base);
+                while self.versions.len() > VERSIONS {
+                    self.versions.pop_first();
+                }
                 self.facts.push_back(Fact::Merged { version: served.version, digest: served.digest });
             }
             Some(Report::MergeFailed { version, .. }) => self.facts.push_back(Fact::MergeFailed { version }),
@@ -262,6 +329,9 @@ impl<'a> Arena<'a> {
     fn hear(&mut self, session: SessionId, message: ServerMsg) {
         match message {
             ServerMsg::Challenge(challenge) => {
+                if !self.workers.contains_key(&session) {
+                    return;
+                }
                 let hello = self.hello(session);
                 let parties = sign::Parties {
                     client: &hello.key,
@@ -273,11 +343,15 @@ impl<'a> Arena<'a> {
                 let signature = sign::sign(&self.workers[&session].key, &statement);
                 self.facts.push_back(Fact::Frame { session, message: ClientMsg::Proof(Proof { signature }) });
             }
-            ServerMsg::Credited(_) if self.workers[&session].attack.is_some() => self.outcome.attackers_paid += 1,
+            ServerMsg::Credited(_) if self.is_attacker(session) => self.outcome.attackers_paid += 1,
+            // It was called off while it trained.
+            ServerMsg::Unpaid(unpaid) if self.due.values().any(|task| task.lease == unpaid.lease) => {
+                self.due.retain(|_, task| task.lease != unpaid.lease);
+            }
             ServerMsg::Unpaid(unpaid) => {
                 let code = serde_json::to_value(unpaid.code).ok();
                 let code = code.and_then(|code| code.as_str().map(str::to_owned)).unwrap_or_default();
-                let reasons = if self.workers[&session].attack.is_some() {
+                let reasons = if self.is_attacker(session) {
                     &mut self.outcome.reasons
                 } else {
                     self.outcome.honest_refused += 1;
@@ -288,6 +362,10 @@ impl<'a> Arena<'a> {
             }
             _ => {}
         }
+    }
+
+    fn is_attacker(&self, session: SessionId) -> bool {
+        self.workers.get(&session).is_some_and(|worker| worker.attack.is_some())
     }
 
     /// The next task is handed in.
@@ -309,8 +387,11 @@ impl<'a> Arena<'a> {
             self.outcome.honest_delivered += 1;
             self.last = Some(values.clone());
         }
-        let more = worker.attack.is_some() || worker.delivered < self.plan.tasks;
+        let more = worker.attack.is_some() || self.plan.tasks.is_none_or(|tasks| worker.delivered < tasks);
+        worker.free = Some(at);
+        let worker_pace = worker.pace;
         worker.before = Some(values.clone());
+        self.outcome.bytes_up += bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let size = bytes.as_ref().map_or_else(|| task.codec.max_len(params), |bytes| bytes.len());
         let update = proto::Update {
             lease: task.lease,
@@ -322,7 +403,7 @@ impl<'a> Arena<'a> {
             tokens: u64::from(task.steps) * u64::from(task.batch) * u64::from(task.context),
             loss_first: losses.0,
             loss_last: losses.1,
-            train_ms: TASK.as_millis() as u64,
+            train_ms: (1000.0 * worker_pace * TASK.as_secs_f64()) as u64,
             more,
         };
         self.uploads.insert((session, blob), bytes.unwrap_or_else(|| Arc::from([])));
@@ -367,8 +448,9 @@ impl<'a> Arena<'a> {
         }
         let job = Job { steps, batch, context, seed, lr_start, lr_end };
         let past = self.workers[&session].past;
-        let work = Work { base: self.versions[&version].clone(), shard: task.shard, job };
-        let done = self.gym.train(session.0 as usize - 1, past, work)?;
+        let work = Work { base: self.versions[&version].clone(), shard: task.shard, job, codec };
+        let seat = self.workers[&session].seat;
+        let done = self.gym.train(seat, past, work)?;
         if let Some(worker) = self.workers.get_mut(&session) {
             worker.past = done.past;
         }

@@ -42,6 +42,7 @@ pub struct Work {
     pub base: Base,
     pub shard: Digest,
     pub job: Job,
+    pub codec: Codec,
 }
 
 struct Step {
@@ -60,7 +61,6 @@ struct Seat {
 pub type Shards = BTreeMap<Digest, Vec<u16>>;
 
 pub struct Gym {
-    codec: Codec,
     shards: Shards,
     seats: Vec<Seat>,
     known: BTreeMap<Digest, Step>,
@@ -72,7 +72,7 @@ pub struct Gym {
 
 impl Gym {
     pub fn new(
-        (shape, recipe, codec): (Shape, Recipe, Codec),
+        (shape, recipe): (Shape, Recipe),
         shards: Shards,
         workers: usize,
         device: Device,
@@ -82,13 +82,13 @@ impl Gym {
             Ok(Seat { trainer: Trainer::new(shape, recipe, device)?, residual, past: FRESH })
         };
         let seats = (0..workers).map(seat).collect::<anyhow::Result<_>>()?;
-        Ok(Self { codec, shards, seats, known: BTreeMap::new(), keep: true, trained: (0.0, 0) })
+        Ok(Self { shards, seats, known: BTreeMap::new(), keep: true, trained: (0.0, 0) })
     }
 
     /// What `worker`, with this past, makes of a task.
     pub fn train(&mut self, worker: usize, past: Digest, work: Work) -> anyhow::Result<Done> {
         let Job { steps, batch, seed, lr_start, lr_end, .. } = work.job;
-        let text = format!("{past} {} {} {steps} {batch} {seed} {lr_start:e} {lr_end:e}", work.base.digest, work.shard);
+        let text = format!("{past} {} {} {steps} {batch} {seed} {lr_start:e} {lr_end:e} {}", work.base.digest, work.shard, work.codec);
         let after = Digest::of(text.as_bytes());
         if let Some(step) = self.known.get(&after) {
             return Ok(step.done.clone());
@@ -124,14 +124,14 @@ impl Gym {
         Ok(())
     }
 
-    fn work(&mut self, worker: usize, Work { base, shard, job }: &Work) -> anyhow::Result<(Arc<[u8]>, Ends)> {
+    fn work(&mut self, worker: usize, Work { base, shard, job, codec }: &Work) -> anyhow::Result<(Arc<[u8]>, Ends)> {
         let seat = &mut self.seats[worker];
         let shard = &self.shards[shard];
         let trained = seat.trainer.train(&base.weights, job, shard, &mut |_| ControlFlow::Continue(()))?;
         self.trained.0 += trained.seconds;
         self.trained.1 += trained.tokens;
         let delta: Vec<f32> = base.weights.iter().zip(&trained.weights).map(|(old, new)| old - new).collect();
-        let bytes = self.codec.encode_with_feedback(&delta, &mut seat.residual).into();
+        let bytes = codec.encode_with_feedback(&delta, &mut seat.residual).into();
         let ends = (trained.losses.first().copied(), trained.losses.last().copied());
         Ok((bytes, (ends.0.unwrap_or_default(), ends.1.unwrap_or_default())))
     }

@@ -1,19 +1,11 @@
-//! Three of ten workers attack: what becomes of the model and of the credits. For `cargo xtask bench attacks`.
+//! Three of ten workers attack: what becomes of the model and of the credits.
 //!
-//! Each attack is a run of its own with the real hub, the learner's checks and merge, and the real engine for
-//! training, on a virtual clock: once as it is, and once with plain averaging that takes whatever can be added up. All
-//! runs do the same honest work, and are compared with a run of the honest workers alone. The last line printed is
-//! JSON; what happens meanwhile goes to standard error.
-
-mod arena;
-mod attack;
-mod gym;
+//! Each attack is a run of its own: once as it is, and once with plain averaging that takes whatever can be added up.
+//! All runs do the same honest work, and are compared with a run of the honest workers alone.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Parser;
-use hydra_config::{Flags, resolve};
 use hydra_coordinator::serve::learner::likeness::Likeness;
 use hydra_coordinator::serve::learner::probe::Prober;
 use hydra_coordinator::serve::run;
@@ -22,7 +14,6 @@ use hydra_core::hub::Hub;
 use hydra_core::ids::VersionNo;
 use hydra_core::time::Time;
 use hydra_engine::{Device, DeviceChoice, Model};
-use hydra_shell::events::Events;
 use serde::Serialize;
 
 use crate::arena::{Arena, Outcome, Plan};
@@ -36,8 +27,8 @@ const CODEC: Codec = Codec::Int4;
 /// Held-out windows that the end is measured on.
 const MEASURED: usize = 600;
 
-#[derive(Parser)]
-struct Args {
+#[derive(clap::Args)]
+pub struct Args {
     /// Text to train on
     #[arg(long)]
     data: PathBuf,
@@ -81,10 +72,10 @@ struct Bench {
     device: Device,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+/// Runs all of them and prints the table.
+pub fn run(args: Args) -> anyhow::Result<()> {
     let device = Device::open(DeviceChoice::Cpu, Some(1))?;
-    let gym = gym(&args, device)?;
+    let gym = crate::gym(&args.data, HONEST + ATTACKERS, device)?;
     let mut bench = Bench { args, gym, device };
     let honest = bench.run("the honest alone", &[], true)?;
     let mut lines = Vec::new();
@@ -114,32 +105,10 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A begun run of the preset in a folder of its own.
-fn begin(args: &Args, folder: &tempfile::TempDir) -> anyhow::Result<(hydra_config::Settings, run::Run)> {
-    let flags = Flags {
-        run: Some(folder.path().join("run")),
-        data: vec![args.data.clone()],
-        preset: Some("shakespeare".to_owned()),
-        ..Flags::default()
-    };
-    let settings = resolve(None, std::iter::empty(), &flags).map_err(|faults| anyhow::anyhow!("{faults}"))?.settings;
-    let run = run::open(&settings, None, &Events::stdout(false))?;
-    Ok((settings, run))
-}
-
-fn gym(args: &Args, device: Device) -> anyhow::Result<Gym> {
-    let folder = tempfile::tempdir()?;
-    let (settings, run) = begin(args, &folder)?;
-    let tokens = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&two| u16::from_le_bytes(two)).collect();
-    let shards = run.data.shards.iter().map(|shard| (shard.digest, tokens(&shard.bytes))).collect();
-    let what = (run.shape, settings.recipe, CODEC);
-    Gym::new(what, shards, HONEST + ATTACKERS, device)
-}
-
 impl Bench {
     fn run(&mut self, name: &str, attackers: &[Attack], checks: bool) -> anyhow::Result<Outcome> {
         let folder = tempfile::tempdir()?;
-        let (settings, run) = begin(&self.args, &folder)?;
+        let (settings, run) = crate::begin(&self.args.data, folder.path())?;
         let mut rules = run::rules(&settings, run.shape, &run.data, 0);
         rules.steps = self.args.steps;
         (rules.codec, rules.sparser) = (CODEC, false);
@@ -149,7 +118,8 @@ impl Bench {
         learner.prober = Prober::new(run.data.clone(), run.shape, self.device, 6);
         learner.prober.add(VersionNo(0), Arc::new(learner.checkpoint.weights.clone()));
         let hub = Hub::new(Time(0), rules.clone(), run.key, run.recovered);
-        let plan = Plan { honest: HONEST, attackers: attackers.to_vec(), tasks: self.args.tasks, checks };
+        let (honest, attackers) = (vec![1.0; HONEST], attackers.to_vec());
+        let plan = Plan { honest, attackers, tasks: Some(self.args.tasks), leave: 0.0, checks };
         self.gym.keep = checks;
         let (mut outcome, weights) = Arena::new(&plan, hub, rules, learner, &mut self.gym).run()?;
         let model = Model::load(run.shape, &weights, self.device)?;

@@ -1,0 +1,165 @@
+//! One worker and four with the same tokens in all, dense and sparse updates, and a swarm where half are slow and some
+//! leave: how well each learns, in held-out loss, and how long fast workers wait.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use hydra_coordinator::serve::run;
+use hydra_core::codec::Codec;
+use hydra_core::hub::Hub;
+use hydra_core::ids::VersionNo;
+use hydra_core::time::Time;
+use hydra_engine::{Device, DeviceChoice, Model};
+use serde::Serialize;
+
+use crate::arena::{Arena, Outcome, Plan};
+
+/// Four workers at once, or eight where some leave.
+const FOUR: usize = 4;
+const EIGHT: usize = 8;
+/// How much slower half of the workers are in the unsteady swarm, and how many of all leave each round.
+const SLOW: f64 = 4.0;
+const LEAVE: f64 = 0.2;
+/// Rounds of the runs that compare codecs: what a sparse update leaves out comes with later ones.
+const ROUNDS: u32 = 120;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Text to train on
+    #[arg(long)]
+    data: PathBuf,
+    /// Optimiser steps of a short run, in all; a long one has four times as many
+    #[arg(long, default_value_t = 2000)]
+    steps: u32,
+    /// Optimiser steps a task
+    #[arg(long, default_value_t = 40)]
+    task: u32,
+    /// Only runs whose names contain this
+    #[arg(long)]
+    only: Option<String>,
+    /// Runs at once, each on a core of its own
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+}
+
+/// A run.
+#[derive(Clone)]
+struct Scene {
+    name: &'static str,
+    paces: Vec<f64>,
+    leave: f64,
+    /// Steps in all, and a task.
+    steps: u32,
+    task: u32,
+    up: Codec,
+    down: Codec,
+}
+
+#[derive(Serialize)]
+struct Line {
+    name: &'static str,
+    workers: usize,
+    steps: u32,
+    task: u32,
+    up: String,
+    down: String,
+    tokens: u64,
+    params: usize,
+    outcome: Outcome,
+}
+
+fn scenes(args: &Args) -> Vec<Scene> {
+    let scene = |name, workers: usize, steps, task| Scene {
+        name,
+        paces: vec![1.0; workers],
+        leave: 0.0,
+        steps,
+        task,
+        up: Codec::Int4,
+        down: Codec::Int4,
+    };
+    let codec = |name, up, down| {
+        let task = (args.steps / ROUNDS / FOUR as u32).max(1);
+        Scene { up, down, ..scene(name, FOUR, args.steps, task) }
+    };
+    let (short, long) = (args.steps, 4 * args.steps);
+    let steady = scene("eight steady", EIGHT, short, args.task);
+    // Slow ones are given whole tasks as well: the hub asks everybody for the same.
+    let paces: Vec<f64> = (0..EIGHT).map(|place| if place % 2 == 0 { 1.0 } else { SLOW }).collect();
+    let mut scenes = vec![
+        scene("four long", FOUR, long, args.task),
+        scene("one long", 1, long, args.task),
+        scene("one short", 1, short, args.task),
+        scene("four short", FOUR, short, args.task),
+        Scene { paces, leave: LEAVE, ..scene("eight unsteady", EIGHT, short, args.task) },
+        steady,
+        codec("codec f32", Codec::F32, Codec::F32),
+        codec("codec int4", Codec::Int4, Codec::Int4),
+        codec("codec sparse64", Codec::Sparse64, Codec::Sparse64),
+        codec("codec sparse64 up, sparse256 down", Codec::Sparse64, Codec::Sparse256),
+    ];
+    scenes.retain(|scene| args.only.as_deref().is_none_or(|only| scene.name.contains(only)));
+    scenes
+}
+
+/// Runs all of them and prints what came of each.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let device = Device::open(DeviceChoice::Cpu, Some(1))?;
+    let waiting = Mutex::new(scenes(args).into_iter());
+    let lines = Mutex::new(Vec::new());
+    let work = || -> anyhow::Result<()> {
+        loop {
+            let next = waiting.lock().expect("nobody panics with it").next();
+            let Some(scene) = next else { return Ok(()) };
+            let line = play(args, &scene, device)?;
+            eprintln!(
+                "{}: loss {:.4} after {} versions, {:.1} % idle",
+                line.name,
+                line.outcome.loss.unwrap_or(f64::NAN),
+                line.outcome.versions,
+                100.0 * line.outcome.fast_idle / (line.outcome.fast_idle + line.outcome.fast_busy).max(1e-9),
+            );
+            lines.lock().expect("nobody panics with it").push(line);
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..args.jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a run does not panic"))
+    })?;
+    println!("{}", serde_json::to_string(&lines.into_inner()?)?);
+    Ok(())
+}
+
+fn play(args: &Args, scene: &Scene, device: Device) -> anyhow::Result<Line> {
+    let folder = tempfile::tempdir()?;
+    let (settings, run) = crate::begin(&args.data, folder.path())?;
+    let mut rules = run::rules(&settings, run.shape, &run.data, 0);
+    rules.steps = scene.task;
+    (rules.codec, rules.sparser, rules.checked_windows) = (scene.up, false, 0);
+    let step_tokens = u64::from(rules.recipe.batch) * u64::from(run.shape.context);
+    let tokens = u64::from(scene.steps) * step_tokens;
+    rules.stop.after_tokens = Some(tokens);
+    rules.schedule.horizon = Some(tokens);
+    let mut learner = run.learner;
+    learner.codec = scene.down;
+    let hub = Hub::new(Time(0), rules.clone(), run.key, run.recovered);
+    let mut gym = crate::gym(&args.data, scene.paces.len(), device)?;
+    gym.keep = false;
+    let plan =
+        Plan { honest: scene.paces.clone(), attackers: Vec::new(), tasks: None, leave: scene.leave, checks: true };
+    let (mut outcome, weights) = Arena::new(&plan, hub, rules, learner, &mut gym).run()?;
+    let model = Model::load(run.shape, &weights, device)?;
+    let loss = model.evaluate(&run.data.val_tokens, usize::MAX, &|| true)?.loss();
+    outcome.loss = loss.is_finite().then_some(loss);
+    Ok(Line {
+        name: scene.name,
+        workers: scene.paces.len(),
+        steps: scene.steps,
+        task: scene.task,
+        up: scene.up.to_string(),
+        down: scene.down.to_string(),
+        tokens,
+        params: run.shape.params(),
+        outcome,
+    })
+}
