@@ -54,17 +54,17 @@ impl Hub {
                 State::Receiving { session, .. } if *session != id => self.judge(id, row, &update),
                 // The same bytes go on coming.
                 State::Receiving { update: first, .. } if first.blob == blob => return,
-                State::Receiving { .. } => return self.out.push_back(Order::Discard { session: id, blob }),
+                State::Receiving { .. } => return self.discard(id, blob),
                 // The answer goes to where the worker is now.
                 State::Checking { since, begun, update: first, .. } => {
                     let (since, begun, update) = (*since, *begun, first.clone());
                     let state = State::Checking { session: id, since, begun, update };
                     self.leases.set(lease, state);
-                    return self.out.push_back(Order::Discard { session: id, blob });
+                    return self.discard(id, blob);
                 }
                 State::Paying { .. } => {
                     self.leases.set(lease, State::Paying { session: id });
-                    return self.out.push_back(Order::Discard { session: id, blob });
+                    return self.discard(id, blob);
                 }
                 State::Paid => {
                     self.out.push_back(Order::Discard { session: id, blob });
@@ -87,9 +87,16 @@ impl Hub {
                 self.hold_for_version(now, id);
             }
             Err((code, text)) => {
-                self.out.push_back(Order::Discard { session: id, blob });
+                self.discard(id, blob);
                 self.unpaid(now, id, lease, code, text);
             }
+        }
+    }
+
+    /// Gives up bytes that were announced in vain, unless the same session owes the same bytes for another lease.
+    fn discard(&mut self, session: SessionId, blob: Digest) {
+        if self.leases.upload(session, blob).is_none() {
+            self.out.push_back(Order::Discard { session, blob });
         }
     }
 
