@@ -172,7 +172,7 @@ pub const KEYS: &[Key] = &[
     key("rounds.outer_momentum", Number(0.0, 0.99, ""), Toml("0.0"), "outer Nesterov momentum, in rounds of several updates"),
     key("rounds.codec", Choice(CODEC_CHOICES), Toml("\"auto\""), "how updates are encoded; auto: int4, or fewer bytes for a worker that would need more than a twentieth of a task's time to send that"),
     key("rounds.broadcast_codec", Choice(CODEC_NAMES), Toml("\"int4\""), "how versions are encoded for those who have the one before"),
-    key("rounds.keep_versions", Whole(limits::STALENESS + 1, 10_000, "versions"), Toml("8"), "newest versions kept on disk"),
+    key("rounds.keep_versions", Whole(limits::STALENESS + 1, 64, "versions"), Toml("8"), "newest versions kept on disk"),
 
     key("ledger.reward", Money(Credits(1), MOST), Toml("1.0"), "what an accepted task pays"),
     key("ledger.price", Money(Credits::ZERO, MOST), Toml("0.5"), "what an answered query costs; 0: nothing"),

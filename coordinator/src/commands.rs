@@ -20,7 +20,7 @@ use crate::{data, fail};
 
 /// Carries out a command.
 pub fn run(command: &Command, args: &Args) -> anyhow::Result<()> {
-    let dir = args.run.clone().unwrap_or_else(|| PathBuf::from(settings::DEFAULT_RUN));
+    let dir = settings::run_dir(args);
     let events = Events::stdout(args.json);
     match command {
         Command::Serve => crate::serve::serve(args),
@@ -154,7 +154,7 @@ fn newest(dir: &Path, events: &Events) -> anyhow::Result<(Shape, Version, Vec<f3
 
 fn evaluate(dir: &Path, paths: &[PathBuf], events: &Events) -> anyhow::Result<()> {
     let sources = data::read(paths).map_err(|error| fail::read(&error))?;
-    let tokenizer = data::load(dir).map_err(|error| fail::data(&error))?.tokenizer;
+    let tokenizer = data::load_tokenizer(dir).map_err(|error| fail::data(&error))?;
     let (shape, version, weights) = newest(dir, events)?;
     let documents: Vec<&str> = sources.iter().flat_map(|s| s.documents.iter().map(String::as_str)).collect();
     let tokens = tokenizer.encode_documents(&documents);
@@ -172,7 +172,7 @@ fn evaluate(dir: &Path, paths: &[PathBuf], events: &Events) -> anyhow::Result<()
 /// The newest version for other tools.
 fn export(dir: &Path, to: &Path, args: &Args, events: &Events) -> anyhow::Result<()> {
     let (shape, version, weights) = newest(dir, events)?;
-    let tokenizer = data::load(dir).map_err(|error| fail::data(&error))?.tokenizer;
+    let tokenizer = data::load_tokenizer(dir).map_err(|error| fail::data(&error))?;
     let status = reader(dir)?.status().map_err(|error| fail::store(&error))?;
     let measured = status.val_loss.zip(status.val_bits_per_byte).filter(|_| status.evaluated == Some(version.version));
     let answers = settings::gather(args, None)?.settings.answers;

@@ -15,6 +15,7 @@ use hydra_shell::exit::{Exit, Failure};
 use serde_json::json;
 
 use crate::data::Tokenizer;
+use crate::store::files;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -91,7 +92,11 @@ pub fn write(
             .hint("choose a folder that you may write to, on a disk with room")
     };
     fs::create_dir_all(to).map_err(|error| cannot(&error))?;
-    let put = |name: &str, bytes: &[u8]| fs::write(to.join(name), bytes).map_err(|error| cannot(&error));
+    // Old weights beside a new tokenizer would be a lie, so they go first; the weights come last.
+    files::remove(&to.join(WEIGHTS)).map_err(|error| cannot(&error))?;
+    let put = |name: &str, bytes: &[u8]| {
+        files::write_whole(to, name, |out| out.write_all(bytes)).map(|_| ()).map_err(|error| cannot(&error))
+    };
     let pretty = |value: &serde_json::Value| format!("{value:#}\n");
     let end = tokenizer.end_of_text();
     put(CONFIG, pretty(&to_config(shape, end)).as_bytes())?;
@@ -99,7 +104,7 @@ pub fn write(
     put(TOKENIZER, tokenizer.json().as_bytes())?;
     put("tokenizer_config.json", pretty(&tokenizer_config(shape, tokenizer, origin.answers)).as_bytes())?;
     put("README.md", card(shape, tokenizer, origin).as_bytes())?;
-    hydra_engine::save_safetensors(&to.join(WEIGHTS), shape, weights).map_err(|error| cannot(&error))
+    put(WEIGHTS, &hydra_engine::to_safetensors(shape, weights).map_err(|error| cannot(&error))?)
 }
 
 fn generation(answers: &AnswerSettings, end: u16) -> serde_json::Value {

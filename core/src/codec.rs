@@ -190,17 +190,49 @@ impl Codec {
         Ok(())
     }
 
-    /// Hands each number of checked bytes to its slot.
+    /// Hands each number of checked bytes to its slot; gives how many bytes that took.
     #[inline]
-    fn read(self, bytes: &[u8], out: &mut [f32], put: impl Fn(&mut f32, f32)) {
+    fn read(self, bytes: &[u8], out: &mut [f32], put: impl Fn(&mut f32, f32)) -> usize {
+        let length = self.max_len(out.len());
         match self {
-            Self::F32 => out.iter_mut().zip(f32s(bytes)).for_each(|(slot, value)| put(slot, value)),
-            Self::Bf16 => out.iter_mut().zip(bf16s(bytes)).for_each(|(slot, value)| put(slot, value)),
-            Self::Int8 => int8::read(bytes, out, put),
-            Self::Int4 => int4::read(bytes, out, put),
-            Self::Sparse256 => Sparse::K256.read(bytes, out, put),
-            Self::Sparse64 => Sparse::K64.read(bytes, out, put),
+            Self::F32 => out.iter_mut().zip(f32s(&bytes[..length])).for_each(|(slot, value)| put(slot, value)),
+            Self::Bf16 => out.iter_mut().zip(bf16s(&bytes[..length])).for_each(|(slot, value)| put(slot, value)),
+            Self::Int8 => int8::read(&bytes[..length], out, put),
+            Self::Int4 => int4::read(&bytes[..length], out, put),
+            Self::Sparse256 => return Sparse::K256.read(bytes, out, put),
+            Self::Sparse64 => return Sparse::K64.read(bytes, out, put),
         }
+        length
+    }
+}
+
+/// Reads bytes that were checked before ([`Codec::check`]), one part of the numbers after the other.
+#[derive(Debug, Clone)]
+pub struct Reader<'a> {
+    codec: Codec,
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// At the first number. Panics later if the bytes are not what [`Codec::check`] accepts.
+    pub const fn new(codec: Codec, bytes: &'a [u8]) -> Self {
+        Self { codec, rest: bytes }
+    }
+
+    /// Leaves out numbers; a multiple of [`Codec::BLOCK`].
+    pub fn skip(&mut self, numbers: usize) {
+        let used = match self.codec {
+            Codec::Sparse256 => Sparse::K256.skip(self.rest, numbers),
+            Codec::Sparse64 => Sparse::K64.skip(self.rest, numbers),
+            codec => codec.max_len(numbers),
+        };
+        self.rest = &self.rest[used..];
+    }
+
+    /// Adds `factor` times the next numbers to `out`; a multiple of [`Codec::BLOCK`], but for the last ones.
+    pub fn add(&mut self, factor: f32, out: &mut [f32]) {
+        let used = self.codec.read(self.rest, out, |slot, value| *slot += factor * value);
+        self.rest = &self.rest[used..];
     }
 }
 

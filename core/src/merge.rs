@@ -18,6 +18,8 @@
 //!
 //! Not here: which updates join a round, and whether an update is plausible (the hub's and the scorer's work).
 
+use std::ops::Range;
+
 use crate::codec::{Codec, CodecError};
 use crate::ids::Digest;
 
@@ -91,20 +93,48 @@ pub fn outer_step(
 ) -> Vec<u8> {
     let n = weights.len();
     assert!(inputs.iter().all(|input| input.delta.len() == n), "an update of another model");
-    assert!(state.momentum.len() == n && state.residual.len() == n, "an outer state of another model");
-    let total: f32 = inputs.iter().map(|input| input.share).sum();
-    let sound = total > 0.0 && total <= 1.0 + SLACK && inputs.iter().all(|input| input.share >= 0.0);
-    assert!(sound, "the inputs of a round need shares with a positive sum, at most 1");
+    check_shares(inputs.iter().map(|input| input.share));
+    let state = (state.momentum.as_mut_slice(), state.residual.as_mut_slice());
+    outer_slice(weights, state, rule, codec, |step, part| {
+        for input in inputs {
+            for (sum, value) in step.iter_mut().zip(&input.delta[part.clone()]) {
+                *sum += input.share * value;
+            }
+        }
+    })
+}
 
+/// Panics unless a round's shares are sound: none negative, their sum positive and at most 1.
+pub fn check_shares(shares: impl Iterator<Item = f32> + Clone) {
+    let total: f32 = shares.clone().sum();
+    let sound = total > 0.0 && total <= 1.0 + SLACK && shares.clone().all(|share| share >= 0.0);
+    assert!(sound, "the inputs of a round need shares with a positive sum, at most 1");
+}
+
+/// [`outer_step`] for a slice of the numbers, so that several may be made at once: their bytes, one after the other,
+/// are those of the whole if all slices but the last are multiples of [`Codec::BLOCK`] long.
+///
+/// `add` adds the inputs' numbers, each times its share, the first input first, to zeros that stand for a part of the
+/// slice; parts are asked for in order, each a multiple of [`Codec::BLOCK`] long but for the last.
+pub fn outer_slice(
+    weights: &mut [f32],
+    (momentum, residual): (&mut [f32], &mut [f32]),
+    rule: OuterRule,
+    codec: Codec,
+    mut add: impl FnMut(&mut [f32], Range<usize>),
+) -> Vec<u8> {
+    let n = weights.len();
+    assert!(momentum.len() == n && residual.len() == n, "an outer state of another model");
     let mut bytes = Vec::with_capacity(codec.max_len(n));
     let mut step = [0.0; PART];
     for start in (0..n).step_by(PART) {
         let part = start..n.min(start + PART);
         let step = &mut step[..part.len()];
-        mean(step, inputs.iter().map(|input| (input.share, &input.delta[part.clone()])));
-        nesterov(step, &mut state.momentum[part.clone()], rule);
+        step.fill(0.0);
+        add(step, part.clone());
+        nesterov(step, &mut momentum[part.clone()], rule);
         let written = bytes.len();
-        codec.encode_onto(&mut bytes, step, &mut state.residual[part.clone()]);
+        codec.encode_onto(&mut bytes, step, &mut residual[part.clone()]);
         apply(&mut weights[part], codec, &bytes[written..]).expect("steps are finite, and so decode");
     }
     bytes
@@ -113,16 +143,6 @@ pub fn outer_step(
 /// Turns a version into the next with the bytes of [`outer_step`]; on an error the weights are as before.
 pub fn apply(weights: &mut [f32], codec: Codec, bytes: &[u8]) -> Result<(), CodecError> {
     codec.decode_add(bytes, weights)
-}
-
-/// Σ share × delta, the first input first.
-fn mean<'a>(out: &mut [f32], inputs: impl Iterator<Item = (f32, &'a [f32])>) {
-    out.fill(0.0);
-    for (share, delta) in inputs {
-        for (sum, value) in out.iter_mut().zip(delta) {
-            *sum += share * value;
-        }
-    }
 }
 
 /// Turns a mean pseudo-gradient into what is to be added to the weights.

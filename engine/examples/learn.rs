@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seconds += trained.seconds;
     }
     let begun = std::time::Instant::now();
-    let evaluation = Model::load(shape, &trained.weights, device)?.evaluate(held_out, usize::MAX, &|| true)?;
+    let evaluation = Model::load(shape, &trained.weights, device)?.evaluate(held_out, usize::MAX)?;
     let result = serde_json::json!({
         "steps": steps, "params": shape.params(), "threads": device.threads(), "train_seconds": seconds,
         "val_nats": evaluation.loss(), "val_bits_per_byte": evaluation.bits_per_byte(evaluation.tokens),

@@ -1,6 +1,6 @@
 //! Choosing and opening the processor that does the arithmetic.
 //!
-//! On a CPU every core counts through replicas (see `trainer.rs`), so libtorch itself is kept at one thread an
+//! On a CPU every core counts through replicas (see `cpu/mod.rs`), so libtorch itself is kept at one thread an
 //! operation wherever the work can be split from outside.
 
 use std::fmt;
@@ -118,11 +118,6 @@ fn find_cuda(number: usize) -> Result<tch::Device, String> {
         return Err(format!("there are {count} CUDA devices, numbered from 0"));
     }
     Ok(tch::Device::Cuda(number))
-}
-
-/// The libtorch that this crate is written for; tch 0.24 binds to this version's operators.
-pub fn libtorch_version() -> &'static str {
-    "2.11.0"
 }
 
 #[cfg(test)]

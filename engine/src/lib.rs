@@ -32,7 +32,7 @@ mod trainer;
 mod windows;
 
 pub use cpu::{DecodeBatch, Decoder, Stream};
-pub use device::{Device, DeviceChoice, libtorch_version};
+pub use device::{Device, DeviceChoice};
 pub use error::EngineError;
 pub(crate) use error::Result;
 pub use model::{Evaluation, Model};

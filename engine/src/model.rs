@@ -66,9 +66,8 @@ impl Model {
     }
 
     /// Scores `tokens` in windows of the model's context that do not overlap, the last one shorter; if there are more
-    /// than `most`, only so many, spread evenly. The first token of a window is given, not scored. `keep_going` is
-    /// asked between batches; `false` ends with [`EngineError::Stopped`].
-    pub fn evaluate(&self, tokens: &[u16], most: usize, keep_going: &(dyn Fn() -> bool + Sync)) -> Result<Evaluation> {
+    /// than `most`, only so many, spread evenly. The first token of a window is given, not scored.
+    pub fn evaluate(&self, tokens: &[u16], most: usize) -> Result<Evaluation> {
         check_tokens(tokens, self.shape.vocab)?;
         if tokens.len() < 2 {
             return Err(EngineError::input("a text of fewer than two tokens cannot be scored"));
@@ -84,7 +83,7 @@ impl Model {
                 scope.spawn(move || {
                     tch::set_num_threads(1);
                     let own = pieces.iter().enumerate().skip(index).step_by(threads);
-                    own.map(|(at, piece)| Ok((at, model.score(tokens, piece, keep_going)?))).collect::<Result<Vec<_>>>()
+                    own.map(|(at, piece)| Ok((at, model.score(tokens, piece)?))).collect::<Result<Vec<_>>>()
                 })
             };
             let running: Vec<_> = (0..threads).map(start).collect();
@@ -102,28 +101,27 @@ impl Model {
         Ok(Evaluation { nats_sum: nats.into_iter().sum(), tokens: count, scored })
     }
 
-    /// Mean loss, in nats a token, of each window of the model's context that begins at one of `starts`; the first
-    /// token of a window is given, not scored.
-    pub fn losses(&self, tokens: &[u16], starts: &[usize]) -> Result<Vec<f64>> {
+    /// Mean loss, in nats a token, of `length` tokens each after one of `starts`, which is given, not scored. At most
+    /// the model's context.
+    pub fn losses(&self, tokens: &[u16], starts: &[usize], length: usize) -> Result<Vec<f64>> {
         check_tokens(tokens, self.shape.vocab)?;
-        let context = self.shape.context as usize;
-        if starts.iter().any(|start| start.checked_add(context).is_none_or(|last| last >= tokens.len())) {
+        if length == 0 || length > self.shape.context as usize {
+            return Err(EngineError::input("a window is empty or longer than the model's context"));
+        }
+        if starts.iter().any(|start| start.checked_add(length).is_none_or(|last| last >= tokens.len())) {
             return Err(EngineError::input("a window reaches beyond the end of its text"));
         }
         tch::set_num_threads(self.device.threads() as i32);
         let mut losses = Vec::with_capacity(starts.len());
-        for part in starts.chunks((PIECE_TOKENS / context).max(1)) {
-            let windows: Vec<_> = part.iter().map(|&start| start..start + context + 1).collect();
-            losses.extend(self.nats(tokens, &windows, 1)?.into_iter().map(|nats| nats / context as f64));
+        for part in starts.chunks((PIECE_TOKENS / length).max(1)) {
+            let windows: Vec<_> = part.iter().map(|&start| start..start + length + 1).collect();
+            losses.extend(self.nats(tokens, &windows, 1)?.into_iter().map(|nats| nats / length as f64));
         }
         Ok(losses)
     }
 
     /// Sum of nats over windows of one length.
-    fn score(&self, tokens: &[u16], windows: &[Range<usize>], keep_going: &dyn Fn() -> bool) -> Result<f64> {
-        if !keep_going() {
-            return Err(EngineError::Stopped);
-        }
+    fn score(&self, tokens: &[u16], windows: &[Range<usize>]) -> Result<f64> {
         Ok(self.nats(tokens, windows, windows.len())?.into_iter().sum())
     }
 

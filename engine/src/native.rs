@@ -95,8 +95,12 @@ fn is_plain(tensor: &Tensor) -> bool {
 /// The numbers of a contiguous f32 tensor on the CPU. Nobody may write through a view of the same storage meanwhile.
 pub(crate) fn floats(tensor: &Tensor) -> &[f32] {
     assert!(is_plain(tensor), "only contiguous f32 tensors on the CPU can be read as a slice");
+    // libtorch gives no address for nothing.
+    if tensor.numel() == 0 {
+        return &[];
+    }
     // SAFETY: the assertion makes the storage `numel` initialised floats from `data_ptr`; the borrow of the handle
-    // keeps the storage alive. Aliasing through other handles is ruled out by the callers' phases (see `pool.rs`).
+    // keeps the storage alive. Aliasing through other handles is ruled out by the callers' phases (see `cpu/mod.rs`).
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), tensor.numel()) }
 }
 
@@ -104,6 +108,9 @@ pub(crate) fn floats(tensor: &Tensor) -> &[f32] {
 /// same storage meanwhile.
 pub(crate) fn floats_mut(tensor: &mut Tensor) -> &mut [f32] {
     assert!(is_plain(tensor), "only contiguous f32 tensors on the CPU can be written as a slice");
+    if tensor.numel() == 0 {
+        return &mut [];
+    }
     // SAFETY: as in `floats`, and the handle is borrowed exclusively.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), tensor.numel()) }
 }

@@ -123,7 +123,7 @@ impl Bench {
         self.gym.keep = checks;
         let (mut outcome, weights) = Arena::new(&plan, hub, rules, learner, &mut self.gym).run()?;
         let model = Model::load(run.shape, &weights, self.device)?;
-        let loss = model.evaluate(&run.data.val_tokens, MEASURED, &|| true)?.loss();
+        let loss = model.evaluate(&run.data.val_tokens, MEASURED)?.loss();
         outcome.loss = loss.is_finite().then_some(loss);
         eprintln!(
             "{name}: loss {loss:.4} after {} versions; honest {} refused of {}; attackers {} paid of {}, {:?}",

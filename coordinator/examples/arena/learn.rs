@@ -2,12 +2,11 @@
 //! leave: how well each learns, in held-out loss, and how long fast workers wait.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use hydra_coordinator::serve::run;
 use hydra_core::codec::Codec;
 use hydra_core::hub::Hub;
-use hydra_core::ids::VersionNo;
 use hydra_core::time::Time;
 use hydra_engine::{Device, DeviceChoice, Model};
 use serde::Serialize;
@@ -61,8 +60,8 @@ struct Line {
     workers: usize,
     steps: u32,
     task: u32,
-    up: String,
-    down: String,
+    up: Codec,
+    down: Codec,
     tokens: u64,
     params: usize,
     outcome: Outcome,
@@ -149,15 +148,15 @@ fn play(args: &Args, scene: &Scene, device: Device) -> anyhow::Result<Line> {
         Plan { honest: scene.paces.clone(), attackers: Vec::new(), tasks: None, leave: scene.leave, checks: true };
     let (mut outcome, weights) = Arena::new(&plan, hub, rules, learner, &mut gym).run()?;
     let model = Model::load(run.shape, &weights, device)?;
-    let loss = model.evaluate(&run.data.val_tokens, usize::MAX, &|| true)?.loss();
+    let loss = model.evaluate(&run.data.val_tokens, usize::MAX)?.loss();
     outcome.loss = loss.is_finite().then_some(loss);
     Ok(Line {
         name: scene.name,
         workers: scene.paces.len(),
         steps: scene.steps,
         task: scene.task,
-        up: scene.up.to_string(),
-        down: scene.down.to_string(),
+        up: scene.up,
+        down: scene.down,
         tokens,
         params: run.shape.params(),
         outcome,

@@ -12,9 +12,7 @@ pub mod shards;
 pub mod split;
 pub mod tokenizer;
 
-mod files;
-
 pub use read::{ReadError, Source, read};
-pub use shards::{DataError, Dataset, Shard, is_prepared, load, prepare, prepare_with};
+pub use shards::{DataError, Dataset, Shard, discard, is_prepared, load, load_tokenizer, prepare, prepare_with};
 pub use split::hold_out;
 pub use tokenizer::{PieceDecoder, Tokenizer, TokenizerError};

@@ -15,10 +15,10 @@ use hydra_core::ids::Digest;
 use hydra_core::limits::{PREVIEW_BYTES, SHARD_TOKENS};
 use serde::{Deserialize, Serialize};
 
-use super::files::{sync_folder, write_atomic};
 use super::read::Source;
 use super::split::hold_out;
 use super::tokenizer::{Tokenizer, TokenizerError};
+use crate::store::files::{sync_folder, try_write_whole};
 
 mod error;
 #[cfg(test)]
@@ -220,6 +220,8 @@ fn turns_text(c: char) -> bool {
 fn save(dataset: &Dataset, dir: &Path) -> Result<(), DataError> {
     let folder = dir.join(FOLDER);
     fs::create_dir_all(&folder).map_err(io_error(&folder, "made"))?;
+    let write_atomic =
+        |folder: &Path, name: &str, bytes: &[u8]| try_write_whole(folder, name, |out| out.write_all(bytes)).map(|_| ());
     let tokenizer = dataset.tokenizer.json().as_bytes();
     write_atomic(dir, TOKENIZER, tokenizer).map_err(io_error(&dir.join(TOKENIZER), "written"))?;
 
@@ -257,8 +259,26 @@ fn save(dataset: &Dataset, dir: &Path) -> Result<(), DataError> {
     sync_folder(dir).map_err(io_error(dir, "written"))
 }
 
-/// Opens what [`prepare`] wrote to `dir` and checks every byte of it.
-pub fn load(dir: &Path) -> Result<Dataset, DataError> {
+/// Gives up what [`prepare`] has just written, so that it can be prepared anew.
+pub fn discard(dir: &Path) -> Result<(), DataError> {
+    let folder = dir.join(FOLDER);
+    // The manifest first: without it there is no prepared data.
+    fs::remove_file(folder.join(MANIFEST)).map_err(io_error(&folder.join(MANIFEST), "removed"))?;
+    fs::remove_dir_all(&folder).map_err(io_error(&folder, "removed"))
+}
+
+/// The tokenizer alone.
+pub fn load_tokenizer(dir: &Path) -> Result<Tokenizer, DataError> {
+    tokenizer(dir, &manifest(dir)?)
+}
+
+fn tokenizer(dir: &Path, manifest: &Manifest) -> Result<Tokenizer, DataError> {
+    let json = checked(dir, &manifest.tokenizer)?.0;
+    let json = String::from_utf8(json).map_err(|e| corrupt(&dir.join(TOKENIZER), &e))?;
+    Ok(Tokenizer::from_json(json)?)
+}
+
+fn manifest(dir: &Path) -> Result<Manifest, DataError> {
     let path = dir.join(FOLDER).join(MANIFEST);
     let json = fs::read(&path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => DataError::Missing { dir: dir.to_owned() },
@@ -269,11 +289,13 @@ pub fn load(dir: &Path) -> Result<Dataset, DataError> {
         Some(found) if found > u64::from(FORMAT) => return Err(DataError::Newer { path, found: found as u32 }),
         _ => {}
     }
-    let manifest: Manifest = serde_json::from_value(value).map_err(|e| corrupt(&path, &e))?;
+    serde_json::from_value(value).map_err(|e| corrupt(&path, &e))
+}
 
-    let json = checked(dir, &manifest.tokenizer)?.0;
-    let json = String::from_utf8(json).map_err(|e| corrupt(&dir.join(TOKENIZER), &e))?;
-    let tokenizer = Tokenizer::from_json(json)?;
+/// Opens what [`prepare`] wrote to `dir` and checks every byte of it.
+pub fn load(dir: &Path) -> Result<Dataset, DataError> {
+    let manifest = manifest(dir)?;
+    let tokenizer = tokenizer(dir, &manifest)?;
     let shards = manifest.shards.iter().map(|part| shard(dir, part)).collect::<Result<Vec<_>, _>>()?;
     let val_tokens = shard(dir, &manifest.held_out)?
         .bytes

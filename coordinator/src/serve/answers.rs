@@ -17,7 +17,7 @@ use hydra_core::ids::VersionNo;
 use hydra_core::proto::Finish;
 use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream};
 
-use self::outgoing::Outgoing;
+pub use self::outgoing::Outgoing;
 use super::served::Served;
 use crate::data::{Dataset, PieceDecoder};
 

@@ -9,14 +9,14 @@ use std::time::Duration;
 use hydra_core::hub::{Event, Fact, Hub, Operator, Order, QueryNo};
 use hydra_core::ids::{Digest, LeaseId, SessionId, VersionNo};
 use hydra_core::machine::Machine as _;
-use hydra_core::proto::ServerMsg;
+use hydra_core::proto::{ServerMsg, UnpaidCode};
 use hydra_core::time::Time;
 use hydra_shell::clock::{Clock, wall_us};
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::link::{LinkStats, SendError};
 use hydra_shell::signals::{Signals, Stop};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use super::answers;
 use super::learner;
@@ -44,6 +44,8 @@ pub enum Input {
     Saved(Saved),
     /// A version's score; the driver adds the traffic.
     Scored(super::eval::Score),
+    /// A thread of this name has panicked; without it the run cannot go on.
+    Panicked(&'static str),
 }
 
 /// Everything that orders are carried out with.
@@ -75,6 +77,8 @@ pub struct Driver {
     pub published: Option<(VersionNo, Vec<LeaseId>)>,
     /// A version that will not be measured, until the hub is told.
     pub unmeasured: Option<VersionNo>,
+    /// Leases whose updates' bytes are not there, until the hub is told.
+    pub lost: Vec<LeaseId>,
     pub counted: (u64, u64),
     /// The screen, if there is one.
     pub watch: Option<Watch>,
@@ -92,9 +96,15 @@ pub struct Ended {
 
 impl Driver {
     /// Runs until the hub says stop.
-    pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut signals: Signals) -> anyhow::Result<Ended> {
+    pub async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        signals: Arc<Mutex<Signals>>,
+    ) -> anyhow::Result<Ended> {
         self.measure();
+        let mut signals = signals.lock().await;
         let mut reason = self.carry_out();
+        let mut read = true;
         while reason.is_none() {
             let deadline = self.hub.deadline().map(|(at, _)| self.clock.instant(at));
             let glimpse = self.watch.as_ref().map(|watch| self.clock.instant(watch.due()));
@@ -110,7 +120,10 @@ impl Driver {
                 stop = signals.next() => self.on_stop(stop)?,
                 () = sleep_until(glimpse) => self.glimpse(),
                 request = wanted(&mut self.watch) => self.on_request(request)?,
-                () = self.events.gone() => self.handle(Fact::Operator(Operator::Drain)),
+                () = self.events.gone(), if read => {
+                    read = false;
+                    self.handle(Fact::Operator(Operator::Drain));
+                }
             }
             reason = self.carry_out();
         }
@@ -174,6 +187,7 @@ impl Driver {
                 self.events.say(&format!("payments wait: {error}; nothing is lost, trying again"));
             }
             Input::Saved(Saved::Broken(error)) => return Err(crate::fail::store(&error).into()),
+            Input::Panicked(name) => anyhow::bail!("the thread `{name}` panicked; the log above says where"),
             Input::Scored(score) => {
                 self.scored = Some(score);
                 let (down, up) = (self.traffic.bytes_up(), self.traffic.bytes_down());
@@ -239,8 +253,12 @@ impl Driver {
                 Order::Persist { seq, rows } => self.writer.persist(seq, rows),
                 Order::Check { lease, session, blob, codec, base, probe } => match self.uploads.take(session, blob) {
                     Some(bytes) => self.learn(learner::Command::Check { lease, codec, bytes, blob, base, probe }),
-                    // Cannot happen: the hub was told of the blob after it was put there, and only it takes it away.
-                    None => tracing::error!(%lease, "an update's bytes are not there"),
+                    // Cannot happen: the hub was told of the blob after it was put there, and only it takes it away. A
+                    // lease without a verdict would be waited for, so it gets one.
+                    None => {
+                        tracing::error!(%lease, "an update's bytes are not there");
+                        self.lost.push(lease);
+                    }
                 },
                 Order::Forget { lease, blob } => self.learn(learner::Command::Forget { lease, blob }),
                 Order::Merge { version, inputs, rule } => {
@@ -282,9 +300,16 @@ impl Driver {
                 self.send_deltas();
                 self.pass_on();
             }
-            match self.unmeasured.take_if(|_| order.is_none()) {
-                Some(version) => self.handle(Fact::Unmeasured { version }),
-                None => return order,
+            if order.is_some() {
+                return order;
+            }
+            if let Some(lease) = self.lost.pop() {
+                let verdict = Err((UnpaidCode::Corrupt, "the update's bytes were given up".to_owned()));
+                self.handle(Fact::Checked { lease, verdict });
+            } else if let Some(version) = self.unmeasured.take() {
+                self.handle(Fact::Unmeasured { version });
+            } else {
+                return None;
             }
         }
     }
@@ -339,9 +364,7 @@ impl Driver {
         if let Some(outbox) = self.sessions.get(&session)
             && act(outbox) == Err(SendError::Full)
         {
-            tracing::warn!(%session, "a session does not take what it is sent: cut");
-            super::metrics::slow_reader();
-            outbox.close();
+            cut(session, outbox);
         }
     }
 
@@ -361,11 +384,18 @@ impl Driver {
             // All weights as bytes are many; the announcement may travel while they are made.
             tokio::task::spawn_blocking(move || {
                 if outbox.send_blob(served.digest, served.snapshot()) == Err(SendError::Full) {
-                    outbox.close();
+                    cut(session, &outbox);
                 }
             });
         }
     }
+}
+
+/// Ends a session that does not keep up.
+fn cut(session: SessionId, outbox: &Outbox) {
+    tracing::warn!(%session, "a session does not take what it is sent: cut");
+    super::metrics::slow_reader();
+    outbox.close();
 }
 
 /// What the screen wants; without one, nothing ever.

@@ -28,19 +28,19 @@ pub fn measure(
     tokens: &[u16],
     windows: usize,
 ) -> Result<(f64, f64), EngineError> {
-    let evaluation: Evaluation = model.evaluate(tokens, windows, &|| true)?;
+    let evaluation: Evaluation = model.evaluate(tokens, windows)?;
     let bytes = evaluation.scored.iter().map(|range| tokenizer.bytes_of(&tokens[range.clone()])).sum();
     Ok((evaluation.loss(), evaluation.bits_per_byte(bytes)))
 }
 
 /// Starts the thread; it ends when the sender is dropped. A version that is overtaken while it waits is left out. What
-/// was measured may be asked for a sample, too.
+/// was measured may be asked for a sample, too. A version that cannot be measured is reported as such.
 pub fn spawn(
     data: Arc<Dataset>,
     device: Device,
     windows: usize,
     mut sampler: Option<Sampler>,
-    mut report: impl FnMut(Score) + Send + 'static,
+    mut report: impl FnMut(Result<Score, VersionNo>) + Send + 'static,
 ) -> std::io::Result<(Sender<Arc<Served>>, JoinHandle<()>)> {
     let (versions, taken): (_, Receiver<Arc<Served>>) = channel();
     let thread = std::thread::Builder::new().name("evaluator".into()).spawn(move || {
@@ -60,12 +60,15 @@ pub fn spawn(
             match scored {
                 Ok((loss, bits_per_byte)) => {
                     let score = Score { version: served.version, loss, bits_per_byte };
-                    report(score);
+                    report(Ok(score));
                     if let Some(sampler) = &mut sampler {
                         sampler.sample(&served, &score, &data);
                     }
                 }
-                Err(error) => tracing::error!(%error, version = %served.version, "a version could not be measured"),
+                Err(error) => {
+                    tracing::error!(%error, version = %served.version, "a version could not be measured");
+                    report(Err(served.version));
+                }
             }
         }
     })?;

@@ -4,6 +4,7 @@
 //! version is on disk before it is reported, so that the rows that follow never promise what is not there.
 
 pub mod likeness;
+pub mod outer;
 pub mod probe;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use hydra_core::codec::{Codec, CodecError};
 use hydra_core::hub::{Findings, MergeInput, Probe, Source};
 use hydra_core::ids::{Digest, LeaseId, VersionNo};
-use hydra_core::merge::{self, Input, OuterRule, OuterState};
+use hydra_core::merge::{self, OuterRule, OuterState};
 use hydra_core::model::Shape;
 use hydra_core::proto::UnpaidCode;
 
@@ -69,9 +70,6 @@ pub enum Report {
     },
 }
 
-/// An accepted update: its digest, and its bytes if they came in this run of the program.
-type Waiting = (Digest, Option<Arc<[u8]>>);
-
 /// Between two tries to keep what the disk did not take.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -92,8 +90,8 @@ pub struct Learner {
     pub versions: VersionFiles,
     pub updates: UpdateFiles,
     pub keep: u64,
-    /// Updates that wait, by lease.
-    pub waiting: BTreeMap<LeaseId, Waiting>,
+    /// Updates that wait on disk, by lease.
+    pub waiting: BTreeMap<LeaseId, Digest>,
     /// Good updates for which the disk has no room, oldest first. The hub bounds how many are being checked.
     pub unkept: VecDeque<Unkept>,
     /// Merged updates still on disk, for the case that a version's file turns out damaged.
@@ -207,8 +205,8 @@ impl Learner {
         report(Report::Resumed);
     }
 
-    fn kept(&mut self, Unkept { lease, blob, bytes, found }: Unkept, report: &mut impl FnMut(Report)) {
-        self.waiting.insert(lease, (blob, Some(bytes)));
+    fn kept(&mut self, Unkept { lease, blob, found, .. }: Unkept, report: &mut impl FnMut(Report)) {
+        self.waiting.insert(lease, blob);
         report(Report::Checked { lease, verdict: Ok(found) });
     }
 
@@ -225,24 +223,18 @@ impl Learner {
         inputs: &[MergeInput],
         rule: OuterRule,
     ) -> Result<Arc<Served>, FileError> {
-        let mut deltas = Vec::with_capacity(inputs.len());
+        let mut updates = Vec::with_capacity(inputs.len());
         for input in inputs {
-            let bytes: Arc<[u8]> = match self.waiting.get(&input.lease) {
-                Some((_, Some(bytes))) => bytes.clone(),
-                _ => self.updates.get(input.lease, &input.blob)?.into(),
-            };
-            let delta = input.codec.decode(&bytes, self.shape.params());
-            deltas.push(delta.expect("an accepted update was decoded before"));
+            let bytes = self.updates.get(input.lease, &input.blob)?;
+            updates.push((input.share, input.codec, bytes));
         }
-        let inputs: Vec<_> =
-            inputs.iter().zip(&deltas).map(|(input, delta)| Input { share: input.share, delta }).collect();
         // Worked out on copies: if the version cannot be stored, nothing has happened.
         let mut weights = self.checkpoint.weights.clone();
         let mut outer = OuterState {
             momentum: self.checkpoint.outer.momentum.clone(),
             residual: self.checkpoint.outer.residual.clone(),
         };
-        let bytes = merge::outer_step(&mut weights, &mut outer, &inputs, rule, self.codec);
+        let bytes = outer::step(&mut weights, &mut outer, &updates, rule, self.codec);
         let digest = merge::weights_digest(&weights);
         self.versions.write(version, &digest, &weights, &outer)?;
         let step: Vec<f32> = self.checkpoint.weights.iter().zip(&weights).map(|(old, new)| old - new).collect();
@@ -255,7 +247,7 @@ impl Learner {
     }
 
     fn published(&mut self, version: VersionNo, merged: &[LeaseId]) {
-        let merged = merged.iter().filter_map(|lease| self.waiting.remove(lease).map(|(blob, _)| (*lease, blob)));
+        let merged = merged.iter().filter_map(|lease| self.waiting.remove(lease).map(|blob| (*lease, blob)));
         self.merged.push_back((version, merged.collect()));
         if let Err(error) = self.versions.keep(version, self.keep) {
             tracing::warn!(%error, "an old version's file cannot be removed");

@@ -21,6 +21,8 @@ use super::metrics;
 const HEAD: usize = 16 * 1024;
 /// Between attempts while the system has no file or memory for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A connection that becomes no session lasts so long at most.
+const PLAIN: Duration = Duration::from_mins(1);
 
 /// The connection that a request came through; kept by what outlives the request, such as a session.
 #[derive(Debug, Clone)]
@@ -69,14 +71,19 @@ async fn attend(tcp: TcpStream, visitor: Visitor, router: Router) {
         request.extensions_mut().insert(visitor.clone());
         router.call(request)
     });
-    let served = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         // Also for the head of the next request of a connection that is kept.
         .header_read_timeout(HANDSHAKE)
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(tcp), service)
-        .with_upgrades()
-        .await;
+        .with_upgrades();
+    // A session leaves this at its upgrade; whoever asks for pages and does not read them holds a place no longer.
+    let Ok(served) = tokio::time::timeout(PLAIN, serving).await else {
+        tracing::debug!("a connection without a session was open for too long");
+        metrics::refused("slow_request");
+        return;
+    };
     if let Err(error) = served {
         let reason = if error.is_timeout() { "slow_request" } else { "bad_request" };
         tracing::debug!(%error, reason, "a connection ended before its request was whole");

@@ -1,8 +1,9 @@
 //! Serving: brings a run up from its folder, starts its threads and sockets, drives the hub until it stops, and
 //! takes everything down again.
 //!
-//! Threads: the driver (this one, asynchronous: hub and sockets), the ledger's writer, the learner, the evaluator, and
-//! the answers'. Only the last three touch large vectors, and of them only the evaluator libtorch.
+//! Threads: the driver (asynchronous: hub and sockets), the ledger's writer, the learner, the evaluator, and the
+//! answers'. Only the last three touch large vectors; the learner (to see what updates do) and the evaluator use
+//! libtorch.
 
 mod answers;
 mod drawn;
@@ -33,7 +34,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hydra_config::Settings;
 use hydra_core::hub::{Fact, Hub};
-use hydra_engine::{Device, DeviceChoice};
+use hydra_engine::{Device, DeviceChoice, Model};
 use hydra_shell::clock::{Clock, wall_ms};
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
@@ -43,7 +44,7 @@ use hydra_shell::signals::Signals;
 use hydra_shell::terminal::is_interactive;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::task::TaskTracker;
 
 use self::drawn::Drawn;
@@ -63,6 +64,8 @@ use crate::screen::{Channels, RunEnds};
 const INPUTS: usize = 1024;
 /// Open files besides connections: the ledger, versions, libraries.
 const SPARE_FILES: u64 = 64;
+/// Between two times that measured times are gathered into their histograms.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// The first and the last event; the hub's own lie between them.
 #[derive(Serialize)]
@@ -104,7 +107,10 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the asynchronous runtime")?;
-    runtime.block_on(serve_with(resolved.settings, init, args, events, screen.then(|| logs.ring.clone())))
+    let ended = runtime.block_on(serve_with(resolved.settings, init, args, events, screen.then(|| logs.ring.clone())));
+    // A thread that is in the middle of long work is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Serves; with a screen if there is a log for it.
@@ -116,16 +122,26 @@ async fn serve_with(
     log: Option<Ring>,
 ) -> anyhow::Result<()> {
     let signals = Signals::listen(args.serve.headless).context("listening for signals")?;
+    let signals = Arc::new(Mutex::new(signals));
     // First of all, so that a second coordinator is told at once and not after minutes of preparation.
     let listener = bind(&settings.listen).await?;
     let addr = listener.local_addr().context("reading the address listened on")?;
     let prepared = {
         let (settings, events) = (settings.clone(), events.clone());
-        tokio::task::spawn_blocking(move || run::open(&settings, init.as_ref(), &events))
-            .await
-            .context("opening the run")??
+        let opening = tokio::task::spawn_blocking(move || run::open(&settings, init.as_ref(), &events));
+        // Nothing is lost by stopping here: what is prepared is kept only when it is whole.
+        unless_stopped(&signals, opening, "stopped while the run was opened").await.context("opening the run")??
     };
     let metrics = metrics::install()?;
+    // Without it every measured time would be kept until somebody asks.
+    let upkeep = metrics.clone();
+    tokio::spawn(async move {
+        let mut every = tokio::time::interval(METRICS_UPKEEP);
+        loop {
+            every.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
     let clock = Clock::start();
     let channels = log.map(|ring| (ring, Channels::new()));
     let (drawn, watch) = channels.map(|(ring, Channels { run, screen })| ((ring, screen), run)).unzip();
@@ -161,7 +177,7 @@ async fn serve_with(
     let drawn = drawn.map(|(ring, ends)| Drawn::open(&settings, addr, ring, ends, clock, &events)).transpose()?;
     // A task of its own: on a thread of the runtime, what it sends is written by that same thread next, and no other
     // has to be woken for it.
-    let ended = tokio::spawn(driver.run(inputs, signals)).await;
+    let ended = tokio::spawn(driver.run(inputs, signals.clone())).await;
     open.store(false, Ordering::Relaxed);
     server.abort();
     if let Some(drawn) = drawn {
@@ -171,7 +187,23 @@ async fn serve_with(
     // Sessions say goodbye on their own tasks; a peer that does not listen is not waited for.
     tracker.close();
     let _ = tokio::time::timeout(Duration::from_secs(3), tracker.wait()).await;
-    tokio::task::spawn_blocking(move || finish(ended, &info.data, threads, &events)).await.context("ending the run")?
+    let finishing = tokio::task::spawn_blocking(move || finish(ended, &info.data, threads, &events));
+    unless_stopped(&signals, finishing, "stopped before the last version was measured in full; everything is on disk")
+        .await
+        .context("ending the run")?
+}
+
+/// Waits for a thread's work, or for somebody who does not want to wait any more.
+async fn unless_stopped<T>(
+    signals: &Mutex<Signals>,
+    work: tokio::task::JoinHandle<T>,
+    text: &'static str,
+) -> anyhow::Result<T> {
+    let mut signals = signals.lock().await;
+    tokio::select! {
+        done = work => Ok(done?),
+        _ = signals.next() => Err(Failure::new(Exit::Interrupted, text).into()),
+    }
 }
 
 fn gate(settings: &Settings) -> Gate {
@@ -197,7 +229,8 @@ fn finish(ended: Ended, data: &Dataset, threads: Threads, events: &Events) -> an
     let mut score = scored.map(|score| (score.loss, score.bits_per_byte));
     if reason != "drained" {
         let device = Device::open(DeviceChoice::Cpu, None).map_err(|error| anyhow::anyhow!("{error}"))?;
-        let model = newest.model(device).map_err(|error| anyhow::anyhow!("{error}"))?;
+        // Not the shared model, which knows but one core.
+        let model = Model::load(newest.shape, &newest.weights, device).map_err(|error| anyhow::anyhow!("{error}"))?;
         let full = eval::measure(&model, &data.tokenizer, &data.val_tokens, usize::MAX);
         score = Some(full.map_err(|error| anyhow::anyhow!("{error}"))?);
     }
@@ -224,6 +257,29 @@ async fn bind(listen: &str) -> anyhow::Result<TcpListener> {
         };
         failure.into()
     })
+}
+
+/// What a thread tells the driver with. Dropped by a panic, it tells that too: a run without one of its threads would
+/// wait for ever for what that thread owes.
+#[derive(Clone)]
+struct Teller {
+    sender: mpsc::Sender<Input>,
+    thread: &'static str,
+}
+
+impl Teller {
+    fn say(&self, input: Input) {
+        // When the driver is gone the program is ending, and nobody asks any more.
+        self.sender.blocking_send(input).ok();
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.say(Input::Panicked(self.thread));
+        }
+    }
 }
 
 type Threads = Vec<std::thread::JoinHandle<()>>;
@@ -266,16 +322,13 @@ impl Begun {
         let rules = run::rules(settings, shape, &data, wall_ms().saturating_sub(now.0 / 1000));
         let hub = Hub::new(now, rules, key, recovered);
 
-        let tell = |sender: &mpsc::Sender<Input>| {
-            let sender = sender.clone();
-            // When the driver is gone the program is ending, and nobody asks any more.
-            move |input: Input| {
-                sender.blocking_send(input).ok();
-            }
+        let tell = |thread| {
+            let teller = Teller { sender: sender.clone(), thread };
+            move |input| teller.say(input)
         };
-        let say = tell(&sender);
+        let say = tell("store");
         let writer = store.spawn(move |saved| say(Input::Saved(saved))).map_err(|error| crate::fail::store(&error))?;
-        let say = tell(&sender);
+        let say = tell("learner");
         let (learner, learning) = learner
             .spawn(move |report| {
                 say(match report {
@@ -290,14 +343,18 @@ impl Begun {
         // One thread each: the workers on this machine need the others, and an answer must not wait for them.
         let device = Device::open(DeviceChoice::Cpu, Some(1)).map_err(|error| anyhow::anyhow!("{error}"))?;
         let windows = (settings.eval.tokens / u64::from(shape.context)).max(1) as usize;
-        let say = tell(&sender);
+        let say = tell("evaluator");
         let form = answers::Form { template: settings.answers.template.clone(), stops: settings.answers.stop.clone() };
         let prompt = &settings.answers.sample_prompt;
         let sampler = screen.as_ref().and_then(|ends| Sampler::new(prompt, form.clone(), ends.tell.clone()));
-        let (evaluator, evaluating) =
-            eval::spawn(data.clone(), device, windows, sampler, move |score| say(Input::Scored(score)))
-                .context("starting the evaluator")?;
-        let say = tell(&sender);
+        let (evaluator, evaluating) = eval::spawn(data.clone(), device, windows, sampler, move |result| {
+            say(match result {
+                Ok(score) => Input::Scored(score),
+                Err(version) => Input::Fact(Fact::Unmeasured { version }),
+            });
+        })
+        .context("starting the evaluator")?;
+        let say = tell("answers");
         let report = move |report| {
             say(Input::Fact(match report {
                 answers::Report::Piece { query, text } => Fact::Piece { query, text },
@@ -344,6 +401,7 @@ impl Begun {
             measure_every: settings.eval.every,
             measured: None,
             unmeasured: None,
+            lost: Vec::new(),
             published: None,
             deltas: Vec::new(),
             paused: false,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use ed25519_dalek::SigningKey;
 use hydra_config::Settings;
 use hydra_core::codec::Codec;
@@ -40,7 +41,7 @@ pub struct Run {
 /// Opens the run that the settings name, or begins it, from a model that exists if there is one.
 pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Run> {
     let dir = &settings.run_dir;
-    crate::store::files::prepare_folder(dir).map_err(fail::file)?;
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let key = keys::load_or_create(&dir.join("coordinator.key"))?;
     let at_ms = wall_ms();
     let mut store = Store::open(dir, &Opening { key: key.clone(), at_ms }).map_err(|error| fail::store(&error))?;
@@ -79,7 +80,7 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
 
     let keep = u64::from(settings.rounds.keep_versions);
     let waiting: BTreeMap<_, _> =
-        recovered.unmerged.iter().map(|(lease, accepted)| (lease.lease, (accepted.blob, None))).collect();
+        recovered.unmerged.iter().map(|(lease, accepted)| (lease.lease, accepted.blob)).collect();
     let kept: BTreeSet<LeaseId> = history
         .iter()
         .take(keep as usize)
@@ -133,7 +134,13 @@ fn dataset(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> a
         events.say("preparing the text: training the tokenizer and cutting shards");
         data::prepare(&sources, &held_out, settings.tokenizer, dir)
     };
-    Ok(prepared.map_err(|error| fail::data(&error))?)
+    let dataset = prepared.map_err(|error| fail::data(&error))?;
+    if let Err(error) = dataset.check_windows(settings.model.context) {
+        // Nothing of it is kept: the next start, with more text or a shorter context, begins afresh.
+        data::discard(dir).map_err(|error| fail::data(&error))?;
+        return Err(fail::data(&error).into());
+    }
+    Ok(dataset)
 }
 
 /// Says what a damaged disk cost, and puts the damaged files aside.
@@ -142,6 +149,9 @@ fn tell_repairs(repairs: &Repairs, versions: &VersionFiles, events: &Events) -> 
         let aside = versions.set_aside(*version).map_err(fail::file)?;
         let kept = aside.map(|path| format!("; the damaged file is kept as {}", path.display())).unwrap_or_default();
         events.say(&format!("version {version} cannot be used ({why}); going on from the one before{kept}"));
+    }
+    if !repairs.ended.is_empty() {
+        events.say(&format!("{} tasks of lost versions are called off", repairs.ended.len()));
     }
     if !repairs.reopened.is_empty() {
         events.say(&format!("{} updates that it had merged are merged again", repairs.reopened.len()));

@@ -10,7 +10,7 @@ use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream};
 use hydra_shell::clock::wall_ms;
 use tokio::sync::mpsc;
 
-use super::answers::Form;
+use super::answers::{Form, Outgoing};
 use super::eval::Score;
 use super::served::Served;
 use crate::data::{Dataset, PieceDecoder};
@@ -58,7 +58,7 @@ impl Sampler {
 
     fn draw(&self, served: &Served, data: &Dataset, began: Instant) -> Result<String, EngineError> {
         let tokenizer = &data.tokenizer;
-        let prompt = tokenizer.encode(&self.form.template.replace("{prompt}", &self.prompt));
+        let prompt = tokenizer.encode(&self.form.template.replace("{prompt}", self.prompt.trim_end()));
         let sampling = hydra_engine::Sampling {
             max_new_tokens: TOKENS,
             temperature: 0.0,
@@ -70,21 +70,21 @@ impl Sampler {
         let decoder = Arc::new(Decoder::new(served.shape, &served.weights)?);
         let mut stream = Stream::new(&decoder, &prompt, sampling)?;
         let mut batch = DecodeBatch::default();
-        let (mut decoder, mut text) = (PieceDecoder::new(), String::new());
-        let stop = |text: &str| self.form.stops.iter().filter_map(|stop| text.find(stop.as_str())).min();
+        let (mut pieces, mut out, mut text) =
+            (PieceDecoder::new(), Outgoing::new(self.form.stops.clone()), String::new());
         while let Some(token) = batch.step(&mut [&mut stream]).into_iter().next().flatten() {
             if token == tokenizer.end_of_text() {
                 break;
             }
-            text.push_str(&decoder.push(tokenizer, token));
-            if let Some(at) = stop(text.trim_start()) {
-                return Ok(text.trim_start()[..at].to_owned());
+            text.push_str(&out.push(&pieces.push(tokenizer, token)));
+            if out.stopped {
+                return Ok(text);
             }
             if began.elapsed() > LONGEST {
-                text.push('…');
-                break;
+                return Ok(text + &out.rest() + "…");
             }
         }
-        Ok(text)
+        text.push_str(&out.push(&pieces.flush()));
+        Ok(text + &out.rest())
     }
 }

@@ -3,7 +3,7 @@
 //! A run's folder keeps `run.toml` with what its weights and data depend on, so that a later start needs no flags
 //! for it; flags that contradict it are refused before anything is touched.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hydra_config::{ConfigFile, Flags, Resolved, Settings, resolve};
@@ -19,7 +19,7 @@ const BEGUN: &str = "begun.json";
 /// Variables of all programs, which are no settings of the run.
 const SHELL_VARIABLES: [&str; 3] = ["HYDRA_CONFIG_DIR", "HYDRA_CACHE_DIR", "HYDRA_LOG"];
 /// Where a run lives unless somebody says otherwise.
-pub const DEFAULT_RUN: &str = "./hydra-run";
+const DEFAULT_RUN: &str = "./hydra-run";
 
 /// What a run began with and must stay.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,10 +29,15 @@ struct Begun {
     shape: Shape,
 }
 
+/// The run's folder as far as flags and the environment name it; a settings file may name another one for serving.
+pub fn run_dir(args: &Args) -> PathBuf {
+    let named = args.run.clone().or_else(|| std::env::var_os("HYDRA_RUN").map(Into::into));
+    named.unwrap_or_else(|| PathBuf::from(DEFAULT_RUN))
+}
+
 /// Settings from all layers; a model to begin from sets its own sizes and tokenizer.
 pub fn gather(args: &Args, init: Option<&Pretrained>) -> anyhow::Result<Resolved> {
-    let run = args.run.clone().or_else(|| std::env::var_os("HYDRA_RUN").map(Into::into));
-    let remembered = run.as_deref().unwrap_or(Path::new(DEFAULT_RUN)).join(FILE);
+    let remembered = run_dir(args).join(FILE);
     let named = args.serve.config.as_deref();
     // What the run remembers stands in for a settings file that is not given.
     let path = named.or_else(|| remembered.exists().then_some(remembered.as_path()));

@@ -16,14 +16,22 @@ pub fn write_whole(
     name: &str,
     content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<PathBuf, FileError> {
+    try_write_whole(folder, name, content).map_err(|error| FileError::io("write", &folder.join(name), &error))
+}
+
+/// [`write_whole`] with the system's own error.
+pub fn try_write_whole(
+    folder: &Path,
+    name: &str,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<PathBuf> {
     let path = folder.join(name);
     let temporary = folder.join(format!(".{name}{TEMPORARY}"));
     let written = write_synced(&temporary, content).and_then(|()| fs::rename(&temporary, &path));
-    if let Err(error) = written.and_then(|()| sync_folder(folder)) {
+    written.and_then(|()| sync_folder(folder)).inspect_err(|_| {
         // What remains of it would only take room that is perhaps what lacks; failing to remove it changes nothing.
         fs::remove_file(&temporary).ok();
-        return Err(FileError::io("write", &path, &error));
-    }
+    })?;
     Ok(path)
 }
 

@@ -66,8 +66,10 @@ pub struct Store {
 impl Store {
     /// Opens the database in `run_dir`, making both where absent, and counts this start.
     pub fn open(run_dir: &Path, opening: &Opening) -> Result<Self, StoreError> {
-        files::prepare_folder(run_dir)?;
+        std::fs::create_dir_all(run_dir).map_err(|error| FileError::io("prepare", run_dir, &error))?;
         let lock = RunLock::take(run_dir)?;
+        // With the lock: another coordinator's half-written files are its own.
+        files::prepare_folder(run_dir)?;
         let mut connection = schema::open_writable(&run_dir.join(schema::FILE))?;
         let given = public_key(&opening.key);
         let stored = found(&mut connection, opening).map_err(StoreError::sql("open the ledger"))?;
@@ -79,6 +81,7 @@ impl Store {
     }
 
     /// How often this run was started, this time included.
+    #[cfg(test)]
     pub fn boot(&self) -> u64 {
         self.boot
     }

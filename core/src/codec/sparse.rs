@@ -109,9 +109,9 @@ impl Sparse {
         if rest.is_empty() { Ok(()) } else { Err(CodecError::NotCanonical { block: n.div_ceil(BLOCK) }) }
     }
 
-    /// Hands each number of checked bytes to its slot.
+    /// Hands each number of checked bytes to its slot; gives how many bytes that took.
     #[inline]
-    pub(super) fn read(self, bytes: &[u8], out: &mut [f32], put: impl Fn(&mut f32, f32)) {
+    pub(super) fn read(self, bytes: &[u8], out: &mut [f32], put: impl Fn(&mut f32, f32)) -> usize {
         let mut rest = bytes;
         for slots in out.chunks_mut(BLOCK) {
             let mut values = [0.0; BLOCK];
@@ -124,6 +124,18 @@ impl Sparse {
             rest = &body[used.expect("checked bytes are of the canonical form")..];
             slots.iter_mut().zip(&values).for_each(|(slot, value)| put(slot, *value));
         }
+        bytes.len() - rest.len()
+    }
+
+    /// How many of the checked bytes the first `n` numbers take.
+    pub(super) fn skip(self, bytes: &[u8], n: usize) -> usize {
+        let mut rest = bytes;
+        for start in (0..n).step_by(BLOCK) {
+            let (_, body) = split(rest).expect("checked bytes have all their blocks");
+            let used = self.walk(body, BLOCK.min(n - start), |_, _, _| ());
+            rest = &body[used.expect("checked bytes are of the canonical form")..];
+        }
+        bytes.len() - rest.len()
     }
 
     /// Shows each kept number of a block (place, whether negative, whether the larger magnitude) and gives the bytes

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests; and bits are meant where numbers are compared")]
 
 use super::*;
+use crate::codec::Reader;
 use crate::rng::Rng;
 
 const ALL: [Codec; 3] = [Codec::F32, Codec::Bf16, Codec::Int4];
@@ -33,6 +34,33 @@ fn coordinator_and_workers_hold_the_same_bits() {
             apply(&mut worker, codec, &bytes).unwrap();
             assert_eq!(weights_digest(&coordinator), weights_digest(&worker), "{codec:?}, round {round}");
         }
+    }
+}
+
+#[test]
+fn slices_of_encoded_updates_give_the_bits_of_the_whole() {
+    let n = 2 * Codec::BLOCK + 4321;
+    let shares = [0.5, 0.3, 0.2];
+    for codec in Codec::ALL {
+        let encoded: Vec<_> = (0..3).map(|seed| codec.encode(&normal(n, 0.01, seed))).collect();
+        let deltas: Vec<_> = encoded.iter().map(|bytes| codec.decode(bytes, n).unwrap()).collect();
+        let start = || (normal(n, 0.05, 9), OuterState { momentum: normal(n, 0.01, 7), residual: normal(n, 1e-3, 8) });
+        let (mut weights, mut state) = start();
+        let round: Vec<_> = shares.iter().zip(&deltas).map(|(share, delta)| Input { share: *share, delta }).collect();
+        let bytes = outer_step(&mut weights, &mut state, &round, OuterRule::DILOCO, codec);
+
+        let (mut again, mut other) = start();
+        let mut sliced = Vec::new();
+        for from in [0, Codec::BLOCK] {
+            let to = if from == 0 { Codec::BLOCK } else { n };
+            let mut readers: Vec<_> = encoded.iter().map(|bytes| Reader::new(codec, bytes)).collect();
+            readers.iter_mut().for_each(|reader| reader.skip(from));
+            let carried = (&mut other.momentum[from..to], &mut other.residual[from..to]);
+            sliced.extend(outer_slice(&mut again[from..to], carried, OuterRule::DILOCO, codec, |step, _| {
+                shares.iter().zip(&mut readers).for_each(|(share, reader)| reader.add(*share, step));
+            }));
+        }
+        assert!(bytes == sliced && weights == again && state == other, "{codec:?}");
     }
 }
 

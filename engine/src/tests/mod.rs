@@ -77,7 +77,7 @@ fn one_batch_can_be_learned_by_heart() {
     let trained = trainer.train(&shape.initial_weights(2), &job, &shard, &mut go_on).unwrap();
     assert!(trained.losses[149] < 0.1, "{}", trained.losses[149]);
     let model = Model::load(shape, &trained.weights, cpu(1)).unwrap();
-    let evaluation = model.evaluate(&shard, usize::MAX, &|| true).unwrap();
+    let evaluation = model.evaluate(&shard, usize::MAX).unwrap();
     assert!(evaluation.loss() < 0.1);
 }
 
@@ -172,7 +172,7 @@ fn input_that_does_not_fit_is_refused() {
     assert!(Trainer::new(Shape { heads: 5, ..shape() }, Recipe::default(), cpu(1)).is_err());
     assert!(Model::load(shape(), &weights[1..], cpu(1)).is_err());
     let model = model(1);
-    assert!(model.evaluate(&[1], 1, &|| true).is_err());
+    assert!(model.evaluate(&[1], 1).is_err());
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn evaluation_is_the_reference_s_loss() {
     let tokens = random_tokens(&shape(), 16 * 3 + 6, 5);
     let weights = random_weights(&shape(), 1);
     let model = Model::load(shape(), &weights, cpu(2)).unwrap();
-    let evaluation = model.evaluate(&tokens, usize::MAX, &|| true).unwrap();
+    let evaluation = model.evaluate(&tokens, usize::MAX).unwrap();
     assert_eq!(evaluation.tokens, tokens.len() as u64 - 1);
     let exact: Vec<f64> = weights.iter().map(|&w| f64::from(w)).collect();
     let windows = [&tokens[..17], &tokens[16..33], &tokens[32..49], &tokens[48..]];
@@ -188,9 +188,8 @@ fn evaluation_is_the_reference_s_loss() {
     assert!((evaluation.nats_sum / nats - 1.0).abs() < 1e-5, "{} {nats}", evaluation.nats_sum);
     let bits = evaluation.bits_per_byte(100);
     assert!((bits - nats / 2f64.ln() / 100.0).abs() < 1e-3);
-    let some = model.evaluate(&tokens, 2, &|| true).unwrap();
+    let some = model.evaluate(&tokens, 2).unwrap();
     assert_eq!((some.tokens, some.scored), (32, vec![1..17, 33..49]));
-    assert!(matches!(model.evaluate(&tokens, 9, &|| false), Err(EngineError::Stopped)));
 }
 
 #[test]
@@ -205,10 +204,11 @@ fn rates_run_in_a_line() {
 fn windows_are_scored_one_by_one_as_together() {
     let (model, text) = (model(1), random_tokens(&shape(), 100, 4));
     let starts = [0, 31, 83];
-    let losses = model.losses(&text, &starts).unwrap();
+    let losses = model.losses(&text, &starts, 16).unwrap();
     for (start, loss) in starts.into_iter().zip(losses) {
-        let alone = model.evaluate(&text[start..=start + 16], 1, &|| true).unwrap().loss();
+        let alone = model.evaluate(&text[start..=start + 16], 1).unwrap().loss();
         assert!((loss - alone).abs() < 1e-5, "{loss} beside {alone}");
     }
-    assert!(model.losses(&text, &[84]).is_err() && model.losses(&text, &[usize::MAX]).is_err());
+    assert!(model.losses(&text, &[84], 16).is_err() && model.losses(&text, &[usize::MAX], 16).is_err());
+    assert!(model.losses(&text, &[0], 0).is_err() && model.losses(&text, &[0], 17).is_err());
 }

@@ -63,7 +63,8 @@ fn report(lines: &[Line]) -> Report {
     let mut report = Report::new("learn");
     for Line { name, workers, steps, task, tokens, outcome } in lines {
         let Outcome { versions, departures, bytes_up, bytes_version, .. } = outcome;
-        let how = format!("{workers} workers, {steps} steps in all, {task} a task, {tokens} tokens, {versions} versions");
+        let how =
+            format!("{workers} workers, {steps} steps in all, {task} a task, {tokens} tokens, {versions} versions");
         let left = if *departures > 0 { format!(", {departures} departures") } else { String::new() };
         report.fact(name, how + &left);
         report.row(format!("{name}: loss"), outcome.loss.unwrap_or(f64::INFINITY), "nats", None);
@@ -118,7 +119,8 @@ mod tests {
         };
         let good = [line("one short", Some(2.0), 0.0), line("four short", Some(2.06), 0.0)];
         assert_eq!(report(&good).missed(), Vec::<String>::new());
-        let bad = [line("one short", Some(2.0), 0.0), line("four short", None, 0.0), line("eight unsteady", None, 10.0)];
+        let bad =
+            [line("one short", Some(2.0), 0.0), line("four short", None, 0.0), line("eight unsteady", None, 10.0)];
         let missed = report(&bad).missed();
         assert_eq!(missed, ["four short, above one short", "eight unsteady: fast workers idle"]);
     }

@@ -8,8 +8,10 @@ mod attacks;
 mod export;
 mod generate;
 mod learn;
+mod merge;
 mod model;
 mod report;
+mod round;
 mod sessions;
 mod train;
 mod ui;
@@ -38,6 +40,12 @@ pub enum Bench {
     Attacks(attacks::Options),
     /// One worker and many with the same tokens; dense and sparse updates; slow workers and such that leave
     Learn(learn::Options),
+    /// A round of many updates of a large model, checked and merged
+    Merge(merge::Options),
+    /// Rounds of two workers that train nothing
+    Round(round::Options),
+    /// Bytes a trained token, measured on the sockets
+    Wire(round::Options),
     /// Training speed beside plain PyTorch, and the share of the machine's matrix-product speed
     Train(train::Options),
 }
@@ -51,6 +59,9 @@ pub fn run(repo: &Repo, bench: &Bench) -> Result<(), Failure> {
         Bench::Ui(options) => ui::run(repo, options)?,
         Bench::Attacks(options) => attacks::run(repo, options)?,
         Bench::Learn(options) => learn::run(repo, options)?,
+        Bench::Merge(options) => merge::run(repo, options)?,
+        Bench::Round(options) => round::round(repo, options)?,
+        Bench::Wire(options) => round::wire(repo, options)?,
         Bench::Train(options) => train::run(repo, options)?,
     };
     report.print();

@@ -44,7 +44,16 @@ struct Case {
 
 const CASES: [Case; 3] = [
     Case { name: "shakespeare", vocab: 256, width: 128, heads: 4, layers: 4, context: 64, batch: 12, beside: true },
-    Case { name: "vocabulary 10,000", vocab: 10_000, width: 256, heads: 4, layers: 2, context: 128, batch: 16, beside: true },
+    Case {
+        name: "vocabulary 10,000",
+        vocab: 10_000,
+        width: 256,
+        heads: 4,
+        layers: 2,
+        context: 128,
+        batch: 16,
+        beside: true,
+    },
     Case { name: "small", vocab: 10_000, width: 256, heads: 4, layers: 2, context: 512, batch: 4, beside: false },
 ];
 

@@ -106,6 +106,9 @@ pub fn read(json: &str) -> Result<tokenizers::Tokenizer, TokenizerError> {
     }
     let merges = model.merges.into_iter().map(Merge::pair).collect::<Option<Vec<_>>>();
     let merges = merges.ok_or_else(|| foreign("a merge does not join two pieces"))?;
+    if !level.use_regex && !merges.is_empty() {
+        return Err(foreign("its pieces span words"));
+    }
     let vocab: Vocab = model.vocab.into_iter().collect();
     let bpe = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(other)?;
     let mut library = wrap(bpe, level.use_regex);

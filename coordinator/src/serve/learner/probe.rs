@@ -5,6 +5,9 @@
 //! much once it is averaged with the others', and because along a short way the loss is nearly a straight line: a
 //! whole update taken alone may overshoot late in training although its direction is right.
 //!
+//! Of a long window only a part is scored, at a place that is drawn anew each time: what is learnt about an update
+//! depends on how many tokens are scored, and a coordinator may share its machine with the workers that wait for it.
+//!
 //! Which windows are looked at is drawn from a seed that nobody outside knows.
 
 use std::collections::VecDeque;
@@ -21,6 +24,8 @@ use crate::data::Dataset;
 
 /// How much of an update is added.
 const PART: f32 = 0.1;
+/// Tokens scored of a window at most.
+const PIECE: usize = 128;
 /// Windows of held-out text for each version.
 const HELD_OUT: u32 = 8;
 
@@ -70,52 +75,58 @@ impl Prober {
             return Ok(None);
         }
         let own = self.own(probe)?;
-        let (shape, device) = (self.shape, self.device);
+        let (shape, device, length) = (self.shape, self.device, self.length());
         let Some(base) = self.bases.iter_mut().find(|base| base.version == version) else { return Ok(None) };
         let before = Model::load(shape, &base.weights, device)?;
-        let own_before = before.losses(&own.tokens, &own.starts)?;
+        let own_before = before.losses(&own.tokens, &own.starts, length)?;
         let losses = match &mut base.losses {
             Some(losses) => losses,
-            none => none.insert(before.losses(&base.held_out.tokens, &base.held_out.starts)?),
+            none => none.insert(before.losses(&base.held_out.tokens, &base.held_out.starts, length)?),
         };
         drop(before);
         let moved: Vec<f32> = base.weights.iter().zip(delta).map(|(w, d)| w - PART * d).collect();
         let after = Model::load(shape, &moved, device)?;
-        let own = sample(&own_before, &after.losses(&own.tokens, &own.starts)?);
-        let held_out = sample(losses, &after.losses(&base.held_out.tokens, &base.held_out.starts)?);
+        let own = sample(&own_before, &after.losses(&own.tokens, &own.starts, length)?);
+        let held_out = sample(losses, &after.losses(&base.held_out.tokens, &base.held_out.starts, length)?);
         Ok(Some(Gain { own, held_out }))
     }
 
-    /// Some of the task's windows, spread over its steps.
+    /// Tokens scored of each window.
+    fn length(&self) -> usize {
+        PIECE.min(self.shape.context as usize)
+    }
+
+    /// Parts of some of the task's windows, spread over its steps.
     fn own(&mut self, probe: &Probe) -> Result<Text, EngineError> {
         let shard = &self.data.shards[probe.shard as usize];
         let all = offsets(probe.seed, probe.steps, probe.batch, self.shape.context, shard.tokens as usize)?;
         let count = (probe.windows as usize).min(all.len());
+        let length = self.length();
+        let inside = (self.shape.context as usize - length + 1) as u64;
         // One out of each of so many equal parts of the task, so that no part goes unseen for long.
         let draw = |part: usize| {
             let (from, to) = (part * all.len() / count, (part + 1) * all.len() / count);
-            all[from + self.rng.below((to - from) as u64) as usize]
+            all[from + self.rng.below((to - from) as u64) as usize] + self.rng.below(inside) as usize
         };
         let picked: Vec<usize> = (0..count).map(draw).collect();
-        let context = self.shape.context as usize;
         let token = |at: usize| u16::from_le_bytes([shard.bytes[2 * at], shard.bytes[2 * at + 1]]);
-        Ok(text(&picked, context, token))
+        Ok(text(&picked, length, token))
     }
 
     fn held_out(&mut self) -> Text {
-        let context = self.shape.context as usize;
+        let length = self.length();
         let tokens = &self.data.val_tokens;
-        let places = tokens.len().saturating_sub(context) as u64;
+        let places = tokens.len().saturating_sub(length) as u64;
         let picked: Vec<usize> = (0..HELD_OUT).map(|_| self.rng.below(places) as usize).collect();
-        text(&picked, context, |at| tokens[at])
+        text(&picked, length, |at| tokens[at])
     }
 }
 
-fn text(starts: &[usize], context: usize, token: impl Fn(usize) -> u16) -> Text {
-    let window = |start: &usize| (*start..=*start + context).map(&token).collect::<Vec<_>>();
+fn text(starts: &[usize], length: usize, token: impl Fn(usize) -> u16) -> Text {
+    let window = |start: &usize| (*start..=*start + length).map(&token).collect::<Vec<_>>();
     Text {
         tokens: starts.iter().flat_map(window).collect(),
-        starts: (0..starts.len()).map(|window| window * (context + 1)).collect(),
+        starts: (0..starts.len()).map(|window| window * (length + 1)).collect(),
     }
 }
 
