@@ -236,8 +236,10 @@ async fn stopping_at_once_stops_the_training_too() {
     let mut rig = Rig::new(line(&coordinator), None);
     let work = rig.work().await;
     rig.requests.send(Request::Stop).await.unwrap();
+    let seen = rig.seen.clone();
     let failure = rig.end().await.unwrap_err();
     assert_eq!(failure.exit, Exit::Interrupted);
+    assert_eq!(seen.last(), Event::Stopped { tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO });
     assert!(work.stop.load(std::sync::atomic::Ordering::Relaxed));
 }
 
@@ -298,6 +300,7 @@ async fn a_garbled_delta_is_fetched_anew() {
             Command::Setup { .. } | Command::Threads(_) => panic!("the model and its threads are the same"),
         }
     };
+    assert!(rig.seen.news.lock().unwrap().contains(&News::Stopped), "a task that ends without an event is told");
     rig.trained(second.task.lease).await;
     rig.end().await.unwrap();
     assert_eq!(coordinator.joined(), 2);
