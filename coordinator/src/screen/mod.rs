@@ -59,7 +59,7 @@ pub struct ScreenEnds {
 
 impl Channels {
     /// New ones.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (tell, messages) = mpsc::channel(WAITING);
         let (wanted, requests) = mpsc::channel(REQUESTS);
         let run = RunEnds { tell: tell.clone(), requests };

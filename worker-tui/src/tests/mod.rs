@@ -243,6 +243,19 @@ async fn stopping_at_once_stops_the_training_too() {
     assert!(work.stop.load(std::sync::atomic::Ordering::Relaxed));
 }
 
+#[tokio::test]
+async fn an_end_before_the_device_is_open_is_told() {
+    let args = <crate::Args as clap::Parser>::parse_from(["hydra-worker", "alice", "127.0.0.1:1"]);
+    let (commands, _taken) = mpsc::unbounded_channel();
+    let ((_open, mut reports), (requests, mut asked)) = (mpsc::channel(1), mpsc::channel(1));
+    requests.send(Request::Finish).await.unwrap();
+    let seen = Seen::default();
+    let ended = crate::Work::new(&args).run(&args, commands, &mut reports, &mut asked, seen.clone(), |_| ()).await;
+    let failure: Failure = ended.unwrap_err().downcast().unwrap();
+    assert_eq!(failure.exit, Exit::Interrupted);
+    assert_eq!(seen.last(), Event::Stopped { tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO });
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_revoked_task_is_stopped_and_the_next_one_taken() {
     let coordinator = hub::start();

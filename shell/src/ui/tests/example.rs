@@ -86,7 +86,7 @@ impl App for Demo {
             Msg::Scroll(rows) => self.transcript.scroll(rows),
             Msg::Edit(edit) => self.composer.apply(edit),
             Msg::Send if self.composer.text().trim().is_empty() => {
-                self.toasts.push(now, Sign::Warn, "write something first")
+                self.toasts.push(now, Sign::Warn, "write something first");
             }
             Msg::Send => {
                 let text = self.composer.take();
