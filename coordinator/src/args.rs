@@ -107,7 +107,7 @@ pub struct Serve {
     /// Run without a screen (the default where there is no terminal)
     #[arg(long)]
     pub headless: bool,
-    /// Write the log to this file instead of standard error
+    /// Write the log to files of this name, one a day, instead of standard error or besides the screen
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// Stop after so many accepted tasks

@@ -11,7 +11,9 @@ mod commands;
 pub mod data;
 mod fail;
 mod pretrained;
-mod screen;
+// Public for `examples/pages` alone, which times the pages.
+#[doc(hidden)]
+pub mod screen;
 // Public for `examples/arena` alone, which needs the learner and a run without sockets.
 #[doc(hidden)]
 pub mod serve;

@@ -45,7 +45,7 @@ impl Driver {
             if let Some(exit) = self.carry_out(front, &mut met) {
                 break exit;
             }
-            let deadline = self.chat.deadline().map(|(at, _)| self.clock.instant(at));
+            let deadline = self.chat.deadline().map(|(at, _)| at);
             let state = State { open: self.chat.is_open(), busy: self.chat.is_busy() };
             tokio::select! {
                 heard = self.line.next() => {
@@ -59,7 +59,7 @@ impl Driver {
                     self.chat.handle(self.clock.now(), fact);
                 }
                 wish = front.next(state) => self.chat.handle(self.clock.now(), wish?),
-                () = sleep_until(deadline) => self.chat.expire(self.clock.now()),
+                () = self.clock.sleep_until(deadline) => self.chat.expire(self.clock.now()),
             }
         };
         let ended = failure(exit, &self.line);
@@ -97,12 +97,5 @@ fn failure(exit: Exit, line: &Line) -> Result<(), Failure> {
                 .hint("see whether the coordinator still runs, then try again"),
         }),
         Exit::Refused(text) => Err(Failure::new(Code::Refused, format!("the coordinator refuses: {text}"))),
-    }
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,11 +1,12 @@
 //! The query client: asks the model that is being trained and pays for complete answers.
 //!
-//! [`driver`] carries out what the pure [`hydra_core::chat::Chat`] orders, over a [`line`] to the coordinator. Who
+//! [`driver`] carries out what the pure [`hydra_core::chat::Chat`] orders, over a [`Line`] to the coordinator. Who
 //! wishes and who sees is a [`driver::Front`]: one question ([`once`]), lines of a pipe ([`lines`]) or a [`screen`].
 //! Nothing here computes: no libtorch.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod args;
+mod commands;
 mod driver;
 mod lines;
 mod once;
@@ -15,7 +16,7 @@ mod screen;
 #[cfg(test)]
 mod tests;
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::Read as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -102,7 +103,7 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     // With --headless, somebody may still sit at the terminal.
     let person = is_interactive() && !args.json;
     let stops = listen(question.is_some() || args.headless || !person)?;
-    let printer = Printer::new(Events::stdout(args.json), std::io::stdout().is_terminal());
+    let printer = Printer::new(Events::stdout(args.json));
     if let Some(question) = question {
         let mut front = Once::new(question, printer, stops, earn);
         let ended = driver.run(&mut front).await;

@@ -10,6 +10,7 @@ use hydra_shell::signals::Stop;
 use hydra_shell::terminal::complain;
 use tokio::sync::mpsc;
 
+use crate::commands::{self, Said};
 use crate::driver::{Front, State};
 use crate::print::{Printer, model};
 use crate::sampling::Sampling;
@@ -66,32 +67,36 @@ impl Lines {
     }
 
     fn read(&mut self, line: &str) -> Result<Read, Failure> {
-        let line = line.trim();
-        let lower = line.to_ascii_lowercase();
-        let (command, value) = lower.split_once(char::is_whitespace).unwrap_or((&lower, ""));
-        match command {
-            "" => return Ok(Read::Done),
-            "quit" | "exit" | "q" | "/quit" | "/exit" | "/q" if value.is_empty() => return Ok(Read::Wish(Fact::Leave)),
-            "balance" | "b" | "/balance" | "/b" if value.is_empty() => {
-                self.awaiting = true;
-                return Ok(Read::Wish(Fact::AskBalance));
+        let wish = match commands::read(line) {
+            Said::Quit => Fact::Leave,
+            Said::Balance => Fact::AskBalance,
+            Said::Status => Fact::AskStatus,
+            Said::Question(text) => {
+                self.cancelled = false;
+                Fact::Ask(self.sampling.query(&text)?)
             }
-            "/status" => {
-                self.awaiting = true;
-                return Ok(Read::Wish(Fact::AskStatus));
+            said => {
+                self.deal_with(said);
+                return Ok(Read::Done);
             }
-            "/help" | "/h" | "/?" => self.printer.say(HELP),
-            command => {
-                let Some(name) = command.strip_prefix('/') else {
-                    self.cancelled = false;
-                    return Ok(Read::Wish(Fact::Ask(self.sampling.query(line)?)));
-                };
-                let told = self.sampling.command(name, value.trim());
+        };
+        self.awaiting = matches!(wish, Fact::AskBalance | Fact::AskStatus);
+        Ok(Read::Wish(wish))
+    }
+
+    /// What needs nobody else.
+    fn deal_with(&mut self, said: Said) {
+        match said {
+            Said::Help => self.printer.say(HELP),
+            Said::Clear | Said::Save(_) => self.printer.say("/clear and /save are for the screen"),
+            Said::Wrong(why) => self.printer.say(&why),
+            Said::Other(name, value) => {
+                let told = self.sampling.command(&name, &value);
                 let unknown = || format!("there is no command /{name}: /help lists them");
                 self.printer.say(&told.unwrap_or_else(|| Err(unknown())).unwrap_or_else(|why| why));
             }
+            Said::Nothing | Said::Question(_) | Said::Balance | Said::Status | Said::Quit => {}
         }
-        Ok(Read::Done)
     }
 
     fn prompt(&mut self) {

@@ -1,9 +1,4 @@
 //! What is printed: the answer (or JSON events) on standard output, everything else on standard error.
-//!
-//! Text of the model may hold anything. On a terminal, what could command it becomes visible; in a pipe, control
-//! characters except newline and tab are left out.
-
-use std::borrow::Cow;
 
 use hydra_core::chat::Event;
 use hydra_core::ids::VersionNo;
@@ -13,15 +8,14 @@ use hydra_shell::events::Events;
 /// The printer of both fronts.
 pub struct Printer {
     events: Events,
-    terminal: bool,
     /// Whether the line on standard output is unfinished.
     open: bool,
 }
 
 impl Printer {
-    /// `terminal`: standard output is one.
-    pub fn new(events: Events, terminal: bool) -> Self {
-        Self { events, terminal, open: false }
+    /// A printer to these streams.
+    pub fn new(events: Events) -> Self {
+        Self { events, open: false }
     }
 
     /// Prints what is for scripts, and the text of answers.
@@ -49,11 +43,9 @@ impl Printer {
         }
     }
 
-    /// A line for people; with `--json` the events say it all.
+    /// A line for people.
     pub fn say(&self, line: &str) {
-        if !self.events.json() {
-            self.events.say(line);
-        }
+        self.events.say(line);
     }
 
     /// Resolves when nobody reads standard output any more.
@@ -62,9 +54,7 @@ impl Printer {
     }
 
     fn piece(&mut self, text: &str) {
-        let text = if self.terminal { Cow::Borrowed(text) } else { plain(text) };
-        if let Some(last) = text.chars().last() {
-            self.events.piece(&text);
+        if let Some(last) = self.events.piece(text) {
             self.open = last != '\n';
         }
     }
@@ -74,12 +64,6 @@ impl Printer {
             self.events.piece("\n");
         }
     }
-}
-
-/// `text` without control characters except newline and tab.
-fn plain(text: &str) -> Cow<'_, str> {
-    let goes = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if text.contains(goes) { Cow::Owned(text.replace(goes, "")) } else { Cow::Borrowed(text) }
 }
 
 /// `version 12, loss 2.31`.

@@ -30,6 +30,14 @@ impl Clock {
         let far = Duration::from_hours(100 * 365 * 24);
         self.zero + time.since(Time::default()).min(far)
     }
+
+    /// Sleeps until a time of this clock, without one forever. Cancel safe.
+    pub async fn sleep_until(self, until: Option<Time>) {
+        match until {
+            Some(until) => tokio::time::sleep_until(self.instant(until)).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Milliseconds since 1970, for records and people; never for measuring, as it may jump. 0 before 1970.
@@ -54,6 +62,10 @@ mod tests {
         assert_eq!(clock.now(), Time(1_500_000));
         assert_eq!(clock.instant(clock.now()), Instant::now());
         let _representable = clock.instant(Time(u64::MAX));
+        clock.sleep_until(Some(Time(2_000_000))).await;
+        assert_eq!(clock.now(), Time(2_000_000));
+        let hour = Duration::from_hours(1);
+        assert!(tokio::time::timeout(hour, clock.sleep_until(None)).await.is_err(), "never");
     }
 
     #[test]

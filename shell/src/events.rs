@@ -1,11 +1,12 @@
 //! What programs say on their standard streams: events for programs, the answer's text, and lines for people.
 //!
 //! With `--json`, standard output carries one JSON object a line and nothing else; without it, only what was asked
-//! for (an answer). Everything for people goes to standard error. Every line is flushed at once. When the reader
+//! for (an answer). Either way everything for people goes to standard error. Every line is flushed at once. When the reader
 //! of standard output is gone ([`Events::gone`]) the program should stop cleanly; nothing is written any more.
 //!
 //! Writing waits for a slow reader, as programs in a pipe do; print from a thread or task that may wait.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use hydra_core::credits::Credits;
 use serde::{Serialize, Serializer};
 use tokio_util::sync::CancellationToken;
 
-use crate::terminal::{Keep, complain, sanitize};
+use crate::terminal::{Keep, sanitize};
 
 /// The printer; copies share the streams.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ struct Shared {
     /// Whether text that came from a peer must be made safe on its way to `out`.
     terminal: bool,
     out: Mutex<Box<dyn Write + Send>>,
+    /// Standard error.
+    people: Mutex<Box<dyn Write + Send>>,
     gone: CancellationToken,
     /// Whether a screen has the terminal.
     drawn: AtomicBool,
@@ -40,8 +43,14 @@ impl Events {
 
     /// A printer to `out`, for tests.
     pub fn new(json: bool, terminal: bool, out: Box<dyn Write + Send>) -> Self {
+        Self::over(json, terminal, out, Box::new(io::stderr()))
+    }
+
+    /// The same, with the lines for people to `people`.
+    pub fn over(json: bool, terminal: bool, out: Box<dyn Write + Send>, people: Box<dyn Write + Send>) -> Self {
         let (gone, drawn) = (CancellationToken::new(), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { json, terminal, out: Mutex::new(out), gone, drawn }) }
+        let (out, people) = (Mutex::new(out), Mutex::new(people));
+        Self { shared: Arc::new(Shared { json, terminal, out, people, gone, drawn }) }
     }
 
     /// Whether events are wanted.
@@ -64,17 +73,22 @@ impl Events {
         }
     }
 
-    /// Prints a piece of an answer to standard output, as it is for a pipe, made safe for a terminal. With `--json`
-    /// nothing: the event carries the text.
-    pub fn piece(&self, text: &str) {
+    /// Prints a piece of an answer to standard output; the last character printed. On a terminal, what could command
+    /// it becomes visible, but for the `\r` of line ends; in a pipe, control characters except newline and tab are left
+    /// out. With `--json` nothing: the event carries the text.
+    pub fn piece(&self, text: &str) -> Option<char> {
         if self.shared.json {
-            return;
+            return None;
         }
+        let goes = |c: char| c.is_control() && !matches!(c, '\n' | '\t') && (c == '\r' || !self.shared.terminal);
+        let text = if text.contains(goes) { Cow::Owned(text.replace(goes, "")) } else { Cow::Borrowed(text) };
+        let last = text.chars().last()?;
         if self.shared.terminal {
-            self.write(sanitize(text, Keep::Lines).as_bytes());
+            self.write(sanitize(&text, Keep::Lines).as_bytes());
         } else {
             self.write(text.as_bytes());
         }
+        Some(last)
     }
 
     /// Prints a line for people to standard error; while a screen has the terminal, into the log, which it shows.
@@ -82,7 +96,9 @@ impl Events {
         if self.shared.drawn.load(Ordering::Relaxed) {
             return tracing::info!(target: "run", "{line}");
         }
-        complain(&format!("{}\n", sanitize(line, Keep::Lines)));
+        let line = format!("{}\n", sanitize(line, Keep::Lines));
+        // A closed standard error is nobody to tell, so no error.
+        let _ = self.shared.people.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
 
     /// A screen takes the terminal, or gives it back.
@@ -185,11 +201,22 @@ mod tests {
         let pipe = Pipe::new(9);
         let events = Events::new(false, false, Box::new(pipe.clone()));
         events.emit(&Event::Credited { task: 7, amount: Credits::ZERO, reason: "" });
-        events.piece("raw \u{1b}");
-        assert_eq!(pipe.text(), "raw \u{1b}");
+        assert_eq!(events.piece("raw \u{1b}\r\n\tx\u{9b}"), Some('x'));
+        assert_eq!((events.piece("\r"), events.piece("")), (None, None));
+        assert_eq!(pipe.text(), "raw \n\tx");
         let screen = Pipe::new(9);
-        Events::new(false, true, Box::new(screen.clone())).piece("raw \u{1b}\n");
+        let events = Events::new(false, true, Box::new(screen.clone()));
+        assert_eq!([events.piece("raw \u{1b}\r"), events.piece("\n")], [Some('\u{1b}'), Some('\n')]);
         assert_eq!(screen.text(), "raw ␛\n");
+    }
+
+    #[test]
+    fn lines_for_people_never_reach_standard_output() {
+        for json in [false, true] {
+            let (out, people) = (Pipe::new(9), Pipe::new(9));
+            Events::over(json, false, Box::new(out.clone()), Box::new(people.clone())).say("hello \u{1b}");
+            assert_eq!((out.text().as_str(), people.text().as_str()), ("", "hello ␛\n"));
+        }
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@
 //! | 10 | the run folder is damaged or in use, or the disk is full |
 //! | 11 | libtorch is missing |
 //! | 12 | the configuration is wrong |
-//! | 130 | interrupted twice: stopped at once |
+//! | 130 | interrupted: stopped at once, or before there was anything to finish |
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -102,7 +102,7 @@ impl Exit {
             Self::RunFolder => "the run folder is damaged or in use, or the disk is full",
             Self::Libtorch => "libtorch is missing",
             Self::Config => "the configuration is wrong",
-            Self::Interrupted => "interrupted twice: stopped at once",
+            Self::Interrupted => "interrupted: stopped at once, or before there was anything to finish",
         }
     }
 }

@@ -19,7 +19,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::exit::{Exit, Failure};
-use crate::terminal::{Keep, no_color, sanitize};
+use crate::terminal::{Keep, complain, no_color, sanitize};
 
 /// The variable that sets the level.
 pub const LEVEL: &str = "HYDRA_LOG";
@@ -44,6 +44,8 @@ pub struct LogOptions {
 pub struct Logs {
     /// The last lines, for the log pane.
     pub ring: Ring,
+    /// What people should know about where the lines go.
+    note: Option<String>,
     _file: Option<WorkerGuard>,
 }
 
@@ -52,6 +54,12 @@ pub fn init(options: &LogOptions) -> anyhow::Result<Logs> {
     let level = std::env::var(LEVEL).unwrap_or_default();
     let (subscriber, logs) = build(options, &level)?;
     tracing::subscriber::set_global_default(subscriber)?;
+    if let Some(note) = &logs.note {
+        tracing::warn!("{note}");
+        if options.stderr {
+            complain(&format!("warning: {}\n", sanitize(note, Keep::Nothing)));
+        }
+    }
     Ok(logs)
 }
 
@@ -61,19 +69,20 @@ fn build(options: &LogOptions, level: &str) -> Result<(Box<dyn Subscriber + Send
             Failure::new(Exit::Config, format!("{LEVEL}={level} is no log level: {error}"))
                 .hint(format!("write {LEVEL}=debug, or {LEVEL}=info,hydra_shell=trace"))
         })?;
-    let ring = Ring::default();
+    let ring = Ring::with_finest(filter.max_level_hint().unwrap_or(LevelFilter::TRACE));
     // The ring comes first: the first layer formats the fields of spans for all, and must do so without colours.
     let mut layers = vec![lines(ring.clone(), false)];
-    let mut guard = None;
+    let (mut guard, mut note) = (None, None);
     if let Some(path) = &options.file {
-        let (writer, file) = open_file(path)?;
+        let (writer, file, beside) = open_file(path)?;
+        note = beside;
         layers.push(lines(writer, false));
         guard = Some(file);
     } else if options.stderr {
         layers.push(lines(io::stderr, io::stderr().is_terminal() && !no_color()));
     }
     let subscriber = tracing_subscriber::registry().with(layers).with(filter);
-    Ok((Box::new(subscriber), Logs { ring, _file: guard }))
+    Ok((Box::new(subscriber), Logs { ring, note, _file: guard }))
 }
 
 type Lines = Box<dyn Layer<Registry> + Send + Sync>;
@@ -82,7 +91,8 @@ fn lines(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static, colours: b
     Box::new(tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(writer))
 }
 
-fn open_file(path: &Path) -> Result<(NonBlocking, WorkerGuard), Failure> {
+/// The writer, and what people should know if the name itself cannot lead to the newest file.
+fn open_file(path: &Path) -> Result<(NonBlocking, WorkerGuard, Option<String>), Failure> {
     let cannot = |why: String| {
         Failure::new(Exit::Config, format!("cannot write the log file {}: {why}", path.display()))
             .hint("name a file in a folder that you may write to: --log-file hydra.log")
@@ -101,8 +111,10 @@ fn open_file(path: &Path) -> Result<(NonBlocking, WorkerGuard), Failure> {
         None => builder.filename_prefix(name),
     };
     // The appender puts the link in the place of whatever has its name; a person's file stays.
+    let mut note = None;
     if std::fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_symlink()) {
-        tracing::debug!(path = %path.display(), "a file has the name of the log's link and is left alone");
+        let taken = path.display();
+        note = Some(format!("{taken} is a file already and left as it is; the log goes beside it, a file a day"));
     } else if cfg!(unix) {
         builder = builder.latest_symlink(name);
     }
@@ -110,13 +122,23 @@ fn open_file(path: &Path) -> Result<(NonBlocking, WorkerGuard), Failure> {
         let source = std::error::Error::source(&error).map(ToString::to_string);
         cannot(source.unwrap_or_else(|| error.to_string()))
     })?;
-    Ok(tracing_appender::non_blocking(appender))
+    let (writer, guard) = tracing_appender::non_blocking(appender);
+    Ok((writer, guard, note))
 }
 
 /// The last [`RING_LINES`] log lines, oldest first; copies share them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Ring {
     kept: Arc<Mutex<Kept>>,
+    /// Finer lines never come.
+    finest: LevelFilter,
+}
+
+impl Default for Ring {
+    /// An empty one that leaves nothing out.
+    fn default() -> Self {
+        Self::with_finest(LevelFilter::TRACE)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +148,11 @@ struct Kept {
 }
 
 impl Ring {
+    /// An empty one, to which no finer lines will come.
+    pub fn with_finest(finest: LevelFilter) -> Self {
+        Self { kept: Arc::default(), finest }
+    }
+
     /// Lines ever written; a change tells a log pane to draw again.
     pub fn total(&self) -> u64 {
         self.lock().total
@@ -135,6 +162,17 @@ impl Ring {
     pub fn last(&self, count: usize) -> Vec<String> {
         let kept = self.lock();
         kept.lines.iter().skip(kept.lines.len().saturating_sub(count)).cloned().collect()
+    }
+
+    /// All lines kept, oldest first, and how many were ever written.
+    pub fn all(&self) -> (Vec<String>, u64) {
+        let kept = self.lock();
+        (kept.lines.iter().cloned().collect(), kept.total)
+    }
+
+    /// The finest level whose lines come, as `HYDRA_LOG` has it.
+    pub fn finest(&self) -> LevelFilter {
+        self.finest
     }
 
     fn push(&self, line: &str) {
@@ -211,7 +249,7 @@ mod tests {
     #[test]
     fn the_level_is_taken_or_refused() {
         let ring = with_logs(&LogOptions::default(), "warn,hydra_shell=debug", || tracing::debug!("seen"));
-        assert_eq!(ring.total(), 1);
+        assert_eq!((ring.total(), ring.finest()), (1, LevelFilter::DEBUG));
         let failure = build(&LogOptions::default(), "info,=,x=loud").err().unwrap();
         assert_eq!(failure.exit, Exit::Config);
     }
@@ -241,6 +279,10 @@ mod tests {
         std::fs::write(&file, "mine").unwrap();
         with_logs(&LogOptions { file: Some(file.clone()), stderr: false }, "", || tracing::info!("hello"));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+        let options = LogOptions { file: Some(file.clone()), stderr: false };
+        let note = |options| build(options, "").unwrap().1.note;
+        assert!(note(&options).unwrap().contains("goes beside it"));
+        assert_eq!(note(&LogOptions { file: Some(dir.path().join("other")), stderr: false }), None);
         for wrong in [dir.path().to_owned(), file.join("below"), PathBuf::from("/")] {
             let options = LogOptions { file: Some(wrong.clone()), stderr: false };
             assert_eq!(build(&options, "").err().unwrap().exit, Exit::Config, "{}", wrong.display());

@@ -41,6 +41,16 @@ fn quitting_and_signals() {
 }
 
 #[test]
+fn an_unfinished_escape_sequence_holds_nothing_up() {
+    let mut terminal = screen();
+    // The beginning of what arrow keys send; reading goes on until the rest comes, which it does not.
+    terminal.press("alt-[").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    terminal.signal(Signal::TERM).unwrap();
+    ends(&terminal, "the screen ended: Left");
+}
+
+#[test]
 fn panics_here_and_elsewhere() {
     let mut here = screen();
     here.press("p").unwrap();

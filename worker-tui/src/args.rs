@@ -48,7 +48,7 @@ pub struct Args {
     /// Print one JSON object a line on standard output
     #[arg(long)]
     pub json: bool,
-    /// Write the log to this file instead of standard error
+    /// Write the log to files of this name, one a day, instead of standard error or besides the screen
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 }

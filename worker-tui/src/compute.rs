@@ -36,7 +36,8 @@ pub enum Command {
     Setup { shape: Shape, recipe: Recipe },
     /// Make `version` from `bytes`; answered by [`Report::Installed`].
     Install { version: proto::Version, bytes: Vec<u8> },
-    /// Use so many CPU cores from the next task on; answered by [`Report::Opened`].
+    /// Use so many CPU cores from the next task on; answered by [`Report::Opened`] when it begins. Another number begins
+    /// the optimiser anew: its moments lie with the cores.
     Threads(usize),
     /// Train; answered by [`Report::Step`]s and [`Report::Trained`] or [`Report::Failed`]; by nothing after `stop`.
     Train(Work),
@@ -109,7 +110,7 @@ pub fn start(choice: DeviceChoice, threads: Option<usize>) -> std::io::Result<Th
             Err(error) => return report(Report::Unopened(error)),
         };
         report(opened(device));
-        let mut compute = Compute { device, model: None };
+        let mut compute = Compute { device, wanted: None, model: None };
         while let Some(command) = taken.blocking_recv() {
             compute.carry_out(command, &report);
         }
@@ -123,6 +124,8 @@ fn opened(device: Device) -> Report {
 
 struct Compute {
     device: Device,
+    /// CPU cores asked for since the last task.
+    wanted: Option<usize>,
     model: Option<Model>,
 }
 
@@ -147,14 +150,9 @@ impl Compute {
                 let digest = if installed { version.digest } else { NO_VERSION };
                 report(Report::Installed { version: version.version, digest });
             }
-            Command::Threads(threads) => {
-                self.device = self.device.with_threads(threads);
-                if let Some(model) = &mut self.model {
-                    model.trainer = trainer(model.shape, model.recipe, self.device);
-                }
-                report(opened(self.device));
-            }
+            Command::Threads(threads) => self.wanted = Some(threads),
             Command::Train(work) => {
+                self.change_threads(report);
                 let lease = work.task.lease;
                 let trained = match &mut self.model {
                     Some(model) => model.train(&work, report),
@@ -167,6 +165,16 @@ impl Compute {
                 }
             }
         }
+    }
+
+    /// Uses the cores that were asked for; a trainer with as many stays, and with it what its optimiser has learned.
+    fn change_threads(&mut self, report: &impl Fn(Report)) {
+        let Some(threads) = self.wanted.take().filter(|threads| *threads != self.device.threads()) else { return };
+        self.device = self.device.with_threads(threads);
+        if let Some(model) = &mut self.model {
+            model.trainer = trainer(model.shape, model.recipe, self.device);
+        }
+        report(opened(self.device));
     }
 
     fn setup(&self, shape: Shape, recipe: Recipe) -> Option<Model> {

@@ -50,6 +50,8 @@ pub enum News {
     Model,
     /// The first words of the shard that training begins with.
     Preview(String),
+    /// The task in hand is trained no more, and no event says so: its model or version went.
+    Stopped,
     /// A step of the task in hand; all of them come.
     Step { step: u32, loss: f32, tokens_per_s: f32 },
     /// Credits of the user.
@@ -69,7 +71,7 @@ pub enum Request {
     Pause,
     /// Take tasks again.
     Resume,
-    /// Use so many CPU cores from the next task on; answered by [`News::Device`].
+    /// Use so many CPU cores from the next task on; answered by [`News::Device`] when it begins.
     Threads(usize),
     /// Ask the coordinator how the run stands; answered by [`News::HeldOut`].
     AskStatus,
@@ -100,6 +102,9 @@ pub struct Driver<S> {
     training: Option<(LeaseId, Arc<AtomicBool>)>,
     /// As last told.
     balance: Option<Credits>,
+    /// Paid tasks and what they earned: an end at once is not the agent's, which would know.
+    paid: u64,
+    earned: Credits,
 }
 
 impl<S: Sink> Driver<S> {
@@ -128,6 +133,8 @@ impl<S: Sink> Driver<S> {
             updates: BTreeMap::new(),
             training: None,
             balance: None,
+            paid: 0,
+            earned: Credits::ZERO,
         }
     }
 
@@ -145,7 +152,7 @@ impl<S: Sink> Driver<S> {
                 self.handle(fact);
                 continue;
             }
-            let deadline = self.agent.deadline().map(|(at, _)| self.clock.instant(at));
+            let deadline = self.agent.deadline().map(|(at, _)| at);
             tokio::select! {
                 heard = self.line.next() => self.on_heard(heard)?,
                 report = reports.recv() => match report {
@@ -167,7 +174,7 @@ impl<S: Sink> Driver<S> {
                     Request::AskStatus if self.agent.is_open() => self.line.send(&ClientMsg::Status(Empty {})),
                     Request::AskStatus => {}
                 },
-                () = sleep_until(deadline) => self.agent.expire(self.clock.now()),
+                () = self.clock.sleep_until(deadline) => self.agent.expire(self.clock.now()),
             }
         };
         self.stop_training(None);
@@ -179,6 +186,8 @@ impl<S: Sink> Driver<S> {
 
     async fn stop(mut self) -> Failure {
         self.stop_training(None);
+        let balance = self.agent.balance();
+        self.sink.show(&Event::Stopped { tasks: self.paid, earned: self.earned, balance });
         self.line.send(&ClientMsg::Bye(Bye { text: "stopped at once".to_owned(), retry: false }));
         self.line.hang_up(HASTE).await;
         Failure::new(Code::Interrupted, "stopped at once; the task in hand was given up")
@@ -294,12 +303,21 @@ impl<S: Sink> Driver<S> {
                 Order::FindShard { shard } => self.find(shard),
                 Order::KeepShard { shard } => self.keep(shard),
                 Order::Train(task) => self.train(*task),
-                Order::StopTraining { lease } => self.stop_training(Some(lease)),
+                Order::StopTraining { lease } => {
+                    self.stop_training(Some(lease));
+                    self.sink.tell(News::Stopped);
+                }
                 Order::Drop { blob } => {
                     self.updates.remove(&blob);
                     self.line.forget(blob);
                 }
-                Order::Note(event) => self.sink.show(&event),
+                Order::Note(event) => {
+                    if let Event::Credited { amount, .. } = event {
+                        self.paid += 1;
+                        self.earned = self.earned.checked_add(amount).unwrap_or(self.earned);
+                    }
+                    self.sink.show(&event);
+                }
                 Order::Exit(exit) => return Some(exit),
             }
         }
@@ -379,12 +397,5 @@ fn failure(exit: Exit, line: &Line) -> Result<(), Failure> {
                 .hint("see whether the coordinator runs and has the version of this program"),
         }),
         Exit::Refused(text) => Err(Failure::new(Code::Refused, format!("the coordinator refuses: {text}"))),
-    }
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,6 +1,6 @@
 //! The worker: trains what the coordinator pushes and earns credits for it.
 //!
-//! [`driver`] carries out what the pure [`hydra_core::agent::Agent`] orders: messages go over a [`line`], arithmetic
+//! [`driver`] carries out what the pure [`hydra_core::agent::Agent`] orders: messages go over a [`Line`], arithmetic
 //! to the one [`compute`] thread, shards come from the [`cache`]. What happens is told to a [`driver::Sink`]: lines
 //! and events ([`tell`]), or a [`screen`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use hydra_core::agent::{Agent, Settings};
+use hydra_core::agent::{Agent, Event, Settings};
+use hydra_core::credits::Credits;
 use hydra_core::ids::WorkerId;
 use hydra_core::limits::LABEL_BYTES;
 use hydra_engine::EngineError;
@@ -177,7 +178,7 @@ impl Work {
         commands: mpsc::UnboundedSender<compute::Command>,
         reports: &mut mpsc::Receiver<Report>,
         requests: &mut mpsc::Receiver<Request>,
-        sink: S,
+        mut sink: S,
         say: impl Fn(Msg),
     ) -> anyhow::Result<()> {
         let opened = loop {
@@ -185,7 +186,9 @@ impl Work {
                 opened = reports.recv() => break opened,
                 // Nothing has begun that would be worth finishing.
                 Some(request) = requests.recv() => if matches!(request, Request::Finish | Request::Stop) {
-                    return Ok(());
+                    sink.show(&Event::Stopped { tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO });
+                    let text = "interrupted before the device was open; no task was begun";
+                    return Err(Failure::new(Exit::Interrupted, text).into());
                 },
             }
         };

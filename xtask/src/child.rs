@@ -11,12 +11,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal};
 
 /// Longest line read from a child; the rest of a longer one is a line of its own.
 const LINE_BYTES: u64 = 1 << 20;
+/// Between two looks at whether a program has stopped.
+pub const LOOK: Duration = Duration::from_millis(20);
 
 /// What children and the terminal tell the main thread.
 #[derive(Debug)]
@@ -76,6 +79,18 @@ impl Child {
     /// Its exit status, if it has stopped.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.process.try_wait()?)
+    }
+
+    /// Waits for its end, at most so long; nothing if it goes on.
+    pub fn wait(&mut self, grace: Duration) -> Result<Option<ExitStatus>> {
+        let until = Instant::now() + grace;
+        loop {
+            let status = self.exited()?;
+            if status.is_some() || Instant::now() >= until {
+                return Ok(status);
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// The last lines of its standard error.
@@ -163,6 +178,12 @@ pub fn succeeds(program: impl AsRef<OsStr>, arguments: &[&str]) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// An address of this machine on which nobody listens now.
+pub fn free_address() -> Result<std::net::SocketAddr> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no free port")?;
+    Ok(listener.local_addr()?)
 }
 
 /// The last lines of a file, "" if it cannot be read.

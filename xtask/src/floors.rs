@@ -15,9 +15,9 @@ const FORBIDDEN: [(&str, &[&str]); 8] = [
     ("hydra-core", &["torch-sys", "libsqlite3-sys", "tokio", "hydra-config", "hydra-shell", "hydra-engine"]),
     ("hydra-config", &["torch-sys", "libsqlite3-sys", "hydra-shell", "hydra-engine"]),
     ("hydra-shell", &["torch-sys", "libsqlite3-sys", "hydra-config", "hydra-engine"]),
-    ("hydra-query", &["torch-sys", "libsqlite3-sys"]),
+    ("hydra-query", &["torch-sys", "libsqlite3-sys", "hydra-config", "hydra-engine"]),
     ("hydra-engine", &["libsqlite3-sys", "hydra-config", "hydra-shell"]),
-    ("hydra-worker", &["libsqlite3-sys", "hydra-coordinator", "hydra-query"]),
+    ("hydra-worker", &["libsqlite3-sys", "hydra-config", "hydra-coordinator", "hydra-query"]),
     ("hydra-pty", &["torch-sys", "libsqlite3-sys", "hydra-core"]),
     ("xtask", &["torch-sys", "libsqlite3-sys", "hydra-core"]),
 ];
@@ -66,6 +66,8 @@ fn names(tree: &str) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
 
     #[test]
@@ -74,6 +76,41 @@ mod tests {
         let expected = ["anyhow", "hydra-query", "serde_derive"].map(str::to_owned);
         assert_eq!(names(tree), BTreeSet::from(expected));
     }
+
+    /// Whoever has the terminal gives it back after a panic too: it is entered in one place, behind its panic hook.
+    #[test]
+    fn the_terminal_is_entered_in_one_place_by_all_programs() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for program in ["coordinator", "worker-tui", "query-tui"] {
+            let all = sources(&root.join(program).join("src"));
+            assert!(all.iter().any(|(_, text)| text.contains("ui::run::{self")), "{program} uses the kit's loop");
+            for (path, text) in &all {
+                let own = ["enable_raw_mode", "EnterAlternateScreen", "set_hook", "take_hook"];
+                assert!(!own.iter().any(|word| text.contains(word)), "{}", path.display());
+            }
+        }
+        let shell = sources(&root.join("shell/src"));
+        let raw: Vec<_> = shell.iter().filter(|(_, text)| text.contains("enable_raw_mode()")).collect();
+        let [(path, text)] = &raw[..] else { panic!("raw mode begins in one place") };
+        assert!(path.ends_with("ui/terminal.rs"), "{}", path.display());
+        let [hook, raw] =
+            ["        hook_panics();", "        enable_raw_mode()?;"].map(|line| text.find(line).unwrap());
+        assert!(hook < raw, "the hook comes first");
+    }
+
+    fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                all.extend(sources(&path));
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                all.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+        all
+    }
+
     #[test]
     fn an_arrow_upwards_and_a_blind_check_are_both_faults() {
         let right = |package: &str| {

@@ -81,7 +81,12 @@ fn summarise(checks: Vec<Check<'_>>) -> Result<(), Failure> {
     for Check { name, run } in checks {
         eprintln!("\n== {name}");
         let begun = Instant::now();
-        match run()? {
+        // A check that could not be made is one that failed; the others are made all the same.
+        let outcome = run().unwrap_or_else(|error| {
+            eprintln!("   {error:#}");
+            Outcome::Failed
+        });
+        match outcome {
             Outcome::Passed => {
                 eprintln!("   passed in {:.1} s", begun.elapsed().as_secs_f64());
                 passed += 1;
@@ -131,6 +136,11 @@ mod tests {
             vec![check("one", Outcome::Failed), check("two", Outcome::Passed), check("three", Outcome::Failed)];
         let Err(Failure::Tests(text)) = summarise(checks) else { panic!("two checks failed") };
         assert!(text.starts_with("one, three; 1 passed"), "{text}");
+        let broken = Check { name: "broken", run: Box::new(|| anyhow::bail!("no cargo")) };
+        let Err(Failure::Tests(text)) = summarise(vec![broken, check("two", Outcome::Passed)]) else {
+            panic!("a check could not be made")
+        };
+        assert!(text.starts_with("broken; 1 passed"), "{text}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hydra_core::credits::Credits;
 use hydra_core::hub::{LedgerView, TransferView};
 use hydra_core::ledger::Kind;
+use hydra_shell::ui::panel::Fact;
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
 use hydra_shell::ui::ratatui::style::Style;
@@ -12,7 +13,7 @@ use hydra_shell::ui::table::{Column, Table, Width};
 use hydra_shell::ui::text;
 
 use super::model::Screen;
-use super::view::{self, Fact};
+use super::view;
 
 /// Rows of the panels above the transfers.
 const TOP: u16 = 8;

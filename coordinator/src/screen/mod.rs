@@ -24,7 +24,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
-pub use model::{Facts, History, Point, Row, Sample, Screen, Snapshot};
+pub use model::{Facts, History, Point, Row, Sample, Screen, Snapshot, Tab};
 use update::Cmd;
 pub use update::{Msg, Request, Saving};
 
@@ -59,7 +59,7 @@ pub struct ScreenEnds {
 
 impl Channels {
     /// New ones.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (tell, messages) = mpsc::channel(WAITING);
         let (wanted, requests) = mpsc::channel(REQUESTS);
         let run = RunEnds { tell: tell.clone(), requests };

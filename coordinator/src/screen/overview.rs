@@ -1,16 +1,14 @@
 //! The overview: the loss over the versions, the round, the swarm, traffic and answers.
 
-use std::time::Duration;
-
 use hydra_core::hub::{RoundView, View};
 use hydra_core::time::Time;
+use hydra_shell::ui::panel::Fact;
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
 use hydra_shell::ui::{gauge, text};
 
 use super::model::{Screen, Snapshot, speed};
-use super::update::count;
-use super::view::{self, Fact};
+use super::view;
 use super::{ledger, workers};
 
 /// What leads to the command with which a worker joins.
@@ -126,7 +124,10 @@ fn round_gauge(screen: &Screen, view: &View, buffer: &mut Buffer, area: Rect) {
     let (ratio, label) = if merging {
         (1.0, "merging".to_owned())
     } else {
-        (accepted as f64 / needed.max(1) as f64, format!("{accepted} of {}", count(needed, "update")))
+        (
+            accepted as f64 / needed.max(1) as f64,
+            format!("{accepted} of {}", text::count(needed as u64, "update", "updates")),
+        )
     };
     gauge::draw(buffer, area, screen.facts.theme, ratio, &label);
 }
@@ -134,7 +135,7 @@ fn round_gauge(screen: &Screen, view: &View, buffer: &mut Buffer, area: Rect) {
 /// What the round waits for.
 fn round_words(view: &View) -> String {
     let round = &view.round;
-    let left = |until: Time| text::span(Duration::from_secs(until.since(view.at).as_millis().div_ceil(1000) as u64));
+    let left = |until: Time| text::countdown(until.since(view.at));
     match (round.enough, round.closes) {
         _ if round.merging => "the version is being made".to_owned(),
         _ if round.accepted == 0 && round.training + round.judging == 0 => "nobody trains".to_owned(),
@@ -148,7 +149,11 @@ fn round_words(view: &View) -> String {
 fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
     let theme = screen.facts.theme;
     let view = &snapshot.view;
-    let who = format!("{} · {}", count(snapshot.rows.len(), "worker"), count(view.chats, "chat"));
+    let who = format!(
+        "{} · {}",
+        text::count(snapshot.rows.len() as u64, "worker", "workers"),
+        text::count(view.chats as u64, "chat", "chats")
+    );
     let queue = format!("{} of {} ready{}", view.queued, view.queue, if view.paused { " · paused" } else { "" });
     if snapshot.rows.is_empty() {
         return vec![
@@ -200,9 +205,7 @@ fn model(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
 fn answers(view: &View) -> String {
     match view.status.queries {
         0 => "no query running".to_owned(),
-        queries => {
-            format!("{} running", if queries == 1 { "1 query".to_owned() } else { format!("{queries} queries") })
-        }
+        queries => format!("{} running", text::count(u64::from(queries), "query", "queries")),
     }
 }
 

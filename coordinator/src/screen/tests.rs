@@ -243,6 +243,20 @@ fn the_chosen_worker_in_full() {
 }
 
 #[test]
+fn clicks_do_not_reach_a_hidden_table() {
+    let mut script = running((40, 12));
+    // Drawn once, so that its place is known.
+    script.keys("2").click(3, 5);
+    let chosen = script.app.chosen().map(|row| row.worker.session);
+    script.keys("<enter>");
+    let shown = script.screen();
+    script.click(3, 4).click(3, 2);
+    assert_eq!((script.app.chosen().map(|row| row.worker.session), script.screen()), (chosen, shown));
+    script.keys("<enter>").click(3, 4);
+    assert_ne!(script.app.chosen().map(|row| row.worker.session), chosen);
+}
+
+#[test]
 fn workers_are_sorted_and_filtered() {
     let mut script = running((120, 40));
     script.keys("2 o o o r");

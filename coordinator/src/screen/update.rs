@@ -8,6 +8,7 @@ use hydra_shell::signals::Stop;
 use hydra_shell::ui::composer::{self, Edit};
 use hydra_shell::ui::ratatui::Frame;
 use hydra_shell::ui::ratatui::crossterm::event::{MouseButton, MouseEventKind};
+use hydra_shell::ui::text::count;
 use hydra_shell::ui::theme::Sign;
 use hydra_shell::ui::{App, Binding, Event as Input, keys as lookup, tabs};
 
@@ -145,8 +146,8 @@ impl App for Screen {
             Msg::Save => return vec![Cmd::Request(Request::Save)],
             Msg::Queue(by) => return self.queue(by),
             Msg::Level => {
-                self.log.level = self.log.level.next();
-                self.toasts.push(now, Sign::Info, format!("log: {} and above", self.log.level.name()));
+                let words = self.log.next_level(&self.facts.ring);
+                self.toasts.push(now, Sign::Info, words);
             }
             Msg::Step(by) => self.step(by),
             Msg::Page(by) => self.step(by * (self.page_rows.get().max(2) as isize - 1)),
@@ -191,6 +192,8 @@ impl Screen {
             return Some(Msg::Tab(Tab::ALL[tab]));
         }
         match self.tab {
+            // Behind the chosen one in full lies where the table was.
+            Tab::Workers if workers::hides_table(self) => None,
             Tab::Workers => {
                 let heading = self.workers.heading_at(at).map(Msg::SortBy);
                 heading.or_else(|| self.workers.at(at).map(Msg::Worker))
@@ -218,7 +221,7 @@ impl Screen {
         let (sign, words) = match saving {
             Saving::Closing { version, updates } => {
                 self.saving = Some(version);
-                (Sign::Info, format!("making version {version} of {}", count(updates, "update")))
+                (Sign::Info, format!("making version {version} of {}", count(updates as u64, "update", "updates")))
             }
             Saving::Merging { version } => {
                 self.saving = Some(version);
@@ -251,7 +254,11 @@ impl Screen {
         let wanted = snapshot.view.queue.saturating_add_signed(by).clamp(*QUEUE.start(), *QUEUE.end());
         snapshot.view.queue = wanted;
         self.toasts.clear();
-        self.toasts.push(self.now, Sign::Info, format!("{} kept ready for workers", count(wanted, "task")));
+        self.toasts.push(
+            self.now,
+            Sign::Info,
+            format!("{} kept ready for workers", count(wanted as u64, "task", "tasks")),
+        );
         vec![Cmd::Request(Request::Queue(wanted))]
     }
 
@@ -300,9 +307,4 @@ impl Screen {
         self.stale = true;
         self.arrange();
     }
-}
-
-/// `1 task`, `2 tasks`.
-pub fn count(number: usize, name: &str) -> String {
-    if number == 1 { format!("1 {name}") } else { format!("{number} {name}s") }
 }

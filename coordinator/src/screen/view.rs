@@ -3,6 +3,7 @@
 //! Nothing here changes the model, but for where things were drawn, which clicks and page keys need.
 
 use hydra_shell::ui::composer::Composer;
+use hydra_shell::ui::panel::{self as kit, Fact, inset};
 use hydra_shell::ui::ratatui::Frame;
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Position, Rect};
@@ -17,8 +18,6 @@ use super::{keys, ledger, overview, samples, workers};
 const SMALL: (u16, u16) = (64, 18);
 /// From this width on there is room for a column of facts.
 pub const WIDE: u16 = 104;
-/// Cells of a fact's name.
-const NAME: u16 = 9;
 
 /// Whether there is no room for panels.
 pub fn is_small((width, height): (u16, u16)) -> bool {
@@ -109,28 +108,14 @@ fn header(screen: &Screen, buffer: &mut Buffer, area: Rect) {
             None => format!("version {version}"),
         }
     });
-    let cells = (text::width(&model) as u16).min(area.width);
-    let at = area.right() - cells;
-    text::put(buffer, area, (at, area.y), &model, cells, theme.title());
     let (mark, state, style) = state(screen);
-    let mut x = area.x;
-    let mut put = |words: &str, gap: u16, style: Style| {
-        let room = at.saturating_sub(x).saturating_sub(gap + 1);
-        if room > 0 {
-            x += gap;
-            x += text::put(buffer, area, (x, area.y), words, room, style);
-        }
-    };
-    if area.width >= SMALL.0 {
-        put("HydraAI coordinator", 0, theme.title());
-        put(mark, 2, style);
-        put(&state, 1, style);
-        put(&screen.facts.addr, 2, theme.dim());
-        put(&screen.facts.run, 2, theme.dim());
+    let (addr, run) = ((screen.facts.addr.as_str(), 2, theme.dim()), (screen.facts.run.as_str(), 2, theme.dim()));
+    let left: &[_] = if area.width >= SMALL.0 {
+        &[("HydraAI coordinator", 0, theme.title()), (mark, 2, style), (&state, 1, style), addr, run]
     } else {
-        put(mark, 0, style);
-        put(&state, 1, style);
-    }
+        &[(mark, 0, style), (&state, 1, style)]
+    };
+    kit::header(buffer, area, (&model, theme.title()), left);
 }
 
 /// A mark, words and style for how the run stands.
@@ -141,20 +126,18 @@ fn state(screen: &Screen) -> (&'static str, String, Style) {
     if let Some(trouble) = snapshot.trouble {
         return ("✗", trouble.to_owned(), theme.bad());
     }
-    match snapshot.rows.len() {
+    match snapshot.rows.len() as u64 {
         _ if screen.leaving => ("!", "stopping; q again: at once".to_owned(), theme.warn()),
         _ if view.paused => ("!", "paused".to_owned(), theme.warn()),
         _ if view.behind => ("!", "catching up with updates".to_owned(), theme.warn()),
         0 => ("○", "no worker yet".to_owned(), theme.warn()),
-        1 => ("●", "1 worker".to_owned(), theme.good()),
-        workers => ("●", format!("{workers} workers"), theme.good()),
+        workers => ("●", text::count(workers, "worker", "workers"), theme.good()),
     }
 }
 
 /// The log.
 pub fn log(screen: &Screen, buffer: &mut Buffer, area: Rect, alone: bool) {
-    let held = if screen.log.follows() { "" } else { " · scrolled back" };
-    let inside = panel(screen, buffer, area, &format!("Log: {} and above{held}", screen.log.level.name()));
+    let inside = panel(screen, buffer, area, &screen.log.title());
     if alone {
         screen.page_rows.set(inside.height);
     }
@@ -163,17 +146,7 @@ pub fn log(screen: &Screen, buffer: &mut Buffer, area: Rect, alone: bool) {
 
 /// A panel with a column of air at both sides; on a small screen the bare area. Returns the inside.
 pub fn panel(screen: &Screen, buffer: &mut Buffer, area: Rect, title: &str) -> Rect {
-    if screen.is_small() {
-        return area;
-    }
-    let block = screen.facts.theme.panel(title, false);
-    let inside = block.inner(area);
-    block.render(area, buffer);
-    inset(inside)
-}
-
-fn inset(area: Rect) -> Rect {
-    Rect { x: area.x + 1.min(area.width), width: area.width.saturating_sub(2), ..area }
+    if screen.is_small() { area } else { kit::open(buffer, area, screen.facts.theme, title) }
 }
 
 /// One row of an area; empty if there is none.
@@ -187,14 +160,7 @@ pub fn put(buffer: &mut Buffer, area: Rect, row: u16, words: &str, style: Style)
     text::put(buffer, area, (area.x, area.y.saturating_add(row)), words, area.width, style);
 }
 
-/// A fact's name, what it is, and how it looks.
-pub type Fact = (&'static str, String, Style);
-
 /// Facts one a row.
 pub fn facts(screen: &Screen, buffer: &mut Buffer, area: Rect, facts: &[Fact]) {
-    for ((name, words, style), y) in facts.iter().zip(area.top()..area.bottom()) {
-        text::put(buffer, area, (area.x, y), name, NAME, screen.facts.theme.dim());
-        let used = if name.is_empty() { 0 } else { NAME };
-        text::put(buffer, area, (area.x.saturating_add(used), y), words, area.width.saturating_sub(used), *style);
-    }
+    kit::facts(buffer, area, screen.facts.theme, facts);
 }

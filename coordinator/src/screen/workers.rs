@@ -7,6 +7,7 @@ use hydra_core::hub::{WorkerState, WorkerView};
 use hydra_core::ids::SessionId;
 use hydra_core::proto::UnpaidCode;
 use hydra_core::time::Time;
+use hydra_shell::ui::panel::Fact;
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
 use hydra_shell::ui::ratatui::style::Style;
@@ -14,7 +15,7 @@ use hydra_shell::ui::table::{Column, Width};
 use hydra_shell::ui::{gauge, text};
 
 use super::model::{Row, Screen};
-use super::view::{self, Fact};
+use super::view;
 
 const USER: usize = 0;
 const STATE: usize = 1;
@@ -136,13 +137,10 @@ fn short_state(screen: &Screen, state: &WorkerState) -> (String, Style) {
 
 /// Draws the page.
 pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
-    if screen.is_small() {
-        if screen.detail.1 && screen.chosen().is_some() {
-            return detail(screen, buffer, area);
-        }
-        return table(screen, buffer, area);
+    if hides_table(screen) {
+        return detail(screen, buffer, area);
     }
-    if !screen.detail.0 || screen.rows().is_empty() {
+    if screen.is_small() || !screen.detail.0 || screen.rows().is_empty() {
         return table(screen, buffer, area);
     }
     let parts = if area.width >= view::WIDE {
@@ -152,6 +150,11 @@ pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     };
     table(screen, buffer, parts[0]);
     detail(screen, buffer, parts[1]);
+}
+
+/// Whether the chosen worker in full takes the whole page.
+pub fn hides_table(screen: &Screen) -> bool {
+    screen.is_small() && screen.detail.1 && screen.chosen().is_some()
 }
 
 fn table(screen: &Screen, buffer: &mut Buffer, area: Rect) {

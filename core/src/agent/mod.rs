@@ -71,6 +71,8 @@ pub struct Agent {
     link: Link,
     /// When the session that stands began.
     opened: Option<Time>,
+    /// Why the coordinator is about to close it, in its words.
+    why: Option<String>,
     started: Time,
     greeted: bool,
     /// Whether the coordinator believes that this worker takes tasks.
@@ -121,6 +123,7 @@ impl Agent {
             paused: false,
             finishing: false,
             over: false,
+            why: None,
             paid: 0,
             earned: Credits::ZERO,
             balance: Credits::ZERO,

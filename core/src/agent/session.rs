@@ -9,6 +9,7 @@ use crate::time::Time;
 impl Agent {
     pub(super) fn on_connected(&mut self, nonce: Nonce) {
         self.link = Link::Greeting { nonce };
+        self.why = None;
         self.claimed = self.lease();
         let hello = proto::Hello {
             protocol: proto::PROTOCOL.to_owned(),
@@ -29,6 +30,8 @@ impl Agent {
         if matches!(self.link, Link::Waiting { .. }) {
             return;
         }
+        // What the coordinator said says more than that the connection ended.
+        let reason = self.why.take().unwrap_or(reason);
         // Versions that were on their way will be sent again; what was ordered is what the thread will have.
         self.drop_versions();
         if !self.greeted && now.since(self.started) >= FIRST_CONTACT {
@@ -115,7 +118,9 @@ impl Agent {
         match error.code {
             // Another session of this very process may have been cut off by a late one; the coordinator knows best,
             // and the waits between connections grow.
-            ErrorCode::Slow | ErrorCode::Full | ErrorCode::Replaced | ErrorCode::Flood => {}
+            ErrorCode::Slow | ErrorCode::Full | ErrorCode::Replaced | ErrorCode::Flood => {
+                self.why = Some(error.text.clone());
+            }
             _ => self.exit(Exit::Refused(error.text.clone())),
         }
     }

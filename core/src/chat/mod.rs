@@ -43,6 +43,8 @@ pub struct Chat {
     /// Asked for before the session stood.
     early: VecDeque<ClientMsg>,
     asked: Option<Asked>,
+    /// Why the coordinator is about to close the session, in its words.
+    why: Option<String>,
     over: bool,
 }
 
@@ -57,6 +59,7 @@ impl Chat {
             opened: None,
             early: VecDeque::new(),
             asked: None,
+            why: None,
             over: false,
         }
     }
@@ -92,6 +95,7 @@ impl Chat {
 
     fn on_connected(&mut self, nonce: Nonce) {
         self.link = Link::Greeting { nonce };
+        self.why = None;
         let hello = proto::Hello {
             protocol: proto::PROTOCOL.to_owned(),
             role: Role::Chat,
@@ -114,6 +118,7 @@ impl Chat {
         if let Some(opened) = self.opened.take() {
             self.backoff.ended(now.since(opened));
         }
+        let reason = self.why.take().unwrap_or(reason);
         // What was never sent stays for the next session; what was sent died with this one, and its hold went back.
         let unsent =
             |asked: &Asked| self.early.iter().any(|m| matches!(m, ClientMsg::Query(query) if query.id == asked.id));
@@ -139,7 +144,7 @@ impl Chat {
                 self.out.extend(self.early.drain(..).map(Order::Send));
             }
             (_, ServerMsg::Error(error)) if error.fatal => match error.code {
-                ErrorCode::Slow | ErrorCode::Full | ErrorCode::Flood => {}
+                ErrorCode::Slow | ErrorCode::Full | ErrorCode::Flood => self.why = Some(error.text),
                 _ => self.exit(Exit::Refused(error.text)),
             },
             (_, ServerMsg::Bye(bye)) if !bye.retry => {

@@ -140,6 +140,26 @@ fn what_is_asked_before_the_welcome_is_sent_after_it() {
 }
 
 #[test]
+fn the_coordinators_words_are_the_reason_once() {
+    for code in [ErrorCode::Full, ErrorCode::Slow, ErrorCode::Flood] {
+        let mut lab = Lab::open(true);
+        lab.tell(Fact::Ask(query(1)));
+        lab.hear(ServerMsg::Error(proto::Error { code, text: "too many of you".to_owned(), fatal: true }));
+        lab.shown();
+        lab.lose();
+        let shown = lab.shown();
+        let [Event::Lost { reason: lost, .. }, Event::Disconnected { reason, .. }] = &shown[..] else {
+            panic!("{shown:?}")
+        };
+        assert_eq!((lost.as_str(), reason.as_str()), ("too many of you", "too many of you"));
+        lab.connect();
+        lab.shown();
+        lab.lose();
+        assert!(matches!(&lab.shown()[..], [Event::Disconnected { reason, .. }] if reason == "cut"));
+    }
+}
+
+#[test]
 fn what_was_sent_is_lost_with_the_session() {
     let mut lab = Lab::open(true);
     lab.tell(Fact::Ask(query(1)));

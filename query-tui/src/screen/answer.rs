@@ -6,6 +6,7 @@ use hydra_core::chat::Event;
 use hydra_core::proto::Finish;
 use hydra_core::time::Time;
 use hydra_shell::ui::pacing::Pace;
+use hydra_shell::ui::text::count;
 
 use crate::print::model;
 
@@ -42,7 +43,7 @@ impl Running {
 /// What is told below a complete answer: cost, size, speed over the time since it was asked for, version, loss.
 pub fn foot(event: &Event, took: Duration) -> String {
     let Event::Answer { tokens, version, val_loss, charged, finish, .. } = event else { return String::new() };
-    let mut parts = vec![format!("{charged} HYD"), format!("{tokens} token{}", if *tokens == 1 { "" } else { "s" })];
+    let mut parts = vec![format!("{charged} HYD"), count(u64::from(*tokens), "token", "tokens")];
     if *tokens > 0 && took >= LEAST {
         let speed = f64::from(*tokens) / took.as_secs_f64();
         let digits = usize::from(speed < 10.0);

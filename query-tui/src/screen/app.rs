@@ -2,6 +2,7 @@
 //!
 //! Nothing here reaches the session, the disk or the clipboard: [`Cmd`]s do. How it looks is in `view.rs`.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -17,13 +18,15 @@ use hydra_shell::ui::transcript::{Entry, Transcript, Who};
 use hydra_shell::ui::{App, Binding, Event, Theme, keys};
 
 use super::answer::Running;
-use super::commands::{self, Said};
 use super::keys::{HELP_KEYS, KEYS};
 use super::msg::{Cmd, Link, Msg};
+use crate::commands::{self, Said};
 use crate::sampling::Sampling;
 
 /// Rows that a turn of the wheel scrolls.
 const WHEEL: isize = 3;
+/// Commands that a page key scrolls.
+const PAGE: isize = 4;
 /// How often seconds on the screen move on.
 const SECOND: Duration = Duration::from_secs(1);
 /// The model's name in the transcript.
@@ -55,7 +58,8 @@ pub struct Screen {
     later: Vec<Entry>,
     /// Somebody wants to see the balance.
     asked_balance: bool,
-    leaving: bool,
+    /// The first command that is listed, where not all have room.
+    pub listed: Cell<usize>,
 }
 
 impl Screen {
@@ -79,7 +83,7 @@ impl Screen {
             sized: false,
             later: Vec::new(),
             asked_balance: false,
-            leaving: false,
+            listed: Cell::new(0),
         }
     }
 
@@ -91,6 +95,11 @@ impl Screen {
     /// Whether the balance is known not to cover an answer.
     pub fn is_poor(&self) -> bool {
         self.balance.zip(self.price).is_some_and(|(balance, price)| balance < price)
+    }
+
+    /// Whether commands are listed.
+    fn lists(&self) -> bool {
+        !commands::matching(self.composer.text()).is_empty()
     }
 
     /// Adds what the program has to say, behind the answer that is being shown.
@@ -163,8 +172,12 @@ impl Screen {
             }
             Said::Quit => vec![Cmd::Leave],
             Said::Save(file) => self.save(file),
+            Said::Wrong(why) => {
+                self.note(Sign::Bad, &why);
+                Vec::new()
+            }
             Said::Other(name, value) => {
-                let told = self.sampling.command(&name, &value.to_ascii_lowercase());
+                let told = self.sampling.command(&name, &value);
                 match told.unwrap_or_else(|| Err(format!("there is no command /{name}: /help lists them"))) {
                     Ok(set) => self.note(Sign::Good, &set),
                     Err(why) => self.note(Sign::Bad, &why),
@@ -227,7 +240,7 @@ impl Screen {
     }
 
     fn interrupt(&mut self) -> Vec<Cmd> {
-        if self.leaving || !self.is_busy() || self.running.as_ref().is_some_and(|running| running.cancelled) {
+        if !self.is_busy() || self.running.as_ref().is_some_and(|running| running.cancelled) {
             return vec![Cmd::Leave];
         }
         self.toasts.push(self.now, Sign::Info, "stopping the answer; Ctrl-C again quits");
@@ -290,26 +303,30 @@ impl App for Screen {
         self.now = now;
         match msg {
             Msg::Size => self.sized = true,
-            Msg::Edit(edit) => self.composer.apply(edit),
+            Msg::Edit(edit) => {
+                self.composer.apply(edit);
+                self.listed.set(0);
+            }
             Msg::Send => return self.send(),
             Msg::Complete => {
                 if let Some(line) = commands::complete(self.composer.text()) {
                     self.composer.set(&line);
+                    self.listed.set(0);
                 }
             }
             Msg::Cancel => return self.cancel(),
             Msg::Interrupt => return self.interrupt(),
             Msg::EndOfInput if !self.composer.text().is_empty() => self.composer.apply(Edit::Delete),
-            Msg::EndOfInput | Msg::Leave | Msg::Over => {
-                self.leaving = true;
-                return vec![Cmd::Leave];
-            }
+            Msg::EndOfInput | Msg::Leave | Msg::Over => return vec![Cmd::Leave],
             Msg::Help => self.help = Some(0),
             Msg::Close => self.help = None,
             Msg::HelpScroll(rows) => {
                 let most = super::view::help_table().len() + 4;
                 self.help = self.help.map(|at| at.saturating_add_signed(rows).min(most));
             }
+            // Over the conversation lie the commands; drawing keeps them within their bounds.
+            Msg::Scroll(rows) if self.lists() => self.listed.set(self.listed.get().saturating_add_signed(rows)),
+            Msg::Page(pages) if self.lists() => self.listed.set(self.listed.get().saturating_add_signed(pages * PAGE)),
             Msg::Scroll(rows) => self.transcript.scroll(rows),
             Msg::Page(pages) => self.transcript.page(pages),
             Msg::Top => self.transcript.to_top(),

@@ -6,7 +6,6 @@
 
 mod answer;
 mod app;
-mod commands;
 mod keys;
 mod msg;
 mod session;

@@ -33,7 +33,8 @@ impl Screen {
             }
             Event::Token { text } => {
                 if let Some(running) = &mut self.running {
-                    running.pace.push(self.now, text);
+                    // Of a line's end as Windows has it, the other half is enough.
+                    running.pace.push(self.now, &text.replace('\r', ""));
                 }
             }
             Event::Answer { version, val_loss, balance, .. } => {

@@ -189,6 +189,34 @@ fn words_and_commands() {
 }
 
 #[test]
+fn all_commands_are_listed_or_scrolled_to() {
+    let mut script = connected((80, 24), Credits::hyd(1));
+    script.text("/");
+    let screen = script.screen();
+    let listed = crate::commands::COMMANDS.iter().filter(|command| screen.contains(command.usage)).count();
+    assert!(listed == crate::commands::COMMANDS.len() && !screen.contains("more"), "{screen}");
+    script.resize((80, 12));
+    assert!(script.screen().contains("/balance") && script.screen().contains("↓ 5 more"), "{}", script.screen());
+    script.wheel(10, 5, 1);
+    assert!(script.screen().contains("↑ 3 more") && script.screen().contains("↓ 2 more"), "{}", script.screen());
+    script.keys("<pagedown> <pagedown>");
+    let end = script.screen();
+    assert!(end.contains("/quit") && end.contains("↑ 5 more") && !end.contains('↓'), "{end}");
+    script.keys("<pageup> <pageup>").text("t");
+    assert!(script.screen().contains("/topp X") && !script.screen().contains("more"), "{}", script.screen());
+}
+
+#[test]
+fn line_ends_of_windows_show_once() {
+    let mut script = streaming((80, 24));
+    session(&mut script, token("one\r"));
+    session(&mut script, token("\ntwo\r\n"));
+    session(&mut script, answer(9, Finish::Stop));
+    script.advance(Duration::from_secs(1));
+    assert!(script.app.transcript.last_answer().unwrap().ends_with("one\ntwo\n"));
+}
+
+#[test]
 fn notes_do_not_break_into_an_answer() {
     let mut script = streaming((120, 40));
     script.text("/seed 7").keys("<enter>");
@@ -254,13 +282,13 @@ fn scrolling_stays_until_the_next_question() {
     }
     script.wheel(10, 5, -2);
     let back = script.screen();
-    assert!(back.contains(" more\n") && !script.app.transcript.at_end(), "{back}");
+    assert!(back.contains(" more\n"), "{back}");
     session(&mut script, token("unasked"));
     assert_eq!(script.screen(), back);
     script.keys("<pagedown> <pageup> <ctrl-home>");
     assert!(script.screen().contains("What is Python?"));
     script.keys("<esc>");
-    assert!(script.app.transcript.at_end());
+    assert!(!script.screen().contains(" more\n"), "{}", script.screen());
     script.paste("two\nlines\u{1b}[2J");
     assert_eq!(script.app.composer.text(), "two\nlines␛[2J");
 }

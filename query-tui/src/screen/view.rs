@@ -3,8 +3,6 @@
 //! Draws what the model holds and changes nothing. Everything may be as small as nothing; what has no room goes, the
 //! least important first.
 
-use std::time::Duration;
-
 use hydra_shell::ui::ratatui::Frame;
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Position, Rect};
@@ -15,9 +13,9 @@ use hydra_shell::ui::theme::Sign;
 use hydra_shell::ui::{App as _, Binding, help, keys};
 
 use super::app::{MODEL, Screen};
-use super::commands;
 use super::keys::{KEYS, WRITING};
 use super::msg::{Link, Msg};
+use crate::commands;
 use crate::print::model;
 use crate::sampling::Sampling;
 
@@ -25,12 +23,13 @@ use crate::sampling::Sampling;
 const WIDEST: u16 = 112;
 /// Below this, the composer has no border and there are no hints.
 const LOW: u16 = 8;
-/// Matching commands shown at once.
-const MATCHES: u16 = 6;
 
 /// The rows of the help overlay: keys, then commands.
 pub fn help_table() -> Vec<Binding<Msg>> {
-    KEYS.iter().chain(WRITING).cloned().chain(commands::help_rows()).collect()
+    // Commands are no keys, but belong into the help.
+    let commands =
+        commands::COMMANDS.iter().map(|command| Binding::new(command.usage, Msg::Help, command.help).group("Commands"));
+    KEYS.iter().chain(WRITING).cloned().chain(commands).collect()
 }
 
 /// Draws all of it.
@@ -79,8 +78,7 @@ fn link(screen: &Screen) -> (Sign, String, String) {
     match screen.link {
         Link::Open => (Sign::Good, "connected".to_owned(), "connected".to_owned()),
         Link::Waiting { until } if until > screen.now => {
-            let left = until.since(screen.now).as_millis().div_ceil(1000) as u64;
-            let left = text::span(Duration::from_secs(left));
+            let left = text::countdown(until.since(screen.now));
             (Sign::Bad, format!("disconnected, again in {left}"), format!("again in {left}"))
         }
         Link::Connecting => (Sign::Warn, "connecting…".to_owned(), "connecting…".to_owned()),
@@ -209,15 +207,25 @@ fn settings(sampling: &Sampling) -> String {
 fn matches(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.theme;
     let matching = commands::matching(screen.composer.text());
-    let rows = (matching.len() as u16).min(MATCHES).min(area.height);
+    let rows = usize::from(area.height).min(matching.len());
+    let first = screen.listed.get().min(matching.len() - rows);
+    screen.listed.set(first);
     let left = matching.iter().map(|command| text::width(command.usage)).max().unwrap_or(0) as u16;
-    for (at, (command, y)) in matching.iter().zip(area.bottom() - rows..area.bottom()).enumerate() {
+    let top = area.bottom() - rows as u16;
+    for (command, y) in matching[first..].iter().zip(top..area.bottom()) {
         Clear.render(Rect { y, height: 1, ..area }, buffer);
         put(buffer, area, (area.x + 2.min(area.width), y), command.usage, area.width, theme.key());
-        let hidden = matching.len() - usize::from(rows);
-        let more =
-            if at + 1 == usize::from(rows) && hidden > 0 { format!(" (and {hidden} more)") } else { String::new() };
-        let words = format!("{}{more}", command.help);
-        put(buffer, area, ((area.x + left).saturating_add(4), y), &words, area.width, theme.dim());
+        put(buffer, area, ((area.x + left).saturating_add(4), y), command.help, area.width, theme.dim());
+    }
+    let mut sign = |words: String, y: u16| {
+        let cells = (text::width(&words) as u16).min(area.width);
+        put(buffer, area, (area.right() - cells, y), &words, cells, theme.accent());
+    };
+    let below = matching.len() - first - rows;
+    if first > 0 {
+        sign(format!("↑ {first} more"), top);
+    }
+    if below > 0 && rows > 0 {
+        sign(format!("↓ {below} more"), area.bottom() - 1);
     }
 }

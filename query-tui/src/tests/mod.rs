@@ -52,7 +52,7 @@ impl Out {
     }
 
     fn printer(&self, json: bool, terminal: bool) -> Printer {
-        Printer::new(Events::new(json, terminal, Box::new(self.clone())), terminal)
+        Printer::new(Events::new(json, terminal, Box::new(self.clone())))
     }
 }
 
@@ -113,7 +113,7 @@ async fn an_answer_is_all_that_standard_output_gets() {
     assert_eq!(out.text(), "Once [2Jupon\n\ta time\n");
     let screen = Out::default();
     ask(door, prompt("tell"), screen.printer(false, true), no_stops()).await.unwrap();
-    assert_eq!(screen.text(), "Once ␛[2Jupon\\u{9b}␍\n\ta time\n");
+    assert_eq!(screen.text(), "Once ␛[2Jupon\\u{9b}\n\ta time\n");
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,6 +140,16 @@ async fn events_follow_the_contract() {
     assert_eq!((&answer["tokens"], &answer["version"], &answer["val_loss"]), (&2.into(), &12.into(), &2.31.into()));
     assert_eq!((&answer["charged"], &answer["balance"]), (&0.5.into(), &1.5.into()));
     assert_eq!((&events[3]["event"], &events[3]["balance"]), (&"balance".into(), &1.5.into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn people_read_what_an_answer_cost_beside_events_too() {
+    let door = hub::start(&alice(), Credits::hyd(2), &[Script::Say(&["a"])]);
+    let (out, people) = (Out::default(), Out::default());
+    let events = Events::over(true, false, Box::new(out.clone()), Box::new(people.clone()));
+    ask(door, prompt("tell"), Printer::new(events), no_stops()).await.unwrap();
+    assert_eq!(out.events().len(), 2);
+    assert_eq!(people.text(), "0.5 HYD · balance 1.5 HYD · version 12, loss 2.31\n");
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,8 +264,20 @@ async fn converse(door: Door, typed: &[&str], printer: Printer) -> Result<(), Fa
 async fn lines_are_dealt_with_in_order() {
     let door = hub::start(&alice(), Credits::hyd(1), &[Script::Say(&["one"]), Script::Say(&["two"])]);
     let out = Out::default();
-    let typed =
-        ["b\n", "first?\n", "\n", "/temp 0.5", "/nonsense", "balance", "second?", "/balance", "third?", "q", "b"];
+    let typed = [
+        "b\n",
+        "first?\n",
+        "\n",
+        "/temp 0.5",
+        "/nonsense",
+        "/quit now",
+        "balance",
+        "second?",
+        "/balance",
+        "third?",
+        "q",
+        "b",
+    ];
     converse(door, &typed, out.printer(false, false)).await.unwrap();
     assert_eq!(out.text(), "1.0\none\n0.5\ntwo\n0.0\n");
 }

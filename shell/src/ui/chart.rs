@@ -35,8 +35,6 @@ pub struct Chart {
     pub second: Series,
     /// Points that the line is smoothed over; 1 or less draws no line but that of the raw points.
     pub smoothing: f64,
-    /// How much of the places to show, from the newest back; `None` shows the whole run.
-    pub window: Option<f64>,
     names: Names,
     marks: VecDeque<f64>,
     axis: Cell<Option<Axis>>,
@@ -82,8 +80,7 @@ impl Chart {
         let both = || [&self.raw, &self.second].into_iter();
         let last = both().filter_map(Series::last).map(|(x, _)| x).reduce(f64::max)?;
         let first = both().filter_map(Series::first_x).reduce(f64::min)?;
-        let from = self.window.map_or(first, |window| first.max(last - window.max(0.0)));
-        Some((from, if last > from { last } else { from + 1.0 }))
+        Some((first, if last > first { last } else { first + 1.0 }))
     }
 
     /// Draws into `area`, legend included.
@@ -109,7 +106,7 @@ impl Chart {
             width: area.width - labels,
             height: area.height - 2 * u16::from(framed),
         };
-        let Some(axis) = self.fit(places, plot.height) else { return };
+        let Some(axis) = self.fit(plot.height) else { return };
         if labels > 0 {
             draw_labels(buffer, area, plot, &axis, theme);
         }
@@ -120,8 +117,8 @@ impl Chart {
     }
 
     /// The axis for what is shown; remembers it.
-    fn fit(&self, (from, _): (f64, f64), rows: u16) -> Option<Axis> {
-        let values = self.raw.since(from).chain(self.second.since(from)).map(|bucket| bucket.mean);
+    fn fit(&self, rows: u16) -> Option<Axis> {
+        let values = self.raw.iter().chain(self.second.iter()).map(|bucket| bucket.mean);
         let (low, high) = values.fold(None, |range: Option<(f64, f64)>, value| {
             Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
         })?;
@@ -136,13 +133,9 @@ impl Chart {
         let mut second = Canvas::new(plot.width, plot.height);
         let column = |x: f64| raw_place((x - from) / (to - from), line_width(plot));
         let mut smooth = Smooth::over(self.smoothing);
-        // The means run in from before the window, so that scrolling does not change the line.
         for bucket in self.raw.iter() {
             let mean = smooth.next(bucket.mean, bucket.count);
-            if bucket.to < from {
-                continue;
-            }
-            let x = column(f64::midpoint(bucket.from, bucket.to).max(from));
+            let x = column(f64::midpoint(bucket.from, bucket.to));
             raw.dot(x, axis.place(bucket.mean));
             if bucket.count > 1 {
                 raw.dot(x, axis.place(bucket.min));
@@ -151,8 +144,8 @@ impl Chart {
             line.line_to(x, axis.place(mean));
         }
         let mut points = Vec::new();
-        for bucket in self.second.since(from) {
-            let (x, place) = (column(bucket.to.max(from)), axis.place(bucket.mean));
+        for bucket in self.second.iter() {
+            let (x, place) = (column(bucket.to), axis.place(bucket.mean));
             second.line_to(x, place);
             points.push((x, place));
         }

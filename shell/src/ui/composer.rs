@@ -121,11 +121,6 @@ impl Composer {
         self.cursor
     }
 
-    /// Whether nothing but blanks is written.
-    pub fn is_blank(&self) -> bool {
-        self.text.trim().is_empty()
-    }
-
     /// Puts a text in the message's place, with the cursor at its end.
     pub fn set(&mut self, text: &str) {
         self.text.clear();
@@ -176,6 +171,10 @@ impl Composer {
     fn insert(&mut self, text: &str) {
         let text = match text {
             "\n" => Cow::Borrowed(text),
+            // Terminals paste a line end as the Enter key sends it.
+            text if text.contains('\r') => {
+                Cow::Owned(text::clean_lines(&text.replace("\r\n", "\n").replace('\r', "\n")).into_owned())
+            }
             text => text::clean_lines(text),
         };
         let room = LONGEST.saturating_sub(self.text.len());

@@ -1,12 +1,15 @@
 //! A pane over the log's ring: newest line at the bottom, scroll-back that stands still while lines arrive, and a
 //! level below which lines are left out.
 
+use std::cell::Cell;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use tracing::level_filters::LevelFilter;
 
 use super::text;
 use super::theme::Theme;
-use crate::logs::Ring;
+use crate::logs::{LEVEL, Ring};
 
 /// Levels, the finest last, as `tracing` writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -38,10 +41,15 @@ impl Level {
         Self::ALL[self as usize].1
     }
 
-    /// The next finer one, and from the finest the coarsest.
-    #[must_use]
-    pub fn next(self) -> Self {
-        Self::ALL[(self as usize + 1) % Self::ALL.len()].0
+    /// The finest one that comes at all.
+    fn finest(ring: &Ring) -> Self {
+        match ring.finest().into_level() {
+            None | Some(tracing::Level::ERROR) => Self::Error,
+            Some(tracing::Level::WARN) => Self::Warn,
+            Some(tracing::Level::INFO) => Self::Info,
+            Some(tracing::Level::DEBUG) => Self::Debug,
+            Some(tracing::Level::TRACE) => Self::Trace,
+        }
     }
 
     fn of(name: &str) -> Option<Self> {
@@ -56,14 +64,29 @@ pub struct LogPane {
     pub level: Level,
     /// The number of the lowest line shown, if not the newest.
     held: Option<u64>,
+    /// As last drawn: the number of the lowest line of the first page that is full.
+    lowest: Cell<u64>,
 }
 
 impl LogPane {
-    /// Scrolls by `lines`, back if negative; at the newest line the pane follows again.
+    /// Shows the next finer level, from the finest that comes at all the coarsest; the words for a toast.
+    pub fn next_level(&mut self, ring: &Ring) -> String {
+        let finest = Level::finest(ring);
+        let finer = Level::ALL.iter().map(|(level, _)| *level).find(|level| *level > self.level && *level <= finest);
+        self.level = finer.unwrap_or(Level::Error);
+        let more = if finer.is_none() && ring.finest() < LevelFilter::DEBUG {
+            format!(" · for finer ones start with {LEVEL}=debug")
+        } else {
+            String::new()
+        };
+        format!("log: {} and above{more}", self.level.name())
+    }
+
+    /// Scrolls by `lines`, back if negative, but never so far that the page is not full; at the newest line the pane
+    /// follows again.
     pub fn scroll(&mut self, ring: &Ring, lines: i64) {
         let newest = ring.total();
-        let oldest = newest.saturating_sub(crate::logs::RING_LINES as u64).saturating_add(1);
-        let at = self.held.unwrap_or(newest).saturating_add_signed(lines).max(oldest);
+        let at = self.held.unwrap_or(newest).saturating_add_signed(lines).max(self.lowest.get());
         self.held = (at < newest).then_some(at);
     }
 
@@ -77,25 +100,34 @@ impl LogPane {
         self.held.is_none()
     }
 
+    /// The title of its panel.
+    pub fn title(&self) -> String {
+        let held = if self.follows() { "" } else { " · scrolled back" };
+        format!("Log: {} and above{held}", self.level.name())
+    }
+
     /// Draws the lines into `area`.
     pub fn draw(&self, buffer: &mut Buffer, area: Rect, theme: Theme, ring: &Ring) {
         let area = area.intersection(buffer.area);
-        let mut lines = ring.last(usize::MAX);
-        if let Some(held) = self.held {
-            let below = ring.total().saturating_sub(held) as usize;
-            lines.truncate(lines.len().saturating_sub(below));
-        }
+        let (all, newest) = ring.all();
+        let gone = newest - all.len() as u64;
         let mut level = Level::Info;
-        lines.retain(|line| {
+        let shown = all.iter().zip(gone + 1..).filter(|(line, _)| {
             level = Line::of(line).level.unwrap_or(level);
             level <= self.level
         });
+        let lines: Vec<(&String, u64)> = shown.collect();
+        let rows = usize::from(area.height);
+        self.lowest.set(lines.get(rows.max(1) - 1).map_or(newest, |(_, number)| *number));
+        // What fell out of the ring while it was looked at makes room for what followed.
+        let held = self.held.unwrap_or(newest);
+        let end = lines.partition_point(|(_, number)| *number <= held).max(rows).min(lines.len());
+        let lines = &lines[end.saturating_sub(rows)..end];
         if lines.is_empty() {
             let words = format!("no line at {} or above yet", self.level.name());
             text::put(buffer, area, (area.x, area.y), &words, area.width, theme.dim());
         }
-        let first = lines.len().saturating_sub(usize::from(area.height));
-        for (line, y) in lines[first..].iter().zip(area.top()..) {
+        for ((line, _), y) in lines.iter().zip(area.top()..) {
             Line::of(line).draw(buffer, area, y, theme);
         }
     }

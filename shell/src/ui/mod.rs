@@ -20,6 +20,7 @@ pub mod keys;
 pub mod log;
 pub mod overlay;
 pub mod pacing;
+pub mod panel;
 pub mod run;
 pub mod series;
 pub mod spark;

@@ -1,4 +1,4 @@
-//! The loop of a program with a screen: terminal events, the program's own messages, wake-ups, frames, Ctrl-Z.
+//! The loop of a program with a screen: terminal events, the program's own messages, wake-ups, frames, Ctrl-Z, Ctrl-L.
 //!
 //! All updates and drawing happen in the task that calls [`run`]; commands go to a callback at once and in order. A
 //! lost terminal ends the loop with a reason, a hanging one only delays frames, and a job that was continued in the
@@ -119,7 +119,7 @@ impl<A: App, P: FnMut(A::Cmd) -> ControlFlow<()>> Loop<'_, A, P> {
                     open = count > 0;
                     step = batch.drain(..).try_for_each(|msg| self.update(msg));
                 }
-                () = sleep_until(self.clock, until) => {
+                () = self.clock.sleep_until(until) => {
                     let now = self.clock.now();
                     if wake.is_some_and(|wake| wake <= now) {
                         woken = Some(now);
@@ -144,6 +144,11 @@ impl<A: App, P: FnMut(A::Cmd) -> ControlFlow<()>> Loop<'_, A, P> {
             Event::Key(KeyEvent { code: KeyCode::Char('z'), modifiers: KeyModifiers::CONTROL, .. }) if cfg!(unix) => {
                 console.suspend().map_err(lost)?;
                 Ok(ControlFlow::Continue(()))
+            }
+            // As everywhere: whatever else has written to the terminal goes.
+            Event::Key(KeyEvent { code: KeyCode::Char('l'), modifiers: KeyModifiers::CONTROL, .. }) => {
+                console.resize(console.size()).map_err(lost)?;
+                Ok(self.sized(console))
             }
             Event::Resize(width, height) => {
                 console.resize((width, height)).map_err(lost)?;
@@ -194,13 +199,6 @@ impl<A: App, P: FnMut(A::Cmd) -> ControlFlow<()>> Loop<'_, A, P> {
 
 fn lost(error: io::Error) -> End {
     if super::terminal::panicked() { End::Panicked } else { End::Lost(error) }
-}
-
-async fn sleep_until(clock: Clock, until: Option<Time>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(clock.instant(until)).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

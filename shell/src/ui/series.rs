@@ -80,11 +80,6 @@ impl Series {
         self.levels.iter().rev().flatten()
     }
 
-    /// What reaches `from` or beyond, oldest first.
-    pub fn since(&self, from: f64) -> impl Iterator<Item = &Bucket> {
-        self.iter().skip_while(move |bucket| bucket.to < from)
-    }
-
     /// The first place.
     pub fn first_x(&self) -> Option<f64> {
         self.iter().next().map(|bucket| bucket.from)
@@ -106,26 +101,40 @@ impl Series {
     }
 }
 
-/// An exponential mean over about `span` points, without the pull of its start (Adam's bias correction).
+/// The mean begins over this part of the points so far, until that is its span.
+const YOUNG: f64 = 0.15;
+
+/// An exponential mean over about `span` points, without the pull of its start. Early on it is one over the last
+/// seventh of the points: with Adam's bias correction alone it would be the plain mean of them all, far above a loss
+/// that is falling.
 #[derive(Debug, Clone, Copy)]
 pub struct Smooth {
-    keep: f64,
-    sum: f64,
-    weight: f64,
+    span: f64,
+    mean: f64,
+    /// Points so far.
+    seen: f64,
 }
 
 impl Smooth {
     /// Over about `span` points; 1 or less leaves values as they are.
     pub fn over(span: f64) -> Self {
-        Self { keep: 1.0 - 1.0 / span.clamp(1.0, 1e9), sum: 0.0, weight: 0.0 }
+        Self { span: span.clamp(1.0, 1e9), mean: 0.0, seen: 0.0 }
     }
 
     /// The mean after `count` points with mean `value`.
     pub fn next(&mut self, value: f64, count: u64) -> f64 {
-        let keep = if count == 1 { self.keep } else { self.keep.powf(count as f64) };
-        self.sum = self.sum * keep + value * (1.0 - keep);
-        self.weight = self.weight * keep + (1.0 - keep);
-        self.sum / self.weight
+        let first = self.seen == 0.0;
+        self.seen += count as f64;
+        let keep = 1.0 - 1.0 / self.span.min(YOUNG * self.seen).max(1.0);
+        let keep = if first {
+            0.0
+        } else if count == 1 {
+            keep
+        } else {
+            keep.powf(count as f64)
+        };
+        self.mean += (value - self.mean) * (1.0 - keep);
+        self.mean
     }
 }
 
@@ -147,7 +156,6 @@ mod tests {
         assert!(kept[kept.len() - LEVEL..].iter().all(|bucket| bucket.count == 1));
         assert!(kept.windows(2).all(|pair| pair[0].to < pair[1].from && pair[0].count >= pair[1].count));
         assert_eq!((series.first_x(), series.last()), (Some(0.0), Some((999_999.0, 9.0))));
-        assert_eq!(series.since(999_990.0).count(), 10);
     }
 
     #[test]
@@ -166,12 +174,25 @@ mod tests {
     fn smoothing_starts_without_pull_and_takes_buckets() {
         let mut smooth = Smooth::over(10.0);
         assert!((smooth.next(5.0, 1) - 5.0).abs() < 1e-12);
+        smooth.next(5.0, 99);
         let mut whole = smooth;
         let once = whole.next(3.0, 50);
         let many = (0..50).map(|_| smooth.next(3.0, 1)).last().unwrap();
         assert!((once - many).abs() < 1e-9 && (once - 3.0).abs() < 0.02, "{once} {many}");
         let mut raw = Smooth::over(0.0);
         assert_eq!([raw.next(2.0, 1).to_bits(), raw.next(7.0, 3).to_bits()], [2f64.to_bits(), 7f64.to_bits()]);
+    }
+
+    #[test]
+    fn a_young_run_is_followed() {
+        // A loss that halves every twenty steps.
+        let mut smooth = Smooth::over(50.0);
+        let loss = |step: i32| 8.0 * 0.5f64.powf(f64::from(step) / 20.0);
+        for step in 0..60 {
+            let (mean, now) = (smooth.next(loss(step), 1), loss(step));
+            assert!(mean - now < 0.5, "step {step}: {mean} beside {now}");
+        }
+        assert!(smooth.next(loss(60), 1) < 1.4 * loss(60), "the plain mean would be three times as much");
     }
 
     proptest! {

@@ -57,7 +57,7 @@ pub struct Table<K> {
     chosen: Option<K>,
     /// The place of the chosen one in `order`.
     cursor: usize,
-    /// Where it was drawn last: the rows' area and the first row; for clicks and page keys.
+    /// Where it was drawn last: the rows' area and the first row; for clicks.
     drawn: Cell<(Rect, usize)>,
 }
 
@@ -103,12 +103,6 @@ impl<K: Clone + PartialEq> Table<K> {
     /// Moves the choice by so many rows.
     pub fn step<R>(&mut self, rows: &[R], key: impl Fn(&R) -> K, by: isize) {
         self.choose(rows, key, self.cursor.saturating_add_signed(by));
-    }
-
-    /// Moves the choice by so many pages.
-    pub fn page<R>(&mut self, rows: &[R], key: impl Fn(&R) -> K, by: isize) {
-        let page = isize::try_from(self.drawn.get().0.height.max(1)).unwrap_or(1);
-        self.step(rows, key, by.saturating_mul(page));
     }
 
     /// Chooses the row at a place in the order, or the last; `0` is the first, `usize::MAX` the last.
@@ -206,6 +200,8 @@ impl<K: Clone + PartialEq> Table<K> {
             let Some(row) = rows.get(self.order[place]) else { continue };
             for (column, x, cells) in &places {
                 let (words, style) = cell(row, *column);
+                // Reversed, each colour would be a patch of its own: the chosen row has one look.
+                let style = if place == self.cursor { theme.text() } else { style };
                 let words = text::pad(&text::clean(&words), usize::from(*cells), self.columns[*column].align);
                 text::put(buffer, body, (*x, y), &words, *cells, style);
             }

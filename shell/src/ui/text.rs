@@ -240,5 +240,15 @@ pub fn span(span: std::time::Duration) -> String {
     }
 }
 
+/// The time until something: never zero while it has not happened.
+pub fn countdown(left: std::time::Duration) -> String {
+    span(std::time::Duration::from_secs(left.as_millis().div_ceil(1000) as u64))
+}
+
+/// `1 worker`, `2 workers`.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 #[cfg(test)]
 mod tests;

@@ -46,11 +46,6 @@ impl Entry {
     pub fn text(&self) -> &str {
         &self.text
     }
-
-    /// What is known about it, cleaned.
-    pub fn foot(&self) -> &str {
-        &self.foot
-    }
 }
 
 /// The wrapped lines of one entry.
@@ -174,11 +169,6 @@ impl Transcript {
     /// To the end, to stay there.
     pub fn to_end(&mut self) {
         self.top.set(None);
-    }
-
-    /// Whether it sticks to its end.
-    pub fn at_end(&self) -> bool {
-        self.top.get().is_none()
     }
 
     /// Draws into `area`; `names` are those of the person and the model. `busy` shows a cursor after the last entry.

@@ -71,12 +71,28 @@ fn losses(reports: &[Report]) -> Vec<f32> {
 fn another_number_of_threads_trains_the_same_task() {
     let mut rig = Rig::new();
     let one = losses(&rig.train(task(Codec::F32), shard()));
-    let told = rig.tell(Command::Threads(2));
-    assert!(matches!(&told[..], [Report::Opened { device, threads: Some(2) }] if device == "cpu ×2"), "{told:?}");
-    let two = losses(&rig.train(task(Codec::F32), shard()));
+    assert!(rig.tell(Command::Threads(2)).is_empty(), "not before the next task");
+    let reports = rig.train(task(Codec::F32), shard());
+    let told = &reports[0];
+    assert!(matches!(told, Report::Opened { device, threads: Some(2) } if device == "cpu ×2"), "{told:?}");
+    let two = losses(&reports);
     assert_eq!(one.len(), two.len());
     // Sums in another order, and an optimiser that begins afresh on the same weights.
     assert!(one.iter().zip(&two).all(|(a, b)| (a - b).abs() < 1e-3), "{one:?} {two:?}");
+}
+
+#[test]
+fn the_same_number_of_threads_forgets_nothing() {
+    let (mut asked, mut left) = (Rig::new(), Rig::new());
+    for threads in [None, Some([2, 3, 1])] {
+        for number in threads.into_iter().flatten() {
+            asked.tell(Command::Threads(number));
+        }
+        // The second task goes on with the first one's moments; a fresh optimiser would step otherwise.
+        let (with, without) = (asked.train(task(Codec::F32), shard()), left.train(task(Codec::F32), shard()));
+        assert!(!with.iter().any(|report| matches!(report, Report::Opened { .. })), "{with:?}");
+        assert_eq!(losses(&with), losses(&without));
+    }
 }
 
 struct Rig {
@@ -88,7 +104,8 @@ impl Rig {
     /// A thread's inside, with version 0 installed.
     fn new() -> Self {
         let weights = shape().initial_weights(3);
-        let mut rig = Self { compute: Compute { device: device(), model: None }, weights: weights.clone() };
+        let mut rig =
+            Self { compute: Compute { device: device(), wanted: None, model: None }, weights: weights.clone() };
         assert!(rig.tell(Command::Setup { shape: shape(), recipe: RECIPE }).is_empty());
         let (version, bytes) = snapshot(0, &weights);
         assert_eq!(rig.install(version, bytes), version.digest);
@@ -284,7 +301,7 @@ fn a_stopped_task_ends_without_a_word() {
 
 #[test]
 fn without_a_model_everything_is_answered() {
-    let mut rig = Rig { compute: Compute { device: device(), model: None }, weights: Vec::new() };
+    let mut rig = Rig { compute: Compute { device: device(), wanted: None, model: None }, weights: Vec::new() };
     rig.fails(task(Codec::F32), shard());
     let (version, bytes) = snapshot(0, &shape().initial_weights(3));
     assert_eq!(rig.install(version, bytes), NO_VERSION);
@@ -304,7 +321,10 @@ fn any_setup_of_bounded_size_is_survived() {
             weight_decay: odd(&mut rng),
             clip: odd(&mut rng),
         };
-        let mut rig = Rig { compute: Compute { device: device(), model: None }, weights: shape().initial_weights(3) };
+        let mut rig = Rig {
+            compute: Compute { device: device(), wanted: None, model: None },
+            weights: shape().initial_weights(3),
+        };
         rig.tell(Command::Setup { shape: shape(), recipe });
         let (version, bytes) = snapshot(0, &rig.weights);
         rig.install(version, bytes);

@@ -53,7 +53,6 @@ pub struct InHand {
     pub tokens: u64,
     /// Steps done.
     pub step: u32,
-    pub loss: Option<f32>,
     pub tokens_per_s: f32,
     /// The shard's first words.
     pub preview: String,

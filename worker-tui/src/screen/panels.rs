@@ -1,7 +1,6 @@
 //! What stands in each panel, from one line to as many as there is room for: what matters most comes first.
 
-use std::time::Duration;
-
+use hydra_shell::ui::panel::{self, Fact, NAME};
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::Rect;
 use hydra_shell::ui::ratatui::style::Style;
@@ -10,26 +9,11 @@ use hydra_shell::ui::{gauge, text};
 use super::model::{InHand, Leaving, Link, Screen, Shown};
 use super::view::state;
 
-/// Cells of a fact's name.
-const NAME: u16 = 9;
-
 /// Rows from which on the credits have room for a whole reason.
 const ROOMY: u16 = 7;
 
 /// Cells of the speeds' spark.
 const SPARK: u16 = 16;
-
-/// A fact's name, what it is, and how it looks.
-type Row = (&'static str, String, Style);
-
-/// Draws facts one a row.
-fn rows(screen: &Screen, buffer: &mut Buffer, area: Rect, rows: &[Row]) {
-    for ((name, words, style), y) in rows.iter().zip(area.top()..area.bottom()) {
-        let used = if name.is_empty() { 0 } else { NAME };
-        text::put(buffer, area, (area.x, y), name, used, screen.facts.theme.dim());
-        text::put(buffer, area, (area.x.saturating_add(used), y), words, area.width.saturating_sub(used), *style);
-    }
-}
 
 /// One line.
 fn line(buffer: &mut Buffer, area: Rect, row: u16, words: &str, style: Style) {
@@ -45,17 +29,12 @@ pub fn chart(screen: &Screen, shown: Shown, buffer: &mut Buffer, area: Rect) {
     chart.draw(buffer, area, screen.facts.theme);
 }
 
-/// Until something: never zero while it has not happened.
-pub fn countdown(wait: Duration) -> String {
-    text::span(Duration::from_secs(wait.as_millis().div_ceil(1000) as u64))
-}
-
 fn speed(hand: &InHand) -> String {
     format!("{} tokens/s", text::short(f64::from(hand.tokens_per_s).round()))
 }
 
 fn left(hand: &InHand) -> String {
-    hand.left().map_or_else(|| "–".to_owned(), |left| format!("{} left", countdown(left)))
+    hand.left().map_or_else(|| "–".to_owned(), |left| format!("{} left", text::countdown(left)))
 }
 
 /// What is done while no task is in hand.
@@ -154,11 +133,11 @@ pub fn credits(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let counts = format!("{} paid, {} not", screen.paid, screen.unpaid);
     if area.height < ROOMY {
         facts.push(("unpaid", unpaid, unpaid_style));
-        return rows(screen, buffer, area, &facts);
+        return panel::facts(buffer, area, screen.facts.theme, &facts);
     }
     // The whole reason where there is room.
     facts.extend([("tasks", counts, theme.text()), ("unpaid", String::new(), theme.text())]);
-    rows(screen, buffer, area, &facts);
+    panel::facts(buffer, area, screen.facts.theme, &facts);
     let rest = below(area, facts.len() as u16 - 1);
     let rest = Rect { x: rest.x + NAME.min(rest.width), width: rest.width.saturating_sub(NAME), ..rest };
     let lines = text::wrap(&unpaid, usize::from(rest.width.max(1)));
@@ -191,7 +170,7 @@ fn round_trip(screen: &Screen) -> String {
     known.map_or_else(|| "–".to_owned(), |trip| format!("{:.1} ms", trip.as_secs_f64() * 1000.0))
 }
 
-fn link_rows(screen: &Screen) -> Vec<Row> {
+fn link_rows(screen: &Screen) -> Vec<Fact> {
     let theme = screen.facts.theme;
     let (mark, words, style) = state(screen);
     let mut facts = vec![("state", format!("{mark} {words}"), style)];
@@ -213,7 +192,7 @@ pub fn link(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     if let Some((version, loss)) = screen.held_out {
         facts.push(("model", format!("version {version} · held-out {loss:.3}"), theme.text()));
     }
-    rows(screen, buffer, area, &facts);
+    panel::facts(buffer, area, screen.facts.theme, &facts);
 }
 
 /// The same in one line.
@@ -225,7 +204,7 @@ pub fn link_short(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     line(buffer, area, 0, &words, screen.facts.theme.dim());
 }
 
-fn machine_rows(screen: &Screen) -> Vec<Row> {
+fn machine_rows(screen: &Screen) -> Vec<Fact> {
     let theme = screen.facts.theme;
     let mut device = screen.device.as_deref().map_or_else(|| "–".to_owned(), |device| text::clean(device).into_owned());
     if let Some(wanted) = screen.wanted {
@@ -242,7 +221,7 @@ fn machine_rows(screen: &Screen) -> Vec<Row> {
 
 /// This computer.
 pub fn machine(screen: &Screen, buffer: &mut Buffer, area: Rect) {
-    rows(screen, buffer, area, &machine_rows(screen));
+    panel::facts(buffer, area, screen.facts.theme, &machine_rows(screen));
 }
 
 /// Both in four lines.
@@ -252,5 +231,5 @@ pub fn link_and_machine(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     facts.remove(0);
     facts.retain(|(name, ..)| *name != "since");
     facts.extend(machine_rows(screen));
-    rows(screen, buffer, area, &facts);
+    panel::facts(buffer, area, screen.facts.theme, &facts);
 }

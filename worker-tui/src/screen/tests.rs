@@ -176,6 +176,14 @@ fn a_task_that_is_done_is_awaited() {
 }
 
 #[test]
+fn a_task_that_was_stopped_is_in_hand_no_more() {
+    let mut script = working((80, 24));
+    assert!(script.screen().contains("task 6 from version 6"), "{}", script.screen());
+    script.msg(Msg::News(News::Stopped));
+    assert!(script.screen().contains("waiting for a task"), "{}", script.screen());
+}
+
+#[test]
 fn pausing_and_taking_tasks_again() {
     let mut script = open((80, 24));
     script.keys("p");

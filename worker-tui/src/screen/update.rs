@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use hydra_core::agent::Event;
-use hydra_core::credits::Credits;
 use hydra_core::ids::VersionNo;
 use hydra_core::time::Time;
 use hydra_shell::signals::Stop;
@@ -67,7 +66,7 @@ pub enum Cmd {
 pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("p", Msg::Pause, "pause after this task, or take tasks again").group("Work").hint("pause"),
     Binding::new("+ =", Msg::Threads(1), "one CPU thread more, from the next task on").group("Work"),
-    Binding::new("minus", Msg::Threads(-1), "one CPU thread less").group("Work"),
+    Binding::new("minus", Msg::Threads(-1), "one CPU thread less; a change begins the optimiser anew").group("Work"),
     Binding::new("s", Msg::Smooth, "smooth the loss over 50, 200, 1 or 10 steps").group("View").hint("smooth"),
     Binding::new("c tab", Msg::Chart, "chart of this session or of this task").group("View").hint("chart"),
     Binding::new("l", Msg::Level, "finest level of the log").group("View").hint("log"),
@@ -125,8 +124,8 @@ impl App for Screen {
             Msg::Threads(more) => return self.change_threads(more),
             Msg::Smooth => self.smooth(),
             Msg::Level => {
-                self.log.level = self.log.level.next();
-                self.toasts.push(now, Sign::Info, format!("log: {} and above", self.log.level.name()));
+                let words = self.log.next_level(&self.facts.ring);
+                self.toasts.push(now, Sign::Info, words);
             }
             Msg::Chart => {
                 self.shown = if self.shown == Shown::Task { Shown::Session } else { Shown::Task };
@@ -194,8 +193,7 @@ impl Screen {
         };
         let wanted = self.wanted.unwrap_or(threads).saturating_add_signed(more).clamp(1, self.facts.cores.max(threads));
         self.wanted = (wanted != threads).then_some(wanted);
-        let when = if self.hand.is_some() { " from the next task on" } else { "" };
-        let words = format!("{wanted} of {} CPU threads{when}", self.facts.cores.max(threads));
+        let words = format!("{wanted} of {} CPU threads from the next task on", self.facts.cores.max(threads));
         self.toasts.push(self.now, Sign::Info, words);
         vec![Cmd::Request(Request::Threads(wanted))]
     }
@@ -239,8 +237,7 @@ impl Screen {
             Event::Task { task, version, steps, tokens } => {
                 let preview = String::new();
                 self.task.clear();
-                self.hand =
-                    Some(InHand { task, version, steps, tokens, step: 0, loss: None, tokens_per_s: 0.0, preview });
+                self.hand = Some(InHand { task, version, steps, tokens, step: 0, tokens_per_s: 0.0, preview });
             }
             // Each step has come as news.
             Event::Progress { .. } => {}
@@ -294,7 +291,8 @@ impl Screen {
                 }
             }
             News::Step { step, loss, tokens_per_s } => self.on_step(step, loss, tokens_per_s),
-            News::Balance(balance) => self.on_balance(balance),
+            News::Stopped => self.hand = None,
+            News::Balance(balance) => self.balance = Some(balance),
             News::HeldOut { version, loss } => self.on_held_out(version, loss),
         }
         Vec::new()
@@ -306,12 +304,8 @@ impl Screen {
         self.task.raw.push(f64::from(step), f64::from(loss));
         self.speeds.push(f64::from(tokens_per_s));
         if let Some(hand) = &mut self.hand {
-            (hand.step, hand.loss, hand.tokens_per_s) = (step, Some(loss), tokens_per_s);
+            (hand.step, hand.tokens_per_s) = (step, tokens_per_s);
         }
-    }
-
-    fn on_balance(&mut self, balance: Credits) {
-        self.balance = Some(balance);
     }
 
     fn on_held_out(&mut self, version: VersionNo, loss: f64) {

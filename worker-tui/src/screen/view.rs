@@ -7,7 +7,7 @@ use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
 use hydra_shell::ui::ratatui::style::Style;
 use hydra_shell::ui::ratatui::widgets::Widget as _;
-use hydra_shell::ui::{App as _, help, keys, text};
+use hydra_shell::ui::{App as _, help, keys, panel, text};
 
 use super::model::{Leaving, Link, Screen, Shown};
 use super::panels;
@@ -69,7 +69,7 @@ fn medium(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     credits_panel(screen, buffer, credits);
     let [log, link] = columns.areas(lower);
     log_panel(screen, buffer, log);
-    let inside = panel(screen, buffer, link, "Link and machine");
+    let inside = panel::open(buffer, link, screen.facts.theme, "Link and machine");
     panels::link_and_machine(screen, buffer, inside);
 }
 
@@ -95,9 +95,9 @@ fn large(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let [credits, link, machine] =
         Layout::vertical([Constraint::Length(10), Constraint::Length(9), Constraint::Fill(1)]).areas(right);
     credits_panel(screen, buffer, credits);
-    let inside = panel(screen, buffer, link, "Link");
+    let inside = panel::open(buffer, link, screen.facts.theme, "Link");
     panels::link(screen, buffer, inside);
-    let inside = panel(screen, buffer, machine, "Machine");
+    let inside = panel::open(buffer, machine, screen.facts.theme, "Machine");
     panels::machine(screen, buffer, inside);
 }
 
@@ -106,37 +106,28 @@ fn both(screen: &Screen, buffer: &mut Buffer, session: Rect, task: Rect) {
     chart_panel(screen, Shown::Task, buffer, task);
 }
 
-fn panel(screen: &Screen, buffer: &mut Buffer, area: Rect, title: &str) -> Rect {
-    let block = screen.facts.theme.panel(title, false);
-    let inside = block.inner(area);
-    block.render(area, buffer);
-    // A column of air at both sides.
-    Rect { x: inside.x + 1.min(inside.width), width: inside.width.saturating_sub(2), ..inside }
-}
-
 fn chart_panel(screen: &Screen, shown: Shown, buffer: &mut Buffer, area: Rect) {
     let title = match (shown, &screen.hand) {
         (Shown::Session, _) => "Loss in this session".to_owned(),
         (Shown::Task, Some(hand)) => format!("Loss in task {}", hand.task),
         (Shown::Task, None) => "Loss in the last task".to_owned(),
     };
-    let inside = panel(screen, buffer, area, &title);
+    let inside = panel::open(buffer, area, screen.facts.theme, &title);
     panels::chart(screen, shown, buffer, inside);
 }
 
 fn task_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
-    let inside = panel(screen, buffer, area, "Task in hand");
+    let inside = panel::open(buffer, area, screen.facts.theme, "Task in hand");
     panels::task(screen, buffer, inside);
 }
 
 fn credits_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
-    let inside = panel(screen, buffer, area, "Credits");
+    let inside = panel::open(buffer, area, screen.facts.theme, "Credits");
     panels::credits(screen, buffer, inside);
 }
 
 fn log_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
-    let held = if screen.log.follows() { "" } else { " · scrolled back" };
-    let inside = panel(screen, buffer, area, &format!("Log: {} and above{held}", screen.log.level.name()));
+    let inside = panel::open(buffer, area, screen.facts.theme, &screen.log.title());
     screen.log_rows.set(inside.height);
     screen.log.draw(buffer, inside, screen.facts.theme, &screen.facts.ring);
 }
@@ -145,29 +136,15 @@ fn log_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
 fn header(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.facts.theme;
     let balance = screen.balance.map_or_else(|| "– HYD".to_owned(), |balance| format!("{balance} HYD"));
-    let cells = (text::width(&balance) as u16).min(area.width);
-    let at = area.right() - cells;
-    text::put(buffer, area, (at, area.y), &balance, cells, theme.title());
     let (mark, state, style) = state(screen);
-    let mut x = area.x;
-    let mut put = |words: &str, gap: u16, style: Style| {
-        let room = at.saturating_sub(x).saturating_sub(gap + 1);
-        if room > 0 {
-            x += gap;
-            x += text::put(buffer, area, (x, area.y), words, room, style);
-        }
-    };
-    if area.width >= SMALL.0 {
-        put("HydraAI worker", 0, theme.title());
-        put(screen.facts.user.as_deref().unwrap_or("–"), 2, theme.accent());
-        put(mark, 2, style);
-        put(&state, 1, style);
-        put(&screen.facts.coordinator, 2, theme.dim());
+    let user = (screen.facts.user.as_deref().unwrap_or("–"), 2, theme.accent());
+    let left: &[_] = if area.width >= SMALL.0 {
+        let program = ("HydraAI worker", 0, theme.title());
+        &[program, user, (mark, 2, style), (&state, 1, style), (&screen.facts.coordinator, 2, theme.dim())]
     } else {
-        put(mark, 0, style);
-        put(&state, 1, style);
-        put(screen.facts.user.as_deref().unwrap_or("–"), 2, theme.accent());
-    }
+        &[(mark, 0, style), (&state, 1, style), user]
+    };
+    panel::header(buffer, area, (&balance, theme.title()), left);
 }
 
 /// A mark, words and style for how things stand.
@@ -179,7 +156,7 @@ pub fn state(screen: &Screen) -> (&'static str, String, Style) {
         (_, Link::Connecting) => ("○", "connecting".to_owned(), theme.warn()),
         (_, Link::Waiting { .. }) => {
             let wait = screen.retry_in().unwrap_or_default();
-            ("✗", format!("not connected, again in {}", panels::countdown(wait)), theme.bad())
+            ("✗", format!("not connected, again in {}", text::countdown(wait)), theme.bad())
         }
         (_, Link::Up { .. }) if screen.paused && screen.hand.is_some() => {
             ("!", "pausing after this task".to_owned(), theme.warn())

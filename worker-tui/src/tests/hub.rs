@@ -172,7 +172,7 @@ impl Fake {
                 self.hub.handle(self.clock.now(), fact);
                 continue;
             }
-            let deadline = self.hub.deadline().map(|(at, _)| self.clock.instant(at));
+            let deadline = self.hub.deadline().map(|(at, _)| at);
             tokio::select! {
                 Some(link::Connection { outbox, mut inbox }) = doors.recv() => {
                     next += 1;
@@ -192,7 +192,7 @@ impl Fake {
                     Meddle::Garble => self.garble = true,
                     Meddle::Say(message) => self.outboxes.values().for_each(|outbox| outbox.send(&message).unwrap()),
                 },
-                () = sleep_until(deadline) => self.hub.expire(self.clock.now()),
+                () = self.clock.sleep_until(deadline) => self.hub.expire(self.clock.now()),
                 else => return,
             }
         }
@@ -266,12 +266,5 @@ impl Fake {
         };
         self.send(session, &ServerMsg::Version(version));
         let _ = self.outboxes.get(&session).map(|outbox| outbox.send_blob(blob, bytes.into()));
-    }
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

@@ -236,9 +236,24 @@ async fn stopping_at_once_stops_the_training_too() {
     let mut rig = Rig::new(line(&coordinator), None);
     let work = rig.work().await;
     rig.requests.send(Request::Stop).await.unwrap();
+    let seen = rig.seen.clone();
     let failure = rig.end().await.unwrap_err();
     assert_eq!(failure.exit, Exit::Interrupted);
+    assert_eq!(seen.last(), Event::Stopped { tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO });
     assert!(work.stop.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn an_end_before_the_device_is_open_is_told() {
+    let args = <crate::Args as clap::Parser>::parse_from(["hydra-worker", "alice", "127.0.0.1:1"]);
+    let (commands, _taken) = mpsc::unbounded_channel();
+    let ((_open, mut reports), (requests, mut asked)) = (mpsc::channel(1), mpsc::channel(1));
+    requests.send(Request::Finish).await.unwrap();
+    let seen = Seen::default();
+    let ended = crate::Work::new(&args).run(&args, commands, &mut reports, &mut asked, seen.clone(), |_| ()).await;
+    let failure: Failure = ended.unwrap_err().downcast().unwrap();
+    assert_eq!(failure.exit, Exit::Interrupted);
+    assert_eq!(seen.last(), Event::Stopped { tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO });
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,6 +313,7 @@ async fn a_garbled_delta_is_fetched_anew() {
             Command::Setup { .. } | Command::Threads(_) => panic!("the model and its threads are the same"),
         }
     };
+    assert!(rig.seen.news.lock().unwrap().contains(&News::Stopped), "a task that ends without an event is told");
     rig.trained(second.task.lease).await;
     rig.end().await.unwrap();
     assert_eq!(coordinator.joined(), 2);

@@ -1,31 +1,16 @@
 //! `cargo xtask bench export`: an exported model's logits in the engine against those of Python's `transformers`.
 
-use std::path::PathBuf;
-
 use anyhow::Context;
 use serde_json::Value;
 
-use super::{Bar, Report, example, model};
+use super::model::{self, Options};
+use super::{Bar, Report, example};
 use crate::failure::Failure;
 use crate::repo::Repo;
 
-/// How to compare.
-#[derive(clap::Args)]
-pub struct Options {
-    /// A Python with torch and transformers
-    #[arg(long, value_name = "PATH")]
-    python: PathBuf,
-    /// A folder that `hydra-coordinator export` wrote [default: a small model trained for this]
-    #[arg(long, value_name = "DIR")]
-    folder: Option<PathBuf>,
-}
-
 /// Compares.
 pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
-    let folder = match &options.folder {
-        Some(folder) => folder.clone(),
-        None => model::exported_small(repo)?,
-    };
+    let folder = options.folder(repo)?;
     let config = std::fs::read(folder.join("config.json")).context("reading the folder's config.json")?;
     let config: Value = serde_json::from_slice(&config).context("reading the folder's config.json")?;
     let size = |name: &str| config[name].as_u64().with_context(|| format!("config.json has no {name}"));

@@ -1,12 +1,13 @@
 //! `cargo xtask bench generate`: how fast an exported model answers, beside Python's `transformers`.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use serde::Deserialize;
 
-use super::{Bar, Report, example, model, report::percentile};
+use super::model::{self, Options};
+use super::{Bar, Report, example, report::percentile};
 use crate::failure::Failure;
 use crate::repo::Repo;
 
@@ -15,17 +16,6 @@ const NEW: usize = 128;
 
 /// Streams at once.
 const STREAMS: usize = 16;
-
-/// How to measure.
-#[derive(clap::Args)]
-pub struct Options {
-    /// A Python with torch and transformers
-    #[arg(long, value_name = "PATH")]
-    python: PathBuf,
-    /// A folder that `hydra-coordinator export` wrote [default: a small model trained for this]
-    #[arg(long, value_name = "DIR")]
-    folder: Option<PathBuf>,
-}
 
 /// What `engine/examples/generate.rs` prints.
 #[derive(Deserialize)]
@@ -46,10 +36,7 @@ struct Theirs {
 
 /// Measures.
 pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
-    let folder = match &options.folder {
-        Some(folder) => folder.clone(),
-        None => model::exported_small(repo)?,
-    };
+    let folder = options.folder(repo)?;
     // Words of the primer's kind; which ones hardly matters, all sides read the same.
     let prompt: Vec<u16> = (0..16).map(|i| 300 + 17 * i).collect();
     let ours = |streams: usize| -> Result<Ours, Failure> {

@@ -29,9 +29,9 @@ pub use report::{Bar, Report};
 #[derive(clap::Subcommand)]
 pub enum Bench {
     /// An exported model's logits beside those of Python's transformers
-    Export(export::Options),
+    Export(model::Options),
     /// Drawing tokens, alone and many at once, beside Python's transformers
-    Generate(generate::Options),
+    Generate(model::Options),
     /// Many sessions: memory of one, time from task to worker beside a bare push
     Sessions(sessions::Options),
     /// The screens: time to draw, cost when nothing changes, time from key to frame

@@ -14,6 +14,24 @@ use crate::repo::Repo;
 /// Tasks of training: enough for answers that are words, so that the likeliest token stands out.
 const TASKS: &str = "12";
 
+/// Which model to set beside Python's `transformers`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// A Python with torch and transformers
+    #[arg(long, value_name = "PATH")]
+    pub python: PathBuf,
+    /// A folder that `hydra-coordinator export` wrote [default: a small model trained for this]
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+impl Options {
+    /// The model's folder.
+    pub fn folder(&self, repo: &Repo) -> Result<PathBuf, Failure> {
+        self.folder.clone().map_or_else(|| exported_small(repo), Ok)
+    }
+}
+
 /// The folder with the model; made the first time.
 pub fn exported_small(repo: &Repo) -> Result<PathBuf, Failure> {
     let folder = repo.target()?.join("bench/small");

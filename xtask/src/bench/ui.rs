@@ -1,6 +1,6 @@
 //! `cargo xtask bench ui`: what the screens cost, and how soon they answer.
 //!
-//! Drawing is timed in an example of the kit; everything else with the real programs in pseudo-terminals. The time
+//! Drawing is timed in examples of the kit and of the coordinator; everything else with the real programs in pseudo-terminals. The time
 //! from a key to its frame is that between writing the key to the terminal and having the whole frame that shows it,
 //! so it includes this program's own reading.
 
@@ -45,6 +45,13 @@ struct Drawn {
     table_ms: Vec<f64>,
 }
 
+/// What `coordinator/examples/pages.rs` prints.
+#[derive(Deserialize)]
+struct Pages {
+    overview_ms: Vec<f64>,
+    workers_ms: Vec<f64>,
+}
+
 /// Measures.
 pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     let mut report = Report::new("ui");
@@ -52,7 +59,13 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     report.fact("workers", 5_000);
     report.fact("points", 1_000_000);
     let drawn: Drawn = example(repo, ("hydra-shell", "draw"), "", [options.frames.to_string()])?;
-    for (name, times) in [("draw_chart", &drawn.chart_ms), ("draw_table", &drawn.table_ms)] {
+    let pages: Pages = example(repo, ("hydra-coordinator", "pages"), "", [options.frames.to_string()])?;
+    for (name, times) in [
+        ("draw_chart", &drawn.chart_ms),
+        ("draw_table", &drawn.table_ms),
+        ("draw_overview_page", &pages.overview_ms),
+        ("draw_workers_page", &pages.workers_ms),
+    ] {
         report.row(format!("{name}_p50"), percentile(times, 0.5), "ms", None);
         report.row(format!("{name}_p99"), percentile(times, 0.99), "ms", Some(Bar::Below(5.0)));
     }

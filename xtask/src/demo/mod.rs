@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::child::LOOK;
 use crate::child::{Child, Message};
 use crate::failure::Failure;
 use crate::repo::Repo;
 use narrator::{Narrator, say};
-use stage::{COORDINATOR, GRACE, LOOK, Stage, fault_in_stopping};
+use stage::{COORDINATOR, GRACE, Stage, fault_in_stopping};
 use story::{ASK_BY, Story};
 
 const WORKERS: [&str; 2] = ["alice", "bob"];

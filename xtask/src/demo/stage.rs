@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::child::{self, Child, Message};
 use crate::failure::Failure;
@@ -17,8 +17,6 @@ use crate::repo::Repo;
 pub const COORDINATOR: &str = "coordinator";
 /// From being asked to stop to being killed.
 pub const GRACE: Duration = Duration::from_secs(15);
-/// Between two looks at whether a program has stopped.
-pub const LOOK: Duration = Duration::from_millis(20);
 
 /// Everything that runs.
 pub struct Stage {
@@ -59,7 +57,7 @@ impl Stage {
 
     /// Starts the coordinator on a free port; the clock starts with it.
     pub fn start_coordinator(&mut self) -> Result<(), Failure> {
-        let address = free_address()?;
+        let address = child::free_address()?.to_string();
         let mut command = self.program("hydra-coordinator");
         command
             .args(["--headless", "--json", "--preset", "tiny", "--listen", &address, "--run"])
@@ -88,7 +86,7 @@ impl Stage {
     /// After the asker's output has ended: fails unless it succeeded.
     pub fn end_asker(&mut self, what: &str) -> Result<(), Failure> {
         let Some(mut asker) = self.asker.take() else { return Ok(()) };
-        let status = wait(&mut asker)?;
+        let status = asker.wait(GRACE)?;
         if status.is_some_and(|status| status.success()) {
             return Ok(());
         }
@@ -125,7 +123,7 @@ impl Stage {
     pub fn died(&mut self, name: &str) -> Failure {
         let child = self.workers.iter_mut().chain(&mut self.coordinator).find(|child| child.name == name);
         let Some(child) = child else { return Failure::Demo(format!("{name} stopped")) };
-        let status = match wait(child) {
+        let status = match child.wait(GRACE) {
             Ok(Some(status)) => status.to_string(),
             _ => "its standard output is closed".to_owned(),
         };
@@ -177,22 +175,4 @@ pub fn fault_in_stopping(child: &Child, status: ExitStatus) -> Option<String> {
     let interrupted = status.code() == Some(130) || status.signal() == Some(signal_hook::consts::SIGINT);
     (!status.success() && !interrupted)
         .then(|| format!("{} stopped with {status}; the end of its log:\n{}", child.name, child.last_words(10)))
-}
-
-/// Waits a grace for a child's end; `None` if it goes on.
-fn wait(child: &mut Child) -> Result<Option<ExitStatus>> {
-    let until = Instant::now() + GRACE;
-    loop {
-        let status = child.exited()?;
-        if status.is_some() || Instant::now() >= until {
-            return Ok(status);
-        }
-        std::thread::sleep(LOOK);
-    }
-}
-
-/// An address of this machine on which nobody listens now.
-fn free_address() -> Result<String> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no free port")?;
-    Ok(listener.local_addr()?.to_string())
 }

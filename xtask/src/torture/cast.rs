@@ -15,7 +15,6 @@ use crate::repo::Repo;
 
 /// From being asked to stop to being killed.
 const GRACE: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(20);
 /// Small tasks, so that much happens between two kills, and few measurements, since each start makes one.
 const CONFIG: &str = "preset = \"tiny\"
 
@@ -179,7 +178,7 @@ impl Cast {
     pub fn ended(&mut self, name: &str) -> Result<Option<(Part, Option<ExitStatus>, String)>> {
         let Some(place) = self.actors.iter().position(|actor| actor.child.name == name) else { return Ok(None) };
         let Actor { part, mut child } = self.actors.remove(place);
-        let status = wait(&mut child)?;
+        let status = child.wait(GRACE)?;
         Ok(Some((part, status, child.last_words(3))))
     }
 
@@ -201,22 +200,4 @@ impl Cast {
         logs.sort();
         Ok(logs)
     }
-}
-
-/// Waits a grace for a child's end.
-fn wait(child: &mut Child) -> Result<Option<ExitStatus>> {
-    let until = Instant::now() + GRACE;
-    loop {
-        let status = child.exited()?;
-        if status.is_some() || Instant::now() >= until {
-            return Ok(status);
-        }
-        std::thread::sleep(LOOK);
-    }
-}
-
-/// An address of this machine on which nobody listens now.
-pub fn free_address() -> Result<std::net::SocketAddr> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no free port")?;
-    Ok(listener.local_addr()?)
 }

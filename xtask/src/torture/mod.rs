@@ -131,7 +131,7 @@ struct Torture {
 
 impl Torture {
     fn new(repo: &Repo, folder: &Path, seed: u64) -> Result<Self, Failure> {
-        let listen = cast::free_address()?;
+        let listen = crate::child::free_address()?;
         let (proxy, counts) = proxy::start(listen, Chance::new(seed, 2))?;
         Ok(Self {
             cast: Cast::new(repo, folder, listen.to_string(), &proxy.to_string())?,

@@ -97,6 +97,26 @@ fn a_refusal_ends_it_and_a_full_house_does_not() {
 }
 
 #[test]
+fn the_coordinators_words_are_the_reason_once() {
+    for code in [ErrorCode::Full, ErrorCode::Slow, ErrorCode::Flood, ErrorCode::Replaced] {
+        let mut lab = Lab::new(settings());
+        for (text, reason) in [(Some("no room for one more"), "no room for one more"), (None, "cut")] {
+            lab.tell(Fact::Connected { nonce: Nonce([3; 32]) });
+            if let Some(text) = text {
+                lab.hear(ServerMsg::Error(proto::Error { code, text: text.to_owned(), fatal: true }));
+            }
+            lab.tell(Fact::Closed { reason: "cut".to_owned() });
+            let told = lab.take().into_iter().find_map(|order| match order {
+                Order::Note(Event::Disconnected { reason, .. }) => Some(reason),
+                _ => None,
+            });
+            assert_eq!(told.as_deref(), Some(reason), "{code:?}");
+            lab.wait(Duration::from_secs(1));
+        }
+    }
+}
+
+#[test]
 fn a_coordinator_that_is_never_reached_is_given_up() {
     let mut lab = Lab::new(settings());
     let mut tries = 0;

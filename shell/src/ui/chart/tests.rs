@@ -37,14 +37,6 @@ fn pictures() {
     insta::assert_snapshot!("chart_empty", text_of(&buffer));
 }
 
-#[test]
-fn a_window_shows_the_newest() {
-    let mut chart = run(2_000);
-    chart.window = Some(100.0);
-    let text = text_of(&draw_within(80, 16, |buffer, area| chart.draw(buffer, area, Theme::plain())));
-    assert!(text.contains("step 1.9k–2.0k"), "{text}");
-}
-
 /// The bound of the product is 5 ms at 120×40 for the whole screen; here the best of several, as tests share cores.
 #[test]
 fn a_million_points_draw_quickly() {
@@ -76,12 +68,11 @@ proptest! {
         raw in proptest::collection::vec((values(), values()), 0..60),
         second in proptest::collection::vec((values(), values()), 0..10),
         marks in proptest::collection::vec(values(), 0..10),
-        smoothing in values(), window in proptest::option::of(values()),
+        smoothing in values(),
         width in 0u16..300, height in 0u16..80, name in "\\PC{0,20}",
     ) {
         let mut chart = Chart::new(Names { raw: name, ..names() });
         chart.smoothing = smoothing;
-        chart.window = window;
         for (x, y) in raw {
             chart.raw.push(x, y);
         }

@@ -58,8 +58,8 @@ fn lines_and_history() {
 #[test]
 fn a_paste_is_cleaned_and_bounded() {
     let mut composer = Composer::default();
-    composer.apply(Edit::Insert("a\u{1b}[2J\r\nb\u{200b}".to_owned()));
-    assert_eq!(composer.text(), "a␛[2J\nb");
+    composer.apply(Edit::Insert("a\u{1b}[2J\r\nb\rc\r\r\n\u{200b}".to_owned()));
+    assert_eq!(composer.text(), "a␛[2J\nb\nc\n\n");
     composer.apply(Edit::Insert("é".repeat(LONGEST)));
     assert!(composer.text().len() <= LONGEST);
 }

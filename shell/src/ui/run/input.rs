@@ -2,23 +2,29 @@
 //!
 //! Not crossterm's event stream: at the end of input, as when a window closes, its reading never returns, and it
 //! would take the task that draws along. Here the thread looks for the hang-up itself before it lets crossterm read.
-//! Ending is prompt because a process that reads in the background is stopped by the system. Sizes are not here;
-//! the console hears of them by signal.
+//! Ending is prompt because a process that reads in the background is stopped by the system; it waits for the thread
+//! only so long, since crossterm reads on without end within an unfinished escape sequence. Sizes are not here; the
+//! console hears of them by signal.
 
 use std::io;
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self as plain, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use crossterm::event::Event;
 use tokio::sync::mpsc;
 
 /// Events that may wait for the loop.
 const WAITING: usize = 256;
+/// How long ending waits for the thread.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The terminal's events, while it lives.
 pub struct Input {
     events: Option<mpsc::Receiver<io::Result<Event>>>,
     stop: Option<system::Stop>,
-    thread: Option<JoinHandle<()>>,
+    /// Disconnects when the thread ends; nothing is ever sent.
+    ended: plain::Receiver<()>,
 }
 
 impl Input {
@@ -26,17 +32,19 @@ impl Input {
     pub fn start() -> io::Result<Self> {
         let (sender, events) = mpsc::channel(WAITING);
         let (stop, source) = system::source()?;
-        let thread = thread::Builder::new().name("keys".to_owned()).spawn(move || {
-            let ended = source.each(&mut |event| match event {
+        let (alive, ended) = plain::channel();
+        thread::Builder::new().name("keys".to_owned()).spawn(move || {
+            let _alive: plain::Sender<()> = alive;
+            let read = source.each(&mut |event| match event {
                 Event::Resize(..) => true,
                 event => sender.blocking_send(Ok(event)).is_ok(),
             });
-            if let Err(error) = ended {
+            if let Err(error) = read {
                 // Whoever does not listen any more knows.
                 let _ = sender.blocking_send(Err(error));
             }
         })?;
-        Ok(Self { events: Some(events), stop: Some(stop), thread: Some(thread) })
+        Ok(Self { events: Some(events), stop: Some(stop), ended })
     }
 
     /// The next event, or why there will be none. Cancel safe.
@@ -54,8 +62,9 @@ impl Drop for Input {
         // In this order: no listener, then the word to stop, then nothing left that could block the thread.
         self.events = None;
         self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            // It ends with the next key, which it takes along, or with the process.
+            tracing::debug!("the keys are still being read");
         }
     }
 }

@@ -77,6 +77,8 @@ impl App for Counter {
 struct Seen {
     frames: Vec<(Time, String)>,
     suspended: u32,
+    /// Times after which everything is drawn.
+    cleared: u32,
 }
 
 struct Fake {
@@ -104,6 +106,7 @@ impl Console for Fake {
 
     fn resize(&mut self, size: (u16, u16)) -> io::Result<()> {
         self.size = size;
+        self.seen.lock().unwrap().cleared += 1;
         self.terminal = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
         Ok(())
     }
@@ -246,8 +249,11 @@ async fn sizes_stops_and_suspension_reach_the_app() {
     bench.pass(100).await;
     assert_eq!(bench.seen.lock().unwrap().suspended, u32::from(cfg!(unix)));
     assert_eq!(bench.frames().len(), 6, "{:?}", bench.frames());
+    bench.press("ctrl-l");
+    bench.pass(100).await;
+    assert_eq!((bench.frames().len(), bench.seen.lock().unwrap().cleared), (7, 4), "Ctrl-L draws everything");
     let app = bench.quit().await;
-    assert_eq!(app.sizes, [(20, 2), (0, 0), (300, 80), (1, 1), (1, 1)]);
+    assert_eq!(app.sizes, [(20, 2), (0, 0), (300, 80), (1, 1), (1, 1), (1, 1)]);
     assert!(app.stopped);
 }
 

@@ -85,7 +85,9 @@ impl App for Demo {
             Msg::Close => self.help = false,
             Msg::Scroll(rows) => self.transcript.scroll(rows),
             Msg::Edit(edit) => self.composer.apply(edit),
-            Msg::Send if self.composer.is_blank() => self.toasts.push(now, Sign::Warn, "write something first"),
+            Msg::Send if self.composer.text().trim().is_empty() => {
+                self.toasts.push(now, Sign::Warn, "write something first");
+            }
             Msg::Send => {
                 let text = self.composer.take();
                 self.transcript.push(Entry::new(Who::You, &text));

@@ -75,7 +75,6 @@ proptest! {
         table.arrange(&cells, Clone::clone, |a, b, _| a.cmp(b), |cell, words| cell.contains(words));
         for (by, (width, height)) in moves {
             table.step(&cells, Clone::clone, isize::from(by));
-            table.page(&cells, Clone::clone, isize::from(by));
             draw_within(width, height, |buffer, area| {
                 table.draw(buffer, area, Theme::colour(), &cells, |cell, _| (cell.clone(), Style::new()));
                 for position in area.positions() {

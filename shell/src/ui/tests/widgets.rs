@@ -137,6 +137,23 @@ fn tables_sort_filter_and_follow_their_row() {
 }
 
 #[test]
+fn the_chosen_row_has_one_look() {
+    let rows = rows(3);
+    let mut table = table();
+    arrange(&mut table, &rows);
+    let buffer = draw_within(40, 4, |buffer, area| {
+        table.draw(buffer, area, Theme::colour(), &rows, |row, column| {
+            let theme = Theme::colour();
+            (row.user.clone(), [theme.accent(), theme.bad(), theme.dim(), theme.good()][column])
+        });
+    });
+    let chosen: Vec<String> =
+        styles_of(&buffer).lines().filter(|line| line.starts_with("2:")).map(str::to_owned).collect();
+    assert!(matches!(&chosen[..], [run] if run.starts_with("2:2 reversed ")), "{chosen:?}");
+    assert!(styles_of(&buffer).contains("3:2 cyan"), "others keep their colours");
+}
+
+#[test]
 fn five_thousand_rows_stay_quick() {
     let rows = rows(5_000);
     let mut table = table();
@@ -192,7 +209,6 @@ fn transcripts_scroll_and_stick() {
     assert!(show(&transcript).starts_with("alice\n"), "{}", show(&transcript));
     let before = show(&transcript);
     transcript.push(Entry::new(Who::You, "more"));
-    assert!(!transcript.at_end());
     let after = show(&transcript);
     assert_eq!(before.lines().take(7).collect::<Vec<_>>(), after.lines().take(7).collect::<Vec<_>>());
     assert!(after.contains("more"), "it says that there is more: {after}");
@@ -200,7 +216,8 @@ fn transcripts_scroll_and_stick() {
         transcript.page(1);
         show(&transcript);
     }
-    assert!(transcript.at_end() && show(&transcript).contains("alice\n  more"));
+    let end = show(&transcript);
+    assert!(!end.contains('↓') && end.contains("alice\n  more"), "{end}");
     assert!(transcript.last_answer().unwrap().ends_with("e\u{301}legant."));
     let plain = transcript.plain("alice", "hydra");
     assert!(plain.contains("alice: What is Python?\n") && plain.contains("[0.5 HYD"), "{plain}");
@@ -243,9 +260,32 @@ fn logs_filter_and_hold_still() {
     assert!(!pane.follows());
     pane.scroll(&ring, 100);
     assert!(pane.follows() && show(&pane, &ring).contains("one more"));
+    // The first page is full, and one line on is one line on.
+    pane.scroll(&ring, i64::MIN);
+    let first = show(&pane, &ring);
+    assert!(first.contains("task 0") && first.contains("connection lost"), "{first}");
+    pane.scroll(&ring, 1);
+    assert!(!show(&pane, &ring).contains("task 0"), "{}", show(&pane, &ring));
     pane.level = Level::Error;
     assert!(!show(&pane, &ring).contains("WARN"));
-    assert_eq!(Level::Trace.next(), Level::Error);
+    pane.scroll(&ring, i64::MIN);
+    show(&pane, &ring);
+    pane.scroll(&ring, i64::MIN);
+    assert!(pane.follows(), "what fits whole does not scroll");
+}
+
+#[test]
+fn levels_that_never_come_are_passed_over() {
+    let (mut pane, all) = (LogPane::default(), Ring::default());
+    let words = [(); 4].map(|()| pane.next_level(&all));
+    assert_eq!(words[..3], ["DEBUG", "TRACE", "ERROR"].map(|level| format!("log: {level} and above")));
+    for (finest, want) in [
+        ("info", "log: ERROR and above · for finer ones start with HYDRA_LOG=debug"),
+        ("debug", "log: DEBUG and above"),
+    ] {
+        let (mut pane, ring) = (LogPane::default(), Ring::with_finest(finest.parse().unwrap()));
+        assert_eq!(pane.next_level(&ring), want);
+    }
 }
 
 #[test]

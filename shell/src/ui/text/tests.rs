@@ -94,3 +94,10 @@ proptest! {
         prop_assert_eq!(&twice, &once);
     }
 }
+
+#[test]
+fn countdowns_and_counts() {
+    let left = [0, 1, 999, 1_000, 61_001].map(|ms| countdown(Duration::from_millis(ms)));
+    assert_eq!(left, ["0s", "1s", "1s", "1s", "1m 02s"]);
+    assert_eq!([0, 1, 2].map(|n| count(n, "query", "queries")), ["0 queries", "1 query", "2 queries"]);
+}

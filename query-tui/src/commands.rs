@@ -1,8 +1,4 @@
-//! What a written line means: a question, one of the words, or a slash command, which Tab completes.
-
-use hydra_shell::ui::keys::Binding;
-
-use super::msg::Msg;
+//! What a written line means: a question, one of the words, or a slash command, which the screen's Tab completes.
 
 /// A slash command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,14 +53,16 @@ pub enum Said {
     Status,
     /// `/help`.
     Help,
-    /// `/clear`.
+    /// `/clear`; the screen's alone.
     Clear,
     /// `/quit`, `quit`, `exit`, `q`.
     Quit,
-    /// `/save`, with the file's name, perhaps empty.
+    /// `/save`, with the file's name, perhaps empty; the screen's alone.
     Save(String),
-    /// Any other slash command: its name without the slash, and what follows.
+    /// Any other slash command: its name without the slash, and what follows, in small letters.
     Other(String, String),
+    /// A command that takes nothing, and something behind it; in words.
+    Wrong(String),
 }
 
 /// Reads a line.
@@ -72,18 +70,24 @@ pub fn read(line: &str) -> Said {
     let line = line.trim();
     let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let rest = rest.trim();
-    match (first.to_ascii_lowercase().as_str(), rest) {
-        ("", _) => Said::Nothing,
-        ("quit" | "exit" | "q" | "/quit" | "/exit" | "/q", "") => Said::Quit,
-        ("balance" | "b" | "/balance" | "/b", "") => Said::Balance,
-        ("/status", "") => Said::Status,
-        ("/help" | "/h" | "/?", _) => Said::Help,
-        ("/clear", "") => Said::Clear,
-        ("/save", file) => Said::Save(file.to_owned()),
-        (command, value) => match command.strip_prefix('/') {
-            Some(name) => Said::Other(name.to_owned(), value.to_owned()),
-            None => Said::Question(line.to_owned()),
+    let first = first.to_ascii_lowercase();
+    let alone = match first.as_str() {
+        "" => return Said::Nothing,
+        "/save" => return Said::Save(rest.to_owned()),
+        "quit" | "exit" | "q" | "/quit" | "/exit" | "/q" => Said::Quit,
+        "balance" | "b" | "/balance" | "/b" => Said::Balance,
+        "/status" => Said::Status,
+        "/help" | "/h" | "/?" => Said::Help,
+        "/clear" => Said::Clear,
+        command => match command.strip_prefix('/') {
+            Some(name) => return Said::Other(name.to_owned(), rest.to_ascii_lowercase()),
+            None => return Said::Question(line.to_owned()),
         },
+    };
+    match rest {
+        "" => alone,
+        _ if first.starts_with('/') => Said::Wrong(format!("{first} takes nothing")),
+        _ => Said::Question(line.to_owned()),
     }
 }
 
@@ -110,20 +114,25 @@ pub fn complete(line: &str) -> Option<String> {
     Some(if first.takes() { format!("{} ", first.name()) } else { first.name().to_owned() })
 }
 
-/// The commands as rows of the help overlay, which are not keys.
-pub fn help_rows() -> impl Iterator<Item = Binding<Msg>> {
-    COMMANDS.iter().map(|command| Binding::new(command.usage, Msg::Help, command.help).group("Commands"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn words_commands_and_questions() {
-        assert_eq!([" \n", "B", "Exit", "/HELP me"].map(read), [Said::Nothing, Said::Balance, Said::Quit, Said::Help]);
+        assert_eq!([" \n", "B", "Exit", "/HELP "].map(read), [Said::Nothing, Said::Balance, Said::Quit, Said::Help]);
         assert_eq!(read("/save My Chat.txt "), Said::Save("My Chat.txt".into()));
         assert_eq!(read("/Temp  0.5"), Said::Other("temp".into(), "0.5".into()));
+        assert_eq!(read("/TEMP Off"), Said::Other("temp".into(), "off".into()));
+        for wrong in ["/help me", "/quit now", "/balance of power", "/Clear all", "/status?  x"] {
+            let name = wrong.split(' ').next().unwrap().to_ascii_lowercase();
+            let want = if name == "/status?" {
+                Said::Other("status?".into(), "x".into())
+            } else {
+                Said::Wrong(format!("{name} takes nothing"))
+            };
+            assert_eq!(read(wrong), want);
+        }
         for question in ["quit smoking?", "b c", "balance of power", "What\nis /this"] {
             assert_eq!(read(question), Said::Question(question.into()));
         }
