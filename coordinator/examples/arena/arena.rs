@@ -202,8 +202,7 @@ impl<'a> Arena<'a> {
         let key = SigningKey::from_bytes(&[1 + seat as u8; 32]);
         let pace = self.plan.honest.get(seat).copied().unwrap_or(1.0);
         let place = attacker.unwrap_or(seat);
-        let worker =
-            Worker { seat, key, attack, place, pace, free: None, past: FRESH, delivered: 0, before: None };
+        let worker = Worker { seat, key, attack, place, pace, free: None, past: FRESH, delivered: 0, before: None };
         self.workers.insert(session, worker);
         self.facts.push_back(Fact::Joined { session, nonce: Nonce([session.0 as u8; 32]) });
         let message = ClientMsg::Hello(self.hello(session));

@@ -88,7 +88,10 @@ impl Gym {
     /// What `worker`, with this past, makes of a task.
     pub fn train(&mut self, worker: usize, past: Digest, work: Work) -> anyhow::Result<Done> {
         let Job { steps, batch, seed, lr_start, lr_end, .. } = work.job;
-        let text = format!("{past} {} {} {steps} {batch} {seed} {lr_start:e} {lr_end:e} {}", work.base.digest, work.shard, work.codec);
+        let text = format!(
+            "{past} {} {} {steps} {batch} {seed} {lr_start:e} {lr_end:e} {}",
+            work.base.digest, work.shard, work.codec
+        );
         let after = Digest::of(text.as_bytes());
         if let Some(step) = self.known.get(&after) {
             return Ok(step.done.clone());
