@@ -192,26 +192,6 @@ fn honest_work_is_paid_where_nobody_else_uses_the_codec() {
 }
 
 #[test]
-fn who_sends_the_most_does_not_set_its_own_measure() {
-    let (mut trust, mut rng) = (Trust::default(), Rng::new(13));
-    let noise = |rng: &mut Rng| {
-        let gain = Gain { own: sample(0.0005, 0.0015, 8, rng), held_out: sample(0.0, 0.008, 8, rng) };
-        Findings { norm: 1.0, twin: None, gain: Some(gain) }
-    };
-    let mut paid = 0;
-    for version in 0..30 {
-        for worker in 0..5 {
-            trust.judge(&who(worker), (VersionNo(version), Codec::Int4), &honest(&mut rng)).ok();
-        }
-        for _ in 0..10 {
-            let findings = noise(&mut rng);
-            paid += u32::from(trust.judge(&who(99), (VersionNo(version), Codec::Int4), &findings).is_ok());
-        }
-    }
-    assert!(paid < 10, "{paid} of 300");
-}
-
-#[test]
 fn unknown_workers_are_looked_at_more_closely() {
     let (mut trust, mut rng) = (Trust::default(), Rng::new(9));
     assert_eq!(trust.windows(&who(1), 4), 8);
