@@ -45,11 +45,6 @@ impl Backoff {
     pub const fn succeeded(&mut self) {
         self.failures = 0;
     }
-
-    /// Waits handed out since the last good session.
-    pub const fn failures(&self) -> u32 {
-        self.failures
-    }
 }
 
 #[cfg(test)]

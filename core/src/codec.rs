@@ -176,13 +176,6 @@ impl Codec {
         Ok(out)
     }
 
-    /// Reads as many numbers as `out` has room for; on an error `out` is as before.
-    pub fn decode_into(self, bytes: &[u8], out: &mut [f32]) -> Result<(), CodecError> {
-        self.check(bytes, out.len())?;
-        self.read(bytes, out, |slot, value| *slot = value);
-        Ok(())
-    }
-
     /// Adds the numbers to `out`; on an error `out` is as before.
     pub fn decode_add(self, bytes: &[u8], out: &mut [f32]) -> Result<(), CodecError> {
         self.check(bytes, out.len())?;

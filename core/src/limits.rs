@@ -32,8 +32,12 @@ pub const SHARD_TOKENS: usize = 512 * 1024;
 pub const QUERIES_PER_SESSION: usize = 4;
 /// Unfinished queries in all; the next is refused with `busy`.
 pub const QUERIES: usize = 256;
-/// Shards that one session may be waiting for.
-pub const FETCHES_PER_SESSION: usize = 4;
+/// Shards that a worker may ask for between two leases: one, and some for a cache that lost it.
+pub const FETCHES_PER_LEASE: usize = 4;
+/// Names that may be claimed within [`NAMES_WITHIN`], by everybody together: they cost nothing and are kept for ever.
+pub const NEW_NAMES: u32 = 600;
+/// See [`NEW_NAMES`].
+pub const NAMES_WITHIN: Duration = Duration::from_mins(1);
 /// Sessions at one time.
 pub const SESSIONS: usize = 10_000;
 /// How many seconds' worth of messages one session may send at once, where their rate is limited.

@@ -197,8 +197,3 @@ pub fn weights_digest(weights: &[f32]) -> Digest {
 pub fn weights_to_bytes(weights: &[f32]) -> Vec<u8> {
     Codec::F32.encode(weights)
 }
-
-/// Weights from their bytes; refused if they are not whole numbers of four bytes or hold a number that is not finite.
-pub fn weights_from_bytes(bytes: &[u8]) -> Result<Vec<f32>, CodecError> {
-    Codec::F32.decode(bytes, bytes.len() / 4)
-}

@@ -82,7 +82,7 @@ pub enum ShapeError {
 }
 
 impl Shape {
-    /// The most parameters: what still fits a worker's memory several times over, and `u32` blob lengths in f32.
+    /// The most parameters: 4 GiB in `f32`, of which a worker keeps several copies (gradients, AdamW's two means).
     pub const MAX_PARAMS: u64 = 1 << 30;
 
     /// Sizes with the family's usual MLP: 8/3 of the width, rounded up to a multiple of 16 (32 above width 1,024).
@@ -176,8 +176,8 @@ impl Shape {
         tensors
     }
 
-    /// The random start, version 0: matrices normal with deviation 0.02 (embedding) or 1/sqrt(inputs), both
-    /// projections into the residual stream zero (so that every layer begins as the identity), gains one.
+    /// The random start, version 0: matrices normal with deviation 0.02 (embedding) or 0.5/sqrt(inputs),
+    /// both projections into the residual stream zero (so that every layer begins as the identity), gains one.
     pub fn initial_weights(&self, seed: u64) -> Vec<f32> {
         let mut rng = Rng::new(seed);
         let mut weights = Vec::with_capacity(self.params());

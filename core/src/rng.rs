@@ -1,4 +1,6 @@
-//! A small seeded generator: the same seed gives the same numbers on every machine, for ever.
+//! A small seeded generator: the same seed gives the same whole numbers, and the same [`Rng::unit`], on every machine,
+//! for ever. [`Rng::normal`] goes through logarithm and cosine, whose last bits are the platform's: what all must have
+//! alike is drawn once and handed on, not drawn again.
 //!
 //! For schedules, task seeds and the first weights; never for secrets (nonces and keys come from the system).
 

@@ -164,8 +164,8 @@ impl Learner {
         if !norm.is_finite() {
             return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
         }
-        let looked_at = probe.windows > 0;
-        let twin = looked_at.then(|| self.likeness.note(Source::Update(lease), &values)).flatten();
+        // However few train: a copy is a copy, and a sketch costs one pass.
+        let twin = self.likeness.note(Source::Update(lease), &values);
         let gain = self.prober.gain(base, probe, &values).unwrap_or_else(|error| {
             // The machine's fault, not the worker's.
             tracing::warn!(%error, %lease, "whether an update helps cannot be measured");

@@ -222,9 +222,10 @@ impl Coordinator {
         Ok(session)
     }
 
-    /// The update that a worker sends for its task, whenever it is asked: a small step of honest size.
+    /// The update that a worker sends for its task, whenever it is asked: a small step of honest size, in a direction
+    /// like nobody else's.
     fn update(&self, worker: u8, task: &Task) -> (Update, Vec<u8>) {
-        let wave = |n: usize| 1e-3 * ((n as f32 * 0.7 + f32::from(worker)).sin() + 0.1);
+        let wave = |n: usize| 1e-3 * ((n as f32 * (0.7 + 0.11 * f32::from(worker))).sin() + 0.1);
         let bytes = task.codec.encode(&(0..self.params).map(wave).collect::<Vec<_>>());
         let update = Update {
             lease: task.lease,

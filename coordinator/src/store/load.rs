@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use hydra_core::hub::Asked;
 use hydra_core::hub::rows::{Accepted, Lease, Recovered, Version};
 use hydra_core::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo};
 use hydra_core::ledger::Book;
@@ -65,7 +66,7 @@ impl Store {
         let (boot, at_ms) = (self.boot, self.opened_ms);
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let within = begun.map_err(reading)?;
-        let book = replay(&within)?;
+        let (book, asked) = replay(&within)?;
         if verify::sealed(&within, &book.head())? == Sealed::NotYet {
             self.seal.begin(&within, &book.head()).map_err(reading)?;
         }
@@ -82,6 +83,7 @@ impl Store {
             boot,
             users: users(&within).map_err(reading)?,
             book,
+            asked,
             evaluated,
             open: open(&within, newest.version).map_err(reading)?,
             settled: settled(&within, newest.version, &unmerged).map_err(reading)?,
@@ -100,10 +102,12 @@ fn reading(error: rusqlite::Error) -> StoreError {
     StoreError::sql("read the ledger")(error)
 }
 
-/// The book, with every transfer checked by the auditor as well and the sums of both compared.
-fn replay(from: &Connection) -> Result<Book, StoreError> {
-    let mut book = Book::default();
+/// The book, with every transfer checked by the auditor as well and the sums of both compared; and what was asked, as
+/// the same rows say.
+fn replay(from: &Connection) -> Result<(Book, Asked), StoreError> {
+    let (mut book, mut asked) = (Book::default(), Asked::default());
     let summary = verify::audit(from, &mut |row| {
+        asked.take(row);
         book.replay(row).map_err(|error| Fault { seq: row.seq, why: error.to_string() })
     })?;
     let net = |name: String| summary.net.get(&name).copied().unwrap_or_default();
@@ -112,7 +116,7 @@ fn replay(from: &Connection) -> Result<Book, StoreError> {
         let why = "the book and the audit disagree".to_owned();
         return Err(StoreError::BrokenLedger { seq: summary.head.seq, why });
     }
-    Ok(book)
+    Ok((book, asked))
 }
 
 fn newest_whole(

@@ -273,9 +273,9 @@ impl Peer {
         }
     }
 
-    /// A small step of honest size, different each time.
+    /// A small step of honest size, in another direction each time.
     pub fn step_bytes(&self) -> Vec<u8> {
-        let wave = |n: usize| 1e-3 * ((n as f32 * 0.7 + self.steps).sin() + 0.1);
+        let wave = |n: usize| 1e-3 * ((n as f32 * (0.7 + 0.11 * self.steps)).sin() + 0.1);
         Codec::Int4.encode(&(0..self.shape().params()).map(wave).collect::<Vec<_>>())
     }
 

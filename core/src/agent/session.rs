@@ -1,9 +1,8 @@
 //! The worker's session: the handshake, what is said again after it, and how a session ends.
 
-use super::{Agent, Event, Exit, FIRST_CONTACT, Link, Order};
+use super::{Agent, Event, Exit, FIRST_CONTACT, Link, Order, Settings};
 use crate::ids::{Nonce, PublicKey};
-use crate::proto::sign::{self, Parties};
-use crate::proto::{self, ClientMsg, ErrorCode, Role, ServerMsg};
+use crate::proto::{self, ClientMsg, ErrorCode, Role, ServerMsg, sign};
 use crate::time::Time;
 
 impl Agent {
@@ -66,16 +65,12 @@ impl Agent {
     }
 
     fn on_challenge(&mut self, nonce: &Nonce, challenge: &proto::Challenge) {
-        let own = PublicKey(self.settings.key.verifying_key().to_bytes());
-        let parties =
-            Parties { client: &own, server: &challenge.key, client_nonce: nonce, server_nonce: &challenge.nonce };
-        if !sign::verify(&challenge.key, &sign::server_statement(&parties), &challenge.signature) {
+        let Settings { key, user, .. } = &self.settings;
+        let Some(proof) = sign::answer(key, nonce, challenge, Role::Worker, user) else {
             return self.exit(Exit::Refused("the coordinator could not prove its own key".to_owned()));
-        }
-        let statement = sign::client_statement(&parties, Role::Worker, &self.settings.user);
-        let signature = sign::sign(&self.settings.key, &statement);
+        };
         self.link = Link::Proving;
-        self.out.push_back(Order::Send(ClientMsg::Proof(proto::Proof { signature })));
+        self.out.push_back(Order::Send(ClientMsg::Proof(proof)));
     }
 
     fn on_welcome(&mut self, now: Time, welcome: &proto::Welcome) {

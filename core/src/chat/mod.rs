@@ -11,8 +11,7 @@ pub use self::api::{Event, Exit, Fact, Order, Settings};
 use crate::backoff::Backoff;
 use crate::ids::{Nonce, PublicKey, QueryId};
 use crate::machine::Machine;
-use crate::proto::sign::{self, Parties};
-use crate::proto::{self, ClientMsg, Empty, ErrorCode, Role, ServerMsg};
+use crate::proto::{self, ClientMsg, Empty, ErrorCode, Role, ServerMsg, sign};
 use crate::time::Time;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -184,16 +183,12 @@ impl Chat {
     }
 
     fn on_challenge(&mut self, nonce: &Nonce, challenge: &proto::Challenge) {
-        let own = PublicKey(self.settings.key.verifying_key().to_bytes());
-        let parties =
-            Parties { client: &own, server: &challenge.key, client_nonce: nonce, server_nonce: &challenge.nonce };
-        if !sign::verify(&challenge.key, &sign::server_statement(&parties), &challenge.signature) {
+        let Settings { key, user, .. } = &self.settings;
+        let Some(proof) = sign::answer(key, nonce, challenge, Role::Chat, user) else {
             return self.exit(Exit::Refused("the coordinator could not prove its own key".to_owned()));
-        }
-        let statement = sign::client_statement(&parties, Role::Chat, &self.settings.user);
-        let signature = sign::sign(&self.settings.key, &statement);
+        };
         self.link = Link::Proving;
-        self.out.push_back(Order::Send(ClientMsg::Proof(proto::Proof { signature })));
+        self.out.push_back(Order::Send(ClientMsg::Proof(proof)));
     }
 }
 

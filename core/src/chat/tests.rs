@@ -4,6 +4,7 @@ use super::*;
 use crate::credits::Credits;
 use crate::ids::VersionNo;
 use crate::model::{Recipe, Shape};
+use crate::proto::sign::Parties;
 use crate::proto::{Answer, Bye, Challenge, Finish, Piece, Query, Refused, RefusedCode, Welcome};
 use ed25519_dalek::SigningKey;
 use std::time::Duration;

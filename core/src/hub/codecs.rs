@@ -1,7 +1,8 @@
 //! Which codec a worker's next update is to be written with: few bytes where its link is slow.
 //!
 //! A worker begins with the run's codec. Its link is measured by its own uploads, from the announcement to the last
-//! byte; sending should take at most a twentieth of a task's time (or a quarter of a second), so that training and not
+//! byte, or to the end of the time that they have: who is too slow for even one update must get fewer bytes, or it never
+//! earns. Sending should take at most a twentieth of a task's time (or a quarter of a second), so that training and not
 //! the link sets the pace.
 
 use std::time::Duration;
@@ -34,6 +35,17 @@ impl Hub {
         }
     }
 
+    /// An update's bytes did not come within `took`: the link is at most so fast.
+    pub(super) fn measure_late(&mut self, id: SessionId, bytes: u64, took: Duration) {
+        if bytes < TELLING {
+            return;
+        }
+        let most = bytes as f64 / took.max(LEAST).as_secs_f64();
+        if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+            seat.link = Some(seat.link.map_or(most, |old| old.min(most)));
+        }
+    }
+
     /// The codec for this worker's next update.
     pub(super) fn choose_codec(&mut self, id: SessionId) -> Codec {
         let first = self.rules.codec;
@@ -43,9 +55,10 @@ impl Hub {
         let Some(user) = session.peer().map(|peer| peer.user.clone()) else { return first };
         let Some(seat) = session.seat_mut() else { return first };
         let (before, worker) = (seat.codec.unwrap_or(first), seat.worker);
-        let (Some(link), Some(speed)) = (seat.link, seat.record.speed) else { return before };
+        let Some(link) = seat.link else { return before };
         let seconds = |codec: Codec| codec.max_len(params) as f64 / link;
-        let task = tokens / speed;
+        // Of a worker that never delivered it is known only how long it may take.
+        let task = seat.record.speed.map_or(self.rules.lease_first.as_secs_f64(), |speed| tokens / speed);
         let affordable = |codec: &Codec| {
             let denser = codec.max_len(params) > before.max_len(params);
             seconds(*codec) <= (SHARE * task).max(SHORT) * if denser { MARGIN } else { 1.0 }

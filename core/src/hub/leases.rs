@@ -192,11 +192,10 @@ impl Leases {
         self.training.iter().map(|(_, lease)| *lease).collect()
     }
 
-    /// When the updates of training leases from `version` or before are expected.
+    /// When the updates of training leases from `version` are expected.
     pub fn expected_from(&self, version: VersionNo) -> impl Iterator<Item = Time> {
-        let some = self.bases.range(..=version).next().is_some();
-        let all = some.then_some(&self.training).into_iter().flatten();
-        all.filter(move |(_, lease)| self.all[lease].row.version <= version).map(|(at, _)| *at)
+        let all = self.bases.contains_key(&version).then_some(&self.training).into_iter().flatten();
+        all.filter(move |(_, lease)| self.all[lease].row.version == version).map(|(at, _)| *at)
     }
 
     /// Updates announced but not judged yet.

@@ -7,6 +7,7 @@
 //!   from the durable rows alone.
 //! - *No heavy bytes.* The hub sees digests, sizes and verdicts; the shell holds the bytes and does the arithmetic.
 
+mod asked;
 mod bench;
 mod codecs;
 mod copies;
@@ -15,6 +16,7 @@ mod fact;
 mod findings;
 mod leases;
 mod order;
+mod patience;
 mod queries;
 mod records;
 mod recover;
@@ -37,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ed25519_dalek::SigningKey;
 
+pub use self::asked::Asked;
 pub use self::event::{Event, hyd};
 pub use self::fact::{Fact, Operator, QueryNo};
 pub use self::findings::{Findings, Gain, Probe, Sample, Source, Twin};
@@ -47,7 +50,7 @@ pub use self::session::public_key;
 pub use self::updates::reward_id;
 pub use self::view::{LedgerView, RoundView, TransferView, View, WorkerState, WorkerView};
 use crate::credits::Credits;
-use crate::ids::{Digest, LeaseId, PublicKey, QueryId, SessionId, UserName, VersionNo, WorkerId};
+use crate::ids::{Digest, LeaseId, PublicKey, SessionId, UserName, VersionNo, WorkerId};
 use crate::ledger::{Book, Transfer};
 use crate::machine::Machine;
 use crate::proto::{self, Finish, RefusedCode, ServerMsg};
@@ -90,6 +93,7 @@ pub struct Hub {
     users: BTreeMap<UserName, PublicKey>,
     /// Names whose row is not durable yet.
     new_names: BTreeSet<UserName>,
+    naming: session::Naming,
     records: records::Records,
 
     book: Book,
@@ -128,9 +132,8 @@ pub struct Hub {
 
     queries: BTreeMap<QueryNo, queries::Running>,
     next_query: u64,
-    /// Ids of running and lately finished queries, so that a resent one is known.
-    seen_queries: BTreeSet<(UserName, QueryId)>,
-    seen_order: VecDeque<(UserName, QueryId)>,
+    /// What was asked lately, so that a resent query is known.
+    asked: Asked,
 
     accepted_tasks: u64,
     accepted_tokens: u64,
@@ -285,7 +288,12 @@ impl Hub {
     /// Whether so much waits for the disk or to be checked that no further task may be handed out: work must not pile
     /// up unpaid, nor its bytes in memory.
     fn is_behind(&self) -> bool {
-        self.waiting.len() > tasks::BACKLOG || self.leases.checking() > tasks::CHECKS
+        self.disk_is_behind() || self.leases.checking() > tasks::CHECKS
+    }
+
+    /// Whether so much waits for the disk that nothing may be begun that would wait for it too.
+    fn disk_is_behind(&self) -> bool {
+        self.waiting.len() > tasks::BACKLOG
     }
 
     /// The run in numbers.

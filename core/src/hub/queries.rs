@@ -1,14 +1,11 @@
 //! Queries: the hold, the stream of pieces, and the payment for a complete answer alone.
 
-use super::{Action, Event, Hub, Order, QueryNo, Row, Sampling};
+use super::{Action, Event, Hub, Order, QueryNo, Row, Sampling, asked};
 use crate::ids::{QueryId, SessionId, TransferId, UserName};
 use crate::ledger::BookError;
 use crate::limits;
 use crate::proto::{self, Finish, RefusedCode, ServerMsg};
 use crate::time::Time;
-
-/// Ids of finished queries that are remembered.
-const REMEMBERED: usize = 4096;
 
 /// A query without an end.
 #[derive(Debug, Clone)]
@@ -45,7 +42,7 @@ impl Hub {
             // meet its old transfer in the database.
             let number = [self.boot, number.0].map(u64::to_le_bytes);
             let id = TransferId::derive("query", &[user.as_str().as_bytes(), &query.id.0, number.as_flattened()]);
-            match self.book.hold(id, user, self.rules.price, format!("query {}", query.id), at_ms) {
+            match self.book.hold(id, user, self.rules.price, asked::memo(query.id), at_ms) {
                 Ok(transfer) => rows.push(Row::Transfer(transfer)),
                 Err(BookError::Insufficient { balance, amount }) => {
                     let text = format!(
@@ -55,14 +52,16 @@ impl Hub {
                     );
                     return self.refuse_query(session, user, query.id, RefusedCode::Insufficient, text);
                 }
-                Err(_) => {
+                Err(BookError::Repeated(_)) => {
                     let text = "this query was asked before".to_owned();
                     return self.refuse_query(session, user, query.id, RefusedCode::Duplicate, text);
                 }
+                // Anything else is wrong books: better to stop than to go on with them.
+                Err(error) => unreachable!("a price can be held of a balance that covers it: {error}"),
             }
             hold = Some(id);
+            self.asked.note(user, query.id);
         }
-        self.remember_query(user, query.id);
         let running = Running {
             id: query.id,
             session,
@@ -91,7 +90,8 @@ impl Hub {
         if self.stopping.is_some() {
             return refuse(RefusedCode::Stopping, "the coordinator is stopping: ask again when it is back");
         }
-        if self.seen_queries.contains(&(user.clone(), query.id)) {
+        let runs = self.queries.values().any(|running| running.id == query.id && running.user == *user);
+        if runs || self.asked.knows(user, query.id) {
             return refuse(RefusedCode::Duplicate, "this query was asked before");
         }
         if query.prompt.trim().is_empty() {
@@ -116,7 +116,7 @@ impl Hub {
             return refuse(RefusedCode::BadSetting, "top_p must be above 0 and at most 1");
         }
         let mine = self.sessions.get(&session).map_or(0, |s| s.queries);
-        if mine >= limits::QUERIES_PER_SESSION || self.queries.len() >= limits::QUERIES {
+        if mine >= limits::QUERIES_PER_SESSION || self.queries.len() >= limits::QUERIES || self.disk_is_behind() {
             return refuse(RefusedCode::Busy, "too many queries are waiting: ask again in a moment");
         }
         Ok(())
@@ -132,16 +132,6 @@ impl Hub {
             top_k: query.top_k.unwrap_or(default.top_k),
             top_p: query.top_p.unwrap_or(default.top_p),
             seed: query.seed.unwrap_or(u64::from_le_bytes(bytes)),
-        }
-    }
-
-    fn remember_query(&mut self, user: &UserName, id: QueryId) {
-        self.seen_queries.insert((user.clone(), id));
-        self.seen_order.push_back((user.clone(), id));
-        if self.seen_order.len() > REMEMBERED
-            && let Some(old) = self.seen_order.pop_front()
-        {
-            self.seen_queries.remove(&old);
         }
     }
 

@@ -14,16 +14,21 @@ use crate::ids::LeaseId;
 use crate::rng::Rng;
 use crate::time::Time;
 
-/// Lease and task numbers of each start begin at a multiple of this, so that a lease whose row was lost with the
-/// power can never be mistaken for another. Keeps numbers below 2^53 for 2^23 starts.
+/// Lease numbers of each start begin at a multiple of this, so that a lease whose row was lost with the power can never
+/// be mistaken for another. Keeps numbers below 2^53 for 2^23 starts. Task numbers simply go on, since people read them:
+/// that of a task whose rows were all lost is given again, but nothing is decided by it across a restart.
 const NUMBERS_PER_BOOT: u64 = 1 << 30;
 
 impl Hub {
     /// A hub that goes on where `recovered` ended. Its first orders return the holds of queries that died with the
     /// coordinator.
     pub fn new(now: Time, rules: Rules, key: SigningKey, recovered: Recovered) -> Self {
-        let Recovered { boot, users, book, newest, evaluated, open, unmerged, settled, last_task } = recovered;
+        let Recovered { boot, users, book, asked, newest, evaluated, open, unmerged, settled, last_task } = recovered;
         let mut round = Round::begin(now);
+        // Bytes that were merged are no news either.
+        for (_, accepted) in &settled {
+            round.remember(accepted.blob);
+        }
         for (lease, accepted) in &unmerged {
             round.take(Entry::new(lease, accepted));
         }
@@ -51,6 +56,7 @@ impl Hub {
             seats: BTreeMap::new(),
             users: users.into_iter().collect(),
             new_names: BTreeSet::new(),
+            naming: super::session::Naming::default(),
             records,
             durable: book.clone(),
             book,
@@ -78,8 +84,7 @@ impl Hub {
             unevaluated: BTreeMap::new(),
             queries: BTreeMap::new(),
             next_query: 0,
-            seen_queries: BTreeSet::new(),
-            seen_order: VecDeque::new(),
+            asked,
             accepted_tasks: tasks,
             accepted_tokens: tokens,
             stopping: None,

@@ -3,7 +3,8 @@
 //! A round closes when as many updates are in as the quorum asks of the workers at work, and nobody else is expected
 //! within the grace; a fast worker's second update counts like another worker's first, so a slow one never stops the
 //! run. A slow worker is protected in turn: the round stays open while closing it would make the update of a worker
-//! that is expected in time too old to be taken.
+//! that is expected in time too old to be taken. Who was silent before is expected when a first lease ends, so that
+//! silence does not hold the run up again and again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,16 +18,6 @@ use crate::merge::{Claim, OuterRule, shares, staleness_weight};
 use crate::proto::Held;
 use crate::time::Time;
 
-/// Share of its working time that a worker may spend waiting for a version, saved up to [`PATIENCE_MAX`] tasks.
-const PATIENCE: f64 = 0.04;
-/// What a worker may wait at once, in typical tasks: enough to fall into step with another once.
-const PATIENCE_MAX: f64 = 0.6;
-/// Waiting this long is always allowed: it covers a merge on a busy machine.
-const PATIENCE_MIN: Duration = Duration::from_millis(500);
-/// How much longer than usual the last check before a version may take for those who wait for it, and how long at
-/// most, in typical tasks.
-const CHECKS: f64 = 2.0;
-const CHECKS_MOST: f64 = 0.5;
 /// A round waits this long, or the grace if that is longer, for updates that have been announced.
 const UPLOAD: Duration = Duration::from_secs(5);
 /// Up to so many deltas are smaller than the whole, whatever the codec.
@@ -106,14 +97,19 @@ impl Round {
     }
 
     pub fn take(&mut self, entry: Entry) {
-        self.blobs.insert(entry.blob);
-        self.order.push_back(entry.blob);
+        self.remember(entry.blob);
+        self.accepted.push(entry);
+    }
+
+    /// These bytes were accepted: they are not taken again.
+    pub fn remember(&mut self, blob: Digest) {
+        self.blobs.insert(blob);
+        self.order.push_back(blob);
         if self.order.len() > MEMORY
             && let Some(old) = self.order.pop_front()
         {
             self.blobs.remove(&old);
         }
-        self.accepted.push(entry);
     }
 }
 
@@ -145,9 +141,10 @@ impl Hub {
         if training + checking == 0 {
             return uploads;
         }
-        let stale = VersionNo(self.newest.version.0.wrapping_sub(limits::STALENESS));
-        let protected = self.newest.version.0 >= limits::STALENESS
-            && self.leases.expected_from(stale).any(|at| at == NEVER || (at.after(grace) > now && at <= hurry));
+        // Those that the next version would make too old; what is older already is lost anyhow.
+        let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo);
+        let in_time = |at: Time| at == NEVER || (at.after(grace) > now && at <= hurry);
+        let protected = stale.is_some_and(|stale| self.leases.expected_from(stale).any(in_time));
         if self.round.accepted.len() < self.needed(training + self.bench.held()) || protected {
             self.round.enough = None;
             return Some(hurry);
@@ -185,7 +182,7 @@ impl Hub {
         let fresh = |entry: &Entry| entry.version == newest;
         let rule = match inputs.as_slice() {
             // A single fresh update is simply continued training: no momentum, the whole step.
-            [only] if fresh(only) => OuterRule { lr: 1.0, momentum: 0.0 },
+            [only] if fresh(only) => OuterRule::MEAN,
             _ => self.rules.outer,
         };
         let claims: Vec<_> = inputs.iter().map(|entry| entry.claim(newest)).collect();
@@ -292,45 +289,6 @@ impl Hub {
     /// Whether a worker's claim to hold a version is true, so that it can go on from there.
     pub(super) fn recognises(&self, held: Held) -> bool {
         self.recent.get(&held.version) == Some(&held.digest)
-    }
-
-    /// A worker has delivered: if the next version is close, let it wait for that instead of training an old one.
-    pub(super) fn hold_for_version(&mut self, now: Time, id: SessionId) {
-        if self.sessions.get(&id).and_then(|s| s.seat()).is_none_or(|seat| seat.lease.is_some()) {
-            return;
-        }
-        let typical = self.typical.unwrap_or(0.0);
-        let close = self.expected_close(now);
-        let checks = self.check_seconds;
-        let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
-        let max = PATIENCE_MAX * typical;
-        let patience = seat.patience.get_or_insert(max);
-        *patience = (*patience + PATIENCE * typical).min(max);
-        let least = PATIENCE_MIN.as_secs_f64().min(0.5 * typical.max(1.0));
-        let allowed = patience.max(least);
-        let Some(close) = close else { return };
-        let wait = close.since(now).as_secs_f64();
-        if wait <= allowed {
-            *patience = (*patience - wait).max(0.0);
-            // A little longer than expected: predictions are rough and the merge takes a moment itself. The look at the
-            // updates that close the round comes on top and costs no patience: whoever does not wait for it trains on
-            // old weights again and again.
-            let checks = (CHECKS * checks).min(CHECKS_MOST * typical);
-            seat.hold_until = Some(close.after(Duration::from_secs_f64(0.25 * wait + checks)).after(PATIENCE_MIN));
-        }
-    }
-
-    /// When the open round should close, as far as anybody can tell.
-    fn expected_close(&self, now: Time) -> Option<Time> {
-        if self.round.merging {
-            return Some(now);
-        }
-        let done = self.round.accepted.len() + self.leases.judging();
-        let workers = self.leases.training() + self.bench.held() + 1;
-        match self.needed(workers).saturating_sub(done) {
-            0 => Some(now),
-            more => self.leases.expected().nth(more - 1).filter(|at| *at < NEVER).map(|at| at.max(now)),
-        }
     }
 
     pub(super) fn on_evaluated(&mut self, now: Time, version: VersionNo, score: (f64, f64), bytes: (u64, u64)) {

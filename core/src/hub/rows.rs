@@ -1,5 +1,6 @@
 //! What the hub asks to be stored, and what it needs back to go on after a restart. How it is stored is the shell's.
 
+use super::Asked;
 use crate::codec::Codec;
 use crate::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo, WorkerId};
 use crate::ledger::{Book, Transfer};
@@ -122,12 +123,14 @@ pub struct Version {
 /// What a restart needs.
 #[derive(Debug, Clone)]
 pub struct Recovered {
-    /// How often this run was started, this time included; begins at 1. Makes lease and task numbers unique.
+    /// How often this run was started, this time included; begins at 1. Makes lease numbers unique.
     pub boot: u64,
     /// Every claimed name.
     pub users: Vec<(UserName, PublicKey)>,
     /// The ledger, replayed from the transfers.
     pub book: Book,
+    /// What was asked before, from the same.
+    pub asked: Asked,
     /// The newest version whose weights are on disk and match.
     pub newest: Version,
     /// Its evaluation, if it had one: loss and bits a byte.
@@ -139,6 +142,6 @@ pub struct Recovered {
     /// Leases accepted and merged lately, oldest first: a resent update is answered with its payment again, and how
     /// fast their workers are is known.
     pub settled: Vec<(Lease, Accepted)>,
-    /// The highest task number ever leased.
+    /// The highest task number that is stored.
     pub last_task: TaskId,
 }

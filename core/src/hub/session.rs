@@ -58,7 +58,7 @@ pub(super) struct Seat {
     pub lease: Option<crate::ids::LeaseId>,
     /// What is known of it, this session and before.
     pub record: Record,
-    /// Seconds that it may still wait for versions; see `rounds`.
+    /// Seconds that it may still wait for versions; see `patience`.
     pub patience: Option<f64>,
     /// Held back for the version about to come, at the latest until then.
     pub hold_until: Option<Time>,
@@ -66,8 +66,17 @@ pub(super) struct Seat {
     pub link: Option<f64>,
     /// How its last task's update was to be written; see `codecs`.
     pub codec: Option<crate::codec::Codec>,
+    /// Shards that it has asked for since its last lease.
+    pub fetches: usize,
     /// For people.
     pub tally: Box<Tally>,
+}
+
+/// How many names were claimed lately.
+#[derive(Debug, Default)]
+pub(super) struct Naming {
+    since: Time,
+    names: u32,
 }
 
 impl Session {
@@ -111,7 +120,7 @@ impl Hub {
         };
         match (role, message) {
             (Role::Worker, ClientMsg::Ready(ready)) => self.on_ready(now, id, ready),
-            (Role::Worker, ClientMsg::Fetch(fetch)) => self.on_fetch(id, fetch.shard),
+            (Role::Worker, ClientMsg::Fetch(fetch)) => self.on_fetch(now, id, fetch.shard),
             (Role::Worker, ClientMsg::Progress(progress)) => self.on_progress(now, id, progress),
             (Role::Worker, ClientMsg::Update(update)) => self.on_update(now, id, update),
             (Role::Worker, ClientMsg::Release(release)) => self.on_release(now, id, &release),
@@ -181,18 +190,38 @@ impl Hub {
             Some(_) if !self.new_names.contains(&hello.user) => self.open(now, id, *hello),
             claimed => {
                 // The name is taken from this instant on; every welcome waits until that is durable.
-                let rows = match claimed {
-                    Some(_) => Vec::new(),
-                    None => vec![Row::User { name: hello.user.clone(), key: hello.key, at_ms }],
-                };
                 let name = hello.user.clone();
+                let rows = if claimed.is_some() {
+                    Vec::new()
+                } else if let Some(text) = self.no_new_name(now) {
+                    return self.fail(id, ErrorCode::Full, text);
+                } else {
+                    vec![Row::User { name: name.clone(), key: hello.key, at_ms }]
+                };
                 self.users.insert(name.clone(), hello.key);
                 self.new_names.insert(name.clone());
-                session.stage = Stage::Registering(hello);
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.stage = Stage::Registering(hello);
+                }
                 self.persist(rows);
                 self.once_durable(now, Action::Welcome { session: id, name });
             }
         }
+    }
+
+    /// Why no further name can be claimed at the moment, if none can. Names cost nothing and are kept for ever.
+    fn no_new_name(&mut self, now: Time) -> Option<&'static str> {
+        if self.disk_is_behind() {
+            return Some("the coordinator's disk is behind, so it takes no new names: try again in a moment");
+        }
+        if now.since(self.naming.since) >= limits::NAMES_WITHIN {
+            self.naming = Naming { since: now, names: 0 };
+        }
+        if self.naming.names >= limits::NEW_NAMES {
+            return Some("too many new names were claimed in the last minute: try again in a minute");
+        }
+        self.naming.names += 1;
+        None
     }
 
     /// The name's row is durable.
@@ -223,6 +252,7 @@ impl Hub {
             hold_until: None,
             link: None,
             codec: None,
+            fetches: 0,
             tally: Box::new(Tally::begin(now, &hello.device)),
         });
         let peer = Peer { user: hello.user.clone(), role: hello.role, seat };

@@ -6,6 +6,7 @@ use super::bench::Place;
 use super::leases::{Held, State};
 use super::{Hub, Order, Row, rows};
 use crate::ids::{Digest, LeaseId, SessionId, TaskId, VersionNo};
+use crate::limits;
 use crate::proto::{self, Error, ErrorCode, ServerMsg, Unpaid, UnpaidCode};
 use crate::time::Time;
 
@@ -37,7 +38,13 @@ impl Hub {
         }
     }
 
-    pub(super) fn on_fetch(&mut self, id: SessionId, shard: Digest) {
+    pub(super) fn on_fetch(&mut self, now: Time, id: SessionId, shard: Digest) {
+        let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
+        seat.fetches += 1;
+        if seat.fetches > limits::FETCHES_PER_LEASE {
+            self.refuse(id, ErrorCode::Flood, "more shards were asked for than a task needs");
+            return self.on_left(now, id, "asked for too many shards");
+        }
         match self.rules.shards.iter().position(|s| s.digest == shard) {
             Some(place) => self.out.push_back(Order::SendShard { session: id, shard: place as u32 }),
             None => {
@@ -60,8 +67,7 @@ impl Hub {
         let left = row.tokens.saturating_sub(done as u64) as f64 / speed;
         let left = Duration::from_secs_f64(left.min(LEASE_MAX.as_secs_f64()));
         // Visible progress extends a lease that was cut too short, as far as its age allows.
-        let young = Duration::from_millis(self.wall_ms(now).saturating_sub(row.at_ms)) < LEASE_MAX;
-        let deadline = if young { deadline.max(now.after(left.mul_f64(1.5))) } else { deadline };
+        let deadline = deadline.max(now.after(left.mul_f64(1.5)).min(self.too_old_at(now, row)));
         let expected = Some(now.after(left));
         let state = State::Running { session: Some(id), deadline, expected, step: progress.step };
         self.leases.set(progress.lease, state);
@@ -69,6 +75,12 @@ impl Hub {
             seat.tally.progressed(&progress);
         }
         self.arrived(id, version);
+    }
+
+    /// When a lease is as old as any may get.
+    fn too_old_at(&self, now: Time, row: &rows::Lease) -> Time {
+        let age = Duration::from_millis(self.wall_ms(now).saturating_sub(row.at_ms));
+        now.after(LEASE_MAX.saturating_sub(age))
     }
 
     /// A worker has this version: it trains from it.
@@ -93,7 +105,8 @@ impl Hub {
     pub(super) fn abandon(&mut self, now: Time, id: SessionId, lease: Option<LeaseId>) {
         let mine: Vec<_> = self.leases.uploads_of(id).into_iter().chain(lease).collect();
         for lease in mine {
-            let deadline = now.after(self.rules.lease_first);
+            let Some(Held { row, .. }) = self.leases.get(lease) else { continue };
+            let deadline = now.after(self.rules.lease_first).min(self.too_old_at(now, row));
             let away = State::Running { session: None, deadline, expected: None, step: 0 };
             self.leases.set(lease, away);
             self.requeue(now, lease);
@@ -113,8 +126,12 @@ impl Hub {
             Some((task, State::Running { session: None, deadline, .. }))
                 if self.stopping.is_none_or(|stopping| stopping.retry) =>
             {
-                let deadline = (*deadline).max(now.after(self.rules.lease_first));
-                self.leases.set(lease, State::Running { session: Some(id), deadline, expected: None, step: 0 });
+                let expected = now.after(self.rules.lease_first);
+                let most = held.map_or(now, |held| self.too_old_at(now, &held.row));
+                let deadline = (*deadline).max(expected.min(most));
+                // Nobody knows how far it is; that must not keep others waiting for ever.
+                let expected = Some(expected);
+                self.leases.set(lease, State::Running { session: Some(id), deadline, expected, step: 0 });
                 self.unqueue(task);
                 if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
                     seat.lease = Some(lease);
@@ -193,8 +210,9 @@ impl Hub {
     pub(super) fn expire_leases(&mut self, now: Time) {
         while let Some((_, lease)) = self.leases.deadline().filter(|(due, _)| *due <= now) {
             match self.leases.get(lease).map(|held| &held.state) {
-                Some(State::Receiving { session, update, .. }) => {
-                    let (session, blob) = (*session, update.blob);
+                Some(State::Receiving { session, since, update, .. }) => {
+                    let (session, blob, bytes, took) = (*session, update.blob, update.bytes, now.since(*since));
+                    self.measure_late(session, bytes, took);
                     self.strike_holder(now, lease);
                     self.out.push_back(Order::Discard { session, blob });
                     self.unpaid(now, session, lease, UnpaidCode::Expired, "the update's bytes did not come in time");
@@ -270,7 +288,9 @@ impl Hub {
         let free = if let Place::Idle(since) = seat.place { since } else { now };
         seat.lease = Some(lease);
         seat.hold_until = None;
+        seat.fetches = 0;
         let worker = seat.worker;
+        let failed = seat.record.late > 0 || seat.record.strikes > 0;
         let expected = seat.record.speed.map(|speed| Duration::from_secs_f64((tokens as f64 / speed).min(1e6)));
         let span = expected.map_or(self.rules.lease_first, |e| e.mul_f64(self.rules.lease_factor));
         let span =
@@ -309,7 +329,8 @@ impl Hub {
             preview: shard.preview.clone(),
         };
         self.out.push_back(Order::Push { session: id, worker, task, ready: spec.since.max(free) });
-        let expected = expected.map(|e| now.after(e));
+        // Who failed before and says nothing is not waited for longer than a first lease; see `rounds`.
+        let expected = expected.or(failed.then_some(self.rules.lease_first)).map(|e| now.after(e));
         let state = State::Running { session: Some(id), deadline: now.after(span), expected, step: 0 };
         self.leases.insert(row.clone(), state);
         self.persist(vec![Row::Lease(row)]);

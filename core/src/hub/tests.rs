@@ -2,6 +2,7 @@
 //! soon as a test lets them.
 
 mod answers;
+mod bounds;
 mod codecs;
 mod copies;
 mod failing;
@@ -18,7 +19,7 @@ use ed25519_dalek::SigningKey;
 use super::rows::{Accepted, Lease, Version};
 use super::*;
 use crate::codec::Codec;
-use crate::ids::{Nonce, TaskId};
+use crate::ids::{Nonce, QueryId, TaskId};
 use crate::merge::OuterRule;
 use crate::model::{Recipe, Shape};
 use crate::proto::sign::{self, Parties};
@@ -68,6 +69,7 @@ fn recovered() -> Recovered {
         boot: 1,
         users: Vec::new(),
         book: Book::default(),
+        asked: Asked::default(),
         newest: first_version(),
         evaluated: None,
         open: Vec::new(),

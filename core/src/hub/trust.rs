@@ -8,6 +8,8 @@
 //!   others who did. Random numbers gain nothing, reversed updates lose, updates that were trained from other weights
 //!   or on other windows gain less or lose. One sample is noisy late in training, so a moving average of each worker
 //!   decides, unless the sample is clear by itself.
+//!   A worker that is alone with its encoding has nobody to compare with but itself: its own noise must not become what
+//!   is usual, so it is compared loosely with what everybody gains.
 //! - *Harm.* Held-out text is looked at too, for updates that gain on their windows and destroy the rest.
 //!
 //! Others can shift what is usual by training *better* on their own windows, and only a factor of 1/[`LEAST`] makes
@@ -28,14 +30,14 @@ use crate::proto::UnpaidCode;
 mod tests;
 
 /// Directions closer than this are one direction. A copy that was rounded to four bits anew keeps 0.985; updates of
-/// different windows from the same version stay below 0.75 (measured, from the first version on).
+/// different windows from the same version stay below 0.78 (measured, from the first version on).
 const COPY: f64 = 0.95;
 /// An update gains at least this part of what is usual among updates of its version. Honest ones scatter around 1.
 const LEAST: f64 = 0.25;
-/// The same where only updates of earlier versions are known. Low, since in the first versions of a run each gains up
-/// to twelve times less than the one before (measured).
+/// The same where only updates of earlier versions, or in other codecs, are known. Low, since in the first versions of
+/// a run each gains up to twelve times less than the one before (measured), and a sparse update less than a dense one.
 const LEAST_BEFORE: f64 = 0.01;
-/// So many updates of one version say what is usual in it.
+/// So many updates of other users say what is usual among updates that are alike.
 const ENOUGH: usize = 3;
 /// Updates whose gains are remembered.
 const REMEMBERED: usize = 64;
@@ -62,8 +64,17 @@ struct Record {
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     records: BTreeMap<(UserName, WorkerId), Record>,
-    /// The gains of updates that were found useful, with their versions and codecs, oldest first.
-    usual: VecDeque<((VersionNo, Codec), Gain)>,
+    /// Updates that were found useful, oldest first.
+    usual: VecDeque<Useful>,
+}
+
+/// An update that was found useful.
+#[derive(Debug)]
+struct Useful {
+    version: VersionNo,
+    codec: Codec,
+    user: UserName,
+    gain: Gain,
 }
 
 /// A verdict on findings: why there is no pay.
@@ -99,7 +110,8 @@ impl Trust {
         if self.usual.len() == REMEMBERED {
             self.usual.pop_front();
         }
-        self.usual.push_back((task, gain));
+        let (version, codec) = task;
+        self.usual.push_back(Useful { version, codec, user: who.0.clone(), gain });
         Ok(())
     }
 
@@ -110,7 +122,7 @@ impl Trust {
             return useless("the model is lost with the update: it predicts nothing any more".to_owned());
         }
         let clearly_below = |bar: f64, errors: f64| own.mean + errors * error(&own) < bar;
-        let Some(usual) = self.usual(task) else {
+        let Some(usual) = self.usual(&who.0, task) else {
             // The first of a run, or of a start: there is nothing to compare with, and much to gain.
             return if own.mean <= 0.0 { useless(loses(&own)) } else { Ok(()) };
         };
@@ -153,16 +165,27 @@ impl Trust {
         record.gain
     }
 
-    /// What such updates usually gain: from those of the same version if there are enough, else from those that came
-    /// last. A sparse update gains less than a dense one, so only the same encoding is compared.
-    fn usual(&self, (version, codec): (VersionNo, Codec)) -> Option<Usual> {
+    /// What an update of `user` would usually gain: from those of others with the same version and codec if there are
+    /// enough, else from those with the codec that came last. A sparse update gains less than a dense one, so where
+    /// others use the same codec only those count; where nobody does, all are compared with, loosely.
+    fn usual(&self, user: &UserName, (version, codec): (VersionNo, Codec)) -> Option<Usual> {
         // What is long past says nothing: where gains have fallen since, nobody would be paid any more.
-        let recent = |of: VersionNo| of.0 + limits::STALENESS + 1 >= version.0;
-        let alike = || self.usual.iter().filter(|((of, with), _)| *with == codec && recent(*of));
-        let same = || alike().filter(|((of, _), _)| *of == version).map(|(_, gain)| gain);
+        let recent = || self.usual.iter().filter(|one| one.version.0 + limits::STALENESS + 1 >= version.0);
+        // Who sends the most must not set its own measure.
+        let others = || recent().filter(|one| one.user != *user);
+        let alike = || others().filter(|one| one.codec == codec);
+        let same = || alike().filter(|one| one.version == version);
         let fresh = same().count() >= ENOUGH;
-        let gains: Vec<&Gain> =
-            if fresh { same().collect() } else { alike().rev().take(2 * ENOUGH).map(|(_, gain)| gain).collect() };
+        let known: Vec<&Useful> = if fresh {
+            same().collect()
+        } else if alike().count() >= ENOUGH {
+            alike().rev().take(2 * ENOUGH).collect()
+        } else if others().next().is_some() {
+            others().rev().take(2 * ENOUGH).collect()
+        } else {
+            recent().rev().take(2 * ENOUGH).collect()
+        };
+        let gains: Vec<&Gain> = known.into_iter().map(|one| &one.gain).collect();
         let own = median(gains.iter().map(|gain| gain.own.mean))?;
         let held_out = median(gains.iter().filter(|gain| gain.held_out.count > 0).map(|gain| gain.held_out.mean));
         let error = median(gains.iter().map(|gain| error(&gain.own)))?;

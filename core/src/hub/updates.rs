@@ -51,8 +51,7 @@ impl Hub {
             }
             Some(Held { row, state }) => match state {
                 State::Running { .. } => self.judge(id, row, &update),
-                State::Receiving { session, .. } if *session != id => self.judge(id, row, &update),
-                // The same bytes go on coming.
+                // Through this very session: a worker has one, and what came through another ended with that. The same bytes go on coming.
                 State::Receiving { update: first, .. } if first.blob == blob => return,
                 State::Receiving { .. } => return self.discard(id, blob),
                 // The answer goes to where the worker is now.
@@ -253,6 +252,10 @@ impl Hub {
         self.accepted_tokens += row.tokens;
         self.round.take(rounds::Entry::new(row, &accepted));
         self.learn_speed(since, row, update);
+        // Right work forgives at once, also a bar for what came before it.
+        if let Some(id) = self.seats.get(&(row.user.clone(), row.worker)).copied() {
+            self.place(now, id);
+        }
         let mut rows = vec![Row::Accepted(accepted)];
         let amount = self.rules.reward;
         // A reward of zero is the operator's wish, and no transfer.
@@ -312,7 +315,12 @@ impl Hub {
         if let Some(peer) = peer {
             whose = whose.or_else(|| Some((peer.seat.as_ref()?.worker, peer.user.clone())));
             let unpaid = Unpaid { lease, task, code, text: text.to_owned() };
-            self.once_durable(now, Action::Refuse { session, unpaid });
+            // Where no row speaks of it there is none to wait for, and nothing is kept while the disk is behind.
+            if matches!(code, UnpaidCode::UnknownLease | UnpaidCode::NotYourLease) {
+                self.send(session, ServerMsg::Unpaid(unpaid));
+            } else {
+                self.once_durable(now, Action::Refuse { session, unpaid });
+            }
         }
         if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
             seat.tally.refused(code);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Account, Head, Kind, Transfer};
 use crate::credits::Credits;
-use crate::ids::{Digest, TransferId};
+use crate::ids::TransferId;
 
 /// The first thing found wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,6 +108,3 @@ impl Auditor {
         Ok(self.summary)
     }
 }
-
-/// The digest of the row before the first.
-pub const GENESIS: Digest = Digest([0; 32]);

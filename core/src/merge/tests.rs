@@ -195,8 +195,6 @@ fn the_digest_is_that_of_the_bytes() {
         let weights = normal(n, 1.0, 9);
         let bytes = weights_to_bytes(&weights);
         assert_eq!(weights_digest(&weights), Digest::of(&bytes));
-        assert_eq!(weights_from_bytes(&bytes), Ok(weights));
+        assert_eq!(Codec::F32.decode(&bytes, n), Ok(weights));
     }
-    assert!(weights_from_bytes(&[0; 6]).is_err());
-    assert!(weights_from_bytes(&f32::NAN.to_le_bytes()).is_err());
 }

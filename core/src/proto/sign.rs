@@ -3,7 +3,7 @@
 
 use ed25519_dalek::{Signature as Ed25519Signature, Signer, SigningKey, VerifyingKey};
 
-use super::Role;
+use super::{Challenge, Proof, Role};
 use crate::ids::{Nonce, PublicKey, Signature, UserName};
 
 /// Both sides' contributions to one handshake.
@@ -44,6 +44,14 @@ pub fn client_statement(parties: &Parties<'_>, role: Role, user: &UserName) -> V
     });
     statement.extend_from_slice(user.as_str().as_bytes());
     statement
+}
+
+/// A client's answer to a challenge, with the nonce of its own `hello`; nothing if the coordinator did not prove its key.
+pub fn answer(key: &SigningKey, nonce: &Nonce, challenge: &Challenge, role: Role, user: &UserName) -> Option<Proof> {
+    let own = PublicKey(key.verifying_key().to_bytes());
+    let parties = Parties { client: &own, server: &challenge.key, client_nonce: nonce, server_nonce: &challenge.nonce };
+    verify(&challenge.key, &server_statement(&parties), &challenge.signature)
+        .then(|| Proof { signature: sign(key, &client_statement(&parties, role, user)) })
 }
 
 /// Signs a statement.

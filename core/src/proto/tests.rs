@@ -72,6 +72,7 @@ fn current() -> Vec<(String, String)> {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the golden frames are a file")]
 fn frames_have_their_golden_bytes() {
     if blessing() {
         let lines: Vec<_> = current().iter().map(|(name, hex)| format!("{name}: {hex}\n")).collect();
@@ -85,6 +86,7 @@ fn frames_have_their_golden_bytes() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the page is a file")]
 fn the_page_shows_the_same_frames() {
     let page = std::fs::read_to_string(PAGE).unwrap();
     let (before, rest) = page.split_once("<!-- frames -->").expect("docs/protocol.md has the mark <!-- frames -->");

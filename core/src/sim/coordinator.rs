@@ -182,10 +182,13 @@ impl World {
                 self.inside(50_000, Inside::SessionOver(session));
             }
             Order::Persist { seq, rows } => self.persist(seq, rows),
-            Order::Check { lease, session, blob, .. } => {
+            Order::Check { lease, session, blob, codec, probe, .. } => {
                 let content = self.coordinator.as_mut().and_then(|c| c.received.remove(&(session, blob)));
                 match content {
-                    Some(content) => self.learn(Inside::Checked { lease, blob, content }),
+                    Some(content) => {
+                        let asked = (codec, probe.windows);
+                        self.learn(Inside::Checked { lease, blob, content, asked });
+                    }
                     None => self.audit.fail(format!("the bytes of lease {lease} are to be checked, but are not there")),
                 }
             }

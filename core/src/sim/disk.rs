@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Bug;
 use super::net::Content;
 use crate::hub::rows::{Accepted, Lease, Version};
-use crate::hub::{Recovered, Row};
+use crate::hub::{Asked, Recovered, Row};
 use crate::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo};
 use crate::ledger::{Book, Transfer};
 use crate::limits;
@@ -71,9 +71,10 @@ impl Disk {
     /// Reads everything back for a further start.
     pub fn recover(&mut self, bug: Option<Bug>) -> Result<Recovered, String> {
         self.boots += 1;
-        let mut book = Book::default();
+        let (mut book, mut asked) = (Book::default(), Asked::default());
         for transfer in &self.transfers {
             book.replay(transfer).map_err(|error| format!("the ledger cannot be read back: {error}"))?;
+            asked.take(transfer);
         }
         let newest = self.versions.last().cloned().ok_or("a run without a version")?;
         if self.weights.get(&newest.version) != Some(&newest.digest) {
@@ -107,6 +108,7 @@ impl Disk {
             boot: self.boots,
             users: self.users.clone(),
             book,
+            asked,
             evaluated: self.evaluated.get(&newest.version).copied(),
             open: self.leases.values().filter(recent).filter(open).cloned().collect(),
             settled: self.leases.values().filter(recent).filter(settled).map(with_update).collect(),

@@ -30,6 +30,10 @@ pub enum Content {
     Update {
         base: Digest,
     },
+    /// Plausible numbers that were not trained.
+    Noise,
+    /// Somebody else's work, disguised.
+    Copy,
     /// Numbers that are none.
     Garbage,
     /// A thousand times too much.

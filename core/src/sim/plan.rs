@@ -103,15 +103,18 @@ impl Plan {
             .map(|n| Shard { digest: Digest::of(&[n as u8]), tokens: 100 + n * 50, preview: "once upon".to_owned() })
             .collect();
         let lease_min = ms(rng, 2_000, 20_000);
+        // A model of which updates are large enough to tell a link's speed.
+        let sparser = rng.below(2) == 0;
+        let shape = if sparser { Shape::new(2048, 32, 1, 1, 8) } else { Shape::new(16, 8, 1, 1, 8) };
         Rules {
-            shape: Shape::new(16, 8, 1, 1, 8),
+            shape,
             recipe: Recipe { batch: 1, ..Recipe::default() },
             schedule: Schedule { peak: 1e-3, warmup_tokens: 100, horizon: None, final_ratio: 0.1 },
             reward: if rng.below(12) == 0 { Credits::ZERO } else { Credits::hyd(1) },
             price: if rng.below(8) == 0 { Credits::ZERO } else { Credits(500_000) },
             steps: 2 + rng.below(6) as u32,
             codec: Codec::Int4,
-            sparser: false,
+            sparser,
             shards,
             queue: rng.below(8) as usize,
             every: (rng.below(4) == 0).then(|| ms(rng, 50, 1_500)),
@@ -122,7 +125,7 @@ impl Plan {
             grace: rng.unit() * 0.5,
             round_deadline: ms(rng, 10_000, 90_000),
             outer: OuterRule::DILOCO,
-            checked_windows: 0,
+            checked_windows: if rng.below(2) == 0 { 0 } else { 4 },
             stop: Stop::default(),
             sampling: Sampling { max_new_tokens: 16, temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 },
             seed: rng.next_u64(),

@@ -206,7 +206,7 @@ impl World {
         let faults = self.phase.has_faults();
         let bad_install = faults && self.rng.below(1000) < self.plan.rates.bad_install;
         let failed = faults && self.rng.below(1000) < self.plan.rates.failed_training;
-        let now = self.now;
+        let (now, params) = (self.now, self.plan.rules.shape.params());
         let Some(worker) = self.worker(client) else { return };
         let fact = match worker.jobs.pop_front() {
             None => return,
@@ -231,7 +231,7 @@ impl World {
                     let speed = 8.0e6 / worker.step as f32;
                     Some(Fact::Step { lease, step, loss: 3.0, tokens_per_s: speed })
                 } else {
-                    Some(worker.finish(&task, base.unwrap_or(Digest([0; 32])), began, now))
+                    Some(worker.finish(&task, params, base.unwrap_or(Digest([0; 32])), began, now))
                 }
             }
         };
@@ -248,10 +248,12 @@ impl World {
             return self.audit.fail(format!("worker {client} is to send a blob that it does not have"));
         };
         if worker.villain {
-            match self.rng.below(6) {
+            match self.rng.below(8) {
                 0 => content = Content::Garbage,
                 1 => content = Content::Loud,
-                2 => return,
+                2 => content = Content::Noise,
+                3 => content = Content::Copy,
+                4 => return,
                 _ => {}
             }
         }
@@ -284,11 +286,11 @@ impl Worker {
         Ok(weights)
     }
 
-    fn finish(&mut self, task: &proto::Task, base: Digest, began: Time, now: Time) -> Fact {
+    fn finish(&mut self, task: &proto::Task, params: usize, base: Digest, began: Time, now: Time) -> Fact {
         let blob = Digest::of(&[&base.0[..], &task.seed.to_le_bytes(), &task.lease.0.to_le_bytes()].concat());
         self.blobs.insert(blob, Content::Update { base });
         self.unanswered.insert(task.lease, now);
-        let bytes = task.codec.max_len(crate::model::Shape::new(16, 8, 1, 1, 8).params()) as u64;
+        let bytes = task.codec.max_len(params) as u64;
         let train_ms = now.since(began).as_millis() as u64;
         Fact::Trained { lease: task.lease, blob, bytes, loss_first: 3.0, loss_last: 2.5, train_ms }
     }

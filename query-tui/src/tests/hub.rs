@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
 use hydra_core::hub::rows::Version;
-use hydra_core::hub::{Fact, Hub, Order, Recovered, Rules, Sampling, Stop};
+use hydra_core::hub::{Asked, Fact, Hub, Order, Recovered, Rules, Sampling, Stop};
 use hydra_core::ids::{Digest, Nonce, SessionId, TaskId, TransferId, UserName, VersionNo};
 use hydra_core::ledger::Book;
 use hydra_core::machine::Machine as _;
@@ -65,6 +65,7 @@ pub fn start(user: &UserName, balance: Credits, scripts: &[Script]) -> Door {
         boot: 1,
         users: Vec::new(),
         book,
+        asked: Asked::default(),
         newest,
         evaluated: Some((2.31, 1.5)),
         open: Vec::new(),

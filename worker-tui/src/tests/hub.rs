@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
 use hydra_core::hub::rows;
-use hydra_core::hub::{Event, Fact, Findings, Hub, Order, Recovered, Rules, Sampling, Shard, Stop};
+use hydra_core::hub::{Asked, Event, Fact, Findings, Hub, Order, Recovered, Rules, Sampling, Shard, Stop};
 use hydra_core::ids::{Digest, LeaseId, Nonce, SessionId, TaskId, VersionNo};
 use hydra_core::ledger::Book;
 use hydra_core::machine::Machine as _;
@@ -94,6 +94,7 @@ pub fn start_with(shard_tokens: u64) -> Handle {
         boot: 1,
         users: Vec::new(),
         book: Book::default(),
+        asked: Asked::default(),
         newest,
         evaluated: None,
         open: Vec::new(),

@@ -175,3 +175,39 @@ fn free_queries_move_nothing() {
     assert!(matches!(lab.heard(chat)[..], [_, ServerMsg::Answer(a)] if a.charged == Credits::ZERO));
     assert_eq!(moves(&lab), []);
 }
+
+#[test]
+fn a_query_that_is_sent_again_after_a_restart_is_not_charged_twice() {
+    let (mut lab, chat) = rich();
+    lab.says(chat, ask(1, "Hi"));
+    let query = number(&lab).expect("an answer");
+    lab.tell(Fact::Piece { query, text: "a".to_owned() });
+    lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Stop });
+    let book = lab.hub.book().clone();
+    let mut asked = Asked::default();
+    for row in &lab.rows {
+        if let Row::Transfer(transfer) = row {
+            asked.take(transfer);
+        }
+    }
+    let mut lab = Lab::with(rules(), Recovered { book, asked, boot: 2, ..recovered() });
+    let (chat, bob) = (lab.chat("alice"), lab.chat("bob"));
+    lab.heard(chat);
+    lab.says(chat, ask(1, "Hi"));
+    assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::Duplicate));
+    lab.says(bob, ask(1, "Hi"));
+    assert_eq!(refusal(&lab.heard(bob)), Some(RefusedCode::Insufficient), "an id is one user's");
+    assert_eq!(moves(&lab), []);
+    lab.says(chat, ask(2, "Hi"));
+    assert_eq!(moves(&lab), [Kind::Hold]);
+}
+
+#[test]
+fn a_free_query_that_runs_is_not_answered_twice() {
+    let mut lab = Lab::with(Rules { price: Credits::ZERO, ..rules() }, recovered());
+    let chat = lab.chat("bob");
+    lab.says(chat, ask(1, "Hi"));
+    lab.heard(chat);
+    lab.says(chat, ask(1, "Hi"));
+    assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::Duplicate));
+}

@@ -83,3 +83,19 @@ fn each_worker_has_its_own() {
     assert_eq!(lab.next_codec(slow, TASK, Duration::from_secs(100)), Codec::Sparse64);
     assert_eq!(lab.next_codec(fast, TASK, Duration::from_millis(10)), Codec::Int4);
 }
+
+#[test]
+fn a_link_that_is_too_slow_for_a_single_update_gets_fewer_bytes_too() {
+    let mut lab = large(true);
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a free worker gets a task");
+    let bytes = task.codec.max_len(lab.hub.rules.shape.params()) as u64;
+    lab.says(session, ClientMsg::Update(Update { bytes, more: false, ..Lab::update(&task) }));
+    lab.wait(Duration::from_secs(121));
+    assert_eq!(verdict(&lab.heard(session), task.lease), Some(Err(proto::UnpaidCode::Expired)));
+    lab.says(session, ClientMsg::Ready(proto::Ready { accepting: true }));
+    lab.wait(Duration::from_secs(1));
+    // Nothing ever came of it, so it is only known to be slow: 34 kB in two minutes at the most.
+    assert_eq!(lab.task(session).expect("another try").codec, Codec::Sparse64);
+    assert_eq!(lab.told_codecs(), [(Codec::Int4, Codec::Sparse64)]);
+}

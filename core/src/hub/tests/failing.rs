@@ -97,3 +97,17 @@ fn after_a_restart_a_worker_is_known_to_be_as_fast_as_it_was() {
     let other = lab.worker("alice", 2);
     assert_eq!(lab.task(other).expect("a task").deadline_ms, 60_000, "nothing is known of it");
 }
+
+#[test]
+fn right_work_ends_a_bar_at_once() {
+    let (mut lab, session) = struck();
+    lab.wait(Duration::from_secs(2));
+    let first = lab.task(session).expect("a task");
+    lab.upload(session, Lab::update(&first));
+    lab.wait(Duration::from_secs(1));
+    let second = lab.task(session).expect("the next one, while the first is checked");
+    lab.says(session, ClientMsg::Release(Release { lease: second.lease, text: String::new() }));
+    assert!(lab.task(session).is_none(), "barred for three seconds");
+    lab.tell(Fact::Checked { lease: first.lease, verdict: Ok(Findings::of_norm(NORM)) });
+    assert!(lab.task(session).is_some());
+}

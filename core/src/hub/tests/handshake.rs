@@ -197,3 +197,20 @@ fn roles_do_not_mix() {
         assert!(matches!(&lab.heard(session)[..], [ServerMsg::Error(e)] if !e.fatal), "the session goes on");
     }
 }
+
+#[test]
+fn names_are_claimed_only_so_fast() {
+    let mut lab = Lab::new();
+    let claim = |lab: &mut Lab, n: u32| lab.chat(&format!("name{n}"));
+    for n in 0..crate::limits::NEW_NAMES {
+        let session = claim(&mut lab, n);
+        assert!(matches!(lab.heard(session).last(), Some(ServerMsg::Welcome(_))), "{n}");
+    }
+    let late = claim(&mut lab, 9_999);
+    refused(&mut lab, late, ErrorCode::Full);
+    let known = claim(&mut lab, 0);
+    assert!(matches!(lab.heard(known).last(), Some(ServerMsg::Welcome(_))), "a known name is always welcome");
+    lab.wait(Duration::from_mins(1));
+    let later = claim(&mut lab, 9_999);
+    assert!(matches!(lab.heard(later).last(), Some(ServerMsg::Welcome(_))));
+}

@@ -248,3 +248,39 @@ fn a_round_that_a_kill_interrupted_waits_for_its_workers() {
     alone.wait(Duration::from_secs(4));
     assert_eq!(alone.merge_ordered().expect("one is in").1, [LeaseId(1)]);
 }
+
+#[test]
+fn silence_does_not_hold_the_run_up_again_and_again() {
+    let mut lab = Lab::new();
+    let (fast, silent) = (lab.worker("fast", 1), lab.worker("silent", 2));
+    let mut hand = lab.task(fast);
+    let (mut last, mut longest) = (lab.now, Duration::ZERO);
+    for _ in 0..90 {
+        lab.wait(Duration::from_secs(10));
+        if let Some(task) = hand.take().or_else(|| lab.task(fast)) {
+            lab.deliver(fast, &task);
+        }
+        if lab.merge_ordered().is_some() {
+            lab.merge();
+            longest = longest.max(lab.now.since(last));
+            last = lab.now;
+        }
+        hand = lab.task(fast);
+    }
+    assert!(longest < Duration::from_secs(75), "{longest:?} without a version");
+    assert!(lab.pushed.iter().filter(|(to, _)| *to == silent).count() >= 3, "it goes on taking leases");
+    let versions = lab.hub.status().version.0;
+    assert!(versions > 50, "{versions} versions of 90");
+}
+
+#[test]
+fn a_lease_that_was_taken_up_again_is_expected() {
+    let mut lab = Lab::new();
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a task");
+    assert_eq!(lab.hub.leases.expected().collect::<Vec<_>>(), [crate::hub::leases::NEVER]);
+    lab.wait(Duration::from_secs(5));
+    lab.tell(Fact::Left { session, reason: String::new() });
+    lab.enter("alice", Hello { lease: Some(task.lease), ..Lab::hello("alice", Some(1)) });
+    assert_eq!(lab.hub.leases.expected().collect::<Vec<_>>(), [lab.now.after(rules().lease_first)]);
+}

@@ -318,3 +318,32 @@ fn after_a_restart_open_leases_are_taken_and_settled_ones_answered() {
         assert_eq!(rewards(&lab.rows), paid);
     }
 }
+
+#[test]
+fn no_lease_lives_longer_than_six_hours() {
+    let (mut lab, mut session, task) = at_work();
+    let slow = Progress { lease: task.lease, step: 1, loss: 3.0, tokens_per_s: 1e-9 };
+    lab.wait(Duration::from_secs(50));
+    lab.says(session, ClientMsg::Progress(slow));
+    lab.wait(Duration::from_mins(359));
+    assert_eq!(lab.heard(session), [], "it goes on");
+    // Neither leaving nor coming back gives it more.
+    lab.tell(Fact::Left { session, reason: String::new() });
+    session = lab.enter("alice", Hello { lease: Some(task.lease), ..Lab::hello("alice", Some(1)) });
+    assert!(!lab.heard(session).iter().any(|m| matches!(m, ServerMsg::Revoked(_))));
+    lab.wait(Duration::from_secs(11));
+    let revoked = |m: &ServerMsg| matches!(m, ServerMsg::Revoked(r) if r.code == UnpaidCode::Expired);
+    assert!(lab.heard(session).iter().any(revoked));
+}
+
+#[test]
+fn bytes_that_were_merged_before_a_restart_are_not_taken_again() {
+    let old = accepted_row(6, 4_000);
+    let settled = vec![(lease_row(6, "alice", 1), old.clone())];
+    let mut lab = Lab::with(rules(), Recovered { settled, boot: 2, ..recovered() });
+    let bob = lab.worker("bob", 2);
+    let task = lab.task(bob).expect("a task");
+    lab.heard(bob);
+    lab.upload(bob, Update { blob: old.blob, ..Lab::update(&task) });
+    unpaid(&mut lab, bob, task.lease, UnpaidCode::Copied);
+}

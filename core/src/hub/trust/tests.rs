@@ -155,6 +155,42 @@ fn sparse_updates_are_compared_with_sparse_ones() {
     }
 }
 
+/// Seven honest workers in four bits and one, an eighth, that is alone with its codec; how often that one was refused.
+fn alone_with_its_codec(mut hand_in: impl FnMut(&mut Rng) -> Findings) -> u32 {
+    let (mut trust, mut rng) = (Trust::default(), Rng::new(12));
+    let mut refused = 0;
+    for version in 0..100 {
+        for worker in 0..7 {
+            trust.judge(&who(worker), (VersionNo(version), Codec::Int4), &honest(&mut rng)).ok();
+        }
+        // Twice a round, so that most of what is known of its codec is its own.
+        for _ in 0..2 {
+            let findings = hand_in(&mut rng);
+            refused += u32::from(trust.judge(&who(99), (VersionNo(version), Codec::Sparse64), &findings).is_err());
+        }
+    }
+    refused
+}
+
+#[test]
+fn noise_is_not_its_own_measure_where_nobody_else_uses_the_codec() {
+    let refused = alone_with_its_codec(|rng| {
+        let gain = Gain { own: sample(0.0001, 0.0015, 8, rng), held_out: sample(0.0, 0.008, 8, rng) };
+        Findings { norm: 1.0, twin: None, gain: Some(gain) }
+    });
+    assert!(refused > 180, "{refused} of 200");
+}
+
+#[test]
+fn honest_work_is_paid_where_nobody_else_uses_the_codec() {
+    // A sparse update gains a tenth of what a dense one does, and its windows scatter as much less.
+    let refused = alone_with_its_codec(|rng| {
+        let gain = Gain { own: sample(0.002, 0.001, 8, rng), held_out: sample(0.0006, 0.001, 8, rng) };
+        Findings { norm: 1.0, twin: None, gain: Some(gain) }
+    });
+    assert!(refused < 5, "{refused} of 200");
+}
+
 #[test]
 fn unknown_workers_are_looked_at_more_closely() {
     let (mut trust, mut rng) = (Trust::default(), Rng::new(9));

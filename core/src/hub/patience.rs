@@ -1,0 +1,60 @@
+//! Patience: which workers wait for the version about to come instead of training from an old one, and how long.
+
+use std::time::Duration;
+
+use super::Hub;
+use super::leases::NEVER;
+use crate::ids::SessionId;
+use crate::time::Time;
+
+/// Share of its working time that a worker may spend waiting for a version, saved up to [`PATIENCE_MAX`] tasks.
+const PATIENCE: f64 = 0.04;
+/// What a worker may wait at once, in typical tasks: enough to fall into step with another once.
+const PATIENCE_MAX: f64 = 0.6;
+/// Waiting this long is always allowed: it covers a merge on a busy machine.
+const PATIENCE_MIN: Duration = Duration::from_millis(500);
+/// How much longer than usual the last check before a version may take for those who wait for it, and how long at
+/// most, in typical tasks.
+const CHECKS: f64 = 2.0;
+const CHECKS_MOST: f64 = 0.5;
+
+impl Hub {
+    /// A worker has delivered: if the next version is close, let it wait for that instead of training an old one.
+    pub(super) fn hold_for_version(&mut self, now: Time, id: SessionId) {
+        if self.sessions.get(&id).and_then(|s| s.seat()).is_none_or(|seat| seat.lease.is_some()) {
+            return;
+        }
+        let typical = self.typical.unwrap_or(0.0);
+        let close = self.expected_close(now);
+        let checks = self.check_seconds;
+        let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
+        let max = PATIENCE_MAX * typical;
+        let patience = seat.patience.get_or_insert(max);
+        *patience = (*patience + PATIENCE * typical).min(max);
+        let least = PATIENCE_MIN.as_secs_f64().min(0.5 * typical.max(1.0));
+        let allowed = patience.max(least);
+        let Some(close) = close else { return };
+        let wait = close.since(now).as_secs_f64();
+        if wait <= allowed {
+            *patience = (*patience - wait).max(0.0);
+            // A little longer than expected: predictions are rough and the merge takes a moment itself. The look at the
+            // updates that close the round comes on top and costs no patience: whoever does not wait for it trains on
+            // old weights again and again.
+            let checks = (CHECKS * checks).min(CHECKS_MOST * typical);
+            seat.hold_until = Some(close.after(Duration::from_secs_f64(0.25 * wait + checks)).after(PATIENCE_MIN));
+        }
+    }
+
+    /// When the open round should close, as far as anybody can tell.
+    fn expected_close(&self, now: Time) -> Option<Time> {
+        if self.round.merging {
+            return Some(now);
+        }
+        let done = self.round.accepted.len() + self.leases.judging();
+        let workers = self.leases.training() + self.bench.held() + 1;
+        match self.needed(workers).saturating_sub(done) {
+            0 => Some(now),
+            more => self.leases.expected().nth(more - 1).filter(|at| *at < NEVER).map(|at| at.max(now)),
+        }
+    }
+}
