@@ -9,7 +9,9 @@ mod peer;
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
 use hydra_core::ids::{Digest, VersionNo};
-use hydra_core::proto::{Bye, ClientMsg, Empty, ErrorCode, Finish, Query, RefusedCode, Role, ServerMsg, UnpaidCode};
+use hydra_core::proto::{
+    Bye, ClientMsg, Empty, ErrorCode, Finish, Query, RefusedCode, Role, ServerMsg, Unpaid, UnpaidCode,
+};
 
 use peer::{Peer, Process, Stranger, key, query};
 
@@ -170,7 +172,7 @@ async fn a_killed_coordinator_goes_on_where_it_was() {
     }
     let version = worker.newest();
     let task = worker.task().await;
-    let bytes = worker.step_bytes();
+    let bytes = worker.next_bytes();
     let late = worker.update(&task, &bytes);
     // A task goes out before its row is on disk; a new name is welcomed only after it is there, and so is all before.
     drop(Peer::join(&coordinator, Role::Chat, "witness", &key(9)).await.unwrap());
@@ -185,6 +187,12 @@ async fn a_killed_coordinator_goes_on_where_it_was() {
     assert_eq!(worker.credited().await.balance, paid.checked_add(Credits::hyd(1)).unwrap());
     worker.deliver(late, &bytes);
     assert_eq!(worker.credited().await.balance, paid.checked_add(Credits::hyd(1)).unwrap());
+    // What was merged before the kill is known as a copy.
+    let again = worker.earn_or_not().await;
+    assert!(matches!(again, ServerMsg::Unpaid(Unpaid { code: UnpaidCode::Copied, .. })), "{again:?}");
+    for _ in 0..4 {
+        worker.next_bytes();
+    }
     worker.earn().await;
     drop(worker);
     coordinator.stop();

@@ -273,10 +273,16 @@ impl Peer {
         }
     }
 
-    /// A small step of honest size, in another direction each time.
+    /// A small step of honest size, in another direction after each [`Peer::next_bytes`].
     pub fn step_bytes(&self) -> Vec<u8> {
         let wave = |n: usize| 1e-3 * ((n as f32 * (0.7 + 0.11 * self.steps)).sin() + 0.1);
         Codec::Int4.encode(&(0..self.shape().params()).map(wave).collect::<Vec<_>>())
+    }
+
+    /// The next one.
+    pub fn next_bytes(&mut self) -> Vec<u8> {
+        self.steps += 1.0;
+        self.step_bytes()
     }
 
     pub fn update(&self, task: &Task, bytes: &[u8]) -> Update {
@@ -317,10 +323,17 @@ impl Peer {
 
     /// Takes a task and is paid for it.
     pub async fn earn(&mut self) -> Credited {
+        match self.earn_or_not().await {
+            ServerMsg::Credited(credited) => credited,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Hands the next task in; gives the answer, whatever it is.
+    pub async fn earn_or_not(&mut self) -> ServerMsg {
         let task = self.task().await;
-        self.steps += 1.0;
-        let bytes = self.step_bytes();
+        let bytes = self.next_bytes();
         self.deliver(self.update(&task, &bytes), &bytes);
-        self.credited().await
+        self.hears().await
     }
 }

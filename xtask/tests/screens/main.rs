@@ -30,6 +30,8 @@ fn earning_and_asking() {
     bob.wait("a payment of bob's", |screen| balance(screen).filter(|balance| *balance >= 1.0)).unwrap();
 
     // An answer streams in: its text is seen unfinished, and the price is paid at its end.
+    // A model of the first few versions may have nothing to say.
+    alice.wait("a model that says something", |screen| balance(screen).filter(|balance| *balance >= 10.0)).unwrap();
     let mut chat = stage.chat("alice");
     chat.type_text("Who are you?").unwrap();
     chat.press("enter").unwrap();
@@ -95,7 +97,10 @@ fn signals_and_the_shell() {
     shell.press("enter").unwrap();
     shell.wait_for("✓ connected").unwrap();
     shell.press("ctrl-z").unwrap();
-    shell.wait_for("shell> ").unwrap();
+    // The prompt from before is there the moment the chat leaves the screen; the shell listens at the next one.
+    let prompt =
+        |screen: &hydra_pty::Screen| screen.contents().split_once("Stopped")?.1.contains("shell> ").then_some(());
+    shell.wait("the shell's next prompt", prompt).unwrap();
     shell.type_text("echo still $((20 + 3)) here\r").unwrap();
     shell.wait_for("still 23 here").unwrap();
     let left = shell.left().unwrap();
