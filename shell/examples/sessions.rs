@@ -59,7 +59,7 @@ async fn measure(program: &Path, sessions: usize, workers: usize) -> anyhow::Res
         arrivals.push((task, at));
         idle.push(kept);
     }
-    let pushed_us = coordinator.waits(&arrivals, joined).await?;
+    let (pushed_us, taken_us) = coordinator.waits(&arrivals, joined).await?;
     drop(idle);
     coordinator.stop().await?;
 
@@ -72,6 +72,7 @@ async fn measure(program: &Path, sessions: usize, workers: usize) -> anyhow::Res
             "worker_kib": share(open_memory, worker_memory, workers),
             "resident_mib": open_memory as f64 / f64::from(1 << 20),
             "push_us": pushed_us,
+            "taken_us": taken_us,
             "bare_us": bare_us,
         })
     );

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use hydra_core::hub::{Event, Fact, Hub, Operator, Order, QueryNo};
+use hydra_core::hub::{Event, Fact, Hub, Operator, Order, QueryNo, Row};
 use hydra_core::ids::{Digest, LeaseId, SessionId, VersionNo};
 use hydra_core::machine::Machine as _;
 use hydra_core::proto::{ServerMsg, UnpaidCode};
@@ -77,6 +77,8 @@ pub struct Driver {
     pub published: Option<(VersionNo, Vec<LeaseId>)>,
     /// A version that will not be measured, until the hub is told.
     pub unmeasured: Option<VersionNo>,
+    /// Rows for the writer, until what was pushed together with them is out.
+    pub unwritten: Vec<(u64, Vec<Row>)>,
     /// Leases whose updates' bytes are not there, until the hub is told.
     pub lost: Vec<LeaseId>,
     pub counted: (u64, u64),
@@ -103,7 +105,7 @@ impl Driver {
     ) -> anyhow::Result<Ended> {
         self.measure();
         let mut signals = signals.lock().await;
-        let mut reason = self.carry_out();
+        let mut reason = self.act().await;
         let mut read = true;
         while reason.is_none() {
             let deadline = self.hub.deadline().map(|(at, _)| self.clock.instant(at));
@@ -125,7 +127,7 @@ impl Driver {
                     self.handle(Fact::Operator(Operator::Drain));
                 }
             }
-            reason = self.carry_out();
+            reason = self.act().await;
         }
         let status = self.hub.status();
         let Self { newest, scored, writer, .. } = self;
@@ -219,6 +221,19 @@ impl Driver {
     }
 
     /// Carries out what the hub ordered; gives the reason when it orders to stop.
+    ///
+    /// Rows go to the writer last: waking its thread takes a core from the sessions, which have messages to send, and
+    /// what must not be said before it is durable is said later anyway. They are many only while the disk is behind.
+    async fn act(&mut self) -> Option<&'static str> {
+        let reason = self.carry_out();
+        if !self.unwritten.is_empty() {
+            // The sessions go first.
+            tokio::task::yield_now().await;
+            self.unwritten.drain(..).for_each(|(seq, rows)| self.writer.persist(seq, rows));
+        }
+        reason
+    }
+
     fn carry_out(&mut self) -> Option<&'static str> {
         let mut stop = None;
         while let Some(order) = self.poll() {
@@ -250,7 +265,7 @@ impl Driver {
                         outbox.close();
                     }
                 }
-                Order::Persist { seq, rows } => self.writer.persist(seq, rows),
+                Order::Persist { seq, rows } => self.unwritten.push((seq, rows)),
                 Order::Check { lease, session, blob, codec, base, probe } => match self.uploads.take(session, blob) {
                     Some(bytes) => self.learn(learner::Command::Check { lease, codec, bytes, blob, base, probe }),
                     // Cannot happen: the hub was told of the blob after it was put there, and only it takes it away. A

@@ -402,6 +402,7 @@ impl Begun {
             measured: None,
             unmeasured: None,
             lost: Vec::new(),
+            unwritten: Vec::new(),
             published: None,
             deltas: Vec::new(),
             paused: false,

@@ -1,14 +1,15 @@
 //! The coordinator's process: its settings, its memory, and what it says about its pushes.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
 
 use super::PACE_MS;
 
@@ -21,10 +22,31 @@ fn settings() -> String {
     )
 }
 
+/// The lines of a file that grows.
+struct Lines {
+    file: BufReader<File>,
+    /// The beginning of a line that is not whole yet.
+    part: String,
+}
+
+impl Lines {
+    async fn next(&mut self) -> anyhow::Result<String> {
+        let until = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < until {
+            self.file.read_line(&mut self.part)?;
+            if self.part.ends_with('\n') {
+                return Ok(std::mem::take(&mut self.part));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("the coordinator says nothing any more")
+    }
+}
+
 /// A running coordinator; killed when dropped, with its folder.
 pub struct Coordinator {
     child: Child,
-    lines: mpsc::UnboundedReceiver<String>,
+    lines: Lines,
     address: String,
     folder: PathBuf,
 }
@@ -36,28 +58,21 @@ impl Coordinator {
         std::fs::create_dir_all(&folder)?;
         let config = folder.join("config.toml");
         std::fs::write(&config, settings())?;
-        let mut child = Command::new(program)
+        // A file: a pipe would wake this process, which also waits for the tasks, with each line about a task.
+        let events = folder.join("events");
+        let child = Command::new(program)
             .args(["--headless", "--json", "--config"])
             .arg(&config)
             .arg("--run")
             .arg(folder.join("run"))
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(std::fs::File::create(&events)?)
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{} could not be started", program.display()))?;
-        let mut output = BufReader::new(child.stdout.take().context("its output is piped")?).lines();
-        // Read at once, so that the coordinator never waits for its reader.
-        let (read, mut lines) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = output.next_line().await {
-                if read.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let ready: Value = serde_json::from_str(&lines.recv().await.context("it ended at once")?)?;
+        let mut lines = Lines { file: BufReader::new(File::open(&events)?), part: String::new() };
+        let ready: Value = serde_json::from_str(&lines.next().await?)?;
         let address = ready["addr"].as_str().context("the first event is `ready`")?.to_owned();
         Ok(Self { child, lines, address, folder })
     }
@@ -75,14 +90,19 @@ impl Coordinator {
     }
 
     /// Microseconds from a task's making to its arrival, of those that were made after `since` for a waiting worker.
-    pub async fn waits(&mut self, arrivals: &[(u64, u64)], since: u64) -> anyhow::Result<Vec<f64>> {
-        let mut made = BTreeMap::new();
+    /// And microseconds from its making until the coordinator's system had it.
+    pub async fn waits(&mut self, arrivals: &[(u64, u64)], since: u64) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+        let (mut made, mut taken) = (BTreeMap::new(), Vec::new());
         while made.len() < arrivals.len() {
-            let line = self.lines.recv().await.context("the coordinator has ended")?;
+            let line = self.lines.next().await?;
             let event: Value = serde_json::from_str(&line)?;
             if event["event"] == "pushed" {
                 let number = |key: &str| event[key].as_u64().with_context(|| format!("`{key}` in {line}"));
-                made.insert(number("task")?, number("at_us")?.saturating_sub(number("wait_us")?));
+                let at = number("at_us")?.saturating_sub(number("wait_us")?);
+                made.insert(number("task")?, at);
+                if at > since {
+                    taken.push(number("wait_us")? as f64);
+                }
             }
         }
         let waits: Vec<f64> = arrivals
@@ -94,7 +114,7 @@ impl Coordinator {
         if waits.len() < 50 {
             bail!("only {} tasks were made while workers waited for them: take more workers", waits.len());
         }
-        Ok(waits)
+        Ok((waits, taken))
     }
 
     /// Kills it and removes its folder.

@@ -206,7 +206,7 @@ impl<S: Side> Outbox<S> {
         self.put(Command::Control(Control { bytes: S::encode(message), sent: None }))
     }
 
-    /// The same, and calls `sent`, which must be quick, in the moment in which the socket takes the message.
+    /// The same, and calls `sent`, which must be quick, the moment the system has taken the message.
     pub fn send_noting(&self, message: &S::Out, sent: impl FnOnce() + Send + 'static) -> Result<(), SendError> {
         self.put(Command::Control(Control { bytes: S::encode(message), sent: Some(Box::new(sent)) }))
     }

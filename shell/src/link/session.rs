@@ -96,6 +96,8 @@ struct Session<P: Side> {
     /// What to say to an end that broke the protocol.
     complaint: Option<Vec<u8>>,
     unflushed: bool,
+    /// Whom to tell once the system has what was written; nothing more is written before.
+    notes: Vec<Note>,
     /// Alternates, so that neither reading nor writing starves the other.
     read_first: bool,
     /// When the socket was last asked to write and has not since.
@@ -121,6 +123,7 @@ impl<P: Side> Session<P> {
             incoming: Incoming::new(side),
             complaint: None,
             unflushed: false,
+            notes: Vec::new(),
             read_first: false,
             waiting: None,
             last_sign: now,
@@ -140,7 +143,8 @@ impl<P: Side> Session<P> {
         loop {
             self.take_commands();
             let now = Instant::now();
-            let write = self.control.is_some() || self.ping_due || !self.uploads.is_empty();
+            let more = self.control.is_some() || self.ping_due || !self.uploads.is_empty();
+            let write = more && self.notes.is_empty();
             let flush = !write && self.unflushed;
             let read = self.incoming.events.is_empty();
             if self.ending.is_some() && !write && !flush {
@@ -277,15 +281,14 @@ impl<P: Side> Session<P> {
                 let Some((message, sent)) = self.next_message() else { return Ok(()) };
                 socket.start_send_unpin(message).map_err(broken)?;
                 self.unflushed = true;
-                if let Some(sent) = sent {
-                    sent();
-                }
+                self.notes.extend(sent);
                 Ok(())
             }
             Step::Flushed(result) => {
                 result.map_err(broken)?;
                 self.waiting = None;
                 self.unflushed = false;
+                self.notes.drain(..).for_each(|note| note());
                 Ok(())
             }
             Step::Read(None) => Err(Closed::Remote(String::new())),
