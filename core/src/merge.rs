@@ -93,7 +93,7 @@ pub fn outer_step(
 ) -> Vec<u8> {
     let n = weights.len();
     assert!(inputs.iter().all(|input| input.delta.len() == n), "an update of another model");
-    check_shares(inputs.iter().map(|input| input.share));
+    check_shares(&inputs.iter().map(|input| input.share).collect::<Vec<_>>());
     let state = (state.momentum.as_mut_slice(), state.residual.as_mut_slice());
     outer_slice(weights, state, rule, codec, |step, part| {
         for input in inputs {
@@ -105,9 +105,9 @@ pub fn outer_step(
 }
 
 /// Panics unless a round's shares are sound: none negative, their sum positive and at most 1.
-pub fn check_shares(shares: impl Iterator<Item = f32> + Clone) {
-    let total: f32 = shares.clone().sum();
-    let sound = total > 0.0 && total <= 1.0 + SLACK && shares.clone().all(|share| share >= 0.0);
+pub fn check_shares(shares: &[f32]) {
+    let total: f32 = shares.iter().sum();
+    let sound = total > 0.0 && total <= 1.0 + SLACK && shares.iter().all(|share| *share >= 0.0);
     assert!(sound, "the inputs of a round need shares with a positive sum, at most 1");
 }
 

@@ -54,7 +54,9 @@ fn slices_of_encoded_updates_give_the_bits_of_the_whole() {
         for from in [0, Codec::BLOCK] {
             let to = if from == 0 { Codec::BLOCK } else { n };
             let mut readers: Vec<_> = encoded.iter().map(|bytes| Reader::new(codec, bytes)).collect();
-            readers.iter_mut().for_each(|reader| reader.skip(from));
+            for reader in &mut readers {
+                reader.skip(from);
+            }
             let carried = (&mut other.momentum[from..to], &mut other.residual[from..to]);
             sliced.extend(outer_slice(&mut again[from..to], carried, OuterRule::DILOCO, codec, |step, _| {
                 shares.iter().zip(&mut readers).for_each(|(share, reader)| reader.add(*share, step));

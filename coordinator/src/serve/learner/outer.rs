@@ -25,7 +25,7 @@ fn slices(
     (rule, codec): (OuterRule, Codec),
     count: usize,
 ) -> Vec<u8> {
-    merge::check_shares(updates.iter().map(|(share, _, _)| *share));
+    merge::check_shares(&updates.iter().map(|(share, _, _)| *share).collect::<Vec<_>>());
     let length = weights.len().div_ceil(count.max(1)).max(LEAST).next_multiple_of(Codec::BLOCK);
     let parts =
         weights.chunks_mut(length).zip(state.momentum.chunks_mut(length).zip(state.residual.chunks_mut(length)));
@@ -34,9 +34,13 @@ fn slices(
             let mut readers: Vec<_> =
                 updates.iter().map(|(share, codec, bytes)| (*share, Reader::new(*codec, bytes))).collect();
             scope.spawn(move || {
-                readers.iter_mut().for_each(|(_, reader)| reader.skip(index * length));
+                for (_, reader) in &mut readers {
+                    reader.skip(index * length);
+                }
                 merge::outer_slice(weights, carried, rule, codec, |step, _| {
-                    readers.iter_mut().for_each(|(share, reader)| reader.add(*share, step));
+                    for (share, reader) in &mut readers {
+                        reader.add(*share, step);
+                    }
                 })
             })
         };
