@@ -3,8 +3,10 @@
 //! Each attack is a run of its own: once as it is, and once with plain averaging that takes whatever can be added up.
 //! All runs do the same honest work, and are compared with a run of the honest workers alone.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use hydra_coordinator::serve::learner::likeness::Likeness;
 use hydra_coordinator::serve::learner::probe::Prober;
@@ -22,6 +24,7 @@ use crate::gym::Gym;
 
 const HONEST: usize = 7;
 const ATTACKERS: usize = 3;
+const HONEST_ALONE: &str = "the honest alone";
 /// How updates are encoded.
 const CODEC: Codec = Codec::Int4;
 /// Held-out windows that the end is measured on.
@@ -41,6 +44,9 @@ pub struct Args {
     /// Only attacks whose names contain this
     #[arg(long)]
     only: Option<String>,
+    /// Runs at once, each on a core of its own
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
     /// Leave plain averaging out
     #[arg(long)]
     no_plain: bool,
@@ -65,48 +71,85 @@ struct Table {
     check_seconds: f64,
 }
 
-/// What all runs share.
-struct Bench {
-    args: Args,
+/// What the runs of a thread share.
+struct Bench<'a> {
+    args: &'a Args,
     gym: Gym,
     device: Device,
 }
 
-/// Runs all of them and prints the table.
-pub fn run(args: Args) -> anyhow::Result<()> {
-    let device = Device::open(DeviceChoice::Cpu, Some(1))?;
-    let gym = crate::gym(&args.data, HONEST + ATTACKERS, device)?;
-    let mut bench = Bench { args, gym, device };
-    let honest = bench.run("the honest alone", &[], true)?;
-    let mut lines = Vec::new();
-    let mut scenes: Vec<(String, Vec<Attack>)> =
+/// A run: its name, who attacks, and whether updates are checked.
+struct Scene {
+    name: String,
+    attackers: Vec<Attack>,
+    checks: bool,
+}
+
+fn scenes(args: &Args) -> Vec<Scene> {
+    let mut groups: Vec<(String, Vec<Attack>)> =
         Attack::ALL.iter().map(|attack| (attack.name().to_owned(), vec![*attack; ATTACKERS])).collect();
-    scenes.push(("mixed: sign-flip ×10, noise, copy".to_owned(), vec![Attack::FlipTen, Attack::Noise, Attack::Copy]));
-    let wanted = |name: &str| bench.args.only.as_deref().is_none_or(|only| name.contains(only));
-    scenes.retain(|(name, _)| wanted(name));
-    for (attack, attackers) in scenes {
-        let checked = bench.run(&attack, &attackers, true)?;
-        lines.push(Line { attack, checked, plain: None });
-        let line = lines.last_mut().expect("just pushed");
-        // An update of another shape cannot be added to anything.
-        if !bench.args.no_plain && attackers != [Attack::Shape; ATTACKERS] {
-            line.plain = Some(bench.run(&format!("{}, plain averaging", line.attack), &attackers, false)?);
+    groups.push(("mixed: sign-flip ×10, noise, copy".to_owned(), vec![Attack::FlipTen, Attack::Noise, Attack::Copy]));
+    groups.retain(|(name, _)| args.only.as_deref().is_none_or(|only| name.contains(only)));
+    let honest = Scene { name: HONEST_ALONE.to_owned(), attackers: Vec::new(), checks: true };
+    let with = |checks: bool| {
+        let scene = move |(name, attackers): &(String, Vec<Attack>)| Scene {
+            name: name.clone(),
+            attackers: attackers.clone(),
+            checks,
+        };
+        groups.iter().map(scene).collect::<Vec<_>>()
+    };
+    let mut plain = if args.no_plain { Vec::new() } else { with(false) };
+    // An update of another shape cannot be added to anything.
+    plain.retain(|scene| scene.attackers != [Attack::Shape; ATTACKERS]);
+    std::iter::once(honest).chain(with(true)).chain(plain).collect()
+}
+
+/// Runs all of them, some at once, and prints the table.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let device = Device::open(DeviceChoice::Cpu, Some(1))?;
+    let scenes = scenes(args);
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let work = || -> anyhow::Result<(f64, u64)> {
+        let mut bench = Bench { args, gym: crate::gym(&args.data, HONEST + ATTACKERS, device)?, device };
+        while let Some((place, scene)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, scenes.get(n)?)))
+        {
+            let outcome = bench.run(scene)?;
+            done.lock().expect("nobody panics with it").insert(place, outcome);
+        }
+        Ok(bench.gym.trained)
+    };
+    let trained = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..args.jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        let joined = threads.into_iter().map(|thread| thread.join().expect("a run does not panic"));
+        joined.collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    let mut outcomes = done.into_inner()?;
+    let honest = outcomes.remove(&0).expect("all were run");
+    let mut lines: Vec<Line> = Vec::new();
+    for (place, outcome) in outcomes {
+        let Scene { name, checks, .. } = &scenes[place];
+        if *checks {
+            lines.push(Line { attack: name.clone(), checked: outcome, plain: None });
+        } else if let Some(line) = lines.iter_mut().find(|line| line.attack == *name) {
+            line.plain = Some(outcome);
         }
     }
     let runs = || lines.iter().map(|line| &line.checked).chain([&honest]);
     let checked: u32 = runs().map(|run| run.checked).sum();
     let check_seconds = runs().map(|run| run.check_seconds).sum::<f64>() / f64::from(checked.max(1));
-    let task_tokens = u64::from(bench.args.steps) * 12 * 64;
-    let (seconds, tokens) = bench.gym.trained;
+    let task_tokens = u64::from(args.steps) * 12 * 64;
+    let (seconds, tokens) = trained.iter().fold((0.0, 0), |all, own| (all.0 + own.0, all.1 + own.1));
     let train_seconds = seconds * task_tokens as f64 / tokens.max(1) as f64;
-    let tasks = bench.args.tasks;
-    let table = Table { honest, lines, tasks, task_tokens, train_seconds, check_seconds };
+    let table = Table { honest, lines, tasks: args.tasks, task_tokens, train_seconds, check_seconds };
     println!("{}", serde_json::to_string(&table)?);
     Ok(())
 }
 
-impl Bench {
-    fn run(&mut self, name: &str, attackers: &[Attack], checks: bool) -> anyhow::Result<Outcome> {
+impl Bench<'_> {
+    fn run(&mut self, scene: &Scene) -> anyhow::Result<Outcome> {
+        let checks = scene.checks;
         let folder = tempfile::tempdir()?;
         let (settings, run) = crate::begin(&self.args.data, folder.path())?;
         let mut rules = run::rules(&settings, run.shape, &run.data, 0);
@@ -118,7 +161,7 @@ impl Bench {
         learner.prober = Prober::new(run.data.clone(), run.shape, self.device, 6);
         learner.prober.add(VersionNo(0), Arc::new(learner.checkpoint.weights.clone()));
         let hub = Hub::new(Time(0), rules.clone(), run.key, run.recovered);
-        let (honest, attackers) = (vec![1.0; HONEST], attackers.to_vec());
+        let (honest, attackers) = (vec![1.0; HONEST], scene.attackers.clone());
         let plan = Plan { honest, attackers, tasks: Some(self.args.tasks), leave: 0.0, checks };
         self.gym.keep = checks;
         let (mut outcome, weights) = Arena::new(&plan, hub, rules, learner, &mut self.gym).run()?;
@@ -126,7 +169,9 @@ impl Bench {
         let loss = model.evaluate(&run.data.val_tokens, MEASURED)?.loss();
         outcome.loss = loss.is_finite().then_some(loss);
         eprintln!(
-            "{name}: loss {loss:.4} after {} versions; honest {} refused of {}; attackers {} paid of {}, {:?}",
+            "{}{}: loss {loss:.4} after {} versions; honest {} refused of {}; attackers {} paid of {}, {:?}",
+            scene.name,
+            if checks { "" } else { ", plain averaging" },
             outcome.versions,
             outcome.honest_refused,
             outcome.honest_delivered,

@@ -86,8 +86,6 @@ fn scenes(args: &Args) -> Vec<Scene> {
     // Slow ones are given whole tasks as well: the hub asks everybody for the same.
     let paces: Vec<f64> = (0..EIGHT).map(|place| if place % 2 == 0 { 1.0 } else { SLOW }).collect();
     let mut scenes = vec![
-        scene("four long", FOUR, long, args.task),
-        scene("one long", 1, long, args.task),
         scene("one short", 1, short, args.task),
         scene("four short", FOUR, short, args.task),
         Scene { paces, leave: LEAVE, ..scene("eight unsteady", EIGHT, short, args.task) },
@@ -96,6 +94,8 @@ fn scenes(args: &Args) -> Vec<Scene> {
         codec("codec int4", Codec::Int4, Codec::Int4),
         codec("codec sparse64", Codec::Sparse64, Codec::Sparse64),
         codec("codec sparse64 up, sparse256 down", Codec::Sparse64, Codec::Sparse256),
+        scene("four long", FOUR, long, args.task),
+        scene("one long", 1, long, args.task),
     ];
     scenes.retain(|scene| args.only.as_deref().is_none_or(|only| scene.name.contains(only)));
     scenes

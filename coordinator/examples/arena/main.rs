@@ -29,7 +29,7 @@ enum Bench {
 
 fn main() -> anyhow::Result<()> {
     match Bench::parse() {
-        Bench::Attacks(args) => attacks::run(args),
+        Bench::Attacks(args) => attacks::run(&args),
         Bench::Learn(args) => learn::run(&args),
     }
 }

@@ -6,6 +6,7 @@
 //! libtorch.
 
 mod answers;
+mod begun;
 mod drawn;
 mod driver;
 pub mod eval;
@@ -25,40 +26,32 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hydra_config::Settings;
-use hydra_core::hub::{Fact, Hub};
 use hydra_engine::{Device, DeviceChoice, Model};
-use hydra_shell::clock::{Clock, wall_ms};
+use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
-use hydra_shell::link::{LinkStats, Pace};
 use hydra_shell::logs::{self, Ring};
 use hydra_shell::signals::Signals;
 use hydra_shell::terminal::is_interactive;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, mpsc};
-use tokio_util::task::TaskTracker;
+use tokio::sync::Mutex;
 
+use self::begun::{Begun, Threads};
 use self::drawn::Drawn;
-use self::driver::{Driver, Ended, Input};
+use self::driver::Ended;
 use self::gate::{Gate, Room};
-use self::run::Run;
-use self::sampler::Sampler;
-use self::served::{Served, Versions};
-use self::sessions::{Rim, Uploads};
-use self::watch::Watch;
 use crate::args::Args;
 use crate::data::Dataset;
 use crate::pretrained::Pretrained;
-use crate::screen::{Channels, RunEnds};
+use crate::screen::Channels;
 
 /// Inputs that wait for the driver; beyond them sockets are not read.
 const INPUTS: usize = 1024;
@@ -257,160 +250,4 @@ async fn bind(listen: &str) -> anyhow::Result<TcpListener> {
         };
         failure.into()
     })
-}
-
-/// What a thread tells the driver with. Dropped by a panic, it tells that too: a run without one of its threads would
-/// wait for ever for what that thread owes.
-#[derive(Clone)]
-struct Teller {
-    sender: mpsc::Sender<Input>,
-    thread: &'static str,
-}
-
-impl Teller {
-    fn say(&self, input: Input) {
-        // When the driver is gone the program is ending, and nobody asks any more.
-        self.sender.blocking_send(input).ok();
-    }
-}
-
-impl Drop for Teller {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.say(Input::Panicked(self.thread));
-        }
-    }
-}
-
-type Threads = Vec<std::thread::JoinHandle<()>>;
-
-/// What `ready` tells, and the data for the end.
-struct Info {
-    params: usize,
-    vocab: u32,
-    train_tokens: u64,
-    val_tokens: usize,
-    version: u64,
-    data: Arc<Dataset>,
-}
-
-/// A run with its threads started.
-struct Begun {
-    driver: Driver,
-    inputs: mpsc::Receiver<Input>,
-    rim: Rim,
-    ready: Info,
-    threads: Threads,
-}
-
-impl Begun {
-    fn start(
-        settings: &Settings,
-        run: Run,
-        clock: Clock,
-        events: Events,
-        screen: Option<RunEnds>,
-    ) -> anyhow::Result<Self> {
-        let Run { shape, data, store, key, recovered, learner } = run;
-        let (sender, inputs) = mpsc::channel(INPUTS);
-        let weights = Arc::new(learner.checkpoint.weights.clone());
-        let (version, digest) = (recovered.newest.version, recovered.newest.digest);
-        let newest = Arc::new(Served::new(shape, version, digest, weights, None));
-        let mut versions = Versions::default();
-        versions.insert(newest.clone());
-        let now = clock.now();
-        let rules = run::rules(settings, shape, &data, wall_ms().saturating_sub(now.0 / 1000));
-        let hub = Hub::new(now, rules, key, recovered);
-
-        let tell = |thread| {
-            let teller = Teller { sender: sender.clone(), thread };
-            move |input| teller.say(input)
-        };
-        let say = tell("store");
-        let writer = store.spawn(move |saved| say(Input::Saved(saved))).map_err(|error| crate::fail::store(&error))?;
-        let say = tell("learner");
-        let (learner, learning) = learner
-            .spawn(move |report| {
-                say(match report {
-                    learner::Report::Checked { lease, verdict } => Input::Fact(Fact::Checked { lease, verdict }),
-                    learner::Report::Waiting(error) => Input::Stuck(error.to_string()),
-                    learner::Report::Resumed => Input::Unstuck,
-                    learner::Report::Merged(served) => Input::Merged(served),
-                    learner::Report::MergeFailed { version, error } => Input::MergeFailed(version, error.to_string()),
-                });
-            })
-            .context("starting the learner")?;
-        // One thread each: the workers on this machine need the others, and an answer must not wait for them.
-        let device = Device::open(DeviceChoice::Cpu, Some(1)).map_err(|error| anyhow::anyhow!("{error}"))?;
-        let windows = (settings.eval.tokens / u64::from(shape.context)).max(1) as usize;
-        let say = tell("evaluator");
-        let form = answers::Form { template: settings.answers.template.clone(), stops: settings.answers.stop.clone() };
-        let prompt = &settings.answers.sample_prompt;
-        let sampler = screen.as_ref().and_then(|ends| Sampler::new(prompt, form.clone(), ends.tell.clone()));
-        let (evaluator, evaluating) = eval::spawn(data.clone(), device, windows, sampler, move |result| {
-            say(match result {
-                Ok(score) => Input::Scored(score),
-                Err(version) => Input::Fact(Fact::Unmeasured { version }),
-            });
-        })
-        .context("starting the evaluator")?;
-        let say = tell("answers");
-        let report = move |report| {
-            say(Input::Fact(match report {
-                answers::Report::Piece { query, text } => Fact::Piece { query, text },
-                answers::Report::Answered { query, tokens, finish } => Fact::Answered { query, tokens, finish },
-                answers::Report::Failed { query, text } => Fact::AnswerFailed { query, text },
-            }));
-        };
-        let (answers, answering) = answers::spawn(&data, &form, report).context("starting the answers")?;
-
-        let (uploads, traffic) = (Uploads::default(), Arc::new(LinkStats::default()));
-        let rim = Rim {
-            inputs: sender,
-            uploads: uploads.clone(),
-            traffic: traffic.clone(),
-            update_bytes: settings.rounds.codec.unwrap_or(run::AUTO_CODEC).max_len(shape.params()) as u64,
-            pace: Pace::new(settings.limits.messages_per_second),
-            tasks: TaskTracker::new(),
-            next: Arc::new(AtomicU64::new(1)),
-        };
-        let ready = Info {
-            params: shape.params(),
-            vocab: data.tokenizer.vocab_size(),
-            train_tokens: data.train_tokens,
-            val_tokens: data.val_tokens.len(),
-            version: version.0,
-            data: data.clone(),
-        };
-        let driver = Driver {
-            hub,
-            clock,
-            events,
-            data,
-            writer,
-            learner,
-            evaluator,
-            answers,
-            versions,
-            newest,
-            uploads,
-            traffic,
-            sessions: BTreeMap::new(),
-            running: BTreeMap::new(),
-            scored: None,
-            measure_every: settings.eval.every,
-            measured: None,
-            unmeasured: None,
-            lost: Vec::new(),
-            unwritten: Vec::new(),
-            published: None,
-            deltas: Vec::new(),
-            paused: false,
-            unpaid: false,
-            counted: (0, 0),
-            watch: screen.map(Watch::new),
-        };
-        let threads = answering.into_iter().chain([learning, evaluating]).collect();
-        Ok(Self { driver, inputs, rim, ready, threads })
-    }
 }
