@@ -61,7 +61,10 @@ impl Teller {
                 format!("not connected: {reason}; trying again in {:.1} s", *retry_ms as f64 / 1000.0)
             }
             Event::Stopped { tasks, earned, balance } => {
-                format!("stopped: {tasks} tasks paid, {earned} HYD earned, balance {balance} HYD")
+                format!(
+                    "stopped: {tasks} {} paid, {earned} HYD earned, balance {balance} HYD",
+                    if *tasks == 1 { "task" } else { "tasks" }
+                )
             }
         })
     }

@@ -33,7 +33,7 @@ mod tests;
 /// different windows from the same version stay below 0.78 (measured, from the first version on).
 const COPY: f64 = 0.95;
 /// An update gains at least this part of what is usual among updates of its version. Honest ones scatter around 1.
-const LEAST: f64 = 0.25;
+const LEAST: f64 = 0.5;
 /// The same where only updates of earlier versions, or in other codecs, are known. Low, since in the first versions of
 /// a run each gains up to twelve times less than the one before (measured), and a sparse update less than a dense one.
 const LEAST_BEFORE: f64 = 0.01;
@@ -49,6 +49,8 @@ const CLEAR: f64 = 2.0;
 const HARM: f64 = 2.0;
 /// So much a single sample can count for or against a worker.
 const MOST: f64 = 2.0;
+/// A worker that gains this part of what is usual, on average, was right.
+const RIGHT: f64 = 0.75;
 /// After so many samples a worker is known.
 const KNOWN: u32 = 4;
 
@@ -88,7 +90,7 @@ impl Trust {
 
     /// Whether a worker has been right for a while.
     fn is_known(&self, who: &(UserName, WorkerId)) -> bool {
-        self.records.get(who).is_some_and(|record| record.samples >= KNOWN && record.gain > 2.0 * LEAST)
+        self.records.get(who).is_some_and(|record| record.samples >= KNOWN && record.gain > RIGHT)
     }
 
     /// Judges an update, given the version that it trained from and how it was encoded, and remembers what it shows.

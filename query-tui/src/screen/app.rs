@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hydra_core::credits::Credits;
 use hydra_core::ids::{UserName, VersionNo};
+use hydra_core::proto::Status;
 use hydra_core::time::Time;
 use hydra_shell::ui::composer::{self, Composer, Edit};
 use hydra_shell::ui::overlay::Toasts;
@@ -21,6 +22,7 @@ use super::answer::Running;
 use super::keys::{HELP_KEYS, KEYS};
 use super::msg::{Cmd, Link, Msg};
 use crate::commands::{self, Said};
+use crate::print::describe;
 use crate::sampling::Sampling;
 
 /// Rows that a turn of the wheel scrolls.
@@ -29,6 +31,8 @@ const WHEEL: isize = 3;
 const PAGE: isize = 4;
 /// How often seconds on the screen move on.
 const SECOND: Duration = Duration::from_secs(1);
+/// How often the header asks what has changed meanwhile: a worker may earn, and the model learns.
+const LOOK: Duration = Duration::from_secs(5);
 /// The model's name in the transcript.
 pub const MODEL: &str = "model";
 
@@ -58,6 +62,10 @@ pub struct Screen {
     later: Vec<Entry>,
     /// Somebody wants to see the balance.
     asked_balance: bool,
+    /// Somebody wants to see how the run is.
+    asked_status: bool,
+    /// When the header asks next.
+    look_at: Time,
     /// The first command that is listed, where not all have room.
     pub listed: Cell<usize>,
 }
@@ -83,6 +91,8 @@ impl Screen {
             sized: false,
             later: Vec::new(),
             asked_balance: false,
+            asked_status: false,
+            look_at: Time(0),
             listed: Cell::new(0),
         }
     }
@@ -156,6 +166,7 @@ impl Screen {
                 vec![Cmd::AskBalance]
             }
             Said::Status => {
+                self.asked_status = true;
                 self.waits_for_session();
                 vec![Cmd::AskStatus]
             }
@@ -260,6 +271,32 @@ impl Screen {
         }
     }
 
+    /// Has the header's figures renewed, if it is time.
+    fn look(&mut self) -> Vec<Cmd> {
+        if !self.looks() || self.now < self.look_at {
+            return Vec::new();
+        }
+        self.look_at = self.now.after(LOOK);
+        vec![Cmd::AskBalance, Cmd::AskStatus]
+    }
+
+    fn looks(&self) -> bool {
+        matches!(self.link, Link::Open) && !self.is_busy()
+    }
+
+    /// The session stands: what it said is fresh.
+    pub fn looked(&mut self) {
+        self.look_at = self.now.after(LOOK);
+    }
+
+    /// How the run is, for whoever asked.
+    pub fn tell_status(&mut self, status: &Status) {
+        self.version = Some((status.version, status.val_loss));
+        if std::mem::take(&mut self.asked_status) {
+            self.note(Sign::Info, &describe(status));
+        }
+    }
+
     /// The balance, for whoever asked.
     pub fn tell_balance(&mut self, balance: Credits, held: Credits) {
         self.balance = Some(balance);
@@ -334,7 +371,10 @@ impl App for Screen {
             Msg::Copy => return self.copy(),
             Msg::Session(event) => self.on_session(&event),
             Msg::Told(sign, words) => self.toasts.push(now, sign, words),
-            Msg::Wake => self.wake(),
+            Msg::Wake => {
+                self.wake();
+                return self.look();
+            }
         }
         Vec::new()
     }
@@ -353,7 +393,8 @@ impl App for Screen {
             // An answer whose last character is shown only waits for its foot.
             running.pace.wake_at().or_else(|| running.foot.is_some().then_some(self.now))
         });
-        [self.toasts.wake_at(), pace, tick].into_iter().flatten().min()
+        let look = self.looks().then_some(self.look_at);
+        [self.toasts.wake_at(), pace, tick, look].into_iter().flatten().min()
     }
 
     fn on_wake(&self) -> Option<Msg> {

@@ -9,7 +9,6 @@ use hydra_shell::ui::theme::Sign;
 use super::answer::foot;
 use super::app::Screen;
 use super::msg::Link;
-use crate::print::describe;
 
 impl Screen {
     /// Something happened in the session.
@@ -18,6 +17,7 @@ impl Screen {
             Event::Connected { balance, price, version, val_loss } => {
                 let lost = self.balance.is_some();
                 self.link = Link::Open;
+                self.looked();
                 (self.balance, self.price) = (Some(*balance), Some(*price));
                 self.version = Some((*version, *val_loss));
                 if lost {
@@ -63,7 +63,7 @@ impl Screen {
                 }
             }
             Event::Balance { balance, held } => self.tell_balance(*balance, *held),
-            Event::Status(status) => self.note(Sign::Info, &describe(status)),
+            Event::Status(status) => self.tell_status(status),
         }
     }
 

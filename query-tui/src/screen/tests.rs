@@ -6,6 +6,7 @@ use hydra_core::chat::Event;
 use hydra_core::credits::Credits;
 use hydra_core::ids::VersionNo;
 use hydra_core::proto::{Finish, RefusedCode};
+use hydra_core::time::Time;
 use hydra_shell::ui::Theme;
 use hydra_shell::ui::testkit::{SIZES, Script};
 
@@ -130,7 +131,8 @@ fn a_question_becomes_an_answer_with_what_it_cost() {
     let screen = script.screen();
     assert!(screen.contains("hello\n") && screen.contains("12.0 HYD"), "{screen}");
     assert!(screen.contains("0.5 HYD · 4 tokens · 2.0 tokens/s · version 12, loss 2.31 · stopped by you"), "{screen}");
-    assert_eq!(hydra_shell::ui::App::wake_at(&script.app), None, "nothing moves on an idle screen");
+    let next = hydra_shell::ui::App::wake_at(&script.app);
+    assert_eq!(next, Some(Time(5_000_000)), "nothing moves on an idle screen until the header asks again");
 }
 
 #[test]
@@ -155,6 +157,26 @@ fn ctrl_c_stops_the_answer_first() {
     session(&mut script, answer(3, Finish::Cancelled));
     script.keys("<ctrl-c>");
     assert_eq!(script.cmds(), [Cmd::Leave]);
+}
+
+#[test]
+fn the_header_keeps_up_with_what_a_worker_earns() {
+    let mut script = connected((80, 24), Credits::hyd(1));
+    script.cmds();
+    script.advance(Duration::from_secs(4));
+    assert!(script.cmds().is_empty());
+    script.advance(Duration::from_secs(2));
+    assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
+    session(&mut script, Event::Balance { balance: Credits::hyd(3), held: Credits::ZERO });
+    let screen = script.screen();
+    assert!(screen.contains("3.0 HYD") && !screen.contains("balance:"), "{screen}");
+    script.advance(Duration::from_secs(5));
+    assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
+    // While an answer runs, it will tell.
+    script.text("Hello").keys("<enter>");
+    script.cmds();
+    script.advance(Duration::from_secs(20));
+    assert!(script.cmds().is_empty());
 }
 
 #[test]
