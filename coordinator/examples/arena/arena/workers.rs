@@ -1,6 +1,9 @@
 //! The workers of a run: how they come and go, what they hear, and what they hand in.
 
-use super::*;
+use super::{
+    Arc, Arena, Attack, ClientMsg, Digest, Ends, FRESH, Fact, Hello, Job, Loot, Nonce, Proof, PublicKey, Role, Seen,
+    ServerMsg, SessionId, SigningKey, TASK, VersionNo, Work, Worker, WorkerId, attack, proto, sign,
+};
 
 impl Arena<'_> {
     pub(super) fn join(&mut self, seat: usize) {
