@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 
 use coordinator::Coordinator;
 
-/// Between two tasks, and between two bare pushes: what some hundreds of workers ask for that train a few seconds a task.
-pub const PACE_MS: u64 = 5;
+/// Between two tasks, and between two bare pushes.
+pub const PACE_MS: u64 = 20;
 /// Sessions that are opened at one time.
 const AT_ONCE: usize = 64;
 /// Sessions before the first look at the memory, so that what every run needs once is not counted.
