@@ -59,8 +59,11 @@ fn earning_and_asking() {
     // Each leaves its terminal as it was.
     chat.press("ctrl-d").unwrap();
     assert_clean(&chat, 0);
-    // With a task in hand it says that it finishes that first; between two tasks it is gone at once.
+    // With a task in hand it says that it finishes that first; between two tasks it would be gone at once.
+    let begun = |screen: &hydra_pty::Screen| screen.contents().contains("step 1/").then_some(());
+    alice.wait("a task that has just begun", begun).unwrap();
     alice.press("q").unwrap();
+    alice.wait_for("finishing, then leaving").unwrap();
     assert_clean(&alice, 0);
     alice.wait_for("stopped: ").unwrap();
     bob.signal(Signal::TERM).unwrap();
