@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use hydra_coordinator::serve::learner::likeness::Likeness;
+use hydra_coordinator::serve::learner::look;
 use hydra_coordinator::serve::learner::outer::{self, Update};
 use hydra_core::codec::Codec;
 use hydra_core::hub::Source;
@@ -37,9 +38,9 @@ fn main() -> anyhow::Result<()> {
     let mut likeness = Likeness::new(3);
     let begun = Instant::now();
     for (place, (_, codec, bytes)) in updates.iter().enumerate() {
-        let values = codec.decode(bytes, params)?;
-        black_box(merge::norm(&values));
-        black_box(likeness.note(Source::Update(LeaseId(place as u64)), &values));
+        let look = look::update(*codec, bytes, params, likeness.seed())?;
+        black_box((&look.values, look.norm));
+        black_box(likeness.note(Source::Update(LeaseId(place as u64)), look.sketch));
     }
     let checks = begun.elapsed().as_secs_f64();
 

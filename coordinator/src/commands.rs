@@ -145,7 +145,7 @@ fn newest(dir: &Path, events: &Events) -> anyhow::Result<(Shape, Version, Vec<f3
     let versions = VersionFiles::open_readable(dir, shape);
     for version in reader(dir)?.current_versions().map_err(|error| fail::store(&error))? {
         match versions.read(&version) {
-            Ok(checkpoint) => return Ok((shape, version, checkpoint.weights)),
+            Ok(checkpoint) => return Ok((shape, version, checkpoint.weights.to_vec())),
             Err(error) => events.say(&format!("version {} cannot be used: {error}", version.version)),
         }
     }

@@ -14,7 +14,7 @@ mod pretrained;
 // Public for `examples/pages` alone, which times the pages.
 #[doc(hidden)]
 pub mod screen;
-// Public for `examples/arena` alone, which needs the learner and a run without sockets.
+// Public for `examples/arena` and `examples/merge` alone, which need the learner and a run without sockets.
 #[doc(hidden)]
 pub mod serve;
 pub mod store;

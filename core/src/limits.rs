@@ -36,6 +36,8 @@ pub const QUERIES: usize = 256;
 pub const FETCHES_PER_LEASE: usize = 4;
 /// Names that may be claimed within [`NAMES_WITHIN`], by everybody together: they cost nothing and are kept for ever.
 pub const NEW_NAMES: u32 = 600;
+/// The same for one host, so that it takes ten to keep newcomers out.
+pub const NEW_NAMES_HOST: u32 = 60;
 /// See [`NEW_NAMES`].
 pub const NAMES_WITHIN: Duration = Duration::from_mins(1);
 /// Sessions at one time.

@@ -165,6 +165,11 @@ pub fn staleness_weight(staleness: u64) -> f32 {
 
 /// The Euclidean norm, in `f64` and with the same bits everywhere.
 pub fn norm(values: &[f32]) -> f64 {
+    squares(values).sqrt()
+}
+
+/// The sum of the squares, likewise.
+pub fn squares(values: &[f32]) -> f64 {
     const LANES: usize = 8;
     let (parts, rest) = values.as_chunks::<LANES>();
     // Independent sums: the order of additions is fixed, and they fit vector registers.
@@ -177,7 +182,7 @@ pub fn norm(values: &[f32]) -> f64 {
     for (sum, value) in sums.iter_mut().zip(rest) {
         *sum += f64::from(*value) * f64::from(*value);
     }
-    sums.iter().sum::<f64>().sqrt()
+    sums.iter().sum()
 }
 
 /// The digest of a version: BLAKE3 of its weights as little-endian `f32`s.

@@ -8,15 +8,23 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rng(u64);
 
+/// From one state to the next.
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
 impl Rng {
     /// A generator that repeats itself for the same `seed`.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
+    /// The same generator after so many numbers.
+    pub const fn after(seed: u64, numbers: u64) -> Self {
+        Self(seed.wrapping_add(numbers.wrapping_mul(GAMMA)))
+    }
+
     /// 64 fresh bits.
     pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(GAMMA);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -50,6 +58,15 @@ mod tests {
         let mut rng = Rng::new(0);
         assert_eq!(rng.next_u64(), 0xe220_a839_7b1d_cdaf);
         assert_eq!(rng.next_u64(), 0x6e78_9e6a_a1b9_65f4);
+    }
+
+    #[test]
+    fn numbers_can_be_left_out() {
+        let mut rng = Rng::new(5);
+        for _ in 0..1000 {
+            rng.next_u64();
+        }
+        assert_eq!(rng, Rng::after(5, 1000));
     }
 
     #[test]

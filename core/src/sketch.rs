@@ -15,6 +15,31 @@ use crate::rng::Rng;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sketch(Box<[f32]>);
 
+/// What a slice of a vector adds to its sketch.
+#[derive(Debug, Clone)]
+pub struct Slice(Box<[f64]>);
+
+impl Slice {
+    /// A slice begins at a multiple of this.
+    pub const STRIDE: usize = 5;
+
+    /// Of the numbers from `start` on, a multiple of [`Slice::STRIDE`].
+    pub fn new(values: &[f32], start: usize, seed: u64) -> Self {
+        let mut sums = vec![0.0_f64; Sketch::SIZE].into_boxed_slice();
+        let mut rng = Rng::after(seed, (start / Self::STRIDE) as u64);
+        // Five draws of twelve bits from one of the generator's numbers: ten for the place, one for the sign.
+        for part in values.chunks(Self::STRIDE) {
+            let mut bits = rng.next_u64();
+            for value in part {
+                let signed = if bits & 0x400 == 0 { f64::from(*value) } else { -f64::from(*value) };
+                sums[(bits & 0x3ff) as usize] += signed;
+                bits >>= 12;
+            }
+        }
+        Self(sums)
+    }
+}
+
 impl Sketch {
     /// How many sums.
     pub const SIZE: usize = 1024;
@@ -22,16 +47,14 @@ impl Sketch {
     /// The sketch of `values`, scaled to length 1; all zero for a vector without direction. Sketches are comparable if
     /// made with the same seed.
     pub fn new(values: &[f32], seed: u64) -> Self {
+        Self::of(&[Slice::new(values, 0, seed)])
+    }
+
+    /// The same from all slices of a vector.
+    pub fn of(slices: &[Slice]) -> Self {
         let mut sums = [0.0_f64; Self::SIZE];
-        let mut rng = Rng::new(seed);
-        // Five draws of twelve bits from one of the generator's numbers: ten for the place, one for the sign.
-        for part in values.chunks(5) {
-            let mut bits = rng.next_u64();
-            for value in part {
-                let signed = if bits & 0x400 == 0 { f64::from(*value) } else { -f64::from(*value) };
-                sums[(bits & 0x3ff) as usize] += signed;
-                bits >>= 12;
-            }
+        for slice in slices {
+            sums.iter_mut().zip(&slice.0).for_each(|(sum, part)| *sum += part);
         }
         let norm = sums.iter().map(|sum| sum * sum).sum::<f64>().sqrt();
         let scale = if norm > 0.0 && norm.is_finite() { 1.0 / norm } else { 0.0 };
@@ -76,6 +99,14 @@ mod tests {
             let error = cosine(&a, &mix) - f64::from(c);
             assert!(error.abs() < 0.1 * f64::from(rest).max(0.05), "{c}: {error}");
         }
+    }
+
+    #[test]
+    fn slices_give_the_sketch_of_the_whole() {
+        let values = normal(4);
+        let slices: Vec<_> = (0..4).map(|n| Slice::new(&values[5000 * n..5000 * (n + 1)], 5000 * n, 7)).collect();
+        let (whole, sliced) = (Sketch::new(&values, 7), Sketch::of(&slices));
+        assert!(whole.0.iter().zip(&sliced.0).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 
     #[test]

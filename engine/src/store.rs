@@ -80,12 +80,6 @@ fn misshapen(tensor: &TensorView<'_>, spec: TensorSpec) -> StoreError {
     StoreError::Misshapen { name: spec.name, found, expected: format!("F32, BF16 or F16 {:?}", spec.shape) }
 }
 
-/// [`to_safetensors`] into a file.
-pub fn save_safetensors(path: &Path, shape: &Shape, weights: &[f32]) -> Result<(), StoreError> {
-    let bytes = to_safetensors(shape, weights)?;
-    std::fs::write(path, bytes).map_err(|error| StoreError::Io { path: path.display().to_string(), error })
-}
-
 /// [`from_safetensors`] of a file.
 pub fn load_safetensors(path: &Path, shape: &Shape) -> Result<Vec<f32>, StoreError> {
     let bytes = std::fs::read(path).map_err(|error| StoreError::Io { path: path.display().to_string(), error })?;

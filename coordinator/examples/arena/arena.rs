@@ -10,7 +10,7 @@ use hydra_core::hub::{Fact, Findings, Hub, MergeInput, Order, Rules};
 use hydra_core::ids::{Digest, LeaseId, Nonce, PublicKey, SessionId, VersionNo, WorkerId};
 use hydra_core::machine::Machine as _;
 use hydra_core::merge;
-use hydra_core::proto::{self, ClientMsg, Hello, Proof, Role, ServerMsg, sign};
+use hydra_core::proto::{self, ClientMsg, Hello, Role, ServerMsg, sign};
 use hydra_core::rng::Rng;
 use hydra_core::time::Time;
 use hydra_engine::Job;
@@ -64,6 +64,8 @@ pub struct Outcome {
     pub bytes_up: u64,
     pub bytes_version: u64,
     pub departures: u32,
+    /// Updates by how many versions were newer than theirs when they were handed in.
+    pub staleness: BTreeMap<u64, u32>,
     /// Seconds that the checks took, in all, and for how many updates.
     pub check_seconds: f64,
     pub checked: u32,
@@ -113,7 +115,7 @@ pub struct Arena<'a> {
 
 impl<'a> Arena<'a> {
     pub fn new(plan: &'a Plan, hub: Hub, rules: Rules, learner: Learner, gym: &'a mut Gym) -> Self {
-        let weights = Arc::new(learner.checkpoint.weights.clone());
+        let weights = learner.checkpoint.weights.clone();
         let base = Base { digest: merge::weights_digest(&weights), weights };
         Self {
             plan,

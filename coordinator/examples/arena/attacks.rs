@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use hydra_coordinator::serve::learner::likeness::Likeness;
 use hydra_coordinator::serve::learner::probe::Prober;
@@ -161,7 +161,7 @@ impl Bench<'_> {
         // The same windows are looked at whenever this is run.
         learner.likeness = Likeness::new(5);
         learner.prober = Prober::new(run.data.clone(), run.shape, self.device, 6);
-        learner.prober.add(VersionNo(0), Arc::new(learner.checkpoint.weights.clone()));
+        learner.prober.add(VersionNo(0), learner.checkpoint.weights.clone());
         let hub = Hub::new(Time(0), rules.clone(), run.key, run.recovered);
         let (honest, attackers) = (vec![1.0; HONEST], scene.attackers.clone());
         let plan = Plan { honest, attackers, tasks: Some(self.args.tasks), leave: 0.0, checks };

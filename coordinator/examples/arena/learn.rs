@@ -33,6 +33,15 @@ pub struct Args {
     /// Optimiser steps a task
     #[arg(long, default_value_t = 40)]
     task: u32,
+    /// Peak learning rate of the runs of several workers, as a multiple of the preset's
+    #[arg(long, default_value_t = 1.0)]
+    rate: f32,
+    /// Outer rate
+    #[arg(long)]
+    outer_lr: Option<f32>,
+    /// Outer momentum
+    #[arg(long)]
+    outer_momentum: Option<f32>,
     /// Only runs whose names contain this
     #[arg(long)]
     only: Option<String>,
@@ -112,11 +121,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             let Some(scene) = next else { return Ok(()) };
             let line = play(args, &scene, device)?;
             eprintln!(
-                "{}: loss {:.4} after {} versions, {:.1} % idle",
+                "{}: loss {:.4} after {} versions, {:.1} % idle, staleness {:?}",
                 line.name,
                 line.outcome.loss.unwrap_or(f64::NAN),
                 line.outcome.versions,
                 100.0 * line.outcome.fast_idle / (line.outcome.fast_idle + line.outcome.fast_busy).max(1e-9),
+                line.outcome.staleness,
             );
             lines.lock().expect("nobody panics with it").push(line);
         }
@@ -137,6 +147,11 @@ fn play(args: &Args, scene: &Scene, device: Device) -> anyhow::Result<Line> {
     (rules.codec, rules.sparser, rules.checked_windows) = (scene.up, false, 0);
     let step_tokens = u64::from(rules.recipe.batch) * u64::from(run.shape.context);
     let tokens = u64::from(scene.steps) * step_tokens;
+    rules.outer.lr = args.outer_lr.unwrap_or(rules.outer.lr);
+    rules.outer.momentum = args.outer_momentum.unwrap_or(rules.outer.momentum);
+    if scene.paces.len() > 1 {
+        rules.schedule.peak *= args.rate;
+    }
     rules.stop.after_tokens = Some(tokens);
     rules.schedule.horizon = Some(tokens);
     let mut learner = run.learner;

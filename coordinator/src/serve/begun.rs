@@ -78,7 +78,7 @@ impl Begun {
     ) -> anyhow::Result<Self> {
         let Run { shape, data, store, key, recovered, learner } = run;
         let (sender, inputs) = mpsc::channel(INPUTS);
-        let weights = Arc::new(learner.checkpoint.weights.clone());
+        let weights = learner.checkpoint.weights.clone();
         let (version, digest) = (recovered.newest.version, recovered.newest.digest);
         let newest = Arc::new(Served::new(shape, version, digest, weights, None));
         let mut versions = Versions::default();
@@ -91,7 +91,7 @@ impl Begun {
             let teller = Teller { sender: sender.clone(), thread };
             move |input| teller.say(input)
         };
-        let say = tell("store");
+        let say = tell("ledger");
         let writer = store.spawn(move |saved| say(Input::Saved(saved))).map_err(|error| crate::fail::store(&error))?;
         let say = tell("learner");
         let (learner, learning) = learner
@@ -101,7 +101,7 @@ impl Begun {
                     learner::Report::Waiting(error) => Input::Stuck(error.to_string()),
                     learner::Report::Resumed => Input::Unstuck,
                     learner::Report::Merged(served) => Input::Merged(served),
-                    learner::Report::MergeFailed { version, error } => Input::MergeFailed(version, error.to_string()),
+                    learner::Report::MergeFailed { version, error } => Input::MergeFailed(version, error),
                 });
             })
             .context("starting the learner")?;

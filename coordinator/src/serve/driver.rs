@@ -1,6 +1,7 @@
 //! The one task that drives the hub: facts in, orders carried out, nothing that takes long.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -13,7 +14,6 @@ use hydra_core::proto::{ServerMsg, UnpaidCode};
 use hydra_core::time::Time;
 use hydra_shell::clock::{Clock, wall_us};
 use hydra_shell::events::Events;
-use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::link::{LinkStats, SendError};
 use hydra_shell::signals::{Signals, Stop};
 use tokio::sync::{Mutex, mpsc};
@@ -25,18 +25,18 @@ use super::sessions::{Outbox, Uploads};
 use super::watch::Watch;
 use crate::data::Dataset;
 use crate::screen::{Msg, Point, Request};
-use crate::store::{Saved, StoreError, Writer};
+use crate::store::{FileError, Saved, StoreError, Writer};
 
 /// What reaches the driver from the other threads and tasks.
 pub enum Input {
-    /// A socket was accepted; its session's outbox.
-    Opened(SessionId, Outbox),
+    /// A socket was accepted: its session's outbox, and the host that it counts for.
+    Opened(SessionId, Outbox, Option<IpAddr>),
     /// A fact for the hub.
     Fact(Fact),
     /// The learner made a version.
     Merged(Arc<Served>),
     /// It could not.
-    MergeFailed(VersionNo, String),
+    MergeFailed(VersionNo, FileError),
     /// The disk takes no updates; and it takes them again.
     Stuck(String),
     Unstuck,
@@ -108,8 +108,8 @@ impl Driver {
         let mut reason = self.act().await;
         let mut read = true;
         while reason.is_none() {
-            let deadline = self.hub.deadline().map(|(at, _)| self.clock.instant(at));
-            let glimpse = self.watch.as_ref().map(|watch| self.clock.instant(watch.due()));
+            let deadline = self.hub.deadline().map(|(at, _)| at);
+            let glimpse = self.watch.as_ref().map(Watch::due);
             tokio::select! {
                 input = inputs.recv() => match input {
                     Some(input) => {
@@ -118,9 +118,9 @@ impl Driver {
                     }
                     None => anyhow::bail!("every source of inputs is gone"),
                 },
-                () = sleep_until(deadline) => self.hub.expire(self.clock.now()),
+                () = self.clock.sleep_until(deadline) => self.hub.expire(self.clock.now()),
                 stop = signals.next() => self.on_stop(stop)?,
-                () = sleep_until(glimpse) => self.glimpse(),
+                () = self.clock.sleep_until(glimpse) => self.glimpse(),
                 request = wanted(&mut self.watch) => self.on_request(request)?,
                 () = self.events.gone(), if read => {
                     read = false;
@@ -137,7 +137,7 @@ impl Driver {
 
     pub(super) fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {
         if stop == Stop::AtOnce {
-            return Err(Failure::new(Exit::Interrupted, "stopped at once; what was acknowledged is on disk").into());
+            return Err(super::at_once());
         }
         self.events.say("stopping: what is under way is finished first (Ctrl-C again stops at once)");
         self.handle(Fact::Operator(Operator::Drain));
@@ -150,10 +150,10 @@ impl Driver {
 
     fn take(&mut self, input: Input) -> anyhow::Result<()> {
         match input {
-            Input::Opened(session, outbox) => {
+            Input::Opened(session, outbox, host) => {
                 self.sessions.insert(session, outbox);
                 let nonce = hydra_core::ids::Nonce(hydra_shell::keys::random()?);
-                self.handle(Fact::Joined { session, nonce });
+                self.handle(Fact::Joined { session, nonce, host });
             }
             Input::Fact(fact) => {
                 if let Fact::Left { session, .. } = &fact {
@@ -171,6 +171,8 @@ impl Driver {
                 self.versions.insert(served);
                 self.handle(Fact::Merged { version, digest });
             }
+            // What is on disk does not come back by trying again, and the next start repairs it.
+            Input::MergeFailed(_, error) if !error.trouble().passes() => return Err(crate::fail::file(error).into()),
             Input::MergeFailed(version, error) => {
                 self.pause(&format!("version {version} cannot be stored: {error}"));
                 self.handle(Fact::MergeFailed { version });
@@ -364,7 +366,7 @@ impl Driver {
     }
 
     fn to_learner(&self, command: learner::Command) {
-        // A learner that is gone has panicked; its thread's end is noticed when the program stops.
+        // A learner that is gone has panicked, and its end is among the inputs.
         if self.learner.send(command).is_err() {
             tracing::error!("the learner is gone");
         }
@@ -417,13 +419,6 @@ fn cut(session: SessionId, outbox: &Outbox) {
 async fn wanted(watch: &mut Option<Watch>) -> Request {
     match watch {
         Some(watch) => watch.request().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -47,13 +47,10 @@ pub fn spawn(
         hydra_shell::priority::step_back();
         while let Ok(mut served) = taken.recv() {
             // On a busy machine rounds may be shorter than a measurement; then the newest counts.
-            let mut behind = 0;
             while let Ok(newer) = taken.try_recv() {
+                tracing::debug!(version = %served.version, "a version was overtaken before it could be measured");
+                report(Err(served.version));
                 served = newer;
-                behind += 1;
-            }
-            if behind > 0 {
-                tracing::debug!(behind, "versions were published faster than they could be measured");
             }
             let scored =
                 served.model(device).and_then(|model| measure(&model, &data.tokenizer, &data.val_tokens, windows));

@@ -105,6 +105,11 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// What it counts for; nothing for this machine.
+    pub fn host(&self) -> Option<IpAddr> {
+        self.host
+    }
+
     /// Why it is to be turned away, if it is.
     pub fn full(&self) -> Option<Full> {
         self.full

@@ -4,6 +4,7 @@
 //! version is on disk before it is reported, so that the rows that follow never promise what is not there.
 
 pub mod likeness;
+pub mod look;
 pub mod outer;
 pub mod probe;
 
@@ -22,7 +23,7 @@ use hydra_core::proto::UnpaidCode;
 
 use self::likeness::Likeness;
 use self::probe::Prober;
-use super::served::Served;
+use super::served::{Delta, Served};
 use crate::store::{Checkpoint, FileError, UpdateFiles, VersionFiles};
 
 /// What the learner is told, in order.
@@ -152,7 +153,7 @@ impl Learner {
         base: VersionNo,
         probe: &Probe,
     ) -> Result<Findings, (UnpaidCode, String)> {
-        let values = codec.decode(bytes, self.shape.params()).map_err(|error| {
+        let look = look::update(codec, bytes, self.shape.params(), self.likeness.seed()).map_err(|error| {
             let code = match error {
                 CodecError::Length { .. } => UnpaidCode::WrongSize,
                 CodecError::NotFinite => UnpaidCode::NotFinite,
@@ -160,12 +161,12 @@ impl Learner {
             };
             (code, error.to_string())
         })?;
-        let norm = merge::norm(&values);
+        let look::Look { values, norm, sketch } = look;
         if !norm.is_finite() {
             return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
         }
         // However few train: a copy is a copy, and a sketch costs one pass.
-        let twin = self.likeness.note(Source::Update(lease), &values);
+        let twin = self.likeness.note(Source::Update(lease), sketch);
         let gain = self.prober.gain(base, probe, &values).unwrap_or_else(|error| {
             // The machine's fault, not the worker's.
             tracing::warn!(%error, %lease, "whether an update helps cannot be measured");
@@ -229,21 +230,28 @@ impl Learner {
             updates.push((input.share, input.codec, bytes));
         }
         // Worked out on copies: if the version cannot be stored, nothing has happened.
-        let mut weights = self.checkpoint.weights.clone();
+        let before = &self.checkpoint.weights;
+        let mut weights = before.to_vec();
         let mut outer = OuterState {
             momentum: self.checkpoint.outer.momentum.clone(),
             residual: self.checkpoint.outer.residual.clone(),
         };
         let bytes = outer::step(&mut weights, &mut outer, &updates, rule, self.codec);
         let digest = merge::weights_digest(&weights);
-        self.versions.write(version, &digest, &weights, &outer)?;
-        let step: Vec<f32> = self.checkpoint.weights.iter().zip(&weights).map(|(old, new)| old - new).collect();
-        self.likeness.note(Source::Step(version), &step);
-        self.checkpoint = Checkpoint { weights, outer };
+        // The disk takes its time, and the cores have something to do meanwhile.
+        let (written, step, delta) = std::thread::scope(|scope| {
+            let writing = scope.spawn(|| self.versions.write(version, &digest, &weights, &outer));
+            let step = look::step(before, &weights, self.likeness.seed());
+            let delta = Delta::new(self.codec, bytes);
+            (writing.join().expect("writing does not panic"), step, delta)
+        });
+        written?;
+        self.likeness.note(Source::Step(version), step);
+        let weights = Arc::new(weights);
+        self.checkpoint = Checkpoint { weights: weights.clone(), outer };
         self.newest = version;
-        let weights = Arc::new(self.checkpoint.weights.clone());
         self.prober.add(version, weights.clone());
-        Ok(Arc::new(Served::new(self.shape, version, digest, weights, Some((self.codec, bytes)))))
+        Ok(Arc::new(Served::new(self.shape, version, digest, weights, Some(delta))))
     }
 
     fn published(&mut self, version: VersionNo, merged: &[LeaseId]) {

@@ -33,12 +33,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hydra_config::Settings;
-use hydra_engine::{Device, DeviceChoice, Model};
+use hydra_engine::{Device, DeviceChoice, EngineError, Model};
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::logs::{self, Ring};
-use hydra_shell::signals::Signals;
+use hydra_shell::signals::{Signals, Stop};
 use hydra_shell::terminal::is_interactive;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -48,10 +48,12 @@ use self::begun::{Begun, Threads};
 use self::drawn::Drawn;
 use self::driver::Ended;
 use self::gate::{Gate, Room};
+use self::served::Served;
 use crate::args::Args;
 use crate::data::Dataset;
 use crate::pretrained::Pretrained;
 use crate::screen::Channels;
+use crate::store::Writer;
 
 /// Inputs that wait for the driver; beyond them sockets are not read.
 const INPUTS: usize = 1024;
@@ -180,13 +182,31 @@ async fn serve_with(
     // Sessions say goodbye on their own tasks; a peer that does not listen is not waited for.
     tracker.close();
     let _ = tokio::time::timeout(Duration::from_secs(3), tracker.wait()).await;
-    let finishing = tokio::task::spawn_blocking(move || finish(ended, &info.data, threads, &events));
-    unless_stopped(&signals, finishing, "stopped before the last version was measured in full; everything is on disk")
-        .await
-        .context("ending the run")?
+    let Ended { reason, newest, tasks, tokens, scored, writer } = ended;
+    let closing = tokio::task::spawn_blocking(move || close(writer, threads));
+    unless_at_once(&signals, closing).await.context("closing the ledger")??;
+    let mut score = scored.map(|score| (score.loss, score.bits_per_byte));
+    if reason != "drained" {
+        let last = newest.clone();
+        let measuring = tokio::task::spawn_blocking(move || measure_in_full(&last, &info.data));
+        let mut signals = signals.lock().await;
+        tokio::select! {
+            full = measuring => score = Some(full.context("measuring the last version")??),
+            // All is on disk, and what was measured last is at hand.
+            stop = signals.next() => match stop {
+                Stop::Cleanly => {}
+                Stop::AtOnce => return Err(at_once()),
+            },
+        }
+    }
+    let (val_loss, val_bits_per_byte) = score.unzip();
+    events.emit(&Event::Stopped { reason, tasks, tokens, version: newest.version.0, val_loss, val_bits_per_byte });
+    let measured = score.map_or_else(String::new, |(loss, bits)| format!(", loss {loss:.4}, {bits:.4} bits a byte"));
+    events.say(&format!("stopped ({reason}) at version {} after {tasks} tasks{measured}", newest.version));
+    Ok(())
 }
 
-/// Waits for a thread's work, or for somebody who does not want to wait any more.
+/// Waits for a thread's work, or for somebody who wants to stop.
 async fn unless_stopped<T>(
     signals: &Mutex<Signals>,
     work: tokio::task::JoinHandle<T>,
@@ -197,6 +217,24 @@ async fn unless_stopped<T>(
         done = work => Ok(done?),
         _ = signals.next() => Err(Failure::new(Exit::Interrupted, text).into()),
     }
+}
+
+/// Waits for a thread's work, or for somebody who does not want to wait even for what must be done.
+async fn unless_at_once<T>(signals: &Mutex<Signals>, work: tokio::task::JoinHandle<T>) -> anyhow::Result<T> {
+    let mut signals = signals.lock().await;
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Ok(done?),
+            stop = signals.next() => if stop == Stop::AtOnce {
+                return Err(at_once());
+            },
+        }
+    }
+}
+
+fn at_once() -> anyhow::Error {
+    Failure::new(Exit::Interrupted, "stopped at once; what was acknowledged is on disk").into()
 }
 
 fn gate(settings: &Settings) -> Gate {
@@ -210,28 +248,24 @@ fn gate(settings: &Settings) -> Gate {
     Gate::new(room)
 }
 
-/// Measures the last version in full where the run came to its own end, closes the ledger, and says the last word.
-fn finish(ended: Ended, data: &Dataset, threads: Threads, events: &Events) -> anyhow::Result<()> {
-    let Ended { reason, newest, tasks, tokens, scored, writer } = ended;
+/// Brings everything to disk and ends the threads.
+fn close(writer: Writer, threads: Threads) -> anyhow::Result<()> {
     writer.shutdown().map_err(|error| crate::fail::store(&error))?;
     for thread in threads {
         if thread.join().is_err() {
             anyhow::bail!("a thread of the coordinator panicked; the log above says where");
         }
     }
-    let mut score = scored.map(|score| (score.loss, score.bits_per_byte));
-    if reason != "drained" {
-        let device = Device::open(DeviceChoice::Cpu, None).map_err(|error| anyhow::anyhow!("{error}"))?;
-        // Not the shared model, which knows but one core.
-        let model = Model::load(newest.shape, &newest.weights, device).map_err(|error| anyhow::anyhow!("{error}"))?;
-        let full = eval::measure(&model, &data.tokenizer, &data.val_tokens, usize::MAX);
-        score = Some(full.map_err(|error| anyhow::anyhow!("{error}"))?);
-    }
-    let (val_loss, val_bits_per_byte) = score.unzip();
-    events.emit(&Event::Stopped { reason, tasks, tokens, version: newest.version.0, val_loss, val_bits_per_byte });
-    let measured = score.map_or_else(String::new, |(loss, bits)| format!(", loss {loss:.4}, {bits:.4} bits a byte"));
-    events.say(&format!("stopped ({reason}) at version {} after {tasks} tasks{measured}", newest.version));
     Ok(())
+}
+
+/// Loss and bits a byte of a version on all held-out text.
+fn measure_in_full(version: &Served, data: &Dataset) -> anyhow::Result<(f64, f64)> {
+    let failed = |error: EngineError| anyhow::anyhow!("{error}");
+    let device = Device::open(DeviceChoice::Cpu, None).map_err(failed)?;
+    // Not the shared model, which knows but one core.
+    let model = Model::load(version.shape, &version.weights, device).map_err(failed)?;
+    eval::measure(&model, &data.tokenizer, &data.val_tokens, usize::MAX).map_err(failed)
 }
 
 async fn bind(listen: &str) -> anyhow::Result<TcpListener> {

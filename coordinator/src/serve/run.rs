@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use ed25519_dalek::SigningKey;
 use hydra_config::Settings;
 use hydra_core::codec::Codec;
@@ -26,7 +25,7 @@ use super::settings as remembered;
 use crate::data::{self, Dataset, Tokenizer};
 use crate::fail;
 use crate::pretrained::Pretrained;
-use crate::store::{Loaded, Opening, Repairs, Store, UpdateFiles, VersionFiles};
+use crate::store::{FileError, Loaded, Opening, Repairs, Store, UpdateFiles, VersionFiles};
 
 /// A run that is ready to be served.
 pub struct Run {
@@ -41,7 +40,7 @@ pub struct Run {
 /// Opens the run that the settings name, or begins it, from a model that exists if there is one.
 pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Run> {
     let dir = &settings.run_dir;
-    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    std::fs::create_dir_all(dir).map_err(|error| fail::file(FileError::io("make", dir, &error)))?;
     let key = keys::load_or_create(&dir.join("coordinator.key"))?;
     let at_ms = wall_ms();
     let mut store = Store::open(dir, &Opening { key: key.clone(), at_ms }).map_err(|error| fail::store(&error))?;
@@ -94,7 +93,7 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
     let likeness = Likeness::new(directions);
     let device = Device::open(DeviceChoice::Cpu, Some(1)).map_err(|error| anyhow::anyhow!("{error}"))?;
     let mut prober = Prober::new(data.clone(), shape, device, windows);
-    prober.add(recovered.newest.version, Arc::new(checkpoint.weights.clone()));
+    prober.add(recovered.newest.version, checkpoint.weights.clone());
     let learner = Learner {
         shape,
         codec: settings.rounds.broadcast_codec,

@@ -33,15 +33,14 @@ pub struct Delta {
     pub bytes: Arc<[u8]>,
 }
 
+impl Delta {
+    pub fn new(codec: Codec, bytes: Vec<u8>) -> Self {
+        Self { codec, blob: Digest::of(&bytes), bytes: bytes.into() }
+    }
+}
+
 impl Served {
-    pub fn new(
-        shape: Shape,
-        version: VersionNo,
-        digest: Digest,
-        weights: Arc<Vec<f32>>,
-        delta: Option<(Codec, Vec<u8>)>,
-    ) -> Self {
-        let delta = delta.map(|(codec, bytes)| Delta { codec, blob: Digest::of(&bytes), bytes: bytes.into() });
+    pub fn new(shape: Shape, version: VersionNo, digest: Digest, weights: Arc<Vec<f32>>, delta: Option<Delta>) -> Self {
         Self { version, digest, weights, delta, shape, snapshot: OnceLock::new(), model: Mutex::new(None) }
     }
 

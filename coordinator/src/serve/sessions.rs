@@ -80,12 +80,12 @@ impl Rim {
     }
 
     /// The visitor's pass is given back when the session is over.
-    async fn run(self, socket: Socket<TcpStream>, _visitor: Visitor) {
+    async fn run(self, socket: Socket<TcpStream>, visitor: Visitor) {
         let session = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
         let side = Coordinator { update_bytes: self.update_bytes, pace: Some(self.pace) };
         let Connection { outbox, mut inbox } = Connection::over(socket, side, self.traffic.clone());
         metrics::opened();
-        if self.inputs.send(Input::Opened(session, outbox)).await.is_err() {
+        if self.inputs.send(Input::Opened(session, outbox, visitor.pass.host())).await.is_err() {
             return;
         }
         while let Some(event) = inbox.recv().await {

@@ -216,7 +216,7 @@ impl Coordinator {
             Parties { client: &hello.key, server: &self.key, client_nonce: &hello.nonce, server_nonce: &nonce };
         let statement = sign::client_statement(&parties, hello.role, &hello.user);
         let proof = ClientMsg::Proof(Proof { signature: sign::sign(&key, &statement) });
-        self.tell(Fact::Joined { session, nonce })?;
+        self.tell(Fact::Joined { session, nonce, host: None })?;
         self.tell(Fact::Frame { session, message: ClientMsg::Hello(hello) })?;
         self.tell(Fact::Frame { session, message: proof })?;
         Ok(session)

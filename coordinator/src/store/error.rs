@@ -100,7 +100,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    pub(super) fn io(doing: &'static str, path: &Path, error: &io::Error) -> Self {
+    pub(crate) fn io(doing: &'static str, path: &Path, error: &io::Error) -> Self {
         let path = path.to_owned();
         match error.kind() {
             io::ErrorKind::NotFound => Self::Missing { path },

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hydra_core::hub::rows::Version;
 use hydra_core::ids::{Digest, VersionNo};
@@ -32,7 +33,7 @@ const SUFFIX: &str = ".safetensors";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
     /// The model's parameters, in the flat order.
-    pub weights: Vec<f32>,
+    pub weights: Arc<Vec<f32>>,
     /// As long as the weights, both.
     pub outer: OuterState,
 }
@@ -99,7 +100,7 @@ impl VersionFiles {
             vectors[vector].extend(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)));
         })?;
         let [weights, momentum, residual] = vectors;
-        Ok(Checkpoint { weights, outer: OuterState { momentum, residual } })
+        Ok(Checkpoint { weights: Arc::new(weights), outer: OuterState { momentum, residual } })
     }
 
     /// Checks all of a version without keeping it in memory.

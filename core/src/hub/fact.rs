@@ -1,5 +1,7 @@
 //! What the shell tells the hub.
 
+use std::net::IpAddr;
+
 use super::Findings;
 use crate::ids::{Digest, LeaseId, Nonce, SessionId, VersionNo};
 use crate::proto::{self, ClientMsg, Finish, UnpaidCode};
@@ -13,6 +15,8 @@ pub enum Fact {
         session: SessionId,
         /// For the challenge.
         nonce: Nonce,
+        /// What counts as one host, for what each may claim; nothing for this machine.
+        host: Option<IpAddr>,
     },
     /// A whole, well-formed message came.
     Frame {
@@ -81,7 +85,7 @@ pub enum Fact {
         /// Model traffic to workers since the last evaluation.
         bytes_down: u64,
     },
-    /// The version will not be measured, because another measurement is too fresh.
+    /// The version will not be measured: another measurement is too fresh, a newer version overtook it, or it failed.
     Unmeasured {
         /// Which.
         version: VersionNo,

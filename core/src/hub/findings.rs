@@ -59,10 +59,24 @@ pub enum Source {
 /// window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gain {
-    /// On windows that the task trains on.
-    pub own: Sample,
+    /// On windows that the task trains on: of its first half, and of its second.
+    pub halves: [Sample; 2],
     /// On held-out text.
     pub held_out: Sample,
+}
+
+impl Gain {
+    /// On all windows of the task that were looked at.
+    pub fn own(&self) -> Sample {
+        let [first, second] = self.halves;
+        let (a, b) = (f64::from(first.count), f64::from(second.count));
+        let count = a + b;
+        let mean = if count > 0.0 { (a * first.mean + b * second.mean) / count } else { 0.0 };
+        let squares = |sample: Sample| (f64::from(sample.count) - 1.0).max(0.0) * sample.deviation.powi(2);
+        let between = if count > 0.0 { a * b / count * (first.mean - second.mean).powi(2) } else { 0.0 };
+        let variance = (squares(first) + squares(second) + between) / (count - 1.0).max(1.0);
+        Sample { count: first.count + second.count, mean, deviation: variance.sqrt() }
+    }
 }
 
 /// A sample of paired differences.

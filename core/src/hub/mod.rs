@@ -53,7 +53,7 @@ use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, PublicKey, SessionId, UserName, VersionNo, WorkerId};
 use crate::ledger::{Book, Transfer};
 use crate::machine::Machine;
-use crate::proto::{self, Finish, RefusedCode, ServerMsg};
+use crate::proto::{self, Finish, RefusedCode, ServerMsg, Unpaid};
 use crate::rng::Rng;
 use crate::time::Time;
 
@@ -146,7 +146,7 @@ impl Machine for Hub {
 
     fn handle(&mut self, now: Time, fact: Fact) {
         match fact {
-            Fact::Joined { session, nonce } => self.on_joined(now, session, nonce),
+            Fact::Joined { session, nonce, host } => self.on_joined(now, session, nonce, host),
             Fact::Frame { session, message } => self.on_frame(now, session, message),
             Fact::BadFrame { session, error } => {
                 self.send(session, ServerMsg::Error(error));
@@ -231,6 +231,19 @@ impl Hub {
             self.waiting.push_back((self.persist_seq, action));
         } else {
             self.perform(now, action);
+        }
+    }
+
+    /// Tells why there is no pay as soon as the row that says so is durable. Who asks again and again waits once.
+    fn refuse_once_durable(&mut self, now: Time, session: SessionId, unpaid: Unpaid) {
+        let lease = unpaid.lease;
+        let asked = self.waiting.iter_mut().rev().find_map(|(_, action)| match action {
+            Action::Refuse { session, unpaid } if unpaid.lease == lease => Some((session, unpaid)),
+            _ => None,
+        });
+        match asked {
+            Some(waits) => (*waits.0, *waits.1) = (session, unpaid),
+            None => self.once_durable(now, Action::Refuse { session, unpaid }),
         }
     }
 

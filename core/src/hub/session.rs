@@ -1,5 +1,8 @@
 //! Sessions: the handshake, who may do what, and how a session ends.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use ed25519_dalek::SigningKey;
 
 use super::bench::Place;
@@ -17,6 +20,7 @@ use crate::time::Time;
 pub(super) struct Session {
     pub stage: Stage,
     nonce: Nonce,
+    host: Option<IpAddr>,
     /// Queries of this session that have no end yet.
     pub queries: usize,
 }
@@ -77,6 +81,8 @@ pub(super) struct Seat {
 pub(super) struct Naming {
     since: Time,
     names: u32,
+    /// By each host.
+    hosts: BTreeMap<IpAddr, u32>,
 }
 
 impl Session {
@@ -100,12 +106,12 @@ impl Session {
 }
 
 impl Hub {
-    pub(super) fn on_joined(&mut self, now: Time, id: SessionId, nonce: Nonce) {
+    pub(super) fn on_joined(&mut self, now: Time, id: SessionId, nonce: Nonce, host: Option<IpAddr>) {
         if self.sessions.len() >= limits::SESSIONS {
             self.refuse(id, ErrorCode::Full, "the coordinator has no room for another session: try again later");
             return;
         }
-        self.sessions.insert(id, Session { stage: Stage::Fresh, nonce, queries: 0 });
+        self.sessions.insert(id, Session { stage: Stage::Fresh, nonce, host, queries: 0 });
         self.handshakes.push_back((now.after(limits::HANDSHAKE), id));
     }
 
@@ -191,13 +197,12 @@ impl Hub {
             claimed => {
                 // The name is taken from this instant on; every welcome waits until that is durable.
                 let name = hello.user.clone();
-                let rows = if claimed.is_some() {
-                    Vec::new()
-                } else if let Some(text) = self.no_new_name(now) {
+                let claimed = claimed.is_some();
+                if let Some(text) = self.no_new_name(now, id, claimed) {
                     return self.fail(id, ErrorCode::Full, text);
-                } else {
-                    vec![Row::User { name: name.clone(), key: hello.key, at_ms }]
-                };
+                }
+                let user = Row::User { name: name.clone(), key: hello.key, at_ms };
+                let rows = if claimed { Vec::new() } else { vec![user] };
                 self.users.insert(name.clone(), hello.key);
                 self.new_names.insert(name.clone());
                 if let Some(session) = self.sessions.get_mut(&id) {
@@ -209,16 +214,29 @@ impl Hub {
         }
     }
 
-    /// Why no further name can be claimed at the moment, if none can. Names cost nothing and are kept for ever.
-    fn no_new_name(&mut self, now: Time) -> Option<&'static str> {
+    /// Why nobody can be welcomed under a name that is not durable yet, if so: a new one, or one that was `claimed` a
+    /// moment ago. Names cost nothing and are kept for ever.
+    fn no_new_name(&mut self, now: Time, id: SessionId, claimed: bool) -> Option<&'static str> {
         if self.disk_is_behind() {
             return Some("the coordinator's disk is behind, so it takes no new names: try again in a moment");
         }
+        if claimed {
+            return None;
+        }
         if now.since(self.naming.since) >= limits::NAMES_WITHIN {
-            self.naming = Naming { since: now, names: 0 };
+            self.naming = Naming { since: now, ..Naming::default() };
         }
         if self.naming.names >= limits::NEW_NAMES {
             return Some("too many new names were claimed in the last minute: try again in a minute");
+        }
+        if let Some(host) = self.sessions.get(&id).and_then(|session| session.host) {
+            let names = self.naming.hosts.entry(host).or_default();
+            if *names >= limits::NEW_NAMES_HOST {
+                return Some(
+                    "too many new names were claimed from this address in the last minute: try again in a minute",
+                );
+            }
+            *names += 1;
         }
         self.naming.names += 1;
         None

@@ -12,6 +12,7 @@ mod stopping;
 mod updates;
 mod view;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
@@ -94,6 +95,8 @@ struct Lab {
     /// All other orders.
     orders: Vec<Order>,
     rows: Vec<Row>,
+    /// Where sessions come from.
+    host: Option<IpAddr>,
     /// Whether rows are durable at once.
     durable: bool,
     last_seq: u64,
@@ -114,6 +117,7 @@ impl Lab {
             pushed: Vec::new(),
             orders: Vec::new(),
             rows: Vec::new(),
+            host: None,
             durable: true,
             last_seq: 0,
         };
@@ -183,7 +187,7 @@ impl Lab {
     fn join(&mut self) -> SessionId {
         self.sessions += 1;
         let session = SessionId(self.sessions);
-        self.tell(Fact::Joined { session, nonce: Nonce([self.sessions as u8; 32]) });
+        self.tell(Fact::Joined { session, nonce: Nonce([self.sessions as u8; 32]), host: self.host });
         session
     }
 

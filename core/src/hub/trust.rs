@@ -8,6 +8,9 @@
 //!   others who did. Random numbers gain nothing, reversed updates lose, updates that were trained from other weights
 //!   or on other windows gain less or lose. One sample is noisy late in training, so a moving average of each worker
 //!   decides, unless the sample is clear by itself.
+//!   Whoever leaves out a part of the steps gains on one half of its windows and hardly on the other. That is a
+//!   difference of a factor of two in numbers that scatter by a third, so what is seen of each half is gathered over
+//!   several updates ([`Evidence`]).
 //!   A worker that is alone with its encoding has nobody to compare with but itself: its own noise must not become what
 //!   is usual, so it is compared loosely with what everybody gains.
 //! - *Harm.* Held-out text is looked at too, for updates that gain on their windows and destroy the rest.
@@ -53,6 +56,14 @@ const MOST: f64 = 2.0;
 const RIGHT: f64 = 0.75;
 /// After so many samples a worker is known.
 const KNOWN: u32 = 4;
+/// A worker whose updates gain less than this part of what is usual on one half of their windows leaves out steps.
+const HALF: f64 = 0.7;
+/// What is believed of everybody before anything is seen, as the weight of having been right.
+const BELIEF: f64 = 16.0;
+/// How much of what was seen before an update still counts after it.
+const MEMORY: f64 = 0.8;
+/// Honest updates of one version differ by so much (a part of the usual) however many windows are looked at.
+const SPREAD: f64 = 0.15;
 
 /// What is known of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -60,6 +71,36 @@ struct Record {
     /// The moving average of its gains, as parts of what is usual.
     gain: f64,
     samples: u32,
+    /// Of the windows of each half.
+    halves: [Evidence; 2],
+}
+
+/// What was seen of a worker's gains on one half of its windows, as parts of what is usual: each by how surely it is
+/// known.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Evidence {
+    sum: f64,
+    weight: f64,
+}
+
+impl Evidence {
+    fn note(&mut self, score: f64, error: f64) {
+        let weight = 1.0 / (error.powi(2) + SPREAD.powi(2));
+        self.sum = MEMORY * self.sum + weight * score;
+        self.weight = MEMORY * self.weight + weight;
+    }
+
+    /// What to believe: right until it is seen otherwise.
+    fn mean(&self) -> f64 {
+        (self.sum + BELIEF) / (self.weight + BELIEF)
+    }
+}
+
+impl Record {
+    /// Whether its updates train on one half of their windows only.
+    fn skips(&self) -> bool {
+        self.halves.iter().any(|half| half.mean() < HALF)
+    }
 }
 
 /// What is known of workers, and what updates usually gain.
@@ -68,6 +109,8 @@ pub(super) struct Trust {
     records: BTreeMap<(UserName, WorkerId), Record>,
     /// Updates that were found useful, oldest first.
     usual: VecDeque<Useful>,
+    /// Updates that came before enough others of their version, oldest first; what they show is seen later.
+    early: VecDeque<(WorkerId, Useful)>,
 }
 
 /// An update that was found useful.
@@ -107,19 +150,39 @@ impl Trust {
             };
             return Err((UnpaidCode::Copied, format!("the update is {of} again (cosine {:.3})", twin.cosine)));
         }
-        let Some(gain) = findings.gain.filter(|gain| gain.own.count > 0) else { return Ok(()) };
+        let Some(gain) = findings.gain.filter(|gain| gain.own().count > 0) else { return Ok(()) };
         self.judge_gain(who, task, &gain)?;
-        if self.usual.len() == REMEMBERED {
-            self.usual.pop_front();
-        }
         let (version, codec) = task;
-        self.usual.push_back(Useful { version, codec, user: who.0.clone(), gain });
+        remember(&mut self.usual, Useful { version, codec, user: who.0.clone(), gain });
+        self.look_back();
         Ok(())
+    }
+
+    /// Notes how much was gained on each half of the windows, as far as others of the version say what is usual.
+    fn note_halves(&mut self, who: &(UserName, WorkerId), gain: &Gain, usual: &Usual) {
+        let record = self.record(who);
+        for ((evidence, half), usual) in record.halves.iter_mut().zip(&gain.halves).zip(&usual.halves) {
+            // Where the usual gain cannot be told from nothing there is nothing to compare with.
+            if half.mean.is_finite() && usual.mean > CLEAR * usual.error {
+                let score = (half.mean / usual.mean).clamp(-MOST, MOST);
+                evidence.note(score, usual.error / usual.mean);
+            }
+        }
+    }
+
+    /// Notes what updates show that came before enough others of their version, where these have come by now.
+    fn look_back(&mut self) {
+        for (worker, one) in std::mem::take(&mut self.early) {
+            match self.usual(&one.user, (one.version, one.codec)) {
+                Some(usual) if usual.fresh => self.note_halves(&(one.user, worker), &one.gain, &usual),
+                _ => self.early.push_back((worker, one)),
+            }
+        }
     }
 
     fn judge_gain(&mut self, who: &(UserName, WorkerId), task: (VersionNo, Codec), gain: &Gain) -> Result<(), Refusal> {
         let useless = |text: String| Err((UnpaidCode::Useless, text));
-        let own = gain.own;
+        let own = gain.own();
         if !own.mean.is_finite() || !gain.held_out.mean.is_finite() {
             return useless("the model is lost with the update: it predicts nothing any more".to_owned());
         }
@@ -135,6 +198,12 @@ impl Trust {
         let known = self.is_known(who);
         let score = (own.mean / usual.own).clamp(-MOST, MOST);
         let average = self.average(who, score);
+        if usual.fresh {
+            self.note_halves(who, gain, &usual);
+        } else {
+            let (version, codec) = task;
+            remember(&mut self.early, (who.1, Useful { version, codec, user: who.0.clone(), gain: *gain }));
+        }
         let poor = if usual.fresh {
             average < LEAST || clearly_below(LEAST * usual.own, CLEAR)
         } else {
@@ -146,6 +215,9 @@ impl Trust {
             let text = "the update does not help on the windows of its task: it gains";
             return useless(format!("{text} {score:.2} of what is usual"));
         }
+        if self.records.get(who).is_some_and(Record::skips) {
+            return useless("the updates help on one half of their tasks' windows only".to_owned());
+        }
         let held = gain.held_out;
         if held.count > 0 && held.mean + CLEAR * error(&held) < usual.held_out - HARM * usual.own {
             let cost = (usual.held_out - held.mean) / usual.own;
@@ -154,13 +226,17 @@ impl Trust {
         Ok(())
     }
 
-    /// The worker's moving average with a new score.
-    fn average(&mut self, who: &(UserName, WorkerId), score: f64) -> f64 {
+    fn record(&mut self, who: &(UserName, WorkerId)) -> &mut Record {
         // Bounded: who makes names up makes others new again at the worst.
         if self.records.len() >= limits::SESSIONS && !self.records.contains_key(who) {
             self.records.pop_first();
         }
-        let record = self.records.entry(who.clone()).or_default();
+        self.records.entry(who.clone()).or_default()
+    }
+
+    /// The worker's moving average with a new score.
+    fn average(&mut self, who: &(UserName, WorkerId), score: f64) -> f64 {
+        let record = self.record(who);
         let pace = if record.samples == 0 { 1.0 } else { PACE };
         record.gain += pace * (score - record.gain);
         record.samples = record.samples.saturating_add(1);
@@ -173,7 +249,7 @@ impl Trust {
     fn usual(&self, user: &UserName, (version, codec): (VersionNo, Codec)) -> Option<Usual> {
         // What is long past says nothing: where gains have fallen since, nobody would be paid any more.
         let recent = || self.usual.iter().filter(|one| one.version.0 + limits::STALENESS + 1 >= version.0);
-        // Who sends the most must not set its own measure.
+        // Who sends the most must not set its own measure, unless nobody else sends any more.
         let others = || recent().filter(|one| one.user != *user);
         let alike = || others().filter(|one| one.codec == codec);
         let same = || alike().filter(|one| one.version == version);
@@ -188,10 +264,17 @@ impl Trust {
             recent().rev().take(2 * ENOUGH).collect()
         };
         let gains: Vec<&Gain> = known.into_iter().map(|one| &one.gain).collect();
-        let own = median(gains.iter().map(|gain| gain.own.mean))?;
+        let own = median(gains.iter().map(|gain| gain.own().mean))?;
         let held_out = median(gains.iter().filter(|gain| gain.held_out.count > 0).map(|gain| gain.held_out.mean));
-        let error = median(gains.iter().map(|gain| error(&gain.own)))?;
-        Some(Usual { own, error, held_out: held_out.unwrap_or(0.0), fresh })
+        let error_of = |of: &dyn Fn(&Gain) -> Sample| median(gains.iter().map(|gain| error(&of(gain))));
+        let half = |half: usize| {
+            Some(Half {
+                mean: median(gains.iter().map(|gain| gain.halves[half].mean))?,
+                error: error_of(&|gain| gain.halves[half])?,
+            })
+        };
+        let (halves, error) = ([half(0)?, half(1)?], error_of(&Gain::own)?);
+        Some(Usual { own, error, halves, held_out: held_out.unwrap_or(0.0), fresh })
     }
 }
 
@@ -200,9 +283,25 @@ struct Usual {
     own: f64,
     /// How far a single sample's mean may be off.
     error: f64,
+    /// The same on each half of the windows.
+    halves: [Half; 2],
     held_out: f64,
     /// Whether that is known from updates of the same version.
     fresh: bool,
+}
+
+/// What updates usually gain on one half of their windows, and how far a single sample's mean may be off.
+struct Half {
+    mean: f64,
+    error: f64,
+}
+
+/// Keeps the newest.
+fn remember<T>(kept: &mut VecDeque<T>, new: T) {
+    if kept.len() == REMEMBERED {
+        kept.pop_front();
+    }
+    kept.push_back(new);
 }
 
 /// The standard error of a sample's mean; endless for a single value.

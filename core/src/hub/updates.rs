@@ -51,7 +51,7 @@ impl Hub {
             }
             Some(Held { row, state }) => match state {
                 State::Running { .. } => self.judge(id, row, &update),
-                // Through this very session: a worker has one, and what came through another ended with that. The same bytes go on coming.
+                // `session` is this one: an older session's upload was abandoned with it.
                 State::Receiving { update: first, .. } if first.blob == blob => return,
                 State::Receiving { .. } => return self.discard(id, blob),
                 // The answer goes to where the worker is now.
@@ -315,11 +315,11 @@ impl Hub {
         if let Some(peer) = peer {
             whose = whose.or_else(|| Some((peer.seat.as_ref()?.worker, peer.user.clone())));
             let unpaid = Unpaid { lease, task, code, text: text.to_owned() };
-            // Where no row speaks of it there is none to wait for, and nothing is kept while the disk is behind.
+            // Where no row speaks of it there is none to wait for.
             if matches!(code, UnpaidCode::UnknownLease | UnpaidCode::NotYourLease) {
                 self.send(session, ServerMsg::Unpaid(unpaid));
             } else {
-                self.once_durable(now, Action::Refuse { session, unpaid });
+                self.refuse_once_durable(now, session, unpaid);
             }
         }
         if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {

@@ -159,7 +159,10 @@ impl World {
             let mean = mean + deviation * (self.rng.unit() - 0.5);
             Sample { count, mean, deviation }
         };
-        (windows > 0).then(|| Gain { own: sample(mean, windows), held_out: sample(0.3 * mean, 8) })
+        (windows > 0).then(|| Gain {
+            halves: [windows / 2, windows - windows / 2].map(|count| sample(mean, count)),
+            held_out: sample(0.3 * mean, 8),
+        })
     }
 
     fn merge(&mut self, version: VersionNo, inputs: &[MergeInput]) {

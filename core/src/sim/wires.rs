@@ -37,7 +37,7 @@ impl World {
         coordinator.sessions.insert(session, id);
         self.mark("joined", client as u64, session.0);
         let nonce = self.nonce();
-        self.tell_hub(hub::Fact::Joined { session, nonce });
+        self.tell_hub(hub::Fact::Joined { session, nonce, host: None });
         self.send(id, Side::Client, Frame::Open);
     }
 

@@ -149,7 +149,7 @@ async fn run(mut hub: Hub, clock: Clock, mut doors: mpsc::UnboundedReceiver<Sess
             Some(link::Connection { outbox, mut inbox }) = doors.recv() => {
                 let session = SessionId(outboxes.len() as u64 + 1);
                 outboxes.insert(session, outbox);
-                hub.handle(clock.now(), Fact::Joined { session, nonce: Nonce([session.0 as u8; 32]) });
+                hub.handle(clock.now(), Fact::Joined { session, nonce: Nonce([session.0 as u8; 32]), host: None });
                 let facts = facts.clone();
                 tokio::spawn(async move {
                     while let Some(event) = inbox.recv().await {

@@ -179,7 +179,7 @@ impl Fake {
                     next += 1;
                     let session = SessionId(next);
                     self.outboxes.insert(session, outbox);
-                    own.push_back(Fact::Joined { session, nonce: Nonce([next as u8; 32]) });
+                    own.push_back(Fact::Joined { session, nonce: Nonce([next as u8; 32]), host: None });
                     let sender = sender.clone();
                     tokio::spawn(async move {
                         while let Some(event) = inbox.recv().await {

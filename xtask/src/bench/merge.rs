@@ -37,7 +37,7 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
         let measured: Measured = example(repo, ("hydra-coordinator", "merge"), "", arguments.map(OsString::from))?;
         let merge = percentile(&measured.merges, 0.5);
         report.row(format!("{codec}: the updates"), measured.bytes / f64::from(1 << 20), "MiB", None);
-        report.row(format!("{codec}: the round's merge"), merge, "s", Some(Bar::Below(1.0)));
+        report.row(format!("{codec}: the round's outer step"), merge, "s", Some(Bar::Below(1.0)));
         report.row(
             format!("{codec}: against adding as many f32 vectors"),
             merge / percentile(&measured.floors, 0.5),

@@ -1,7 +1,7 @@
 //! The workers of a run: how they come and go, what they hear, and what they hand in.
 
 use super::{
-    Arc, Arena, Attack, ClientMsg, Digest, Ends, FRESH, Fact, Hello, Job, Loot, Nonce, Proof, PublicKey, Role, Seen,
+    Arc, Arena, Attack, ClientMsg, Digest, Ends, FRESH, Fact, Hello, Job, Loot, Nonce, PublicKey, Role, Seen,
     ServerMsg, SessionId, SigningKey, TASK, VersionNo, Work, Worker, WorkerId, attack, proto, sign,
 };
 
@@ -16,7 +16,7 @@ impl Arena<'_> {
         let place = attacker.unwrap_or(seat);
         let worker = Worker { seat, key, attack, place, pace, free: None, past: FRESH, delivered: 0, before: None };
         self.workers.insert(session, worker);
-        self.facts.push_back(Fact::Joined { session, nonce: Nonce([session.0 as u8; 32]) });
+        self.facts.push_back(Fact::Joined { session, nonce: Nonce([session.0 as u8; 32]), host: None });
         let message = ClientMsg::Hello(self.hello(session));
         self.facts.push_back(Fact::Frame { session, message });
     }
@@ -59,21 +59,14 @@ impl Arena<'_> {
                     return;
                 }
                 let hello = self.hello(session);
-                let parties = sign::Parties {
-                    client: &hello.key,
-                    server: &challenge.key,
-                    client_nonce: &hello.nonce,
-                    server_nonce: &challenge.nonce,
-                };
-                let statement = sign::client_statement(&parties, hello.role, &hello.user);
-                let signature = sign::sign(&self.workers[&session].key, &statement);
-                self.facts.push_back(Fact::Frame { session, message: ClientMsg::Proof(Proof { signature }) });
+                let key = &self.workers[&session].key;
+                let proof = sign::answer(key, &hello.nonce, &challenge, hello.role, &hello.user);
+                let message = ClientMsg::Proof(proof.expect("the coordinator proves its key"));
+                self.facts.push_back(Fact::Frame { session, message });
             }
             ServerMsg::Credited(_) if self.is_attacker(session) => self.outcome.attackers_paid += 1,
             // It was called off while it trained.
-            ServerMsg::Unpaid(unpaid) if self.due.values().any(|task| task.lease == unpaid.lease) => {
-                self.due.retain(|_, task| task.lease != unpaid.lease);
-            }
+            ServerMsg::Revoked(revoked) => self.due.retain(|_, task| task.lease != revoked.lease),
             ServerMsg::Unpaid(unpaid) => {
                 let code = serde_json::to_value(unpaid.code).ok();
                 let code = code.and_then(|code| code.as_str().map(str::to_owned)).unwrap_or_default();
@@ -105,6 +98,8 @@ impl Arena<'_> {
             // Without checks there are no copies either.
             None => Digest::of(&task.lease.0.to_le_bytes()),
         };
+        let newest = self.versions.keys().next_back().map_or(0, |version| version.0);
+        *self.outcome.staleness.entry(newest - task.version.0).or_default() += 1;
         let worker = self.workers.get_mut(&session).expect("who has a task is here");
         worker.delivered += 1;
         if worker.attack.is_some() {

@@ -21,9 +21,13 @@ impl Likeness {
         Self { seed, seen: VecDeque::new() }
     }
 
+    /// The seed of the sketches to be noted.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Remembers a direction and gives what came before and is most like it.
-    pub fn note(&mut self, source: Source, values: &[f32]) -> Option<Twin> {
-        let sketch = Sketch::new(values, self.seed);
+    pub fn note(&mut self, source: Source, sketch: Sketch) -> Option<Twin> {
         self.seen.retain(|(of, _)| *of != source);
         let like = |(of, other): &(Source, Sketch)| Twin { of: *of, cosine: sketch.cosine(other).abs() };
         let twin = self.seen.iter().map(like).max_by(|a, b| a.cosine.total_cmp(&b.cosine));
@@ -47,22 +51,26 @@ mod tests {
 
     use super::*;
 
-    fn direction(seed: u64) -> Vec<f32> {
+    fn direction(seed: u64) -> Sketch {
+        turned(seed, 1.0)
+    }
+
+    fn turned(seed: u64, factor: f32) -> Sketch {
         let mut rng = Rng::new(seed);
-        (0..5000).map(|_| rng.normal() as f32).collect()
+        let values: Vec<f32> = (0..5000).map(|_| factor * rng.normal() as f32).collect();
+        Sketch::new(&values, 3)
     }
 
     #[test]
     fn what_came_before_is_found_again() {
         let mut likeness = Likeness::new(3);
         let (step, first) = (Source::Step(VersionNo(1)), Source::Update(LeaseId(1)));
-        assert_eq!(likeness.note(step, &direction(1)), None);
-        let twin = likeness.note(first, &direction(2)).unwrap();
+        assert_eq!(likeness.note(step, direction(1)), None);
+        let twin = likeness.note(first, direction(2)).unwrap();
         assert!(twin.of == step && twin.cosine < 0.2, "{twin:?}");
-        let reversed: Vec<f32> = direction(1).iter().map(|x| -2.0 * x).collect();
-        let twin = likeness.note(Source::Update(LeaseId(2)), &reversed).unwrap();
+        let twin = likeness.note(Source::Update(LeaseId(2)), turned(1, -2.0)).unwrap();
         assert!(twin.of == step && twin.cosine > 0.999, "{twin:?}");
-        let twin = likeness.note(Source::Update(LeaseId(3)), &direction(2)).unwrap();
+        let twin = likeness.note(Source::Update(LeaseId(3)), direction(2)).unwrap();
         assert!(twin.of == first && twin.cosine > 0.999, "{twin:?}");
     }
 
@@ -70,17 +78,17 @@ mod tests {
     fn what_was_refused_is_forgotten_and_nothing_is_its_own_twin() {
         let mut likeness = Likeness::new(3);
         let lease = Source::Update(LeaseId(1));
-        likeness.note(lease, &direction(1));
-        assert_eq!(likeness.note(lease, &direction(1)), None);
+        likeness.note(lease, direction(1));
+        assert_eq!(likeness.note(lease, direction(1)), None);
         likeness.forget(LeaseId(1));
-        assert_eq!(likeness.note(Source::Update(LeaseId(2)), &direction(1)), None);
+        assert_eq!(likeness.note(Source::Update(LeaseId(2)), direction(1)), None);
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut likeness = Likeness::new(3);
         for lease in 0..=REMEMBERED as u64 {
-            likeness.note(Source::Update(LeaseId(lease)), &[1.0, lease as f32]);
+            likeness.note(Source::Update(LeaseId(lease)), Sketch::new(&[1.0, lease as f32], 3));
         }
         assert_eq!(likeness.seen.len(), REMEMBERED);
     }

@@ -86,9 +86,13 @@ impl Prober {
         drop(before);
         let moved: Vec<f32> = base.weights.iter().zip(delta).map(|(w, d)| w - PART * d).collect();
         let after = Model::load(shape, &moved, device)?;
-        let own = sample(&own_before, &after.losses(&own.tokens, &own.starts, length)?);
+        let own_after = after.losses(&own.tokens, &own.starts, length)?;
+        // The windows are in the order of the steps.
+        let half = own_before.len() / 2;
+        let halves = [0..half, half..own_before.len()];
+        let halves = halves.map(|half| sample(&own_before[half.clone()], &own_after[half]));
         let held_out = sample(losses, &after.losses(&base.held_out.tokens, &base.held_out.starts, length)?);
-        Ok(Some(Gain { own, held_out }))
+        Ok(Some(Gain { halves, held_out }))
     }
 
     /// Tokens scored of each window.
@@ -170,15 +174,15 @@ mod tests {
         let probe = Probe { shard: 0, seed: 5, steps: 10, batch: 4, windows: 8 };
         let mut gain = |delta: &[f32]| prober.gain(VersionNo(3), &probe, delta).unwrap().unwrap();
         let honest = gain(&delta);
-        assert_eq!((honest.own.count, honest.held_out.count), (8, HELD_OUT));
-        assert!(honest.own.mean > 0.0 && honest.held_out.mean > 0.0, "{honest:?}");
+        assert_eq!((honest.halves.map(|half| half.count), honest.held_out.count), ([4, 4], HELD_OUT));
+        assert!(honest.own().mean > 0.0 && honest.held_out.mean > 0.0, "{honest:?}");
         let reversed = gain(&delta.iter().map(|d| -d).collect::<Vec<_>>());
-        assert!(reversed.own.mean < 0.0 && reversed.held_out.mean < 0.0, "{reversed:?}");
+        assert!(reversed.own().mean < 0.0 && reversed.held_out.mean < 0.0, "{reversed:?}");
         let mut rng = Rng::new(2);
         let noise: Vec<f32> = delta.iter().map(|_| rng.normal() as f32).collect();
         let factor = (merge::norm(&delta) / merge::norm(&noise)) as f32;
         let noise = gain(&noise.iter().map(|x| factor * x).collect::<Vec<_>>());
-        assert!(noise.own.mean.abs() < honest.own.mean / 4.0, "{noise:?} beside {honest:?}");
+        assert!(noise.own().mean.abs() < honest.own().mean / 4.0, "{noise:?} beside {honest:?}");
 
         assert_eq!(prober.gain(VersionNo(2), &probe, &delta).unwrap(), None, "a version from before");
         assert_eq!(prober.gain(VersionNo(3), &Probe { windows: 0, ..probe }, &delta).unwrap(), None);

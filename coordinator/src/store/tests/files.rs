@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 use hydra_core::merge::{OuterState, weights_digest};
 use hydra_core::model::Shape;
@@ -15,7 +16,10 @@ fn shape() -> Shape {
 
 fn state(seed: u64) -> Checkpoint {
     let momentum = shape().initial_weights(seed + 1);
-    Checkpoint { weights: shape().initial_weights(seed), outer: OuterState { residual: momentum.clone(), momentum } }
+    Checkpoint {
+        weights: Arc::new(shape().initial_weights(seed)),
+        outer: OuterState { residual: momentum.clone(), momentum },
+    }
 }
 
 fn of(n: u64, checkpoint: &Checkpoint) -> Version {

@@ -1,9 +1,11 @@
 //! What peers can make the hub keep or do is bounded, also while the disk takes nothing.
 
 use super::*;
+use crate::limits::{NAMES_WITHIN, NEW_NAMES, NEW_NAMES_HOST};
 use crate::proto::{ErrorCode, Fetch, Query, Release, UnpaidCode};
 
-/// A hub whose disk takes nothing, and which has more to tell than may wait for it.
+/// A hub whose disk takes nothing, and which has more to tell than may wait for it: newcomers wait for their names.
+/// A worker whose lease has ended, and a chat; both had their names before.
 fn behind() -> (Lab, SessionId, SessionId, Task) {
     let mut lab = Lab::new();
     lab.earn("alice", 2);
@@ -11,8 +13,15 @@ fn behind() -> (Lab, SessionId, SessionId, Task) {
     let task = lab.task(worker).expect("a task");
     lab.durable = false;
     lab.says(worker, ClientMsg::Release(Release { lease: task.lease, text: String::new() }));
-    while !lab.hub.is_behind() {
-        lab.says(worker, ClientMsg::Update(Lab::update(&task)));
+    for name in 0.. {
+        if lab.hub.is_behind() {
+            break;
+        }
+        if name % NEW_NAMES == 0 {
+            lab.now = lab.now.after(NAMES_WITHIN);
+        }
+        let newcomer = lab.chat(&format!("newcomer{name}"));
+        lab.tell(Fact::Left { session: newcomer, reason: "gone".to_owned() });
     }
     lab.heard(worker);
     lab.heard(chat);
@@ -41,6 +50,14 @@ fn while_the_disk_is_behind_nothing_is_begun_that_waits_for_it() {
     let new = lab.chat("bob");
     let full = |m: &ServerMsg| matches!(m, ServerMsg::Error(e) if e.code == ErrorCode::Full && e.fatal);
     assert!(lab.heard(new).iter().any(full));
+    // A name that waits to be durable is no way in either, nor is asking after a lease that has ended.
+    let again = lab.chat("newcomer0");
+    assert!(lab.heard(again).iter().any(full));
+    for _ in 0..3 {
+        lab.says(worker, ClientMsg::Update(Lab::update(&task)));
+    }
+    assert_eq!(lab.hub.waiting.len(), waiting + 1, "the first wait for the row alone");
+    let waiting = waiting + 1;
     // What no row speaks of is answered at once.
     lab.says(worker, ClientMsg::Update(Update { lease: LeaseId(5), ..Lab::update(&task) }));
     assert_eq!(verdict(&lab.heard(worker), LeaseId(5)), Some(Err(UnpaidCode::UnknownLease)));
@@ -49,6 +66,24 @@ fn while_the_disk_is_behind_nothing_is_begun_that_waits_for_it() {
     lab.sync();
     lab.says(chat, ask(1));
     assert!(lab.orders.iter().any(|order| matches!(order, Order::Generate { .. })), "it goes on");
+}
+
+#[test]
+fn one_host_claims_only_so_many_names_and_leaves_some_for_others() {
+    let mut lab = Lab::new();
+    let host = |n: u8| Some(IpAddr::from([192, 0, 2, n]));
+    let full = |m: &ServerMsg| matches!(m, ServerMsg::Error(e) if e.code == ErrorCode::Full && e.fatal);
+    let claim = |lab: &mut Lab, from, name: String| {
+        lab.host = from;
+        let session = lab.chat(&name);
+        lab.heard(session).iter().any(full)
+    };
+    let refused = (0..2 * NEW_NAMES_HOST).filter(|n| claim(&mut lab, host(1), format!("flood{n}"))).count();
+    assert_eq!(refused as u32, NEW_NAMES_HOST);
+    assert!(!claim(&mut lab, host(2), "bob".to_owned()), "from elsewhere");
+    assert!(!claim(&mut lab, host(1), "flood0".to_owned()), "known already");
+    lab.now = lab.now.after(NAMES_WITHIN);
+    assert!(!claim(&mut lab, host(1), "carol".to_owned()), "a minute later");
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn findings_decide_and_what_is_refused_is_forgotten() {
     let (mut lab, session, task) = at_work();
     lab.upload(session, Lab::update(&task));
     let loses = Sample { count: 8, mean: -0.1, deviation: 0.01 };
-    let gain = Some(Gain { own: loses, held_out: loses });
+    let gain = Some(Gain { halves: [loses; 2], held_out: loses });
     let findings = Findings { gain, ..Findings::of_norm(NORM) };
     lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(findings) });
     unpaid(&mut lab, session, task.lease, UnpaidCode::Useless);

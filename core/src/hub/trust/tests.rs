@@ -17,8 +17,13 @@ fn sample(mean: f64, deviation: f64, count: u32, rng: &mut Rng) -> Sample {
     Sample { count, mean, deviation }
 }
 
+/// As many on each half of the task's windows.
+fn halves(mean: f64, deviation: f64, count: u32, rng: &mut Rng) -> [Sample; 2] {
+    [(); 2].map(|()| sample(mean, deviation, count / 2, rng))
+}
+
 fn findings(own: f64, held_out: f64, rng: &mut Rng) -> Findings {
-    let gain = Gain { own: sample(own, 0.01, 4, rng), held_out: sample(held_out, 0.008, 8, rng) };
+    let gain = Gain { halves: halves(own, 0.01, 4, rng), held_out: sample(held_out, 0.008, 8, rng) };
     Findings { norm: 1.0, twin: None, gain: Some(gain) }
 }
 
@@ -62,7 +67,7 @@ fn noise_reversal_and_other_peoples_work_are_not() {
     // Means and deviations as measured: random numbers, a reversed update, one trained from an old version.
     for (own, held_out) in [(0.0001, 0.0), (-0.026, -0.012), (-0.0024, -0.0054)] {
         let lie = |_, rng: &mut Rng| {
-            let gain = Gain { own: sample(own, 0.0015, 8, rng), held_out: sample(held_out, 0.008, 8, rng) };
+            let gain = Gain { halves: halves(own, 0.0015, 8, rng), held_out: sample(held_out, 0.008, 8, rng) };
             Findings { norm: 1.0, twin: None, gain: Some(gain) }
         };
         let (honest_refused, liar_refused) = refused(100, 2, lie);
@@ -91,7 +96,7 @@ fn gains_that_shrink_from_version_to_version_are_no_fault() {
     // As the first versions of a run do, and faster.
     for (version, own) in [0.98, 0.08, 0.02, 0.004, 0.0004].into_iter().enumerate() {
         for worker in 0..7 {
-            let gain = Gain { own: sample(own, own / 2.0, 8, &mut rng), held_out: sample(own, own, 8, &mut rng) };
+            let gain = Gain { halves: halves(own, own / 2.0, 8, &mut rng), held_out: sample(own, own, 8, &mut rng) };
             let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
             assert_eq!(
                 code(trust.judge(&who(worker), (VersionNo(version as u64), Codec::Int4), &findings)),
@@ -125,7 +130,7 @@ fn gaining_on_the_task_alone_is_harm() {
 fn a_lost_model_is_no_gain() {
     let mut trust = Trust::default();
     let lost = Sample { count: 8, mean: f64::NAN, deviation: f64::NAN };
-    let findings = Findings { norm: 1.0, twin: None, gain: Some(Gain { own: lost, held_out: lost }) };
+    let findings = Findings { norm: 1.0, twin: None, gain: Some(Gain { halves: [lost; 2], held_out: lost }) };
     assert_eq!(code(trust.judge(&who(1), (VersionNo(0), Codec::Int4), &findings)), Some(UnpaidCode::Useless));
 }
 
@@ -147,8 +152,8 @@ fn sparse_updates_are_compared_with_sparse_ones() {
     for version in 0..20 {
         for worker in 0..8 {
             let (codec, part) = if worker < 4 { (Codec::Int4, 1.0) } else { (Codec::Bf16, 0.1) };
-            let own = sample(0.02 * part, 0.008 * part, 8, &mut rng);
-            let gain = Gain { own, held_out: sample(0.006 * part, 0.006 * part, 8, &mut rng) };
+            let halves = halves(0.02 * part, 0.008 * part, 8, &mut rng);
+            let gain = Gain { halves, held_out: sample(0.006 * part, 0.006 * part, 8, &mut rng) };
             let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
             assert_eq!(code(trust.judge(&who(worker), (VersionNo(version), codec), &findings)), None);
         }
@@ -175,7 +180,7 @@ fn alone_with_its_codec(mut hand_in: impl FnMut(&mut Rng) -> Findings) -> u32 {
 #[test]
 fn noise_is_not_its_own_measure_where_nobody_else_uses_the_codec() {
     let refused = alone_with_its_codec(|rng| {
-        let gain = Gain { own: sample(0.0001, 0.0015, 8, rng), held_out: sample(0.0, 0.008, 8, rng) };
+        let gain = Gain { halves: halves(0.0001, 0.0015, 8, rng), held_out: sample(0.0, 0.008, 8, rng) };
         Findings { norm: 1.0, twin: None, gain: Some(gain) }
     });
     assert!(refused > 180, "{refused} of 200");
@@ -185,10 +190,41 @@ fn noise_is_not_its_own_measure_where_nobody_else_uses_the_codec() {
 fn honest_work_is_paid_where_nobody_else_uses_the_codec() {
     // A sparse update gains a tenth of what a dense one does, and its windows scatter as much less.
     let refused = alone_with_its_codec(|rng| {
-        let gain = Gain { own: sample(0.002, 0.001, 8, rng), held_out: sample(0.0006, 0.001, 8, rng) };
+        let gain = Gain { halves: halves(0.002, 0.001, 8, rng), held_out: sample(0.0006, 0.001, 8, rng) };
         Findings { norm: 1.0, twin: None, gain: Some(gain) }
     });
     assert!(refused < 5, "{refused} of 200");
+}
+
+#[test]
+fn whoever_leaves_out_steps_is_found_whichever_half_and_in_whatever_turn() {
+    // Early in a run, where windows scatter little, and in its middle, as measured.
+    for (scatter, paid) in [(0.15, 8), (0.5, 30)] {
+        for skipped in [0, 1] {
+            let lie = |_, rng: &mut Rng| {
+                let mut halves = halves(0.02, scatter * 0.02, 4, rng);
+                halves[skipped].mean *= 0.4;
+                Findings { norm: 1.0, twin: None, gain: Some(Gain { halves, held_out: sample(0.003, 0.008, 8, rng) }) }
+            };
+            let (honest_refused, liar_refused) = refused(100, 13, lie);
+            assert!(honest_refused < 7, "{honest_refused} of 700 honest");
+            assert!(liar_refused >= 100 - paid, "{liar_refused} of 100 that left out half {skipped}");
+        }
+    }
+}
+
+#[test]
+fn what_is_pooled_of_two_halves_is_what_the_whole_gives() {
+    let whole = |values: &[f64]| {
+        let (count, mean) = (values.len() as f64, values.iter().sum::<f64>() / values.len() as f64);
+        let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+        Sample { count: values.len() as u32, mean, deviation: (squares / (count - 1.0)).sqrt() }
+    };
+    let values = [1.0, 2.5, 4.0, -3.0, 0.5];
+    let own = Gain { halves: [whole(&values[..2]), whole(&values[2..])], held_out: Sample::default() }.own();
+    let expected = whole(&values);
+    assert_eq!(own.count, 5);
+    assert!((own.mean - expected.mean).abs() < 1e-12 && (own.deviation - expected.deviation).abs() < 1e-12);
 }
 
 #[test]
