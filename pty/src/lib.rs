@@ -1,10 +1,10 @@
 //! A program in a real pseudo-terminal: keys go in, complete frames come out, and it can be asked how the terminal was
 //! left.
 //!
-//! Waiting is for something to be on the screen ([`Terminal::wait`]): each frame is looked at as it arrives, and the next
-//! one is not shown before; nobody sleeps, and a wait that lasts too long fails with what is on the screen. A frame
-//! within a synchronized update is seen whole or not at all. Dropping a [`Terminal`] kills its program; if this process is killed, the system hangs
-//! the terminal up, which ends the program too.
+//! Waiting is for something to be on the screen ([`Terminal::wait`]): each frame is looked at as it arrives, and the
+//! next one waits until then; a wait that lasts too long fails with what is on the screen. A frame within a synchronized
+//! update is seen whole or not at all. Dropping a [`Terminal`] kills its program; if this process is killed, the system
+//! hangs the terminal up, which ends the program too.
 //!
 //! For tests, pictures and measurements. It knows nothing of HydraAI's programs.
 #![cfg(unix)]

@@ -1,9 +1,9 @@
 //! The loop of a program with a screen: terminal events, the program's own messages, wake-ups, frames, Ctrl-Z, Ctrl-L.
 //!
 //! All updates and drawing happen in the task that calls [`run`]; commands go to a callback at once and in order. A
-//! lost terminal ends the loop with a reason, as does a bug in the app, a hanging terminal only delays frames, and a job
-//! that was continued in the background works on without a screen until it is in the foreground again. What to do at
-//! the end is the program's.
+//! lost terminal and a bug in the app end the loop with a reason, a hanging terminal only delays frames, and a job that
+//! was continued in the background works on without a screen until it is in the foreground again. What to do at the end
+//! is the program's.
 
 use std::io;
 use std::ops::ControlFlow;
