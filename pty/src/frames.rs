@@ -55,28 +55,36 @@ impl Frames {
         self.parser.screen_mut().set_size(rows.max(1), columns.max(1));
     }
 
-    /// Takes what came; whether the screen may have changed.
-    pub fn take(&mut self, bytes: &[u8]) -> bool {
+    /// Takes what came; [`advance`](Self::advance) shows it.
+    pub fn take(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         self.pending.extend_from_slice(bytes);
-        let mut changed = false;
+    }
+
+    /// Goes on to the next screen that what came has made, one frame at a time; whether there was one.
+    pub fn advance(&mut self) -> bool {
         while let Some((at, marker)) = first_marker(&self.pending) {
-            let rest = self.pending.split_off(at + marker.len());
-            let piece = std::mem::replace(&mut self.pending, rest);
+            let piece = self.cut(at + marker.len());
             self.parser.process(&piece[..at]);
-            changed |= at > 0 || marker == OVER;
             self.inside = marker == BEGIN;
             self.count += u64::from(marker == END);
             self.over |= marker == OVER;
+            if at > 0 || marker == OVER {
+                return true;
+            }
         }
-        if !self.inside {
-            let whole = self.pending.len() - begun_marker(&self.pending);
-            let rest = self.pending.split_off(whole);
-            let piece = std::mem::replace(&mut self.pending, rest);
-            self.parser.process(&piece);
-            changed |= !piece.is_empty();
+        if self.inside {
+            return false;
         }
-        changed
+        let piece = self.cut(self.pending.len() - begun_marker(&self.pending));
+        self.parser.process(&piece);
+        !piece.is_empty()
+    }
+
+    /// Takes the beginning off what is pending.
+    fn cut(&mut self, length: usize) -> Vec<u8> {
+        let rest = self.pending.split_off(length);
+        std::mem::replace(&mut self.pending, rest)
     }
 }
 
@@ -100,15 +108,32 @@ fn begun_marker(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
+    /// Every screen that the bytes make.
+    fn screens(frames: &mut Frames, bytes: &[u8]) -> Vec<String> {
+        frames.take(bytes);
+        let mut seen = Vec::new();
+        while frames.advance() {
+            seen.push(frames.screen().contents().trim_end().to_owned());
+        }
+        seen
+    }
+
     #[test]
     fn a_frame_is_seen_whole_or_not_at_all() {
         let mut frames = Frames::new(20, 2);
-        assert!(frames.take(b"before \x1b[?20"));
-        assert_eq!(frames.screen().contents().trim_end(), "before");
-        assert!(!frames.take(b"26h\x1b[Hhalf a "));
+        assert_eq!(screens(&mut frames, b"before \x1b[?20"), ["before"]);
+        assert!(screens(&mut frames, b"26h\x1b[Hhalf a ").is_empty());
         assert_eq!((frames.screen().contents().trim_end(), frames.count()), ("before", 0));
-        assert!(frames.take(b"frame\x1b[?2026lx"));
-        assert_eq!((frames.screen().contents().as_str(), frames.count()), ("half a framex", 1));
+        assert_eq!(screens(&mut frames, b"frame\x1b[?2026lx"), ["half a frame", "half a framex"]);
+        assert_eq!(frames.count(), 1);
+    }
+
+    #[test]
+    fn frames_that_come_together_are_seen_one_by_one() {
+        let mut frames = Frames::new(20, 2);
+        let both = b"\x1b[?2026h\x1b[Hone\x1b[?2026l\x1b[?2026h\x1b[Htwo\x1b[?2026l\x1b[?2026h\x1b[Hthr";
+        assert_eq!(screens(&mut frames, both), ["one", "two"]);
+        assert_eq!(frames.count(), 2);
     }
 
     #[test]
@@ -116,8 +141,8 @@ mod tests {
         let all = [b"a\x1b[?2026h\x1b[31mb\x1b[?2026lc\x1b[m\x1b[?2026hd".as_slice(), OVER].concat();
         for cut in 0..all.len() {
             let mut frames = Frames::new(20, 2);
-            frames.take(&all[..cut]);
-            frames.take(&all[cut..]);
+            screens(&mut frames, &all[..cut]);
+            screens(&mut frames, &all[cut..]);
             let got = (frames.screen().contents(), frames.count(), frames.is_over());
             assert_eq!(got, ("abcd".to_owned(), 1, true), "cut at {cut}: a last, broken frame shows at the end");
         }

@@ -1,10 +1,10 @@
 //! A program in a real pseudo-terminal: keys go in, complete frames come out, and it can be asked how the terminal was
 //! left.
 //!
-//! Waiting is for something to be on the screen ([`Terminal::wait`]): each frame is looked at as it arrives, nobody
-//! sleeps, and a wait that lasts too long fails with what is on the screen. A frame within a synchronized update is
-//! seen whole or not at all. Dropping a [`Terminal`] kills its program; if this process is killed, the system hangs
-//! the terminal up, which ends the program too.
+//! Waiting is for something to be on the screen ([`Terminal::wait`]): each frame is looked at as it arrives, and the
+//! next one waits until then; a wait that lasts too long fails with what is on the screen. A frame within a synchronized
+//! update is seen whole or not at all. Dropping a [`Terminal`] kills its program; if this process is killed, the system
+//! hangs the terminal up, which ends the program too.
 //!
 //! For tests, pictures and measurements. It knows nothing of HydraAI's programs.
 #![cfg(unix)]
@@ -44,13 +44,22 @@ pub struct Terminal {
 
 struct Shared {
     state: Mutex<State>,
+    /// The screen, or whether the program lives.
     changed: Condvar,
+    /// Nobody has to look any more.
+    seen: Condvar,
 }
 
 struct State {
     frames: Frames,
-    /// When the screen last changed.
+    /// When what is on the screen arrived.
     at: Instant,
+    /// Screens so far.
+    shown: u64,
+    /// How many wait for something.
+    waiting: usize,
+    /// How many of them have not looked at this screen yet.
+    unseen: usize,
     /// Set when the program has ended; an error if nobody could tell how.
     exit: Option<Result<ExitStatus, std::io::ErrorKind>>,
 }
@@ -58,6 +67,47 @@ struct State {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets everybody who waits look at the screen.
+    fn show<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.shown += 1;
+        state.unseen = state.waiting;
+        self.changed.notify_all();
+        self.seen.wait_while(state, |state| state.unseen > 0).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who waits. The program's output goes on without them once this is dropped.
+struct Watcher<'a> {
+    shared: &'a Shared,
+    /// Number of the last screen that was looked at.
+    seen: u64,
+}
+
+impl<'a> Watcher<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let mut state = shared.lock();
+        state.waiting += 1;
+        // Who comes while a screen is shown is not waited for.
+        Self { shared, seen: state.shown }
+    }
+
+    /// The screen as it is has been looked at.
+    fn looked(&mut self, state: &mut State) {
+        if self.seen < state.shown {
+            self.seen = state.shown;
+            state.unseen = state.unseen.saturating_sub(1);
+            self.shared.seen.notify_all();
+        }
+    }
+}
+
+impl Drop for Watcher<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.waiting -= 1;
+        self.looked(&mut state);
     }
 }
 
@@ -87,8 +137,9 @@ impl Terminal {
         let modes_before = tcgetattr(&slave)?;
         let child = system::spawn(&mut ordinary(command), &slave).with_context(|| format!("starting {name}"))?;
         let pid = Pid::from_child(&child);
-        let state = State { frames: Frames::new(columns, rows), at: Instant::now(), exit: None };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let frames = Frames::new(columns, rows);
+        let state = State { frames, at: Instant::now(), shown: 0, waiting: 0, unseen: 0, exit: None };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), seen: Condvar::new() });
         read(name, master.try_clone()?, shared.clone())?;
         await_end(name, child, slave.try_clone()?, shared.clone())?;
         Ok(Self { name: name.to_owned(), master, slave, modes_before, pid, shared })
@@ -113,6 +164,19 @@ impl Terminal {
     /// Sends bytes as the terminal would.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         (&self.master).write_all(bytes).with_context(|| format!("typing to {}", self.name))
+    }
+
+    /// Waits until the program has read all that was typed.
+    pub fn wait_read(&self) -> Result<()> {
+        let give_up = Instant::now() + PATIENCE;
+        while system::unread(&self.slave)? {
+            if Instant::now() >= give_up {
+                bail!("{}: waited {} s and what was typed is not read", self.name, PATIENCE.as_secs());
+            }
+            // The system tells readers that there is something, and nobody that there is nothing.
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Changes the size; the program is told.
@@ -159,8 +223,8 @@ impl Terminal {
         })
     }
 
-    /// Waits until `look` finds what it looks for on the screen; `what` names it in the error. Gives what was found
-    /// and when that frame had arrived.
+    /// Waits until `look` finds what it looks for on the screen, as it is now or in any frame from now on; `what` names
+    /// it in the error. Gives what was found and when that frame had arrived.
     pub fn wait<T>(&self, what: &str, mut look: impl FnMut(&Screen) -> Option<T>) -> Result<(T, Instant)> {
         self.until(what, |state| look(state.frames.screen()).map(|found| (found, state.at)))
     }
@@ -178,11 +242,14 @@ impl Terminal {
 
     fn until<T>(&self, what: &str, mut look: impl FnMut(&State) -> Option<T>) -> Result<T> {
         let give_up = Instant::now() + PATIENCE;
+        // Dropped after the lock that follows it, in whatever way this ends.
+        let mut watcher = Watcher::new(&self.shared);
         let mut state = self.shared.lock();
         loop {
             if let Some(found) = look(&state) {
                 return Ok(found);
             }
+            watcher.looked(&mut state);
             let left = give_up.saturating_duration_since(Instant::now());
             if left.is_zero() || state.frames.is_over() {
                 let name = &self.name;
@@ -193,7 +260,9 @@ impl Terminal {
                 };
                 bail!("{name}: {how} without {what}; on its screen:\n{}", state.frames.screen().contents());
             }
-            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let same = |state: &mut State| state.shown == watcher.seen && !state.frames.is_over();
+            let waited = self.shared.changed.wait_timeout_while(state, left, same);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -228,10 +297,12 @@ fn read(name: &str, mut reader: File, shared: Arc<Shared>) -> Result<()> {
     let work = move || {
         let mut bytes = [0; 1 << 14];
         while let Ok(count @ 1..) = reader.read(&mut bytes) {
+            let arrived = Instant::now();
             let mut state = shared.lock();
-            if state.frames.take(&bytes[..count]) {
-                state.at = Instant::now();
-                shared.changed.notify_all();
+            state.frames.take(&bytes[..count]);
+            while state.frames.advance() {
+                state.at = arrived;
+                state = shared.show(state);
             }
             if state.frames.is_over() {
                 return;

@@ -8,11 +8,18 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::Winsize;
+
+/// Held while a terminal is opened and while a program is started: one that starts between the two steps of opening
+/// would keep another's terminal open.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A new terminal: its master's side, and the side of programs.
 pub fn open() -> io::Result<(File, File)> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut master, mut slave) = (-1, -1);
     let null = std::ptr::null_mut();
     // SAFETY: both pointers are to integers that live through the call; a name, modes and a size are not asked for.
@@ -42,7 +49,16 @@ pub fn spawn(command: &mut Command, slave: &File) -> io::Result<Child> {
     };
     // SAFETY: between fork and exec the closure allocates nothing and takes no lock.
     unsafe { command.pre_exec(lead) };
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     command.spawn()
+}
+
+/// Whether something that was typed waits to be read.
+pub fn unread(slave: &File) -> io::Result<bool> {
+    let mut fds = [PollFd::new(slave, PollFlags::IN)];
+    // Unlike the number of bytes to read, this looks for those too that are still on their way within the system.
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))?;
+    Ok(fds[0].revents().contains(PollFlags::IN))
 }
 
 /// Sets the size, which tells the program.

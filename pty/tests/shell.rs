@@ -36,6 +36,20 @@ fn a_terminal_that_is_left_in_disorder_is_seen() {
 }
 
 #[test]
+fn every_frame_is_looked_at() {
+    // Faster than anybody looks, so that many arrive together.
+    let frame = |words: &str| format!("\\033[?2026h\\033[H{words}\\033[?2026l");
+    let terminal = sh(&format!("while :; do printf '{}{}'; done", frame("one"), frame("two")));
+    let mut seen = Vec::new();
+    let many = terminal.wait("many frames", |screen| {
+        seen.push(screen.contents());
+        (seen.len() == 500).then_some(())
+    });
+    many.unwrap();
+    assert!(seen.windows(2).all(|two| two[0] != two[1]), "{seen:?}");
+}
+
+#[test]
 fn signals_reach_the_program() {
     let terminal = sh("trap 'echo asked; exit 7' TERM; echo ready; while :; do sleep 0.1; done");
     terminal.wait_for("ready").unwrap();

@@ -1,7 +1,7 @@
 //! A screen on the kit, as small as one can be, that can be made to end in every way: for trying a terminal, and for
 //! `tests/terminal.rs`.
 //!
-//! Keys: q quits, p panics while a message is handled, t panics in another thread, c copies a text.
+//! Keys: q quits, p panics while a message is handled, t panics in another thread, c copies a text, x is counted.
 
 use std::ops::ControlFlow;
 
@@ -18,6 +18,7 @@ enum Msg {
     Panic,
     PanicElsewhere,
     Copy,
+    Count,
     Resized(u16, u16),
 }
 
@@ -26,10 +27,12 @@ const KEYS: &[Binding<Msg>] = &[
     Binding::new("p", Msg::Panic, "panic"),
     Binding::new("t", Msg::PanicElsewhere, "panic in another thread"),
     Binding::new("c", Msg::Copy, "copy"),
+    Binding::new("x", Msg::Count, "count"),
 ];
 
 struct Screen {
     size: (u16, u16),
+    counted: usize,
 }
 
 impl App for Screen {
@@ -53,13 +56,14 @@ impl App for Screen {
             Msg::Panic => panic!("a bug on purpose"),
             Msg::PanicElsewhere => drop(std::thread::spawn(|| panic!("a bug on purpose, elsewhere"))),
             Msg::Copy => drop(terminal::copy("copied")),
+            Msg::Count => self.counted += 1,
             Msg::Resized(width, height) => self.size = (width, height),
         }
         Vec::new()
     }
 
     fn view(&self, frame: &mut Frame<'_>) {
-        let words = format!("a screen of {} by {}", self.size.0, self.size.1);
+        let words = format!("a screen of {} by {}, {} counted", self.size.0, self.size.1, self.counted);
         frame.render_widget(words, frame.area());
     }
 
@@ -71,7 +75,7 @@ impl App for Screen {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let (_sender, messages) = mpsc::channel(1);
-    let mut screen = Screen { size: (0, 0) };
+    let mut screen = Screen { size: (0, 0), counted: 0 };
     let on_stop = |_: Stop| Msg::Quit;
     let end = run::run(&mut screen, Clock::start(), messages, on_stop, |()| ControlFlow::Break(())).await;
     println!("the screen ended: {end:?}");

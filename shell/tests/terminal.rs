@@ -45,8 +45,18 @@ fn an_unfinished_escape_sequence_holds_nothing_up() {
     let mut terminal = screen();
     // The beginning of what arrow keys send; reading goes on until the rest comes, which it does not.
     terminal.press("alt-[").unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    terminal.wait_read().unwrap();
     terminal.signal(Signal::TERM).unwrap();
+    ends(&terminal, "the screen ended: Left");
+}
+
+#[test]
+fn many_keys_at_once_all_arrive() {
+    let mut terminal = screen();
+    // More than are read in one go, as when a text is pasted into a terminal that does not mark pastes.
+    terminal.type_text(&"x".repeat(3_000)).unwrap();
+    terminal.wait_for(", 3000 counted").unwrap();
+    terminal.press("q").unwrap();
     ends(&terminal, "the screen ended: Left");
 }
 
@@ -54,7 +64,8 @@ fn an_unfinished_escape_sequence_holds_nothing_up() {
 fn panics_here_and_elsewhere() {
     let mut here = screen();
     here.press("p").unwrap();
-    ends(&here, "a bug on purpose");
+    ends(&here, "the screen ended: Panicked");
+    assert!(here.text().contains("a bug on purpose"), "{}", here.text());
     let mut elsewhere = screen();
     elsewhere.press("t").unwrap();
     ends(&elsewhere, "the screen ended: Panicked");

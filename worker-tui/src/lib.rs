@@ -147,9 +147,9 @@ impl Work {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
         };
         let mut model = Screen::new(facts);
-        let mut last = self.teller(args);
         let watch = tokio::spawn(screen::watch(feed.clone(), self.stats.clone()));
         let sink = Feed::new(feed.clone(), self.teller(args));
+        let last = sink.last_word();
         let work = async {
             let say = |msg| drop(feed.try_send(msg));
             let ended = self.run(args, commands, reports, &mut requests, sink, say).await;
@@ -166,7 +166,7 @@ impl Work {
         let (ended, ()) = tokio::join!(work, shown);
         watch.abort();
         // The screen is gone; how it went stays to be read.
-        if let Some(line) = model.stopped.take().and_then(|stopped| last.line(&stopped)) {
+        if let Some(line) = last.get().and_then(|stopped| self.teller(args).line(stopped)) {
             self.events.say(&line);
         }
         ended

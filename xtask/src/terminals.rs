@@ -67,7 +67,8 @@ impl Terminals {
 
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
-        command.envs(self.environment.clone()).env("HYDRA_CONFIG_DIR", self.folder.join("config"));
+        command.envs(self.environment.clone());
+        command.env("HYDRA_CONFIG_DIR", self.folder.join("config")).env("HYDRA_CACHE_DIR", self.folder.join("cache"));
         // What programs leave behind goes with the run.
         command.current_dir(&self.folder);
         command
@@ -104,7 +105,9 @@ pub fn balance(screen: &Screen) -> Option<f64> {
 /// `127.0.0.1:PORT`, if it stands in a text.
 fn address(text: &str) -> Option<String> {
     const HOST: &str = "127.0.0.1:";
-    let port = text[text.find(HOST)? + HOST.len()..].split(|c: char| !c.is_ascii_digit()).next()?;
+    let rest = text.split_once(HOST)?.1;
+    // Without anything behind them the digits may be but the first ones.
+    let port = &rest[..rest.find(|c: char| !c.is_ascii_digit())?];
     (!port.is_empty() && port != "0").then(|| format!("{HOST}{port}"))
 }
 
@@ -118,6 +121,7 @@ mod tests {
     fn addresses_and_balances_are_found() {
         assert_eq!(address("listening on 127.0.0.1:5123\nrun"), Some("127.0.0.1:5123".to_owned()));
         assert_eq!(address("127.0.0.1:0 and localhost"), None);
+        assert_eq!(address("listening on 127.0.0.1:51"), None, "the rest is still to come");
         let mut parser = Parser::new(2, 60, 0);
         parser.process(b"alice \xc2\xb7 12.5 HYD \xc2\xb7 0.5 HYD an answer\r\n99.0 HYD");
         assert_eq!(balance(parser.screen()), Some(12.5));

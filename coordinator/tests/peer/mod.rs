@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use hydra_core::codec::Codec;
@@ -37,6 +38,25 @@ context = 32
 checked_windows = 0
 "#;
 
+/// For what must come: many times what it takes on a busy machine, since only a fault reaches it.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+async fn in_time<T>(event: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, event).await.expect("the coordinator says something, or hangs up")
+}
+
+/// The program, with nothing of the person who runs the test.
+fn program(folder: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hydra-coordinator-engine"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HYDRA_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("HYDRA_CONFIG_DIR", folder.path().join("config")).env("HYDRA_CACHE_DIR", folder.path().join("cache"));
+    command
+}
+
 /// A coordinator in a folder of its own.
 pub struct Process {
     child: Child,
@@ -60,7 +80,7 @@ impl Process {
     }
 
     fn spawn(folder: &TempDir, flags: &[String]) -> (Child, String) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hydra-coordinator-engine"))
+        let mut child = program(folder)
             .args(["--headless", "--json", "--listen", "127.0.0.1:0", "--config"])
             .arg(folder.path().join("config.toml"))
             .arg("--run")
@@ -87,6 +107,19 @@ impl Process {
         answer
     }
 
+    /// Waits until the metrics show `line`: an end is counted a little after its peer knows of it.
+    pub async fn counts(&self, line: &str) {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let metrics = self.get("/metrics");
+            if metrics.contains(line) {
+                return;
+            }
+            assert!(Instant::now() < give_up, "no {line} in {metrics}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -110,7 +143,7 @@ impl Process {
 
     /// What another command prints about this run with `--json`.
     pub fn command(&self, command: &[&str]) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_hydra-coordinator-engine"))
+        let output = program(&self.folder)
             .args(command)
             .args(["--json", "--run"])
             .arg(self.folder.path().join("run"))
@@ -237,7 +270,7 @@ impl Peer {
     }
 
     async fn next(&mut self) -> Option<ServerMsg> {
-        match self.connection.inbox.recv().await.expect("the session lives") {
+        match in_time(self.connection.inbox.recv()).await.expect("the session lives") {
             Event::Message(message) => match *message {
                 ServerMsg::Version(version) => {
                     self.newest = version.version;

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::{Process, hello, proof};
+use super::{Process, hello, in_time, proof};
 
 /// Somebody who speaks WebSocket, but not necessarily the protocol.
 pub struct Stranger(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -31,7 +31,7 @@ impl Stranger {
 
     async fn hears(&mut self) -> ServerMsg {
         loop {
-            if let Message::Binary(bytes) = self.0.next().await.unwrap().unwrap() {
+            if let Message::Binary(bytes) = in_time(self.0.next()).await.unwrap().unwrap() {
                 return wire::decode_server(&bytes).unwrap();
             }
         }
@@ -57,7 +57,7 @@ impl Stranger {
     /// Reads to the session's end; gives the error that it ended with, if one was told.
     pub async fn last_word(&mut self) -> Option<Error> {
         let mut last = None;
-        while let Some(Ok(message)) = self.0.next().await {
+        while let Some(Ok(message)) = in_time(self.0.next()).await {
             if let Message::Binary(bytes) = message
                 && let Ok(ServerMsg::Error(error)) = wire::decode_server(&bytes)
             {

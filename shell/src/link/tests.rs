@@ -14,7 +14,7 @@ use hydra_core::model::{Recipe, Shape};
 use hydra_core::proto::{Bye, Chunk, Credited, Empty, ErrorCode, Progress, Version, Welcome};
 use hydra_core::proto::{ClientMsg, ServerMsg, wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, advance};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_util::sync::PollSender;
@@ -461,10 +461,15 @@ async fn accepted(pace: Option<Pace>) -> (super::Connection<Coordinator>, Strang
 
 type Stranger = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
 
+/// For a word that must come: many times what it takes on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(3);
+
 /// Reads to the end: the last error that was told, and the code of the close frame.
 async fn last_words(mut stranger: Stranger) -> (Option<ErrorCode>, Option<u16>) {
     let (mut told, mut code) = (None, None);
-    while let Some(Ok(message)) = stranger.next().await {
+    loop {
+        let heard = tokio::time::timeout(PATIENCE, stranger.next()).await;
+        let Some(Ok(message)) = heard.expect("the session says something, or ends") else { break };
         match message {
             Message::Binary(bytes) => {
                 if let ServerMsg::Error(error) = wire::decode_server(&bytes).unwrap() {
@@ -496,12 +501,16 @@ async fn a_client_with_too_long_a_message_is_told_before_the_cut() {
 
 #[tokio::test]
 async fn a_flood_is_told_and_cut() {
+    const FLOOD: usize = 5_000;
     for flood in [Message::Binary(wire::encode_client(&status()).into()), Message::Ping(vec![1].into())] {
         let (mut connection, mut stranger) = accepted(Some(Pace::new(10))).await;
-        for _ in 0..10 * limits::BURST_SECONDS + 50 {
-            stranger.feed(flood.clone()).await.unwrap();
+        // Far beyond what is allowed, however slow the machine; the rest finds nobody any more.
+        for _ in 0..FLOOD {
+            if stranger.feed(flood.clone()).await.is_err() {
+                break;
+            }
         }
-        stranger.flush().await.unwrap();
+        stranger.flush().await.ok();
         assert_eq!(last_words(stranger).await, (Some(ErrorCode::Flood), Some(1008)));
         let mut heard = 0;
         let closed = loop {
@@ -513,7 +522,7 @@ async fn a_flood_is_told_and_cut() {
         };
         assert_eq!(closed.kind(), "flood");
         // A slow machine may give the flood a little more time, and so a few messages more.
-        assert!(heard == 0 || (100..150).contains(&heard), "{heard}");
+        assert!(heard == 0 || (100..FLOOD / 2).contains(&heard), "{heard}");
     }
 }
 
@@ -544,9 +553,12 @@ async fn chunks_of_full_size_are_no_flood() {
 
 #[tokio::test]
 async fn who_does_not_answer_as_a_coordinator_is_told_apart() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let error = refused(&free.to_string().parse().unwrap()).await;
-    assert_eq!(error, ConnectError::Refused(format!("ws://{free}/ws")));
+    // Held to the end, so that nobody else can come to listen there.
+    let mute = TcpSocket::new_v4().unwrap();
+    mute.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let taken = mute.local_addr().unwrap();
+    let error = refused(&taken.to_string().parse().unwrap()).await;
+    assert_eq!(error, ConnectError::Refused(format!("ws://{taken}/ws")));
     let failure = crate::exit::Failure::from(error);
     assert_eq!(failure.exit, crate::exit::Exit::Connect);
     assert!(failure.hint.unwrap().contains("hydra-coordinator"));

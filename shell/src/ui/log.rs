@@ -64,8 +64,8 @@ pub struct LogPane {
     pub level: Level,
     /// The number of the lowest line shown, if not the newest.
     held: Option<u64>,
-    /// As last drawn: the number of the lowest line of the first page that is full.
-    lowest: Cell<u64>,
+    /// Rows, as last drawn.
+    rows: Cell<usize>,
 }
 
 impl LogPane {
@@ -82,12 +82,13 @@ impl LogPane {
         format!("log: {} and above{more}", self.level.name())
     }
 
-    /// Scrolls by `lines`, back if negative, but never so far that the page is not full; at the newest line the pane
-    /// follows again.
+    /// Scrolls by `lines` of those that are shown, back if negative, but never so far that the page is not full; at the
+    /// newest line the pane follows again.
     pub fn scroll(&mut self, ring: &Ring, lines: i64) {
-        let newest = ring.total();
-        let at = self.held.unwrap_or(newest).saturating_add_signed(lines).max(self.lowest.get());
-        self.held = (at < newest).then_some(at);
+        let (all, newest) = ring.all();
+        let shown = self.shown(&all, newest);
+        let end = self.end(&shown).saturating_add_signed(lines as isize).max(self.rows.get().max(1));
+        self.held = (end < shown.len()).then(|| shown[end - 1].1);
     }
 
     /// Follows the newest line again.
@@ -110,19 +111,10 @@ impl LogPane {
     pub fn draw(&self, buffer: &mut Buffer, area: Rect, theme: Theme, ring: &Ring) {
         let area = area.intersection(buffer.area);
         let (all, newest) = ring.all();
-        let gone = newest - all.len() as u64;
-        let mut level = Level::Info;
-        let shown = all.iter().zip(gone + 1..).filter(|(line, _)| {
-            level = Line::of(line).level.unwrap_or(level);
-            level <= self.level
-        });
-        let lines: Vec<(&String, u64)> = shown.collect();
-        let rows = usize::from(area.height);
-        self.lowest.set(lines.get(rows.max(1) - 1).map_or(newest, |(_, number)| *number));
-        // What fell out of the ring while it was looked at makes room for what followed.
-        let held = self.held.unwrap_or(newest);
-        let end = lines.partition_point(|(_, number)| *number <= held).max(rows).min(lines.len());
-        let lines = &lines[end.saturating_sub(rows)..end];
+        self.rows.set(usize::from(area.height));
+        let shown = self.shown(&all, newest);
+        let end = self.end(&shown);
+        let lines = &shown[end.saturating_sub(self.rows.get())..end];
         if lines.is_empty() {
             let words = format!("no line at {} or above yet", self.level.name());
             text::put(buffer, area, (area.x, area.y), &words, area.width, theme.dim());
@@ -130,6 +122,24 @@ impl LogPane {
         for ((line, _), y) in lines.iter().zip(area.top()..) {
             Line::of(line).draw(buffer, area, y, theme);
         }
+    }
+
+    /// The lines that are fine enough, oldest first, each with its number.
+    fn shown<'a>(&self, all: &'a [String], newest: u64) -> Vec<(&'a String, u64)> {
+        let gone = newest - all.len() as u64;
+        let mut level = Level::Info;
+        let shown = all.iter().zip(gone + 1..).filter(|(line, _)| {
+            level = Line::of(line).level.unwrap_or(level);
+            level <= self.level
+        });
+        shown.collect()
+    }
+
+    /// How many of the lines lie above the lower edge.
+    fn end(&self, shown: &[(&String, u64)]) -> usize {
+        let end = self.held.map_or(shown.len(), |held| shown.partition_point(|(_, number)| *number <= held));
+        // What fell out of the ring while it was looked at makes room for what followed.
+        end.max(self.rows.get()).min(shown.len())
     }
 }
 

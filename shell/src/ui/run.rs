@@ -1,20 +1,24 @@
 //! The loop of a program with a screen: terminal events, the program's own messages, wake-ups, frames, Ctrl-Z, Ctrl-L.
 //!
 //! All updates and drawing happen in the task that calls [`run`]; commands go to a callback at once and in order. A
-//! lost terminal ends the loop with a reason, a hanging one only delays frames, and a job that was continued in the
-//! background works on without a screen until it is in the foreground again. What to do at the end is the program's.
+//! lost terminal and a bug in the app end the loop with a reason, a hanging terminal only delays frames, and a job that
+//! was continued in the background works on without a screen until it is in the foreground again. What to do at the end
+//! is the program's.
 
 use std::io;
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use futures_util::FutureExt as _;
 use hydra_core::time::Time;
 use ratatui::Frame;
 use tokio::sync::mpsc;
 
 use super::App;
 use super::frames::Pacer;
+use super::terminal;
 use crate::clock::Clock;
 use crate::signals::Stop;
 
@@ -33,7 +37,8 @@ pub enum End {
     Left,
     /// The terminal is gone, as when a window or a connection is closed; SIGHUP often comes with it. The work may go on.
     Lost(io::Error),
-    /// Some thread panicked, which has taken the terminal away.
+    /// The app or another thread panicked, which has taken the terminal away; the message is printed. The app is not to
+    /// be shown again.
     Panicked,
 }
 
@@ -68,8 +73,8 @@ pub(crate) trait Console {
     fn suspend(&mut self) -> io::Result<()>;
 }
 
-/// Enters the terminal and runs `app` until a command's callback breaks off, the terminal is lost or a thread
-/// panics; the terminal is given back in each case.
+/// Enters the terminal and runs `app` until a command's callback breaks off, the terminal is lost, or `app` or a
+/// thread panics; the terminal is given back in each case.
 ///
 /// `messages` are facts from the work (a closed channel is no reason to end); `on_stop` makes a message of SIGTERM,
 /// SIGHUP and Ctrl-C from outside (the key Ctrl-C is an ordinary key); `clock` is that of the work, so that times can
@@ -81,10 +86,19 @@ pub async fn run<A: App>(
     on_stop: fn(Stop) -> A::Msg,
     perform: impl FnMut(A::Cmd) -> ControlFlow<()>,
 ) -> End {
-    match console::Real::enter() {
-        Ok(console) => Loop { app, clock, on_stop, perform, pacer: Pacer::default() }.drive(console, messages).await,
+    let end = match console::Real::enter() {
+        Ok(console) => {
+            let shown = Loop { app, clock, on_stop, perform, pacer: Pacer::default() }.drive(console, messages);
+            // A bug on the screen must not take the work along, which may well share its task.
+            AssertUnwindSafe(shown).catch_unwind().await.unwrap_or(End::Panicked)
+        }
         Err(error) => End::Lost(error),
+    };
+    if matches!(end, End::Panicked) {
+        // On a thread that may wait; if there is none any more, the program ends anyway.
+        let _ = tokio::task::spawn_blocking(terminal::told).await;
     }
+    end
 }
 
 /// What the loop carries besides console and channel.
@@ -198,7 +212,7 @@ impl<A: App, P: FnMut(A::Cmd) -> ControlFlow<()>> Loop<'_, A, P> {
 }
 
 fn lost(error: io::Error) -> End {
-    if super::terminal::panicked() { End::Panicked } else { End::Lost(error) }
+    if terminal::panicked() { End::Panicked } else { End::Lost(error) }
 }
 
 #[cfg(test)]

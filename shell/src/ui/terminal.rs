@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -31,10 +31,18 @@ use super::text;
 /// How long leaving waits for a terminal that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The writer of the terminal that is entered, for whoever must leave it: its owner or the panic hook.
+/// How long [`told`] waits for the message of a panic, which a backtrace may make slow.
+const TELLING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The writer of the terminal that is entered, for whoever must leave it: its owner or the panic hook. Locked until it
+/// is left, so that nobody takes it for left before.
 static ENTERED: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
 /// Whether the panic hook has left the terminal.
 static PANICKED: AtomicBool = AtomicBool::new(false);
+/// Threads that panic and have not printed their message yet.
+static TELLING: Mutex<usize> = Mutex::new(0);
+/// Tells that there is one less.
+static TOLD: Condvar = Condvar::new();
 
 /// Clicks and the wheel in the notation without limits; not the moves that crossterm's own command asks for too.
 const MOUSE_ON: &str = "\u{1b}[?1000h\u{1b}[?1006h";
@@ -61,13 +69,13 @@ struct Sheet(Arc<Mutex<Vec<u8>>>);
 
 impl Sheet {
     fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.0))
     }
 }
 
 impl Write for Sheet {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        lock(&self.0).extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -133,7 +141,7 @@ impl Terminal {
         let canvas = Canvas::new(size)?;
         let (jobs, progress) = spawn_writer(own_handle()?)?;
         enable_raw_mode()?;
-        *ENTERED.lock().unwrap_or_else(PoisonError::into_inner) = Some(jobs.clone());
+        *lock(&ENTERED) = Some(jobs.clone());
         let mut terminal = Self { canvas, jobs, progress, sent: 0, size };
         terminal.send(enter_bytes()?)?;
         Ok(terminal)
@@ -205,6 +213,16 @@ pub fn panicked() -> bool {
     PANICKED.load(Ordering::SeqCst)
 }
 
+/// Waits until every thread that panics has printed its message: only then may the program go on to its end. Gives up
+/// on a terminal that takes nothing.
+pub fn told() {
+    drop(TOLD.wait_timeout_while(lock(&TELLING), TELLING_PATIENCE, |telling| *telling > 0));
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the terminal is gone")
 }
@@ -225,8 +243,9 @@ fn leave_bytes() -> io::Result<Vec<u8>> {
 
 /// Gives the terminal back, if it is entered.
 fn leave() {
-    let entered = ENTERED.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(jobs) = entered else { return };
+    // Held to the end: whoever comes second must find the terminal as it was.
+    let mut entered = lock(&ENTERED);
+    let Some(jobs) = entered.take() else { return };
     let (last, written) = mpsc::sync_channel(1);
     if let Ok(bytes) = leave_bytes()
         && jobs.send(Job { bytes, counted: false, last: Some(last) }).is_ok()
@@ -240,9 +259,8 @@ fn leave() {
 /// Asks the entered terminal to put `text` on the clipboard (OSC 52); works over ssh too, but some terminals ignore
 /// it. Whether it could be asked.
 pub fn copy(text: &str) -> bool {
-    let entered = ENTERED.lock().unwrap_or_else(PoisonError::into_inner);
     let bytes = format!("\u{1b}]52;c;{}\u{1b}\\", base64(text.as_bytes())).into_bytes();
-    entered.as_ref().is_some_and(|jobs| jobs.send(Job { bytes, counted: false, last: None }).is_ok())
+    lock(&ENTERED).as_ref().is_some_and(|jobs| jobs.send(Job { bytes, counted: false, last: None }).is_ok())
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -263,11 +281,14 @@ fn hook_panics() {
     HOOKED.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if ENTERED.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            *lock(&TELLING) += 1;
+            if lock(&ENTERED).is_some() {
                 PANICKED.store(true, Ordering::SeqCst);
                 leave();
             }
             before(info);
+            *lock(&TELLING) -= 1;
+            TOLD.notify_all();
         }));
     });
 }

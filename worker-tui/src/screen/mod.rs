@@ -4,7 +4,7 @@
 //! back. A screen that is lost takes nothing along; from then on everything is told as without one.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hydra_core::agent::Event;
@@ -37,16 +37,26 @@ const RESERVE: usize = 256;
 /// Between two looks at traffic and process.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The last event, where it went to the screen: whether that still shows it depends on who is faster, so it is told
+/// again once the screen is gone.
+pub type LastWord = Arc<OnceLock<Event>>;
+
 /// The sink of a worker with a screen; when that is lost, of one without.
 pub struct Feed {
     screen: mpsc::Sender<Msg>,
     teller: Teller,
+    last: LastWord,
 }
 
 impl Feed {
     /// Feeds `screen` while it is there, and `teller` afterwards.
     pub fn new(screen: mpsc::Sender<Msg>, teller: Teller) -> Self {
-        Self { screen, teller }
+        Self { screen, teller, last: LastWord::default() }
+    }
+
+    /// Where the last event will be.
+    pub fn last_word(&self) -> LastWord {
+        self.last.clone()
     }
 
     fn put(&self, msg: Msg) {
@@ -64,6 +74,10 @@ impl Sink for Feed {
         // The log pane shows what people without a screen read.
         if let Some(line) = self.teller.line(event) {
             tracing::info!(target: "worker", "{line}");
+        }
+        if matches!(event, Event::Stopped { .. }) {
+            // There is but one.
+            let _ = self.last.set(event.clone());
         }
         self.put(Msg::Event(event.clone()));
     }

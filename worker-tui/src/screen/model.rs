@@ -155,8 +155,6 @@ pub struct Screen {
     pub asked: Option<Time>,
     pub paused: bool,
     pub leaving: Leaving,
-    /// What the program said at its end.
-    pub stopped: Option<hydra_core::agent::Event>,
     /// How far the help is scrolled, while it is open.
     pub help: Option<usize>,
     pub log: LogPane,

@@ -259,7 +259,8 @@ fn the_log_scrolls_and_follows() {
     assert!(script.screen().contains("line 29"));
 }
 
-/// Steps may be left out when a screen does not keep up; payments may not. Without a screen the teller has its say.
+/// Steps may be left out when a screen does not keep up; payments and the last word may not. Without a screen the
+/// teller has its say.
 #[tokio::test]
 async fn the_feed_keeps_what_matters() {
     let (sender, mut messages) = mpsc::channel(WAITING);
@@ -276,7 +277,11 @@ async fn the_feed_keeps_what_matters() {
         waiting.push(msg);
     }
     assert_eq!((waiting.len(), waiting.last()), (WAITING - RESERVE + 1, Some(&Msg::Event(paid.clone()))));
+    let stopped = Event::Stopped { tasks: 1, earned: Credits::hyd(1), balance: Credits::hyd(1) };
+    let last = feed.last_word();
+    feed.show(&stopped);
     drop(messages);
+    assert_eq!(last.get(), Some(&stopped), "a screen that has left does not take it");
     feed.show(&paid);
 }
 

@@ -239,8 +239,8 @@ impl Screen {
                 self.task.clear();
                 self.hand = Some(InHand { task, version, steps, tokens, step: 0, tokens_per_s: 0.0, preview });
             }
-            // Each step has come as news.
-            Event::Progress { .. } => {}
+            // Each step has come as news; the last word is told where the screen was.
+            Event::Progress { .. } | Event::Stopped { .. } => {}
             Event::Submitted { task, bytes } => {
                 self.submitted = Some((task, bytes));
                 self.hand.take_if(|hand| hand.task == task);
@@ -265,7 +265,6 @@ impl Screen {
                 self.losses += u64::from(matches!(self.link, Link::Up { .. }));
                 self.link = Link::Waiting { until: now.after(Duration::from_millis(retry_ms)), reason };
             }
-            stopped @ Event::Stopped { .. } => self.stopped = Some(stopped),
         }
         Vec::new()
     }

@@ -1,7 +1,7 @@
 //! The three programs in real terminals, as people use them: what they see, and how their terminals are left.
 //!
-//! Everything waits for words on a screen; nothing sleeps. How the kit leaves a terminal after a panic is tested in
-//! `shell/tests/terminal.rs`, with a program that can be made to panic.
+//! Everything waits for words on a screen; nothing sleeps. A panic of the screen itself is tested in
+//! `shell/tests/terminal.rs`, with a program that can be made to panic there.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use std::process::Command;
 use hydra_pty::process::Signal;
 use hydra_pty::{Left, Terminal};
 
-use stage::{Stage, answer, balance, dotted, last_step};
+use stage::{Bug, Stage, answer, balance, dotted, last_step};
 
 #[test]
 fn earning_and_asking() {
@@ -52,7 +52,8 @@ fn earning_and_asking() {
     // A terminal of no size stops nothing.
     let (before, _) = alice.wait("a step", last_step).unwrap();
     alice.resize((1, 1)).unwrap();
-    bob.wait("work that goes on", |screen| balance(screen).filter(|balance| *balance >= paid + 2.0)).unwrap();
+    let (had, _) = bob.wait("bob's balance", balance).unwrap();
+    bob.wait("work that goes on", |screen| balance(screen).filter(|balance| *balance >= had + 1.0)).unwrap();
     alice.resize((100, 30)).unwrap();
     alice.wait("the work done meanwhile", |screen| last_step(screen).filter(|step| *step > before)).unwrap();
 
@@ -92,10 +93,7 @@ fn signals_and_the_shell() {
     assert_eq!(worker.left().unwrap(), Left::CLEAN);
 
     // Ctrl-Z gives the terminal to the shell, fg takes it back.
-    let mut command = Command::new("sh");
-    command.arg("-i").env("PS1", "shell> ").env_remove("ENV");
-    let mut shell = Terminal::start("shell", &command, (80, 24)).unwrap();
-    shell.wait_for("shell> ").unwrap();
+    let mut shell = stage.shell();
     shell.type_text(&line(&stage.chat_command("carol"))).unwrap();
     shell.press("enter").unwrap();
     shell.wait_for("✓ connected").unwrap();
@@ -135,6 +133,29 @@ fn assert_clean(terminal: &Terminal, code: i32) {
     let status = terminal.wait_end().unwrap();
     assert_eq!(status.code(), Some(code), "{status}: {}", terminal.text());
     assert_eq!(terminal.left().unwrap(), Left::CLEAN, "{}", terminal.text());
+}
+
+#[test]
+fn a_bug_takes_the_screen_and_not_the_work() {
+    let [first, second, third] = [(); 3].map(|()| Bug::new());
+    let (stage, coordinator) = Stage::open_with(|stage| stage.buggy("coordinator", &first));
+    // It says its address before.
+    coordinator.wait("its screen", |screen| screen.alternate_screen().then_some(())).unwrap();
+    let worker = stage.worker_with(stage.buggy("worker", &second), "alice", (80, 24));
+    let chat = stage.chat_with(stage.buggy("query", &third), "alice");
+    for (terminal, bug) in [(&coordinator, first), (&worker, second), (&chat, third)] {
+        bug.strike();
+        terminal.wait_for("a bug on purpose").unwrap();
+        assert_eq!(terminal.left().unwrap(), Left::CLEAN, "{}", terminal.text());
+    }
+    // Without its screen a chat is nothing; the others go on, and say in lines what they do.
+    assert_clean(&chat, 1);
+    worker.wait_for("HYD for task").unwrap();
+    for terminal in [&worker, &coordinator] {
+        terminal.signal(Signal::TERM).unwrap();
+        assert_clean(terminal, 0);
+        terminal.wait_for("stopped").unwrap();
+    }
 }
 
 #[test]

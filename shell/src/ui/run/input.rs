@@ -78,6 +78,9 @@ mod system {
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::stdio::stdin;
 
+    /// How long one look for keys may take. Within no time at all crossterm does not even look at what it has read.
+    const LOOK: Duration = Duration::from_millis(2);
+
     /// Dropping it ends the source.
     pub struct Stop(#[expect(dead_code, reason = "held for its end")] PipeWriter);
 
@@ -105,13 +108,19 @@ mod system {
                 if fds[0].revents().intersects(gone) {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                while event::poll(Duration::ZERO)? {
+                while any()? {
                     if !take(event::read()?) {
                         return Ok(());
                     }
                 }
             }
         }
+    }
+
+    /// Whether there is an event. What crossterm has read already, nobody else would find, so it looks twice: a thread
+    /// that waits too long for a processor has had no time to look.
+    fn any() -> io::Result<bool> {
+        Ok(event::poll(LOOK)? || event::poll(LOOK)?)
     }
 }
 

@@ -275,6 +275,30 @@ fn logs_filter_and_hold_still() {
 }
 
 #[test]
+fn a_filtered_log_scrolls_along_what_it_shows() {
+    let (ring, mut pane) = (Ring::default(), LogPane::default());
+    for number in 0..9 {
+        log_line(&ring, "INFO", &format!("task {number}"));
+        (0..20).for_each(|_| log_line(&ring, "DEBUG", "details"));
+    }
+    let tasks = |pane: &LogPane| {
+        let shown = text(60, 3, |buffer, area| pane.draw(buffer, area, Theme::plain(), &ring));
+        (0..9).filter(|number| shown.contains(&format!("task {number}"))).collect::<Vec<_>>()
+    };
+    assert_eq!(tasks(&pane), [6, 7, 8]);
+    pane.scroll(&ring, -3);
+    assert_eq!(tasks(&pane), [3, 4, 5]);
+    pane.scroll(&ring, -1);
+    assert_eq!(tasks(&pane), [2, 3, 4]);
+    pane.scroll(&ring, -3);
+    assert_eq!(tasks(&pane), [0, 1, 2], "the first page is full");
+    pane.scroll(&ring, 5);
+    assert_eq!((tasks(&pane), pane.follows()), (vec![5, 6, 7], false));
+    pane.scroll(&ring, 1);
+    assert_eq!((tasks(&pane), pane.follows()), (vec![6, 7, 8], true));
+}
+
+#[test]
 fn levels_that_never_come_are_passed_over() {
     let (mut pane, all) = (LogPane::default(), Ring::default());
     let words = [(); 4].map(|()| pane.next_level(&all));
