@@ -285,11 +285,11 @@ impl Driver {
                     }
                     self.published = Some((version, merged));
                 }
-                Order::Generate { query, prompt, sampling } => {
+                Order::Generate { query, prompt, raw, stop: stops, sampling } => {
                     let stop = Arc::new(AtomicBool::new(false));
                     self.running.insert(query, stop.clone());
                     let from = self.newest.clone();
-                    self.answers.send(answers::Job { query, prompt, sampling, from, stop }).ok();
+                    self.answers.send(answers::Job { query, prompt, raw, stops, sampling, from, stop }).ok();
                 }
                 Order::StopGenerating { query } => {
                     if let Some(stop) = self.running.remove(&query) {

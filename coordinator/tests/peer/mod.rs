@@ -140,6 +140,8 @@ pub fn query(n: u8, prompt: &str) -> ClientMsg {
         top_k: None,
         top_p: None,
         seed: None,
+        raw: false,
+        stop: Vec::new(),
     })
 }
 

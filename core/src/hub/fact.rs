@@ -14,6 +14,13 @@ pub enum Fact {
         /// For the challenge.
         nonce: Nonce,
     },
+    /// A request with an API key came: a session of the key's user at once, for queries alone.
+    Keyed {
+        /// Its number, never used before.
+        session: SessionId,
+        /// BLAKE3 of the key's text.
+        key: Digest,
+    },
     /// A whole, well-formed message came.
     Frame {
         /// From where.
