@@ -24,6 +24,8 @@ pub const PIECE_BYTES: usize = 4096;
 pub const NEW_TOKENS: u32 = 4096;
 /// Stops, each at most [`LABEL_BYTES`], in one query.
 pub const STOPS: usize = 4;
+/// API keys of one user.
+pub const API_KEYS: usize = 16;
 /// Bytes of the preview of a shard's text in a task.
 pub const PREVIEW_BYTES: usize = 160;
 /// Tokens in one shard: 1 MiB as two-byte ids.

@@ -6,6 +6,7 @@ use clap::Parser;
 use hydra_core::ids::UserName;
 use hydra_shell::address::Address;
 
+use crate::api_keys::Wish;
 use crate::sampling::Sampling;
 
 const EXAMPLES: &str = "\
@@ -14,6 +15,7 @@ Examples:
   hydra-query alice - < question.txt         the prompt from standard input
   hydra-query alice                          a chat on the screen; F1 helps. In a pipe: line after line
   hydra-query alice --balance                what alice has
+  hydra-query alice --api-key new            a key for OpenAI-style clients of the coordinator
   hydra-query alice \"Once\" --temperature 0   always the likeliest next token
   hydra-query alice \"Hello\" --coordinator lab.example.org:5000 --json
 
@@ -33,6 +35,9 @@ pub struct Args {
     /// Print the balance and end
     #[arg(long, conflicts_with = "prompt")]
     pub balance: bool,
+    /// Make, list or revoke API keys for OpenAI-style clients, and end: new, list, revoke (all) or revoke:ID
+    #[arg(long, value_name = "WHAT", conflicts_with_all = ["prompt", "balance"])]
+    pub api_key: Option<Wish>,
     #[command(flatten)]
     pub sampling: Sampling,
     /// File with the key that owns the name; made if there is none [default: in the configuration folder]
@@ -71,6 +76,9 @@ mod tests {
         assert!(args.json && !args.headless);
         assert_eq!(parse("hydra-query alice -").unwrap().prompt.as_deref(), Some("-"));
         assert!(parse("hydra-query").unwrap().user.is_none());
+        assert_eq!(parse("hydra-query a --api-key new").unwrap().api_key, Some(Wish::New));
+        let one = Wish::Revoke(Some("0f".to_owned()));
+        assert_eq!(parse("hydra-query a --api-key revoke:0F").unwrap().api_key, Some(one));
         assert!(parse("hydra-query bob --balance --key k --coordinator wss://x.example").unwrap().balance);
     }
 
@@ -88,6 +96,12 @@ mod tests {
             "hydra-query a x --seed -3",
             "hydra-query a x --coordinator ftp://x",
             "hydra-query a x --balance",
+            "hydra-query a x --api-key new",
+            "hydra-query a --balance --api-key new",
+            "hydra-query a --api-key",
+            "hydra-query a --api-key make",
+            "hydra-query a --api-key revoke:xyz",
+            "hydra-query a --api-key revoke:",
             "hydra-query a x y",
         ] {
             assert!(parse(line).is_err(), "{line}");

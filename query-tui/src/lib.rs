@@ -5,6 +5,7 @@
 //! Nothing here computes: no libtorch.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod api_keys;
 mod args;
 mod commands;
 mod driver;
@@ -35,6 +36,7 @@ use hydra_shell::signals::{Signals, Stop};
 use hydra_shell::terminal::is_interactive;
 use tokio::sync::mpsc;
 
+use crate::api_keys::Errand;
 use crate::args::Args;
 use crate::driver::Driver;
 use crate::lines::Lines;
@@ -69,7 +71,8 @@ fn start(args: Args) -> anyhow::Result<()> {
 
 /// Whether the conversation is on a screen.
 fn has_screen(args: &Args) -> bool {
-    args.prompt.is_none() && !args.balance && !args.headless && !args.json && is_interactive()
+    let once = args.prompt.is_some() || args.balance || args.api_key.is_some();
+    !once && !args.headless && !args.json && is_interactive()
 }
 
 async fn talk(args: Args) -> anyhow::Result<()> {
@@ -80,6 +83,7 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     let user = identity.user.clone();
     let question = match prompt {
         _ if args.balance => Some(Question::Balance),
+        _ if args.api_key.is_some() => args.api_key.clone().map(Errand::new).transpose()?.map(Question::ApiKeys),
         Some(prompt) => Some(Question::Prompt(args.sampling.query(&prompt)?)),
         None => None,
     };

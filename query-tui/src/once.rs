@@ -1,11 +1,12 @@
 //! One question from the command line: asks it, prints what comes, and knows what became of it.
 
-use hydra_core::chat::{Event, Fact};
+use hydra_core::chat::{Event, Fact, Known};
 use hydra_core::proto::{Finish, Query, RefusedCode};
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::signals::Stop;
 use tokio::sync::mpsc;
 
+use crate::api_keys::Errand;
 use crate::driver::{Front, State};
 use crate::print::Printer;
 
@@ -16,6 +17,8 @@ pub enum Question {
     Prompt(Query),
     /// What the user has.
     Balance,
+    /// Something about API keys.
+    ApiKeys(Errand),
 }
 
 /// The front of one question.
@@ -56,6 +59,17 @@ impl Once {
         Ok(Fact::Leave)
     }
 
+    fn on_keys(&mut self, keys: &[Known]) {
+        let Some(Question::ApiKeys(errand)) = &mut self.question else { return };
+        match errand.answered(keys, &mut self.printer) {
+            Ok(done) => self.answered = done,
+            Err(failure) => {
+                self.answered = true;
+                self.verdict = Err(failure);
+            }
+        }
+    }
+
     fn refused(&self, reason: RefusedCode, text: &str) -> Failure {
         match reason {
             RefusedCode::Insufficient => Failure::new(Exit::TooPoor, text).hint(self.earn.clone()),
@@ -91,6 +105,7 @@ impl Front for Once {
                 self.verdict = Err(Failure::new(Exit::Connect, text).hint(hint));
             }
             Event::Balance { .. } => self.answered = true,
+            Event::ApiKeys { keys } => self.on_keys(keys),
             Event::Connected { .. } | Event::Disconnected { .. } | Event::Token { .. } | Event::Status(_) => {}
         }
     }
@@ -99,8 +114,15 @@ impl Front for Once {
         match self.question.take() {
             Some(Question::Prompt(query)) => return Ok(Fact::Ask(query)),
             Some(Question::Balance) => return Ok(Fact::AskBalance),
-            None if self.answered => return Ok(Fact::Leave),
-            None => {}
+            Some(Question::ApiKeys(mut errand)) if !self.answered => {
+                let next = errand.next.take_if(|_| state.open);
+                self.question = Some(Question::ApiKeys(errand));
+                if let Some(fact) = next {
+                    return Ok(fact);
+                }
+            }
+            _ if self.answered => return Ok(Fact::Leave),
+            _ => {}
         }
         tokio::select! {
             Some(stop) = self.stops.recv() => self.on_stop(stop, state),

@@ -4,6 +4,7 @@ use hydra_core::chat::Event;
 use hydra_core::ids::VersionNo;
 use hydra_core::proto::Status;
 use hydra_shell::events::Events;
+use serde_json::Value;
 
 /// The printer of both fronts.
 pub struct Printer {
@@ -21,7 +22,7 @@ impl Printer {
     /// Prints what is for scripts, and the text of answers.
     pub fn show(&mut self, event: &Event) {
         // The session's ups and downs are no answers; a script that asks one thing reads one line.
-        if !matches!(event, Event::Connected { .. } | Event::Disconnected { .. }) {
+        if !matches!(event, Event::Connected { .. } | Event::Disconnected { .. } | Event::ApiKeys { .. }) {
             self.events.emit(event);
         }
         match event {
@@ -39,7 +40,15 @@ impl Printer {
                 }
             }
             Event::Status(status) => self.say(&describe(status)),
-            Event::Connected { .. } | Event::Disconnected { .. } => {}
+            Event::Connected { .. } | Event::Disconnected { .. } | Event::ApiKeys { .. } => {}
+        }
+    }
+
+    /// What was asked for: an event for scripts, lines for everybody else.
+    pub fn result(&mut self, event: &Value, lines: &[String]) {
+        self.events.emit(event);
+        for line in lines {
+            self.piece(&format!("{line}\n"));
         }
     }
 

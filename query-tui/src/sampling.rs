@@ -41,6 +41,8 @@ impl Sampling {
             top_k: self.top_k,
             top_p: self.top_p,
             seed: self.seed,
+            raw: false,
+            stop: Vec::new(),
         })
     }
 

@@ -31,6 +31,10 @@ const STREAMS: usize = 16;
 pub struct Job {
     pub query: QueryNo,
     pub prompt: String,
+    /// Whether the prompt is given to the model as it is, and the form's stops do not apply.
+    pub raw: bool,
+    /// The query's own stops.
+    pub stops: Vec<String>,
     pub sampling: Sampling,
     pub from: Arc<Served>,
     pub stop: Arc<AtomicBool>,
@@ -149,7 +153,13 @@ impl Desk {
 
     fn begin(&self, job: &Job) -> Result<Answer, EngineError> {
         let tokenizer = &self.data.tokenizer;
-        let prompt = tokenizer.encode(&self.form.template.replace("{prompt}", job.prompt.trim_end()));
+        let mut stops = job.stops.clone();
+        let prompt = if job.raw {
+            tokenizer.encode(&job.prompt)
+        } else {
+            stops.extend_from_slice(&self.form.stops);
+            tokenizer.encode(&self.form.template.replace("{prompt}", job.prompt.trim_end()))
+        };
         let sampling = hydra_engine::Sampling {
             max_new_tokens: job.sampling.max_new_tokens as usize,
             temperature: job.sampling.temperature,
@@ -164,7 +174,7 @@ impl Desk {
             stop: job.stop.clone(),
             stream,
             pieces: PieceDecoder::new(),
-            text: Outgoing::new(self.form.stops.clone()),
+            text: Outgoing::new(stops, job.raw),
             tokens: 0,
             said: false,
         })

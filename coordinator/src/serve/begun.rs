@@ -161,6 +161,7 @@ impl Begun {
             uploads,
             traffic,
             sessions: BTreeMap::new(),
+            callers: super::openai::Callers::default(),
             running: BTreeMap::new(),
             scored: None,
             measure_every: settings.eval.every,

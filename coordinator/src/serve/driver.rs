@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::answers;
 use super::learner;
+use super::openai::{Caller, Callers};
 use super::served::{Delta, Served, Versions};
 use super::sessions::{Outbox, Uploads};
 use super::watch::Watch;
@@ -31,6 +32,8 @@ use crate::store::{FileError, Saved, StoreError, Writer};
 pub enum Input {
     /// A socket was accepted: its session's outbox, and the host that it counts for.
     Opened(SessionId, Outbox, Option<IpAddr>),
+    /// A request with an API key came, whose digest this is; who waits for its answer.
+    Asked(SessionId, Digest, Caller),
     /// A fact for the hub.
     Fact(Fact),
     /// The learner made a version.
@@ -63,6 +66,8 @@ pub struct Driver {
     pub uploads: Uploads,
     pub traffic: Arc<LinkStats>,
     pub sessions: BTreeMap<SessionId, Outbox>,
+    /// Sessions that are requests over HTTP.
+    pub callers: Callers,
     pub running: BTreeMap<QueryNo, Arc<AtomicBool>>,
     pub scored: Option<super::eval::Score>,
     /// Shortest time between two measurements, and when the last began.
@@ -155,8 +160,13 @@ impl Driver {
                 let nonce = hydra_core::ids::Nonce(hydra_shell::keys::random()?);
                 self.handle(Fact::Joined { session, nonce, host });
             }
+            Input::Asked(session, key, caller) => {
+                self.callers.add(session, caller);
+                self.handle(Fact::Keyed { session, key });
+            }
             Input::Fact(fact) => {
                 if let Fact::Left { session, .. } = &fact {
+                    self.callers.forget(*session);
                     self.sessions.remove(session);
                     self.uploads.forget(*session);
                 }
@@ -240,7 +250,11 @@ impl Driver {
         let mut stop = None;
         while let Some(order) = self.poll() {
             match order {
-                Order::Send { session, message } => self.send(session, &message),
+                Order::Send { session, message } => {
+                    if let Some(message) = self.callers.pass(session, message) {
+                        self.send(session, &message);
+                    }
+                }
                 Order::Push { session, worker, task, ready } => {
                     let (events, clock) = (self.events.clone(), self.clock);
                     let number = task.task;
@@ -263,6 +277,7 @@ impl Driver {
                     self.with(session, |outbox| outbox.forget(blob));
                 }
                 Order::Close { session } => {
+                    self.callers.forget(session);
                     if let Some(outbox) = self.sessions.get(&session) {
                         outbox.close();
                     }
@@ -287,11 +302,11 @@ impl Driver {
                     }
                     self.published = Some((version, merged));
                 }
-                Order::Generate { query, prompt, sampling } => {
+                Order::Generate { query, prompt, raw, stop: stops, sampling } => {
                     let stop = Arc::new(AtomicBool::new(false));
                     self.running.insert(query, stop.clone());
                     let from = self.newest.clone();
-                    self.answers.send(answers::Job { query, prompt, sampling, from, stop }).ok();
+                    self.answers.send(answers::Job { query, prompt, raw, stops, sampling, from, stop }).ok();
                 }
                 Order::StopGenerating { query } => {
                     if let Some(stop) = self.running.remove(&query) {
@@ -323,6 +338,8 @@ impl Driver {
             if let Some(lease) = self.lost.pop() {
                 let verdict = Err((UnpaidCode::Corrupt, "the update's bytes were given up".to_owned()));
                 self.handle(Fact::Checked { lease, verdict });
+            } else if let Some(session) = self.callers.left() {
+                self.handle(Fact::Left { session, reason: "the request has its answer".to_owned() });
             } else if let Some(version) = self.unmeasured.take() {
                 self.handle(Fact::Unmeasured { version });
             } else {

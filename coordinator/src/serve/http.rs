@@ -1,4 +1,5 @@
-//! The paths of the one port: the WebSocket, health, readiness and metrics.
+//! The paths of the one port: the WebSocket, health, readiness and metrics. Those of OpenAI-style clients are in
+//! `openai`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

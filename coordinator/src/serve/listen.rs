@@ -13,6 +13,7 @@ use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
 
 use super::gate::{Gate, Pass};
 use super::metrics;
@@ -21,13 +22,15 @@ use super::metrics;
 const HEAD: usize = 16 * 1024;
 /// Between attempts while the system has no file or memory for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A connection that becomes no session lasts so long at most.
+/// A connection that becomes no session lasts so long at most, and as long as it is owed an answer.
 const PLAIN: Duration = Duration::from_mins(1);
 
 /// The connection that a request came through; kept by what outlives the request, such as a session.
 #[derive(Debug, Clone)]
 pub struct Visitor {
     pub pass: Arc<Pass>,
+    /// Answers that are still to come; while there are any, the connection is not an idle one.
+    pub owed: TaskTracker,
 }
 
 /// Serves `router` until the task that runs this is aborted.
@@ -61,12 +64,13 @@ fn admit(tcp: TcpStream, from: SocketAddr, router: &Router, gate: &Gate) {
     }
     // Control messages are small and wait for nobody.
     let _ = tcp.set_nodelay(true);
-    tokio::spawn(attend(tcp, Visitor { pass: Arc::new(pass) }, router.clone()));
+    tokio::spawn(attend(tcp, Visitor { pass: Arc::new(pass), owed: TaskTracker::new() }, router.clone()));
 }
 
 /// Answers the requests of a connection; ends when it is upgraded.
 async fn attend(tcp: TcpStream, visitor: Visitor, router: Router) {
     let router = TowerToHyperService::new(router);
+    let owed = visitor.owed.clone();
     let service = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(visitor.clone());
         router.call(request)
@@ -78,11 +82,19 @@ async fn attend(tcp: TcpStream, visitor: Visitor, router: Router) {
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(tcp), service)
         .with_upgrades();
-    // A session leaves this at its upgrade; whoever asks for pages and does not read them holds a place no longer.
-    let Ok(served) = tokio::time::timeout(PLAIN, serving).await else {
-        tracing::debug!("a connection without a session was open for too long");
-        metrics::refused("slow_request");
-        return;
+    let mut serving = std::pin::pin!(serving);
+    let served = loop {
+        match tokio::time::timeout(PLAIN, serving.as_mut()).await {
+            Ok(served) => break served,
+            Err(_) if !owed.is_empty() => {}
+            // A session leaves this at its upgrade; whoever asks for pages and does not read them holds a place no
+            // longer.
+            Err(_) => {
+                tracing::debug!("a connection without a session was open for too long");
+                metrics::refused("slow_request");
+                return;
+            }
+        }
     };
     if let Err(error) = served {
         let reason = if error.is_timeout() { "slow_request" } else { "bad_request" };

@@ -40,6 +40,11 @@ pub fn slow_reader() {
     counter!("hydra_slow_readers_total").increment(1);
 }
 
+/// An OpenAI-style request was answered, or refused.
+pub fn requested(status: u16) {
+    counter!("hydra_api_requests_total", "status" => status.to_string()).increment(1);
+}
+
 /// Counts an event, and shows where the run stands after it.
 pub fn count(event: &Event, status: &Status) {
     match event {

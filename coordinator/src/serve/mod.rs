@@ -16,6 +16,7 @@ pub mod learner;
 mod listen;
 mod metrics;
 mod note;
+mod openai;
 pub mod run;
 mod sampler;
 pub mod served;
@@ -152,8 +153,17 @@ async fn serve_with(
     let ready = Arc::new(AtomicBool::new(true));
     let open = ready.clone();
     let tracker = rim.tasks.clone();
+    let data = info.data.clone();
+    let desk = Arc::new(openai::Desk {
+        inputs: rim.inputs.clone(),
+        next: rim.next.clone(),
+        tasks: rim.tasks.clone(),
+        template: settings.answers.template.clone(),
+        count: Arc::new(move |text| data.tokenizer.encode(text).len()),
+    });
     let doors = http::Doors { welcome: Arc::new(move |socket, visitor| rim.welcome(socket, visitor)), ready, metrics };
-    let server = tokio::spawn(listen::serve(listener, http::router(doors), gate(&settings)));
+    let router = http::router(doors).merge(openai::router(desk));
+    let server = tokio::spawn(listen::serve(listener, router, gate(&settings)));
     let (params, version) = (info.params, info.version);
     events.emit(&Event::Ready {
         addr: addr.to_string(),

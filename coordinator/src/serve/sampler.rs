@@ -71,7 +71,7 @@ impl Sampler {
         let mut stream = Stream::new(&decoder, &prompt, sampling)?;
         let mut batch = DecodeBatch::default();
         let (mut pieces, mut out, mut text) =
-            (PieceDecoder::new(), Outgoing::new(self.form.stops.clone()), String::new());
+            (PieceDecoder::new(), Outgoing::new(self.form.stops.clone(), false), String::new());
         while let Some(token) = batch.step(&mut [&mut stream]).into_iter().next().flatten() {
             if token == tokenizer.end_of_text() {
                 break;

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use hydra_core::hub::Asked;
-use hydra_core::hub::rows::{Accepted, Lease, Recovered, Version};
+use hydra_core::hub::rows::{Accepted, ApiKey, Lease, Recovered, Version};
 use hydra_core::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo};
 use hydra_core::ledger::Book;
 use hydra_core::ledger::audit::Fault;
@@ -82,6 +82,7 @@ impl Store {
         let recovered = Recovered {
             boot,
             users: users(&within).map_err(reading)?,
+            api_keys: api_keys(&within).map_err(reading)?,
             book,
             asked,
             evaluated,
@@ -206,6 +207,12 @@ fn collect<T>(
 fn users(from: &Connection) -> rusqlite::Result<Vec<(UserName, PublicKey)>> {
     collect(from, "SELECT name, key FROM users ORDER BY name", [], |row| {
         Ok((rows::parsed(row, 0)?, PublicKey(row.get(1)?)))
+    })
+}
+
+fn api_keys(from: &Connection) -> rusqlite::Result<Vec<ApiKey>> {
+    collect(from, "SELECT digest, user, at_ms FROM api_keys ORDER BY digest", [], |row| {
+        Ok(ApiKey { digest: Digest(row.get(0)?), user: rows::parsed(row, 1)?, at_ms: rows::whole(row, 2)? })
     })
 }
 

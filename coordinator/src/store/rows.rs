@@ -4,7 +4,7 @@
 //! twice) is a mistake in the program and refused as a whole with its transaction.
 
 use hydra_core::credits::Credits;
-use hydra_core::hub::rows::{Accepted, Lease, Row, Version};
+use hydra_core::hub::rows::{Accepted, ApiKey, Lease, Row, Version};
 use hydra_core::ids::{Digest, LeaseId, TaskId, TransferId, VersionNo, WorkerId};
 use hydra_core::ledger::{Head, Transfer};
 use rusqlite::types::{FromSqlError, Type};
@@ -60,6 +60,12 @@ fn put(to: &Connection, row: &Row) -> Result<(), StoreError> {
             params![version.0 as i64, loss, bits_per_byte],
         ),
         Row::Transfer(transfer) => put_transfer(to, transfer),
+        Row::ApiKey(ApiKey { digest, user, at_ms }) => execute(
+            to,
+            "INSERT INTO api_keys (digest, user, at_ms) VALUES (?1, ?2, ?3)",
+            params![digest.0, user.as_str(), *at_ms as i64],
+        ),
+        Row::ApiKeyRevoked { digest } => execute(to, "DELETE FROM api_keys WHERE digest = ?1", params![digest.0]),
     };
     match changed {
         Ok(1) => Ok(()),

@@ -19,7 +19,11 @@ pub const FILE: &str = "hydra.db";
 /// The newest layout; one a step.
 pub const LAYOUT: u32 = STEPS.len() as u32;
 
-const STEPS: &[M<'static>] = &[M::up(include_str!("schema/0001.sql")), M::up(include_str!("schema/0002.sql"))];
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("schema/0001.sql")),
+    M::up(include_str!("schema/0002.sql")),
+    M::up(include_str!("schema/0003.sql")),
+];
 /// "HYDR", as in `0001.sql`.
 const APPLICATION: u32 = 0x4859_4452;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";

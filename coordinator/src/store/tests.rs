@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
-use hydra_core::hub::rows::{Accepted, Lease, Recovered, Row, Version};
+use hydra_core::hub::rows::{Accepted, ApiKey, Lease, Recovered, Row, Version};
 use hydra_core::ids::{Digest, LeaseId, PublicKey, TaskId, TransferId, UserName, VersionNo, WorkerId};
 use hydra_core::ledger::{Book, Transfer};
 use tempfile::TempDir;
@@ -94,6 +94,10 @@ fn id(n: u64) -> TransferId {
     TransferId::derive("test", &[&n.to_le_bytes()])
 }
 
+fn api_key(name: &str, n: u8) -> Row {
+    Row::ApiKey(ApiKey { digest: Digest([n; 32]), user: user(name), at_ms: 6 })
+}
+
 /// A lease that is taken, fulfilled and paid.
 fn paid(book: &mut Book, n: u64, name: &str, of: u64) -> Vec<Row> {
     let transfer = book.reward(id(n), &user(name), Credits::hyd(1), format!("task {}", n / 2), 200 + n);
@@ -105,7 +109,7 @@ fn paid(book: &mut Book, n: u64, name: &str, of: u64) -> Vec<Row> {
 }
 
 /// Two users, versions 0 to 2 with four updates merged, one accepted update waiting, one lease open, one ended, one
-/// query answered, one failed, one still running.
+/// query answered, one failed, one still running, one API key of two left.
 fn sample() -> (Book, Vec<Row>) {
     let mut book = Book::default();
     let mut rows = vec![Row::Version(version(0, &[])), named("alice"), named("bob")];
@@ -129,6 +133,7 @@ fn sample() -> (Book, Vec<Row>) {
     }
     rows.push(Row::Transfer(book.post(id(100), 501).expect("open")));
     rows.push(Row::Transfer(book.void(id(101), 502).expect("open")));
+    rows.extend([api_key("alice", 1), api_key("bob", 3), Row::ApiKeyRevoked { digest: Digest([3; 32]) }]);
     (book, rows)
 }
 

@@ -17,7 +17,7 @@ use hydra_core::ids::{Digest, Nonce, PublicKey, QueryId, VersionNo, WorkerId};
 use hydra_core::model::Shape;
 use hydra_core::proto::sign::{self, Parties};
 use hydra_core::proto::{
-    self, ClientMsg, Credited, Error, Hello, Query, Role, ServerMsg, Task, UnpaidCode, Update, Welcome,
+    self, ClientMsg, Credited, Error, Hello, KeyAct, Query, Role, ServerMsg, Task, UnpaidCode, Update, Welcome,
 };
 use hydra_shell::client::{Connection, Event, LinkStats, connect};
 use tempfile::TempDir;
@@ -120,6 +120,11 @@ impl Process {
         }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -173,6 +178,8 @@ pub fn query(n: u8, prompt: &str) -> ClientMsg {
         top_k: None,
         top_p: None,
         seed: None,
+        raw: false,
+        stop: Vec::new(),
     })
 }
 
@@ -212,6 +219,8 @@ fn proof(hello: &Hello, challenge: &proto::Challenge, key: &SigningKey, forged: 
 pub struct Peer {
     connection: Connection,
     welcome: Option<Welcome>,
+    /// The coordinator's key and nonce of this session.
+    server: Option<(PublicKey, Nonce)>,
     newest: VersionNo,
     /// Tasks come whenever the coordinator has one, also between other messages.
     tasks: VecDeque<Task>,
@@ -223,7 +232,7 @@ impl Peer {
         let address = to.address.parse().unwrap();
         let mut connection = connect(&address, Arc::new(LinkStats::default())).await.unwrap();
         assert_eq!(connection.inbox.recv().await, Some(Event::Connected));
-        Self { connection, welcome: None, newest: VersionNo(0), tasks: VecDeque::new(), steps: 0.0 }
+        Self { connection, welcome: None, server: None, newest: VersionNo(0), tasks: VecDeque::new(), steps: 0.0 }
     }
 
     pub async fn join(to: &Process, role: Role, user: &str, key: &SigningKey) -> Result<Self, Error> {
@@ -242,6 +251,7 @@ impl Peer {
         let hello = hello(role, user, key);
         peer.say(ClientMsg::Hello(hello.clone()));
         let ServerMsg::Challenge(challenge) = peer.hears().await else { panic!("a challenge") };
+        peer.server = Some((challenge.key, challenge.nonce));
         peer.say(ClientMsg::Proof(proof(&hello, &challenge, key, forged)));
         match peer.hears().await {
             ServerMsg::Welcome(welcome) => {
@@ -252,6 +262,17 @@ impl Peer {
             ServerMsg::Error(error) => Err(error),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Says something about the API key of this text; how many keys there are then.
+    pub async fn api_key(&mut self, user: &str, key: &SigningKey, act: KeyAct, text: Option<&str>) -> usize {
+        let (server, nonce) = self.server.as_ref().unwrap();
+        let digest = text.map(|text| Digest::of(text.as_bytes()));
+        let statement = sign::api_key_statement(server, nonce, act, digest.as_ref(), &user.parse().unwrap());
+        let signature = sign::sign(key, &statement);
+        self.say(ClientMsg::ApiKey(proto::ApiKey { act, digest, signature }));
+        let ServerMsg::ApiKeys(known) = self.hears().await else { panic!("the keys") };
+        known.keys.len()
     }
 
     pub fn say(&mut self, message: ClientMsg) {

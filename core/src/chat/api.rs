@@ -4,8 +4,8 @@ use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
 use crate::credits::Credits;
-use crate::ids::{Nonce, UserName, VersionNo};
-use crate::proto::{self, ClientMsg, Finish, RefusedCode, ServerMsg};
+use crate::ids::{Digest, Nonce, UserName, VersionNo};
+use crate::proto::{self, ClientMsg, Finish, KeyAct, RefusedCode, ServerMsg};
 
 /// What a client is told at its start.
 #[derive(Debug, Clone)]
@@ -43,6 +43,13 @@ pub enum Fact {
     Cancel,
     /// The user wants to know the balance.
     AskBalance,
+    /// The user wants something about API keys: of `key`, or of all. Only while the session stands.
+    ApiKey {
+        /// What.
+        act: KeyAct,
+        /// BLAKE3 of the key's text.
+        key: Option<Digest>,
+    },
     /// The user wants to know how the run is.
     AskStatus,
     /// The user leaves.
@@ -147,6 +154,35 @@ pub enum Event {
         #[serde(serialize_with = "crate::hub::hyd")]
         held: Credits,
     },
+    /// What was wanted about API keys is done.
+    ApiKeys {
+        /// Those that the user has then.
+        keys: Vec<Known>,
+    },
     /// The run in numbers.
     Status(proto::Status),
 }
+
+/// An API key of the user, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Known {
+    /// Its name: the first digits of its digest.
+    pub id: String,
+    /// When it was made, in milliseconds since 1970.
+    pub made_ms: u64,
+    /// BLAKE3 of its text.
+    #[serde(skip)]
+    pub digest: Digest,
+}
+
+impl Known {
+    /// The name by which people tell keys apart.
+    pub fn id_of(digest: &Digest) -> String {
+        let mut id = digest.to_string();
+        id.truncate(ID_DIGITS);
+        id
+    }
+}
+
+/// Hexadecimal digits of a key's name; the coordinator keeps 16 keys a user, so these never meet by chance.
+const ID_DIGITS: usize = 16;

@@ -7,11 +7,11 @@ mod tests;
 
 use std::collections::VecDeque;
 
-pub use self::api::{Event, Exit, Fact, Order, Settings};
+pub use self::api::{Event, Exit, Fact, Known, Order, Settings};
 use crate::backoff::Backoff;
-use crate::ids::{Nonce, PublicKey, QueryId};
+use crate::ids::{Digest, Nonce, PublicKey, QueryId};
 use crate::machine::Machine;
-use crate::proto::{self, ClientMsg, Empty, ErrorCode, Role, ServerMsg, sign};
+use crate::proto::{self, ClientMsg, Empty, ErrorCode, KeyAct, Role, ServerMsg, sign};
 use crate::time::Time;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,8 @@ pub struct Chat {
     out: VecDeque<Order>,
     backoff: Backoff,
     link: Link,
+    /// The coordinator's key and nonce of this session, for what is signed later.
+    server: Option<(PublicKey, Nonce)>,
     /// When the session that stands began.
     opened: Option<Time>,
     /// Asked for before the session stood.
@@ -55,6 +57,7 @@ impl Chat {
             settings,
             out: VecDeque::from([Order::Connect]),
             link: Link::Connecting,
+            server: None,
             opened: None,
             early: VecDeque::new(),
             asked: None,
@@ -170,6 +173,14 @@ impl Chat {
             (Link::Open, ServerMsg::Balance(proto::Balance { balance, held })) => {
                 self.show(Event::Balance { balance, held });
             }
+            (Link::Open, ServerMsg::ApiKeys(known)) => {
+                let shown = |key: proto::KnownKey| Known {
+                    id: Known::id_of(&key.digest),
+                    made_ms: key.at_ms,
+                    digest: key.digest,
+                };
+                self.show(Event::ApiKeys { keys: known.keys.into_iter().map(shown).collect() });
+            }
             (Link::Open, ServerMsg::Status(status)) => self.show(Event::Status(status)),
             _ => {}
         }
@@ -182,11 +193,19 @@ impl Chat {
         }
     }
 
+    fn on_api_key(&mut self, act: KeyAct, digest: Option<Digest>) {
+        let (Link::Open, Some((server, nonce))) = (&self.link, &self.server) else { return };
+        let Settings { key, user, .. } = &self.settings;
+        let signature = sign::sign(key, &sign::api_key_statement(server, nonce, act, digest.as_ref(), user));
+        self.out.push_back(Order::Send(ClientMsg::ApiKey(proto::ApiKey { act, digest, signature })));
+    }
+
     fn on_challenge(&mut self, nonce: &Nonce, challenge: &proto::Challenge) {
         let Settings { key, user, .. } = &self.settings;
         let Some(proof) = sign::answer(key, nonce, challenge, Role::Chat, user) else {
             return self.exit(Exit::Refused("the coordinator could not prove its own key".to_owned()));
         };
+        self.server = Some((challenge.key, challenge.nonce));
         self.link = Link::Proving;
         self.out.push_back(Order::Send(ClientMsg::Proof(proof)));
     }
@@ -218,6 +237,7 @@ impl Machine for Chat {
                 }
             }
             Fact::AskBalance => self.say(ClientMsg::Balance(Empty {})),
+            Fact::ApiKey { act, key } => self.on_api_key(act, key),
             Fact::AskStatus => self.say(ClientMsg::Status(Empty {})),
             Fact::Leave => {
                 if self.link == Link::Open {

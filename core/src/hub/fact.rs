@@ -18,6 +18,13 @@ pub enum Fact {
         /// What counts as one host, for what each may claim; nothing for this machine.
         host: Option<IpAddr>,
     },
+    /// A request with an API key came: a session of the key's user at once, for queries alone.
+    Keyed {
+        /// Its number, never used before.
+        session: SessionId,
+        /// BLAKE3 of the key's text.
+        key: Digest,
+    },
     /// A whole, well-formed message came.
     Frame {
         /// From where.

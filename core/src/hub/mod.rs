@@ -7,6 +7,7 @@
 //!   from the durable rows alone.
 //! - *No heavy bytes.* The hub sees digests, sizes and verdicts; the shell holds the bytes and does the arithmetic.
 
+mod api_keys;
 mod asked;
 mod bench;
 mod codecs;
@@ -62,6 +63,8 @@ use crate::time::Time;
 enum Action {
     /// A new name is registered.
     Welcome { session: SessionId, name: UserName },
+    /// Which API keys the user has can be told.
+    ApiKeys { session: SessionId, known: proto::ApiKeys },
     /// A payment can be told.
     Credit { lease: LeaseId, amount: Credits },
     /// That there is none can be told.
@@ -93,6 +96,7 @@ pub struct Hub {
     users: BTreeMap<UserName, PublicKey>,
     /// Names whose row is not durable yet.
     new_names: BTreeSet<UserName>,
+    api_keys: api_keys::Keyring,
     naming: session::Naming,
     records: records::Records,
 
@@ -147,6 +151,7 @@ impl Machine for Hub {
     fn handle(&mut self, now: Time, fact: Fact) {
         match fact {
             Fact::Joined { session, nonce, host } => self.on_joined(now, session, nonce, host),
+            Fact::Keyed { session, key } => self.on_keyed(session, &key),
             Fact::Frame { session, message } => self.on_frame(now, session, message),
             Fact::BadFrame { session, error } => {
                 self.send(session, ServerMsg::Error(error));
@@ -265,6 +270,7 @@ impl Hub {
     fn perform(&mut self, now: Time, action: Action) {
         match action {
             Action::Welcome { session, name } => self.on_registered(now, session, &name),
+            Action::ApiKeys { session, known } => self.send_open(session, ServerMsg::ApiKeys(known)),
             Action::Credit { lease, amount } => self.on_paid(lease, amount),
             Action::Refuse { session, unpaid } => self.send_open(session, ServerMsg::Unpaid(unpaid)),
             Action::Ask(query) => self.on_held(query),

@@ -107,6 +107,10 @@ pub enum Order {
         query: QueryNo,
         /// The prompt.
         prompt: String,
+        /// Whether it is given to the model as it is, without the run's template and stops.
+        raw: bool,
+        /// Further texts that end the answer.
+        stop: Vec<String>,
         /// How to draw.
         sampling: Sampling,
     },

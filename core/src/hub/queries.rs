@@ -14,6 +14,8 @@ pub(super) struct Running {
     session: SessionId,
     user: UserName,
     prompt: String,
+    raw: bool,
+    stop: Vec<String>,
     sampling: Sampling,
     /// Nothing if queries are free.
     hold: Option<TransferId>,
@@ -67,6 +69,8 @@ impl Hub {
             session,
             user: user.clone(),
             prompt: query.prompt,
+            raw: query.raw,
+            stop: query.stop,
             sampling,
             hold,
             asked: now,
@@ -115,6 +119,9 @@ impl Hub {
         if query.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
             return refuse(RefusedCode::BadSetting, "top_p must be above 0 and at most 1");
         }
+        if query.stop.iter().any(String::is_empty) {
+            return refuse(RefusedCode::BadSetting, "a stop must not be empty");
+        }
         let mine = self.sessions.get(&session).map_or(0, |s| s.queries);
         if mine >= limits::QUERIES_PER_SESSION || self.queries.len() >= limits::QUERIES || self.disk_is_behind() {
             return refuse(RefusedCode::Busy, "too many queries are waiting: ask again in a moment");
@@ -147,9 +154,13 @@ impl Hub {
         let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
         query.version = version;
         query.val_loss = val_loss;
-        let order =
-            Order::Generate { query: number, prompt: std::mem::take(&mut query.prompt), sampling: query.sampling };
-        self.out.push_back(order);
+        self.out.push_back(Order::Generate {
+            query: number,
+            prompt: std::mem::take(&mut query.prompt),
+            raw: query.raw,
+            stop: std::mem::take(&mut query.stop),
+            sampling: query.sampling,
+        });
     }
 
     pub(super) fn on_piece(&mut self, now: Time, number: QueryNo, text: String) {

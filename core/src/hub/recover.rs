@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ed25519_dalek::SigningKey;
 
+use super::api_keys::Keyring;
 use super::bench::Bench;
 use super::leases::{Leases, State};
 use super::records::Records;
@@ -23,7 +24,8 @@ impl Hub {
     /// A hub that goes on where `recovered` ended. Its first orders return the holds of queries that died with the
     /// coordinator.
     pub fn new(now: Time, rules: Rules, key: SigningKey, recovered: Recovered) -> Self {
-        let Recovered { boot, users, book, asked, newest, evaluated, open, unmerged, settled, last_task } = recovered;
+        let Recovered { boot, users, api_keys, book, asked, newest, evaluated, open, unmerged, settled, last_task } =
+            recovered;
         let mut round = Round::begin(now);
         // Bytes that were merged are no news either.
         for (_, accepted) in &settled {
@@ -56,6 +58,7 @@ impl Hub {
             seats: BTreeMap::new(),
             users: users.into_iter().collect(),
             new_names: BTreeSet::new(),
+            api_keys: Keyring::of(api_keys),
             naming: super::session::Naming::default(),
             records,
             durable: book.clone(),

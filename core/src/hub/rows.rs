@@ -45,6 +45,24 @@ pub enum Row {
     },
     /// Credits moved.
     Transfer(Transfer),
+    /// A user has a further API key.
+    ApiKey(ApiKey),
+    /// An API key is worth nothing any more.
+    ApiKeyRevoked {
+        /// BLAKE3 of its text.
+        digest: Digest,
+    },
+}
+
+/// An API key, of which only the digest is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// BLAKE3 of its text.
+    pub digest: Digest,
+    /// Who pays for what is asked with it.
+    pub user: UserName,
+    /// Wall-clock milliseconds when it was added.
+    pub at_ms: u64,
 }
 
 /// A task in a worker's hands: all that is needed to judge the update that comes back.
@@ -127,6 +145,8 @@ pub struct Recovered {
     pub boot: u64,
     /// Every claimed name.
     pub users: Vec<(UserName, PublicKey)>,
+    /// Every API key that was not revoked.
+    pub api_keys: Vec<ApiKey>,
     /// The ledger, replayed from the transfers.
     pub book: Book,
     /// What was asked before, from the same.

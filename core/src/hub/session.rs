@@ -19,7 +19,9 @@ use crate::time::Time;
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub stage: Stage,
-    nonce: Nonce,
+    /// For signatures of this session. Nothing where an API key opened it: there is nobody who could sign.
+    pub nonce: Option<Nonce>,
+    /// Where it comes from, for what each host may claim.
     host: Option<IpAddr>,
     /// Queries of this session that have no end yet.
     pub queries: usize,
@@ -111,7 +113,7 @@ impl Hub {
             self.refuse(id, ErrorCode::Full, "the coordinator has no room for another session: try again later");
             return;
         }
-        self.sessions.insert(id, Session { stage: Stage::Fresh, nonce, host, queries: 0 });
+        self.sessions.insert(id, Session { stage: Stage::Fresh, nonce: Some(nonce), host, queries: 0 });
         self.handshakes.push_back((now.after(limits::HANDSHAKE), id));
     }
 
@@ -139,13 +141,14 @@ impl Hub {
                 let status = self.status();
                 self.send(id, ServerMsg::Status(status));
             }
+            (Role::Chat, ClientMsg::ApiKey(asked)) => self.on_api_key(now, id, &user, &asked),
             (_, ClientMsg::Bye(bye)) => {
                 self.on_left(now, id, &bye.text);
                 self.out.push_back(Order::Close { session: id });
             }
             (_, ClientMsg::Hello(_) | ClientMsg::Proof(_)) => self.unexpected(id, "the handshake is over"),
-            (Role::Worker, ClientMsg::Query(_) | ClientMsg::Cancel(_)) => {
-                self.unexpected(id, "queries belong to sessions with the role chat");
+            (Role::Worker, ClientMsg::Query(_) | ClientMsg::Cancel(_) | ClientMsg::ApiKey(_)) => {
+                self.unexpected(id, "queries and API keys belong to sessions with the role chat");
             }
             (Role::Chat, _) => self.unexpected(id, "that message belongs to sessions with the role worker"),
         }
@@ -164,10 +167,10 @@ impl Hub {
         }
         let server = PublicKey(self.key.verifying_key().to_bytes());
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let parties =
-            Parties { client: &hello.key, server: &server, client_nonce: &hello.nonce, server_nonce: &session.nonce };
+        let Some(nonce) = session.nonce else { return };
+        let parties = Parties { client: &hello.key, server: &server, client_nonce: &hello.nonce, server_nonce: &nonce };
         let signature = sign::sign(&self.key, &sign::server_statement(&parties));
-        let challenge = proto::Challenge { key: server, nonce: session.nonce, signature };
+        let challenge = proto::Challenge { key: server, nonce, signature };
         session.stage = Stage::Challenged(Box::new(hello));
         self.send(id, ServerMsg::Challenge(challenge));
     }
@@ -178,10 +181,10 @@ impl Hub {
         };
         let at_ms = self.wall_ms(now);
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(nonce) = session.nonce else { return };
         let Stage::Challenged(hello) = std::mem::replace(&mut session.stage, Stage::Fresh) else { return };
         let server = PublicKey(self.key.verifying_key().to_bytes());
-        let parties =
-            Parties { client: &hello.key, server: &server, client_nonce: &hello.nonce, server_nonce: &session.nonce };
+        let parties = Parties { client: &hello.key, server: &server, client_nonce: &hello.nonce, server_nonce: &nonce };
         if !sign::verify(&hello.key, &sign::client_statement(&parties, hello.role, &hello.user), &proof.signature) {
             return self.fail(id, ErrorCode::BadProof, "the signature does not fit the key of the hello");
         }
@@ -276,17 +279,7 @@ impl Hub {
         let peer = Peer { user: hello.user.clone(), role: hello.role, seat };
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.stage = Stage::Open(peer);
-        let welcome = proto::Welcome {
-            session: id.0,
-            balance: self.balance(&hello.user),
-            reward: self.rules.reward,
-            price: self.rules.price,
-            version: self.newest.version,
-            shape: self.rules.shape,
-            recipe: self.rules.recipe,
-            val_loss: self.evaluated.map(|(loss, _)| loss),
-        };
-        self.send(id, ServerMsg::Welcome(welcome));
+        self.send_welcome(id, &hello.user);
         if let Some(worker) = hello.worker {
             self.seats.insert((hello.user.clone(), worker), id);
             self.note(super::Event::Joined { worker, user: hello.user });
@@ -297,6 +290,20 @@ impl Hub {
             self.place(now, id);
             self.dispatch(now);
         }
+    }
+
+    pub(super) fn send_welcome(&mut self, id: SessionId, user: &UserName) {
+        let welcome = proto::Welcome {
+            session: id.0,
+            balance: self.balance(user),
+            reward: self.rules.reward,
+            price: self.rules.price,
+            version: self.newest.version,
+            shape: self.rules.shape,
+            recipe: self.rules.recipe,
+            val_loss: self.evaluated.map(|(loss, _)| loss),
+        };
+        self.send(id, ServerMsg::Welcome(welcome));
     }
 
     /// The same process came back before its old session was found dead: the newest session stays. False if that is
@@ -347,7 +354,7 @@ impl Hub {
     }
 
     /// Says what was wrong; the session goes on.
-    fn unexpected(&mut self, id: SessionId, text: &str) {
+    pub(super) fn unexpected(&mut self, id: SessionId, text: &str) {
         let error = proto::Error { code: ErrorCode::Unexpected, text: text.to_owned(), fatal: false };
         self.send(id, ServerMsg::Error(error));
     }

@@ -2,6 +2,7 @@
 //! soon as a test lets them.
 
 mod answers;
+mod api_keys;
 mod bounds;
 mod codecs;
 mod copies;
@@ -69,6 +70,7 @@ fn recovered() -> Recovered {
     Recovered {
         boot: 1,
         users: Vec::new(),
+        api_keys: Vec::new(),
         book: Book::default(),
         asked: Asked::default(),
         newest: first_version(),

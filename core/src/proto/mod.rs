@@ -4,6 +4,7 @@
 //! `tests.rs`. Fields that a reader does not know are ignored, so new ones may be added; a kind that it does not know
 //! is an error. Lengths are checked in [`wire`] before a message reaches a machine.
 
+mod keys;
 mod query;
 mod session;
 pub mod sign;
@@ -16,6 +17,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::keys::{ApiKey, ApiKeys, KeyAct, KnownKey};
 pub use self::query::{Answer, Cancel, Finish, Piece, Query, Refused, RefusedCode};
 pub use self::session::{Bye, Challenge, Held, Hello, Proof, Role, Welcome};
 pub use self::update::{Chunk, Credited, Unpaid, UnpaidCode, Update};
@@ -56,6 +58,8 @@ pub enum ClientMsg {
     Balance(Empty),
     /// How is the run?
     Status(Empty),
+    /// Know this API key of mine, forget it, or tell which you know (chats).
+    ApiKey(ApiKey),
     /// I am leaving.
     Bye(Bye),
 }
@@ -90,6 +94,8 @@ pub enum ServerMsg {
     Balance(Balance),
     /// The run in numbers.
     Status(Status),
+    /// Done: these API keys of yours are known.
+    ApiKeys(ApiKeys),
     /// The coordinator closes the session.
     Bye(Bye),
     /// Your message was wrong; the session closes if `fatal`.

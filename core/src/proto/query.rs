@@ -27,6 +27,12 @@ pub struct Query {
     /// Repeats an answer of the same version; absent: drawn from the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// The model is given the prompt as it is: without the run's template, and without the run's stops.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
+    /// Further texts that end the answer; at most [`crate::limits::STOPS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
 }
 
 /// See [`ClientMsg::Cancel`](super::ClientMsg::Cancel).
@@ -73,7 +79,7 @@ pub struct Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
-    /// The model ended its text, or wrote one of the run's stops.
+    /// The model ended its text, or wrote a stop.
     Stop,
     /// `max_new_tokens` were written.
     Length,

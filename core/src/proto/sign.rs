@@ -3,8 +3,8 @@
 
 use ed25519_dalek::{Signature as Ed25519Signature, Signer, SigningKey, VerifyingKey};
 
-use super::{Challenge, Proof, Role};
-use crate::ids::{Nonce, PublicKey, Signature, UserName};
+use super::{Challenge, KeyAct, Proof, Role};
+use crate::ids::{Digest, Nonce, PublicKey, Signature, UserName};
 
 /// Both sides' contributions to one handshake.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,29 @@ pub fn client_statement(parties: &Parties<'_>, role: Role, user: &UserName) -> V
         Role::Worker => b"worker",
         Role::Chat => b"chat",
     });
+    statement.extend_from_slice(user.as_str().as_bytes());
+    statement
+}
+
+/// What a client signs in `api_key`: `hydra.v1 api key` ‖ server key ‖ server nonce of the session ‖ `add`, `revoke` or
+/// `list` ‖ digest, or 32 zero bytes without one ‖ user name. Whoever sits on the way of an unencrypted session can so
+/// neither add a key of their own nor say again what was said before.
+pub fn api_key_statement(
+    server: &PublicKey,
+    nonce: &Nonce,
+    act: KeyAct,
+    digest: Option<&Digest>,
+    user: &UserName,
+) -> Vec<u8> {
+    let mut statement = b"hydra.v1 api key".to_vec();
+    statement.extend_from_slice(&server.0);
+    statement.extend_from_slice(&nonce.0);
+    statement.extend_from_slice(match act {
+        KeyAct::Add => b"add",
+        KeyAct::Revoke => b"revoke",
+        KeyAct::List => b"list",
+    });
+    statement.extend_from_slice(digest.map_or(&[0; 32], |digest| &digest.0));
     statement.extend_from_slice(user.as_str().as_bytes());
     statement
 }

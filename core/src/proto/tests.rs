@@ -15,8 +15,10 @@ use proptest::prelude::*;
 
 use super::wire::{CLIENT_KINDS, SERVER_KINDS, WireError, decode_client, decode_server, encode_client, encode_server};
 use super::*;
-use crate::ids::LeaseId;
-use crate::limits::{CHUNK_BYTES, DEPTH, FRAME_BYTES, LABEL_BYTES, PIECE_BYTES, PREVIEW_BYTES, TEXT_BYTES};
+use crate::ids::{Digest, LeaseId, Nonce, PublicKey};
+use crate::limits::{
+    API_KEYS, CHUNK_BYTES, DEPTH, FRAME_BYTES, LABEL_BYTES, PIECE_BYTES, PREVIEW_BYTES, STOPS, TEXT_BYTES,
+};
 
 fn encode(frame: &Frame) -> Vec<u8> {
     match frame {
@@ -219,6 +221,18 @@ fn kinds_belong_to_one_side() {
 }
 
 #[test]
+fn what_is_signed_about_api_keys_is_what_the_page_says() {
+    let (server, nonce, user) = (PublicKey([2; 32]), Nonce([4; 32]), "alice".parse().unwrap());
+    let said =
+        |act: &[u8], digest: u8| [b"hydra.v1 api key", &[2; 32][..], &[4; 32], act, &[digest; 32], b"alice"].concat();
+    for (act, word) in [(KeyAct::Add, "add"), (KeyAct::Revoke, "revoke"), (KeyAct::List, "list")] {
+        let with = sign::api_key_statement(&server, &nonce, act, Some(&Digest([6; 32])), &user);
+        assert_eq!(with, said(word.as_bytes(), 6));
+        assert_eq!(sign::api_key_statement(&server, &nonce, act, None, &user), said(word.as_bytes(), 0));
+    }
+}
+
+#[test]
 fn bounds_hold_exactly() {
     #[track_caller]
     fn check(frame: impl Fn(usize) -> Frame, limit: usize) {
@@ -264,6 +278,10 @@ fn bounds_hold_exactly() {
     bounded!(client ClientMsg Chunk "chunk" data zeros, CHUNK_BYTES);
     bounded!(client ClientMsg Release "release" text letters, TEXT_BYTES);
     bounded!(client ClientMsg Bye "bye" text letters, TEXT_BYTES);
+    bounded!(client ClientMsg Query "query" stop |n| vec!["a".to_owned(); n], STOPS);
+    bounded!(client ClientMsg Query "query" stop |n| vec![letters(n)], LABEL_BYTES);
+    let known = |n| vec![KnownKey { digest: Digest([1; 32]), at_ms: 0 }; n];
+    bounded!(server ServerMsg ApiKeys "api keys" keys known, API_KEYS);
     bounded!(server ServerMsg Task "task" preview letters, PREVIEW_BYTES);
     bounded!(server ServerMsg Chunk "chunk" data zeros, CHUNK_BYTES);
     bounded!(server ServerMsg Unpaid "unpaid" text letters, TEXT_BYTES);

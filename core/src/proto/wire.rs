@@ -11,7 +11,9 @@
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 
 use super::{ClientMsg, ServerMsg};
-use crate::limits::{CHUNK_BYTES, DEPTH, FRAME_BYTES, LABEL_BYTES, PIECE_BYTES, PREVIEW_BYTES, TEXT_BYTES};
+use crate::limits::{
+    API_KEYS, CHUNK_BYTES, DEPTH, FRAME_BYTES, LABEL_BYTES, PIECE_BYTES, PREVIEW_BYTES, STOPS, TEXT_BYTES,
+};
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +38,7 @@ pub enum WireError {
 
 pub(super) const CLIENT_KINDS: &[&str] = &[
     "hello", "proof", "ready", "fetch", "progress", "update", "chunk", "release", "query", "cancel", "balance",
-    "status", "bye",
+    "status", "api_key", "bye",
 ];
 pub(super) const SERVER_KINDS: &[&str] = &[
     "challenge",
@@ -52,6 +54,7 @@ pub(super) const SERVER_KINDS: &[&str] = &[
     "refused",
     "balance",
     "status",
+    "api_keys",
     "bye",
     "error",
 ];
@@ -76,6 +79,10 @@ pub fn decode_client(bytes: &[u8]) -> Result<ClientMsg, WireError> {
             bound("device bytes", hello.device.len(), LABEL_BYTES)?;
         }
         ClientMsg::Chunk(chunk) => bound("data bytes", chunk.data.len(), CHUNK_BYTES)?,
+        ClientMsg::Query(query) => {
+            bound("stops", query.stop.len(), STOPS)?;
+            query.stop.iter().try_for_each(|stop| bound("stop bytes", stop.len(), LABEL_BYTES))?;
+        }
         ClientMsg::Release(release) => bound("text bytes", release.text.len(), TEXT_BYTES)?,
         ClientMsg::Bye(bye) => bound("text bytes", bye.text.len(), TEXT_BYTES)?,
         ClientMsg::Proof(_)
@@ -83,10 +90,10 @@ pub fn decode_client(bytes: &[u8]) -> Result<ClientMsg, WireError> {
         | ClientMsg::Fetch(_)
         | ClientMsg::Progress(_)
         | ClientMsg::Update(_)
-        | ClientMsg::Query(_)
         | ClientMsg::Cancel(_)
         | ClientMsg::Balance(_)
-        | ClientMsg::Status(_) => {}
+        | ClientMsg::Status(_)
+        | ClientMsg::ApiKey(_) => {}
     }
     Ok(message)
 }
@@ -103,6 +110,7 @@ pub fn decode_server(bytes: &[u8]) -> Result<ServerMsg, WireError> {
         ServerMsg::Unpaid(unpaid) | ServerMsg::Revoked(unpaid) => bound("text bytes", unpaid.text.len(), TEXT_BYTES)?,
         ServerMsg::Piece(piece) => bound("text bytes", piece.text.len(), PIECE_BYTES)?,
         ServerMsg::Refused(refused) => bound("text bytes", refused.text.len(), TEXT_BYTES)?,
+        ServerMsg::ApiKeys(known) => bound("keys", known.keys.len(), API_KEYS)?,
         ServerMsg::Bye(bye) => bound("text bytes", bye.text.len(), TEXT_BYTES)?,
         ServerMsg::Error(error) => bound("text bytes", error.text.len(), TEXT_BYTES)?,
         ServerMsg::Challenge(_)

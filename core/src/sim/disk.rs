@@ -50,6 +50,8 @@ impl Disk {
                     self.evaluated.insert(*version, (*loss, *bits_per_byte));
                 }
                 Row::Transfer(transfer) => self.transfers.push(transfer.clone()),
+                // Chats of the simulation sign for themselves.
+                Row::ApiKey(_) | Row::ApiKeyRevoked { .. } => {}
             }
         }
     }
@@ -107,6 +109,7 @@ impl Disk {
         Ok(Recovered {
             boot: self.boots,
             users: self.users.clone(),
+            api_keys: Vec::new(),
             book,
             asked,
             evaluated: self.evaluated.get(&newest.version).copied(),

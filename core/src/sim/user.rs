@@ -113,6 +113,8 @@ impl World {
                     top_k: None,
                     top_p: None,
                     seed: None,
+                    raw: false,
+                    stop: Vec::new(),
                 })
             }
         };

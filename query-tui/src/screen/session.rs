@@ -64,6 +64,8 @@ impl Screen {
             }
             Event::Balance { balance, held } => self.tell_balance(*balance, *held),
             Event::Status(status) => self.tell_status(status),
+            // Asked for from the command line alone.
+            Event::ApiKeys { .. } => {}
         }
     }
 

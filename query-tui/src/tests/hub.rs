@@ -64,6 +64,7 @@ pub fn start(user: &UserName, balance: Credits, scripts: &[Script]) -> Door {
     let recovered = Recovered {
         boot: 1,
         users: Vec::new(),
+        api_keys: Vec::new(),
         book,
         asked: Asked::default(),
         newest,

@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use self::hub::{Door, Script};
+use crate::api_keys::{Errand, Wish};
 use crate::driver::Driver;
 use crate::lines::Lines;
 use crate::once::{Once, Question};
@@ -114,6 +115,33 @@ async fn an_answer_is_all_that_standard_output_gets() {
     let screen = Out::default();
     ask(door, prompt("tell"), screen.printer(false, true), no_stops()).await.unwrap();
     assert_eq!(screen.text(), "Once ␛[2Jupon\\u{9b}\n\ta time\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_key_is_shown_once_listed_by_its_name_and_revoked() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[]);
+    let wish = async |wish, json| {
+        let out = Out::default();
+        let question = Question::ApiKeys(Errand::new(wish).unwrap());
+        ask(door.clone(), question, out.printer(json, false), no_stops()).await.map(|()| out)
+    };
+    let made = wish(Wish::New, true).await.unwrap().events();
+    let [made] = &made[..] else { panic!("one event: {made:?}") };
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    assert_eq!((made["event"].as_str(), key.len()), (Some("api_key"), 70));
+    assert!(hydra_core::ids::Digest::of(key.as_bytes()).to_string().starts_with(id));
+
+    let plain = wish(Wish::New, false).await.unwrap().text();
+    assert!(plain.starts_with("hydra-") && plain.lines().count() == 1 && plain != format!("{key}\n"), "{plain}");
+    let listed = wish(Wish::List, false).await.unwrap().text();
+    assert!(listed.contains(id) && listed.lines().count() == 2 && !listed.contains("hydra-"), "{listed}");
+
+    assert!(wish(Wish::Revoke(Some("nope".to_owned())), false).await.is_err());
+    let left = wish(Wish::Revoke(Some(id[..8].to_owned())), true).await.unwrap().events();
+    assert_eq!((left.len(), left[0]["keys"].as_array().map(Vec::len)), (1, Some(1)));
+    assert_ne!(left[0]["keys"][0]["id"], id);
+    let left = wish(Wish::Revoke(None), true).await.unwrap().events();
+    assert_eq!(left[0]["keys"], serde_json::json!([]));
 }
 
 #[tokio::test(start_paused = true)]

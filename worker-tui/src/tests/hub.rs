@@ -93,6 +93,7 @@ pub fn start_with(shard_tokens: u64) -> Handle {
     let recovered = Recovered {
         boot: 1,
         users: Vec::new(),
+        api_keys: Vec::new(),
         book: Book::default(),
         asked: Asked::default(),
         newest,

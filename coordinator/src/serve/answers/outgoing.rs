@@ -1,4 +1,4 @@
-//! Text on its way out of the model: without leading white space, up to the first stop.
+//! Text on its way out of the model: up to the first stop, and without leading white space unless that is wanted.
 //!
 //! Text that may be the beginning of a stop is kept back until it is clear that it is none.
 
@@ -12,9 +12,9 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Before the first text.
-    pub fn new(stops: Vec<String>) -> Self {
-        Self { stops, kept: String::new(), begun: false, stopped: false }
+    /// Before the first text; `whole` keeps white space at its beginning.
+    pub fn new(stops: Vec<String>, whole: bool) -> Self {
+        Self { stops, kept: String::new(), begun: whole, stopped: false }
     }
 
     /// Adds text; gives what may go out.
@@ -51,7 +51,11 @@ mod tests {
     use super::*;
 
     fn run(stops: &[&str], pieces: &[&str]) -> (Vec<String>, bool) {
-        let mut out = Outgoing::new(stops.iter().map(|&s| s.to_owned()).collect());
+        outgoing(stops, false, pieces)
+    }
+
+    fn outgoing(stops: &[&str], whole: bool, pieces: &[&str]) -> (Vec<String>, bool) {
+        let mut out = Outgoing::new(stops.iter().map(|&s| s.to_owned()).collect(), whole);
         let mut said = Vec::new();
         for piece in pieces {
             if !out.stopped {
@@ -75,6 +79,11 @@ mod tests {
         let (said, stopped) = run(&["\n\n"], &["a\n", "b", "\n"]);
         assert_eq!((said.concat().as_str(), stopped), ("a\nb\n", false));
         assert_eq!(said, ["a", "\nb", "\n"]);
+    }
+
+    #[test]
+    fn a_continuation_keeps_its_first_blanks() {
+        assert_eq!(outgoing(&["X"], true, &[" ", "\n a", "X"]), (vec![" ".to_owned(), "\n a".to_owned()], true));
     }
 
     #[test]

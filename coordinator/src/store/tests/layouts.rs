@@ -55,8 +55,11 @@ fn every_earlier_layout_opens_and_is_the_run_that_it_was() {
 
         // A start brings it up to date.
         let mut store = open(dir.path());
-        assert_eq!(shown(&recovered(&mut store)), shown(&expected), "layout {layout}");
-        store.write(&[named("carol")]).expect("it takes rows");
+        let found = recovered(&mut store);
+        assert_eq!(shown(&found), shown(&expected), "layout {layout}");
+        assert_eq!(found.api_keys, if layout < 3 { Vec::new() } else { expected.api_keys.clone() }, "layout {layout}");
+        store.write(&[named("carol"), api_key("carol", 2)]).expect("it takes rows");
+        assert_eq!(recovered(&mut store).api_keys.len(), found.api_keys.len() + 1);
         drop(store);
         let found = verify(dir.path()).expect("sound");
         assert_eq!((found.sealed, found.key), (Sealed::Signed, public_key(&opening().key)));

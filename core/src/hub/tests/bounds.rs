@@ -38,6 +38,8 @@ fn ask(id: u8) -> ClientMsg {
         top_k: None,
         top_p: None,
         seed: None,
+        raw: false,
+        stop: Vec::new(),
     })
 }
 

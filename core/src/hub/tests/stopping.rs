@@ -83,6 +83,8 @@ fn draining_lets_answers_and_checks_end_and_leaves_tasks_with_their_workers() {
         top_k: None,
         top_p: None,
         seed: None,
+        raw: false,
+        stop: Vec::new(),
     };
     lab.says(chat, ClientMsg::Query(query.clone()));
     lab.heard(idle);
@@ -119,6 +121,8 @@ fn stopping_does_not_take_for_ever_and_leaves_no_hold() {
         top_k: None,
         top_p: None,
         seed: None,
+        raw: false,
+        stop: Vec::new(),
     };
     lab.says(chat, ClientMsg::Query(query));
     lab.tell(Fact::Operator(Operator::Drain));

@@ -59,6 +59,8 @@ fn the_ledger_is_shown_as_it_is_on_disk() {
         top_k: None,
         top_p: None,
         seed: None,
+        raw: false,
+        stop: Vec::new(),
     };
     lab.says(chat, ClientMsg::Query(query));
     let before = lab.hub.view(lab.now).ledger;

@@ -42,7 +42,13 @@ fn query() -> Query {
         top_k: Some(40),
         top_p: Some(0.5),
         seed: Some(1 << 40),
+        raw: false,
+        stop: Vec::new(),
     }
+}
+
+fn api_key(act: KeyAct, digest: Option<Digest>) -> ApiKey {
+    ApiKey { act, digest, signature: Signature([0x78; 64]) }
 }
 
 fn version() -> Version {
@@ -164,9 +170,12 @@ fn client_frames() -> Vec<(&'static str, ClientMsg)> {
         ("release", C::Release(Release { lease: LeaseId(21), text: text() })),
         ("query", C::Query(query())),
         ("query without settings", C::Query(short_query)),
+        ("raw query with stops", C::Query(Query { raw: true, stop: vec!["\n".into(), "END".into()], ..query() })),
         ("cancel", C::Cancel(Cancel { id: QueryId([0x44; 16]) })),
         ("balance", C::Balance(Empty {})),
         ("status", C::Status(Empty {})),
+        ("api key added", C::ApiKey(api_key(KeyAct::Add, Some(digest(0x67))))),
+        ("api keys revoked", C::ApiKey(api_key(KeyAct::Revoke, None))),
         ("bye", C::Bye(Bye { text: text(), retry: false })),
     ]
 }
@@ -203,6 +212,7 @@ fn server_frames() -> Vec<(&'static str, ServerMsg)> {
         ("balance", S::Balance(Balance { balance: Credits::hyd(12), held: Credits(500_000) })),
         ("status", S::Status(status())),
         ("status before any evaluation", S::Status(Status { val_loss: None, val_bits_per_byte: None, ..status() })),
+        ("api keys", S::ApiKeys(ApiKeys { keys: vec![KnownKey { digest: digest(0x67), at_ms: 1_800_000_000_000 }] })),
         ("bye", S::Bye(Bye { text: "the coordinator is restarting".into(), retry: true })),
         ("error", S::Error(error)),
     ]

@@ -140,6 +140,7 @@ impl Audit {
                     self.expect(known, || format!("version {version} was measured before it was durable"));
                 }
                 Row::Transfer(transfer) => self.transfer(transfer, &mut paid),
+                Row::ApiKey(_) | Row::ApiKeyRevoked { .. } => {}
             }
         }
         if self.reward > Credits::ZERO {

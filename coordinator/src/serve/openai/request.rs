@@ -1,0 +1,280 @@
+//! Requests of OpenAI-style clients as queries. What cannot be honoured is refused by its name, and never ignored.
+
+use hydra_core::ids::QueryId;
+use hydra_core::limits;
+use hydra_core::proto::Query;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use super::MODEL;
+use super::refusal::{Refusal, brief};
+
+/// A query, and how its answer is to come. The query's id is still to be drawn.
+#[derive(Debug)]
+pub struct Asked {
+    pub query: Query,
+    pub stream: bool,
+    /// Whether a stream ends with a count of tokens.
+    pub usage: bool,
+}
+
+/// Fields that say nothing about the answer.
+const HARMLESS: [&str; 7] = [
+    "metadata",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "user",
+];
+
+/// `POST /v1/chat/completions`; `template` is the run's, by which each turn is dressed.
+pub fn chat(body: &[u8], template: &str) -> Result<Asked, Refusal> {
+    let mut fields = Fields::read(body)?;
+    fields.model()?;
+    let messages: Vec<Map<String, Value>> = fields.need("messages")?;
+    let messages: Vec<_> =
+        messages.into_iter().enumerate().map(|(at, message)| Message::read(at, message)).collect::<Result<_, _>>()?;
+    fields.only("logprobs", &json!(false))?;
+    fields.only("response_format", &json!({ "type": "text" }))?;
+    fields.only("modalities", &json!(["text"]))?;
+    fields.only("tool_choice", &json!("none"))?;
+    fields.only("store", &json!(false))?;
+    fields.asked(dress(&messages, template)?, false)
+}
+
+/// `POST /v1/completions`: the model continues the prompt as it is.
+pub fn completion(body: &[u8]) -> Result<Asked, Refusal> {
+    let mut fields = Fields::read(body)?;
+    fields.model()?;
+    let prompt: OneOrMany = fields.need("prompt")?;
+    let prompt = match <[String; 1]>::try_from(prompt.list()) {
+        Ok([prompt]) => prompt,
+        Err(prompts) => {
+            let text = format!("one prompt a request is answered, not {}", prompts.len());
+            return Err(Refusal::unsupported("prompt", text));
+        }
+    };
+    fields.only("best_of", &json!(1))?;
+    fields.only("echo", &json!(false))?;
+    fields.asked(prompt, true)
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "text, or a list of texts")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    fn list(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+/// The fields of a request that nobody has looked at yet.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn read(body: &[u8]) -> Result<Self, Refusal> {
+        let read = serde_json::from_slice(body).map(Self);
+        read.map_err(|error| Refusal::invalid(format!("the body is no JSON object: {error}")))
+    }
+
+    /// A field; null is the same as none.
+    fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Refusal> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match serde_json::from_value(value) {
+                Ok(value) => Ok(Some(value)),
+                Err(error) => Err(Refusal::field(name, format!("{name}: {error}"))),
+            },
+        }
+    }
+
+    fn need<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Refusal> {
+        self.take(name)?.ok_or_else(|| Refusal::field(name, format!("{name} is missing")))
+    }
+
+    /// A field of which only one value can be honoured.
+    fn only(&mut self, name: &str, value: &Value) -> Result<(), Refusal> {
+        // 1 and 1.0 are the same.
+        let number = |asked: &Value| asked.as_f64().is_some_and(|asked| Some(asked) == value.as_f64());
+        match self.0.remove(name) {
+            Some(asked) if !is_nothing(&asked) && asked != *value && !number(&asked) => {
+                Err(Refusal::unsupported(name, format!("{name} can only be {value} here")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn model(&mut self) -> Result<(), Refusal> {
+        let model: String = self.need("model")?;
+        if model == MODEL { Ok(()) } else { Err(Refusal::no_model(&model)) }
+    }
+
+    fn max_new_tokens(&mut self) -> Result<Option<u32>, Refusal> {
+        let mut longest = None;
+        for name in ["max_tokens", "max_completion_tokens"] {
+            let Some(tokens) = self.take::<u64>(name)? else { continue };
+            let fits = u32::try_from(tokens).ok().filter(|n| (1..=limits::NEW_TOKENS).contains(n));
+            let Some(tokens) = fits else {
+                return Err(Refusal::field(name, format!("{name} must be from 1 to {}", limits::NEW_TOKENS)));
+            };
+            if longest.replace(tokens).is_some_and(|other| other != tokens) {
+                return Err(Refusal::field(name, "max_tokens and max_completion_tokens say different things"));
+            }
+        }
+        Ok(longest)
+    }
+
+    fn stops(&mut self) -> Result<Vec<String>, Refusal> {
+        let stop = self.take("stop")?.map(OneOrMany::list).unwrap_or_default();
+        if stop.len() > limits::STOPS || stop.iter().any(|stop| stop.is_empty() || stop.len() > limits::LABEL_BYTES) {
+            let text = format!("stop: at most {} texts of 1 to {} bytes", limits::STOPS, limits::LABEL_BYTES);
+            return Err(Refusal::field("stop", text));
+        }
+        Ok(stop)
+    }
+
+    fn seed(&mut self) -> Result<Option<u64>, Refusal> {
+        let Some(seed) = self.take::<Value>("seed")? else { return Ok(None) };
+        let seed = seed.as_u64().or_else(|| seed.as_i64().map(i64::cast_unsigned));
+        seed.map(Some).ok_or_else(|| Refusal::field("seed", "seed must be a whole number of 64 bits"))
+    }
+
+    fn usage(&mut self) -> Result<bool, Refusal> {
+        let mut options = Self(self.take("stream_options")?.unwrap_or_default());
+        let usage = options.take("include_usage")?.unwrap_or(false);
+        options.only("include_obfuscation", &json!(false))?;
+        options.done("stream_options.")?;
+        Ok(usage)
+    }
+
+    fn asked(mut self, prompt: String, raw: bool) -> Result<Asked, Refusal> {
+        let query = Query {
+            id: QueryId([0; 16]),
+            prompt,
+            max_new_tokens: self.max_new_tokens()?,
+            temperature: self.take("temperature")?,
+            top_k: self.take("top_k")?,
+            top_p: self.take("top_p")?,
+            seed: self.seed()?,
+            raw,
+            stop: self.stops()?,
+        };
+        let stream = self.take("stream")?.unwrap_or(false);
+        let usage = self.usage()?;
+        self.only("n", &json!(1))?;
+        self.only("presence_penalty", &json!(0))?;
+        self.only("frequency_penalty", &json!(0))?;
+        for name in HARMLESS {
+            self.0.remove(name);
+        }
+        self.done("")?;
+        Ok(Asked { query, stream, usage })
+    }
+
+    /// Nothing that is left may ask for anything.
+    fn done(self, within: &str) -> Result<(), Refusal> {
+        match self.0.into_iter().find(|(_, value)| !is_nothing(value)) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let name = format!("{within}{}", brief(&name));
+                let text = format!("{name} is not supported here (docs/openai.md lists what is): leave it out");
+                Err(Refusal::unsupported(name, text))
+            }
+        }
+    }
+}
+
+/// Whether a value is there only to say that there is none.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Role {
+    #[serde(alias = "developer")]
+    System,
+    User,
+    Assistant,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "text, or a list of parts of the type text")]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part {
+    Text { text: String },
+}
+
+/// One turn of a conversation.
+struct Message {
+    role: Role,
+    text: String,
+}
+
+impl Message {
+    fn read(at: usize, message: Map<String, Value>) -> Result<Self, Refusal> {
+        let within = format!("messages[{at}].");
+        let mut fields = Fields(message);
+        let placed = |refusal: Refusal| refusal.within(&within);
+        let role = fields.need("role").map_err(placed)?;
+        let text = match fields.take("content").map_err(placed)? {
+            None => String::new(),
+            Some(Content::Text(text)) => text,
+            Some(Content::Parts(parts)) => parts.into_iter().map(|Part::Text { text }| text).collect(),
+        };
+        fields.done(&within)?;
+        Ok(Self { role, text })
+    }
+}
+
+/// A conversation as one prompt. The answers' thread dresses the prompt once more, so what that puts around it is left
+/// out at both ends: the last word is the user's, and a system's words stand at the beginning of the next question.
+fn dress(messages: &[Message], template: &str) -> Result<String, Refusal> {
+    let (before, after) = template.split_once("{prompt}").unwrap_or(("", ""));
+    if messages.last().is_none_or(|message| message.role != Role::User) {
+        return Err(Refusal::field("messages", "the last message must be the user's"));
+    }
+    let (mut prompt, mut instructions) = (String::new(), String::new());
+    for (at, Message { role, text }) in messages.iter().enumerate() {
+        match role {
+            Role::System => instructions.extend([text.trim_end(), "\n\n"]),
+            Role::User => {
+                if !prompt.is_empty() {
+                    prompt.push_str(before);
+                }
+                prompt.push_str(&std::mem::take(&mut instructions));
+                prompt.push_str(text.trim_end());
+                if at + 1 < messages.len() {
+                    prompt.push_str(after);
+                }
+            }
+            Role::Assistant => prompt.extend([" ", text.trim(), "\n\n"]),
+        }
+    }
+    Ok(prompt)
+}
+
+#[cfg(test)]
+mod tests;

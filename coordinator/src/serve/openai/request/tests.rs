@@ -1,0 +1,137 @@
+//! What is understood, what is refused, and that nothing panics.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const TEMPLATE: &str = "Question: {prompt}\nAnswer:";
+
+/// The prompt as the model is given it.
+fn dressed(messages: &Value) -> Result<String, Refusal> {
+    let body = json!({ "model": "hydra", "messages": messages }).to_string();
+    chat(body.as_bytes(), TEMPLATE).map(|asked| TEMPLATE.replace("{prompt}", &asked.query.prompt))
+}
+
+fn refused(body: &Value) -> (String, Option<String>) {
+    let refusal = if body.get("messages").is_some() {
+        chat(body.to_string().as_bytes(), TEMPLATE)
+    } else {
+        completion(body.to_string().as_bytes())
+    };
+    let refusal = refusal.unwrap_err();
+    (refusal.to_string(), refusal.param().map(str::to_owned))
+}
+
+#[test]
+fn a_conversation_is_dressed_like_the_run_s_questions() {
+    assert_eq!(dressed(&json!([{ "role": "user", "content": "Hi " }])).unwrap(), "Question: Hi\nAnswer:");
+    let several = dressed(&json!([
+        { "role": "system", "content": "Be kind." },
+        { "role": "user", "content": [{ "type": "text", "text": "What is " }, { "type": "text", "text": "a token?" }] },
+        // As the official client hands an answer back.
+        { "role": "assistant", "content": "A piece.", "refusal": null, "annotations": [], "tool_calls": null },
+        { "role": "user", "content": "Of what?" },
+    ]));
+    let expected = "Question: Be kind.\n\nWhat is a token?\nAnswer: A piece.\n\nQuestion: Of what?\nAnswer:";
+    assert_eq!(several.unwrap(), expected);
+}
+
+#[test]
+fn settings_reach_the_query() {
+    let body = json!({ "model": "hydra", "prompt": ["Once"], "max_tokens": 5, "temperature": 0, "top_p": 0.5,
+        "top_k": 7, "seed": -1, "stop": "END", "stream": true, "stream_options": { "include_usage": true },
+        "user": "x", "n": 1, "best_of": 1.0, "echo": false, "frequency_penalty": 0.0, "logit_bias": {} });
+    let Asked { query, stream, usage } = completion(body.to_string().as_bytes()).unwrap();
+    assert_eq!((query.prompt.as_str(), query.raw, query.max_new_tokens), ("Once", true, Some(5)));
+    assert_eq!((query.temperature, query.top_p, query.top_k), (Some(0.0), Some(0.5), Some(7)));
+    assert_eq!((query.seed, query.stop, stream, usage), (Some(u64::MAX), vec!["END".to_owned()], true, true));
+    let nulls = json!({ "model": "hydra", "prompt": "x", "stop": null, "stream": null, "seed": null, "suffix": null,
+        "logprobs": null, "max_tokens": null });
+    let Asked { query, stream, usage } = completion(nulls.to_string().as_bytes()).unwrap();
+    assert_eq!((query.max_new_tokens, query.seed, query.stop.len(), stream, usage), (None, None, 0, false, false));
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_by_its_name() {
+    let turns = json!([{ "role": "user", "content": "Hi" }]);
+    for (name, value) in [
+        ("n", json!(2)),
+        ("tools", json!([{ "type": "function" }])),
+        ("tool_choice", json!("auto")),
+        ("functions", json!([{}])),
+        ("logprobs", json!(true)),
+        ("top_logprobs", json!(0)),
+        ("logit_bias", json!({ "1": 5 })),
+        ("presence_penalty", json!(0.5)),
+        ("response_format", json!({ "type": "json_object" })),
+        ("modalities", json!(["text", "audio"])),
+        ("reasoning_effort", json!("low")),
+        ("stop", json!(["1", "2", "3", "4", "5"])),
+        ("stop", json!("")),
+        ("stop", json!("x".repeat(65))),
+        ("max_tokens", json!(0)),
+        ("max_tokens", json!(-1)),
+        ("max_completion_tokens", json!(4097)),
+        ("temperature", json!("hot")),
+        ("seed", json!(1.5)),
+        ("stream", json!("yes")),
+        ("model", Value::Null),
+        ("messages", json!([])),
+        ("messages", json!("Hi")),
+        ("messages", json!([{ "role": "assistant", "content": "x" }])),
+        ("messages[0].role", json!([{ "role": "tool", "content": "x" }])),
+        ("messages[0].content", json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }])),
+        ("messages[0].name", json!([{ "role": "user", "content": "x", "name": "bob" }])),
+        ("stream_options.pace", json!({ "pace": 3 })),
+    ] {
+        let field = name.split(['[', '.']).next().unwrap();
+        let mut body = json!({ "model": "hydra", "messages": turns });
+        body[field] = value;
+        let (text, param) = refused(&body);
+        assert_eq!(param.as_deref(), Some(name), "{text}");
+    }
+    for (name, value) in [("prompt", json!(["x", "y"])), ("suffix", json!("x")), ("logprobs", json!(0))] {
+        let mut body = json!({ "model": "hydra", "prompt": "x" });
+        body[name] = value;
+        assert_eq!(refused(&body).1.as_deref(), Some(name));
+    }
+    let both = json!({ "model": "hydra", "prompt": "x", "max_tokens": 5, "max_completion_tokens": 6 });
+    assert!(refused(&both).0.contains("different"));
+    assert!(refused(&json!({ "model": "gpt-4", "prompt": "x" })).0.contains("gpt-4"));
+    for body in ["", "{", "[]", "null", "{\"model\":\"hydra\"}", &"[".repeat(10_000)] {
+        assert!(completion(body.as_bytes()).is_err() && chat(body.as_bytes(), TEMPLATE).is_err());
+    }
+}
+
+#[test]
+fn a_refusal_does_not_grow_with_what_it_refuses() {
+    let long = "é".repeat(50_000);
+    for body in [
+        json!({ "model": long, "prompt": "x" }),
+        json!({ "model": "hydra", "prompt": "x", long.clone(): 1 }),
+        json!({ "model": "hydra", "prompt": "x", "temperature": long }),
+        json!({ "model": "hydra", "messages": [{ "role": long }] }),
+    ] {
+        let (text, param) = refused(&body);
+        assert!(text.len() <= limits::TEXT_BYTES && param.is_none_or(|name| name.len() <= limits::TEXT_BYTES));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_body_panics(cut in 0usize..600, at in 0usize..600, byte: u8) {
+        let mut body = json!({ "model": "hydra", "messages": [
+            { "role": "system", "content": "Be kind." },
+            { "role": "user", "content": [{ "type": "text", "text": "Say \u{e9}\n" }] },
+            { "role": "assistant", "content": "No." },
+            { "role": "user", "content": "Yes" } ],
+            "max_tokens": 5, "temperature": 0.5, "top_p": 0.5, "seed": 1, "stop": ["a", "b"], "stream": true,
+            "stream_options": { "include_usage": true }, "n": 1, "prompt": "x" }).to_string().into_bytes();
+        if let Some(place) = body.get_mut(at) {
+            *place = byte;
+        }
+        body.truncate(body.len().saturating_sub(cut));
+        chat(&body, TEMPLATE).ok();
+        completion(&body).ok();
+    }
+}
