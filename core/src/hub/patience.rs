@@ -27,6 +27,8 @@ impl Hub {
         let typical = self.typical.unwrap_or(0.0);
         let close = self.expected_close(now);
         let checks = self.check_seconds;
+        // Whom the round waits for may be late by as much as it waits.
+        let late = self.grace().max(PATIENCE_MIN);
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
         let max = PATIENCE_MAX * typical;
         let patience = seat.patience.get_or_insert(max);
@@ -41,7 +43,7 @@ impl Hub {
             // updates that close the round comes on top and costs no patience: whoever does not wait for it trains on
             // old weights again and again.
             let checks = (CHECKS * checks).min(CHECKS_MOST * typical);
-            seat.hold_until = Some(close.after(Duration::from_secs_f64(0.25 * wait + checks)).after(PATIENCE_MIN));
+            seat.hold_until = Some(close.after(Duration::from_secs_f64(0.25 * wait + checks)).after(late));
         }
     }
 
@@ -54,7 +56,12 @@ impl Hub {
         let workers = self.leases.training() + self.bench.held() + 1;
         match self.needed(workers).saturating_sub(done) {
             0 => Some(now),
-            more => self.leases.expected().nth(more - 1).filter(|at| *at < NEVER).map(|at| at.max(now)),
+            more => {
+                let enough = self.leases.expected().nth(more - 1).filter(|at| *at < NEVER)?.max(now);
+                // It stays open for those who are close behind.
+                let last = self.leases.expected().take_while(|at| *at <= enough.after(self.grace())).last();
+                Some(last.map_or(enough, |last| last.max(enough)))
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Session {
     /// For signatures of this session. Nothing where an API key opened it: there is nobody who could sign.
     pub nonce: Option<Nonce>,
     /// Where it comes from, for what each host may claim.
-    host: Option<IpAddr>,
+    pub host: Option<IpAddr>,
     /// Queries of this session that have no end yet.
     pub queries: usize,
 }

@@ -57,7 +57,7 @@ const RIGHT: f64 = 0.75;
 /// After so many samples a worker is known.
 const KNOWN: u32 = 4;
 /// A worker whose updates gain less than this part of what is usual on one half of their windows leaves out steps.
-const HALF: f64 = 0.7;
+const HALF: f64 = 0.65;
 /// What is believed of everybody before anything is seen, as the weight of having been right.
 const BELIEF: f64 = 16.0;
 /// How much of what was seen before an update still counts after it.

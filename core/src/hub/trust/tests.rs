@@ -36,7 +36,17 @@ fn code(verdict: Result<(), Refusal>) -> Option<UnpaidCode> {
 }
 
 /// A run of seven honest workers, in which an eighth hands in what `lie` makes; how often either was refused.
-fn refused(rounds: u64, seed: u64, mut lie: impl FnMut(u64, &mut Rng) -> Findings) -> (u32, u32) {
+fn refused(rounds: u64, seed: u64, lie: impl FnMut(u64, &mut Rng) -> Findings) -> (u32, u32) {
+    refused_among(honest, rounds, seed, lie)
+}
+
+/// The same where the honest hand in what `work` makes.
+fn refused_among(
+    work: impl Fn(&mut Rng) -> Findings,
+    rounds: u64,
+    seed: u64,
+    mut lie: impl FnMut(u64, &mut Rng) -> Findings,
+) -> (u32, u32) {
     let (mut trust, mut rng) = (Trust::default(), Rng::new(seed));
     let (mut honest_refused, mut liar_refused) = (0, 0);
     for version in 0..rounds {
@@ -47,7 +57,7 @@ fn refused(rounds: u64, seed: u64, mut lie: impl FnMut(u64, &mut Rng) -> Finding
                 let findings = lie(version, &mut rng);
                 liar_refused += u32::from(trust.judge(&who(99), (VersionNo(version), Codec::Int4), &findings).is_err());
             } else {
-                let findings = honest(&mut rng);
+                let findings = work(&mut rng);
                 honest_refused +=
                     u32::from(trust.judge(&who(turn as u8), (VersionNo(version), Codec::Int4), &findings).is_err());
             }
@@ -200,13 +210,17 @@ fn honest_work_is_paid_where_nobody_else_uses_the_codec() {
 fn whoever_leaves_out_steps_is_found_whichever_half_and_in_whatever_turn() {
     // Early in a run, where windows scatter little, and in its middle, as measured.
     for (scatter, paid) in [(0.15, 8), (0.5, 30)] {
+        let work = |rng: &mut Rng| {
+            let halves = halves(0.02, scatter * 0.02, 4, rng);
+            Findings { norm: 1.0, twin: None, gain: Some(Gain { halves, held_out: sample(0.006, 0.008, 8, rng) }) }
+        };
         for skipped in [0, 1] {
             let lie = |_, rng: &mut Rng| {
-                let mut halves = halves(0.02, scatter * 0.02, 4, rng);
-                halves[skipped].mean *= 0.4;
-                Findings { norm: 1.0, twin: None, gain: Some(Gain { halves, held_out: sample(0.003, 0.008, 8, rng) }) }
+                let mut findings = work(rng);
+                findings.gain.iter_mut().for_each(|gain| gain.halves[skipped].mean *= 0.4);
+                findings
             };
-            let (honest_refused, liar_refused) = refused(100, 13, lie);
+            let (honest_refused, liar_refused) = refused_among(work, 100, 13, lie);
             assert!(honest_refused < 7, "{honest_refused} of 700 honest");
             assert!(liar_refused >= 100 - paid, "{liar_refused} of 100 that left out half {skipped}");
         }
