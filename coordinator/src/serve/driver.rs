@@ -21,12 +21,14 @@ use tokio::sync::{Mutex, mpsc};
 use super::answers;
 use super::learner;
 use super::openai::{Caller, Callers};
-use super::served::{Delta, Served, Versions};
+use super::served::{Served, Versions};
 use super::sessions::{Outbox, Uploads};
 use super::watch::Watch;
 use crate::data::Dataset;
 use crate::screen::{Msg, Point, Request};
 use crate::store::{FileError, Saved, StoreError, Writer};
+
+mod publish;
 
 /// What reaches the driver from the other threads and tasks.
 pub enum Input {
@@ -348,35 +350,6 @@ impl Driver {
         }
     }
 
-    /// Has the newest version measured, unless the last measurement is too fresh.
-    fn measure(&mut self) {
-        let now = self.clock.now();
-        let fresh = |every: Duration| self.measured.is_some_and(|at| now.since(at) < every);
-        if self.measure_every.is_some_and(fresh) {
-            self.unmeasured = Some(self.newest.version);
-        } else {
-            self.measured = Some(now);
-            self.evaluator.send(self.newest.clone()).ok();
-        }
-    }
-
-    /// Sends the bytes of announced versions: after all messages, since the sessions that send megabytes take the cores
-    /// from the driver, and a task needs no bytes to be pushed.
-    fn send_deltas(&mut self) {
-        for (session, blob, bytes) in std::mem::take(&mut self.deltas) {
-            self.with(session, |outbox| outbox.send_blob(blob, bytes));
-        }
-    }
-
-    /// Gives a new version to the learner and the evaluator: after the orders that came with it, since a core that one
-    /// of them wakes up on is not there for the tasks that go out.
-    fn pass_on(&mut self) {
-        if let Some((version, merged)) = self.published.take() {
-            self.to_learner(learner::Command::Published { version, merged });
-            self.measure();
-        }
-    }
-
     fn learn(&mut self, command: learner::Command) {
         self.pass_on();
         self.to_learner(command);
@@ -399,28 +372,6 @@ impl Driver {
             && act(outbox) == Err(SendError::Full)
         {
             cut(session, outbox);
-        }
-    }
-
-    fn send_version(&mut self, session: SessionId, version: VersionNo, base: Option<VersionNo>) {
-        let Some(served) = self.versions.get(version).cloned() else {
-            tracing::error!(%version, "a version is not at hand");
-            return;
-        };
-        let Some((announcement, delta)) = served.announce(base) else {
-            tracing::error!(%version, "a version's delta is not at hand");
-            return;
-        };
-        self.send(session, &ServerMsg::Version(announcement));
-        if let Some(Delta { blob, bytes, .. }) = delta {
-            self.deltas.push((session, blob, bytes));
-        } else if let Some(outbox) = self.sessions.get(&session).cloned() {
-            // All weights as bytes are many; the announcement may travel while they are made.
-            tokio::task::spawn_blocking(move || {
-                if outbox.send_blob(served.digest, served.snapshot()) == Err(SendError::Full) {
-                    cut(session, &outbox);
-                }
-            });
         }
     }
 }
