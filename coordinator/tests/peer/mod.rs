@@ -170,17 +170,8 @@ pub fn key(n: u8) -> SigningKey {
 }
 
 pub fn query(n: u8, prompt: &str) -> ClientMsg {
-    ClientMsg::Query(Query {
-        id: QueryId([n; 16]),
-        prompt: prompt.to_owned(),
-        max_new_tokens: Some(8),
-        temperature: Some(0.0),
-        top_k: None,
-        top_p: None,
-        seed: None,
-        raw: false,
-        stop: Vec::new(),
-    })
+    let query = Query::new(QueryId([n; 16]), prompt);
+    ClientMsg::Query(Query { max_new_tokens: Some(8), temperature: Some(0.0), ..query })
 }
 
 fn hello(role: Role, user: &str, key: &SigningKey) -> Hello {

@@ -18,18 +18,7 @@ struct Lab {
 }
 
 fn query(id: u8) -> Query {
-    let (id, prompt) = (QueryId([id; 16]), "Hi".to_owned());
-    Query {
-        id,
-        prompt,
-        max_new_tokens: None,
-        temperature: None,
-        top_k: None,
-        top_p: None,
-        seed: None,
-        raw: false,
-        stop: Vec::new(),
-    }
+    Query::new(QueryId([id; 16]), "Hi")
 }
 
 fn piece(id: u8, index: u32) -> ServerMsg {

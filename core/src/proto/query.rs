@@ -35,6 +35,23 @@ pub struct Query {
     pub stop: Vec<String>,
 }
 
+impl Query {
+    /// A prompt, answered as the run thinks best.
+    pub fn new(id: QueryId, prompt: impl Into<String>) -> Self {
+        Self {
+            id,
+            prompt: prompt.into(),
+            max_new_tokens: None,
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            seed: None,
+            raw: false,
+            stop: Vec::new(),
+        }
+    }
+}
+
 /// See [`ClientMsg::Cancel`](super::ClientMsg::Cancel).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancel {

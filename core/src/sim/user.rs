@@ -105,17 +105,7 @@ impl World {
             _ if user.asked.is_some() => return,
             _ => {
                 user.asked = Some((id, now));
-                Fact::Ask(proto::Query {
-                    id,
-                    prompt,
-                    max_new_tokens: None,
-                    temperature: None,
-                    top_k: None,
-                    top_p: None,
-                    seed: None,
-                    raw: false,
-                    stop: Vec::new(),
-                })
+                Fact::Ask(proto::Query::new(id, prompt))
             }
         };
         self.tell_chat(client, fact);

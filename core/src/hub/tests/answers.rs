@@ -5,20 +5,7 @@ use crate::ledger::Kind;
 use crate::proto::{Cancel, Query};
 
 fn ask(id: u8, prompt: &str) -> ClientMsg {
-    let prompt = prompt.to_owned();
-    let id = QueryId([id; 16]);
-    let query = Query {
-        id,
-        prompt,
-        max_new_tokens: None,
-        temperature: None,
-        top_k: None,
-        top_p: None,
-        seed: None,
-        raw: false,
-        stop: Vec::new(),
-    };
-    ClientMsg::Query(query)
+    ClientMsg::Query(Query::new(QueryId([id; 16]), prompt))
 }
 
 /// Alice with two credits, and her chat.

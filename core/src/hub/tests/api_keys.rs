@@ -43,17 +43,8 @@ fn known(messages: &[ServerMsg]) -> Option<Vec<Digest>> {
 }
 
 fn ask(id: u8) -> ClientMsg {
-    ClientMsg::Query(Query {
-        id: QueryId([id; 16]),
-        prompt: "Hi".into(),
-        max_new_tokens: None,
-        temperature: None,
-        top_k: None,
-        top_p: None,
-        seed: None,
-        raw: true,
-        stop: vec!["END".into()],
-    })
+    let query = Query::new(QueryId([id; 16]), "Hi");
+    ClientMsg::Query(Query { raw: true, stop: vec!["END".into()], ..query })
 }
 
 /// Alice with a credit, her chat, and a key.

@@ -29,18 +29,7 @@ fn behind() -> (Lab, SessionId, SessionId, Task) {
 }
 
 fn ask(id: u8) -> ClientMsg {
-    let (id, prompt) = (QueryId([id; 16]), "Hi".to_owned());
-    ClientMsg::Query(Query {
-        id,
-        prompt,
-        max_new_tokens: None,
-        temperature: None,
-        top_k: None,
-        top_p: None,
-        seed: None,
-        raw: false,
-        stop: Vec::new(),
-    })
+    ClientMsg::Query(Query::new(QueryId([id; 16]), "Hi"))
 }
 
 #[test]

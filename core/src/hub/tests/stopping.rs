@@ -75,17 +75,7 @@ fn draining_lets_answers_and_checks_end_and_leaves_tasks_with_their_workers() {
     let (idle, busy) = (lab.worker("bob", 2), lab.worker("carol", 3));
     let (open, done) = (lab.task(idle).expect("a task"), lab.task(busy).expect("a task"));
     lab.upload(busy, Lab::update(&done));
-    let query = Query {
-        id: QueryId([1; 16]),
-        prompt: "Hi".to_owned(),
-        max_new_tokens: None,
-        temperature: None,
-        top_k: None,
-        top_p: None,
-        seed: None,
-        raw: false,
-        stop: Vec::new(),
-    };
+    let query = Query::new(QueryId([1; 16]), "Hi");
     lab.says(chat, ClientMsg::Query(query.clone()));
     lab.heard(idle);
     lab.tell(Fact::Operator(Operator::Drain));
@@ -113,17 +103,7 @@ fn stopping_does_not_take_for_ever_and_leaves_no_hold() {
     lab.earn("alice", 1);
     measured(&mut lab, 2.0);
     let chat = lab.chat("alice");
-    let query = Query {
-        id: QueryId([1; 16]),
-        prompt: "Hi".to_owned(),
-        max_new_tokens: None,
-        temperature: None,
-        top_k: None,
-        top_p: None,
-        seed: None,
-        raw: false,
-        stop: Vec::new(),
-    };
+    let query = Query::new(QueryId([1; 16]), "Hi");
     lab.says(chat, ClientMsg::Query(query));
     lab.tell(Fact::Operator(Operator::Drain));
     lab.wait(Duration::from_secs(9));

@@ -51,17 +51,7 @@ fn the_ledger_is_shown_as_it_is_on_disk() {
     lab.durable = false;
     let chat = lab.chat("alice");
     let id = QueryId([1; 16]);
-    let query = proto::Query {
-        id,
-        prompt: "hi".to_owned(),
-        max_new_tokens: None,
-        temperature: None,
-        top_k: None,
-        top_p: None,
-        seed: None,
-        raw: false,
-        stop: Vec::new(),
-    };
+    let query = proto::Query::new(id, "hi");
     lab.says(chat, ClientMsg::Query(query));
     let before = lab.hub.view(lab.now).ledger;
     assert_eq!((before.issued, before.held, before.transfers), (Credits::hyd(3), Credits::ZERO, 3));
