@@ -4,6 +4,7 @@ use hydra_core::chat::Event;
 use hydra_core::ids::VersionNo;
 use hydra_core::proto::Status;
 use hydra_shell::events::Events;
+use hydra_shell::ui::text::count;
 use serde_json::Value;
 
 /// The printer of both fronts.
@@ -87,10 +88,10 @@ pub fn model(version: VersionNo, val_loss: Option<f64>) -> String {
 pub fn describe(status: &Status) -> String {
     let bits = status.val_bits_per_byte.map_or_else(String::new, |bits| format!(" ({bits:.2} bits per byte)"));
     format!(
-        "{}{bits} · {} workers · {} tasks and {} tokens trained · {} parameters",
+        "{}{bits} · {} · {} and {} tokens trained · {} parameters",
         model(status.version, status.val_loss),
-        status.workers,
-        status.tasks,
+        count(status.workers.into(), "worker", "workers"),
+        count(status.tasks, "task", "tasks"),
         status.tokens,
         status.params
     )

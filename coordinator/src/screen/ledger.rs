@@ -91,9 +91,10 @@ fn short_numbers(screen: &Screen, ledger: &LedgerView) -> Vec<Fact> {
 fn numbers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerView) {
     let theme = screen.facts.theme;
     let inside = view::panel(screen, buffer, area, "Supply");
+    let users = text::count(ledger.users as u64, "user", "users");
     let facts = [
         ("issued", format!("{} HYD for accepted tasks", ledger.issued), theme.title()),
-        ("users", format!("{} HYD with {} users", in_accounts(ledger), ledger.users), theme.text()),
+        ("users", format!("{} HYD with {users}", in_accounts(ledger)), theme.text()),
         ("holds", format!("{} HYD, queries running: {}", ledger.held, ledger.holds), theme.text()),
         ("spent", format!("{} HYD on answers", ledger.revenue), theme.text()),
         ("ledger", format!("{} transfers, all on disk", ledger.transfers), theme.text()),

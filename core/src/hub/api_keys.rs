@@ -74,7 +74,7 @@ impl Hub {
                 "nobody has this API key (it may have been revoked): make one with `hydra-query USER --api-key new`";
             return self.refuse(id, ErrorCode::BadProof, text);
         };
-        let stage = Stage::Open(Peer { user: user.clone(), role: Role::Chat, seat: None });
+        let stage = Stage::Open(Box::new(Peer { user: user.clone(), role: Role::Chat, seat: None }));
         self.sessions.insert(id, Session { stage, nonce: None, host: None, queries: 0 });
         self.send_welcome(id, &user);
     }

@@ -292,7 +292,7 @@ impl Hub {
                 self.rules.queue = length;
                 self.dispatch(now);
             }
-            Operator::CloseRound => self.close_round_now(),
+            Operator::CloseRound => self.close_round_now(now),
             Operator::Kick(session, text) => {
                 // A session that has gone by itself in the meantime is nobody to talk to.
                 if self.sessions.contains_key(&session) {

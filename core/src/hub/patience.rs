@@ -4,19 +4,31 @@ use std::time::Duration;
 
 use super::Hub;
 use super::leases::NEVER;
+use super::session::Seat;
 use crate::ids::SessionId;
 use crate::time::Time;
 
-/// Share of its working time that a worker may spend waiting for a version, saved up to [`PATIENCE_MAX`] tasks.
+/// Share of its working time that a worker may spend waiting for versions, saved up to [`PATIENCE_MAX`] tasks.
 const PATIENCE: f64 = 0.04;
+/// What it saves up with each task at least, in seconds: tasks may be shorter than a merge.
+const PATIENCE_LEAST: f64 = 0.025;
 /// What a worker may wait at once, in typical tasks: enough to fall into step with another once.
-const PATIENCE_MAX: f64 = 0.6;
+const PATIENCE_MAX: f64 = 0.5;
 /// Waiting this long is always allowed: it covers a merge on a busy machine.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 /// How much longer than usual the last check before a version may take for those who wait for it, and how long at
 /// most, in typical tasks.
 const CHECKS: f64 = 2.0;
 const CHECKS_MOST: f64 = 0.5;
+
+impl Seat {
+    /// Its wait is over, or what it waits for is being merged: that time is nobody's fault.
+    pub fn charge_wait(&mut self, now: Time) {
+        if let Some((since, patience)) = self.waits_since.take().zip(self.patience.as_mut()) {
+            *patience -= now.since(since).as_secs_f64();
+        }
+    }
+}
 
 impl Hub {
     /// A worker has delivered: if the next version is close, let it wait for that instead of training an old one.
@@ -30,20 +42,30 @@ impl Hub {
         // Whom the round waits for may be late by as much as it waits.
         let late = self.grace().max(PATIENCE_MIN);
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
-        let max = PATIENCE_MAX * typical;
+        let max = (PATIENCE_MAX * typical).max(PATIENCE_MIN.as_secs_f64());
         let patience = seat.patience.get_or_insert(max);
-        *patience = (*patience + PATIENCE * typical).min(max);
+        *patience = (*patience + (PATIENCE * typical).max(PATIENCE_LEAST)).min(max);
         let least = PATIENCE_MIN.as_secs_f64().min(0.5 * typical.max(1.0));
-        let allowed = patience.max(least);
+        // Whoever has waited in vain too often does not wait at all until that is made up for.
+        let allowed = if *patience < -max { 0.0 } else { patience.max(least) };
         let Some(close) = close else { return };
         let wait = close.since(now).as_secs_f64();
         if wait <= allowed {
-            *patience = (*patience - wait).max(0.0);
+            seat.waits_since = Some(now);
             // A little longer than expected: predictions are rough and the merge takes a moment itself. The look at the
-            // updates that close the round comes on top and costs no patience: whoever does not wait for it trains on
-            // old weights again and again.
+            // updates that close the round comes on top: whoever does not wait for it trains on old weights again and
+            // again.
             let checks = (CHECKS * checks).min(CHECKS_MOST * typical);
             seat.hold_until = Some(close.after(Duration::from_secs_f64(0.25 * wait + checks)).after(late));
+        }
+    }
+
+    /// The round is closed: nobody waits for others any more.
+    pub(super) fn charge_waits(&mut self, now: Time) {
+        for id in self.bench.all_held() {
+            if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+                seat.charge_wait(now);
+            }
         }
     }
 
@@ -52,16 +74,23 @@ impl Hub {
         if self.round.merging {
             return Some(now);
         }
+        let hurry = self.round.first.unwrap_or(now).after(self.rules.round_deadline);
+        // The round stays open for a slow worker, and a fast one does not stand still for it.
+        let protected = self.protected(now, hurry);
+        if protected == Some(NEVER) {
+            return None;
+        }
         let done = self.round.accepted.len() + self.leases.judging();
         let workers = self.leases.training() + self.bench.held() + 1;
-        match self.needed(workers).saturating_sub(done) {
-            0 => Some(now),
+        let close = match self.needed(workers).saturating_sub(done) {
+            0 => now,
             more => {
                 let enough = self.leases.expected().nth(more - 1).filter(|at| *at < NEVER)?.max(now);
                 // It stays open for those who are close behind.
                 let last = self.leases.expected().take_while(|at| *at <= enough.after(self.grace())).last();
-                Some(last.map_or(enough, |last| last.max(enough)))
+                last.map_or(enough, |last| last.max(enough))
             }
-        }
+        };
+        Some(protected.map_or(close, |protected| protected.max(close)))
     }
 }

@@ -73,7 +73,7 @@ pub(super) struct Round {
     merged: Vec<(Entry, f32)>,
     pub opened: Time,
     /// When the first update that waits was considered; the round's deadline counts from here.
-    first: Option<Time>,
+    pub first: Option<Time>,
     /// Nothing is merged before: the last merge failed, or workers of the last start are awaited.
     not_before: Option<Time>,
     /// When to look again although nothing happens.
@@ -127,7 +127,7 @@ impl Hub {
         let hurry = self.round.first.get_or_insert(now).after(self.rules.round_deadline);
         match self.wait_for(now, hurry).map(|until| until.min(hurry)) {
             Some(until) if until > now => self.round.look_at = Some(until),
-            _ => self.close_round(),
+            _ => self.close_round(now),
         }
     }
 
@@ -141,10 +141,7 @@ impl Hub {
         if training + checking == 0 {
             return uploads;
         }
-        // Those that the next version would make too old; what is older already is lost anyhow.
-        let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo);
-        let in_time = |at: Time| at == NEVER || (at.after(grace) > now && at <= hurry);
-        let protected = stale.is_some_and(|stale| self.leases.expected_from(stale).any(in_time));
+        let protected = self.protected(now, hurry).is_some();
         if self.round.accepted.len() < self.needed(training + self.bench.held()) || protected {
             self.round.enough = None;
             return Some(hurry);
@@ -154,6 +151,15 @@ impl Hub {
         let near = self.leases.expected().take_while(|at| *at <= now.after(grace)).last();
         let near = near.map(|at| at.after(grace).min(enough.after(2 * grace)));
         arriving.max(near).filter(|until| *until > now)
+    }
+
+    /// When the last of those is expected that the next version would make too old, among those who may come in time;
+    /// [`NEVER`] if nobody knows. What is older already is lost anyhow.
+    pub(super) fn protected(&self, now: Time, hurry: Time) -> Option<Time> {
+        let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo)?;
+        let grace = self.grace();
+        let in_time = |at: &Time| *at == NEVER || (at.after(grace) > now && *at <= hurry);
+        self.leases.expected_from(stale).filter(in_time).max()
     }
 
     /// How long an update that is expected may be waited for.
@@ -167,14 +173,15 @@ impl Hub {
     }
 
     /// The operator does not want to wait for more updates.
-    pub(super) fn close_round_now(&mut self) {
+    pub(super) fn close_round_now(&mut self, now: Time) {
         if !self.round.merging && !self.round.accepted.is_empty() && self.stopping.is_none() {
             self.round.look_at = None;
-            self.close_round();
+            self.close_round(now);
         }
     }
 
-    fn close_round(&mut self) {
+    fn close_round(&mut self, now: Time) {
+        self.charge_waits(now);
         let newest = self.newest.version;
         let mut inputs = std::mem::take(&mut self.round.accepted);
         // One order, whatever the order of arrival: the sum must come out the same when it is made again.
@@ -248,6 +255,10 @@ impl Hub {
         self.out.push_back(Order::Publish { version: self.newest.version, merged });
         let workers: Vec<_> = self.seats.values().copied().collect();
         for id in workers {
+            // Also of one that takes no tasks at the moment: what it would wait for is here.
+            if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+                seat.hold_until = None;
+            }
             // A worker behind a slow link must not drown in versions that it will never use: it gets the newest with its
             // next task.
             let ahead = self.newest.version.0 - self.sessions.get(&id).and_then(|s| s.seat()).map_or(0, |s| s.got.0);
@@ -256,9 +267,6 @@ impl Hub {
             }
         }
         for id in self.bench.all_held() {
-            if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
-                seat.hold_until = None;
-            }
             self.place(now, id);
         }
         // What is older can be neither taken nor told of any more.

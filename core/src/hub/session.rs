@@ -36,7 +36,7 @@ pub(super) enum Stage {
     /// Proved; the name's row is not durable yet.
     Registering(Box<proto::Hello>),
     /// In.
-    Open(Peer),
+    Open(Box<Peer>),
 }
 
 /// Who is behind an open session.
@@ -64,8 +64,10 @@ pub(super) struct Seat {
     pub lease: Option<crate::ids::LeaseId>,
     /// What is known of it, this session and before.
     pub record: Record,
-    /// Seconds that it may still wait for versions; see `patience`.
+    /// Seconds that it may still wait for versions, below zero if it has waited for longer; see `patience`.
     pub patience: Option<f64>,
+    /// Since when it has waited for the version about to come.
+    pub waits_since: Option<Time>,
     /// Held back for the version about to come, at the latest until then.
     pub hold_until: Option<Time>,
     /// Bytes a second in which its updates came, smoothed.
@@ -270,6 +272,7 @@ impl Hub {
             lease: None,
             record: self.records.take(&hello.user, worker),
             patience: None,
+            waits_since: None,
             hold_until: None,
             link: None,
             codec: None,
@@ -278,7 +281,7 @@ impl Hub {
         });
         let peer = Peer { user: hello.user.clone(), role: hello.role, seat };
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        session.stage = Stage::Open(peer);
+        session.stage = Stage::Open(Box::new(peer));
         self.send_welcome(id, &hello.user);
         if let Some(worker) = hello.worker {
             self.seats.insert((hello.user.clone(), worker), id);

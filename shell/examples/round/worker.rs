@@ -132,14 +132,15 @@ impl Worker {
         let from = self.rng.below(4096) as usize;
         let mut signs = self.rng.next_u64();
         let stretch = &self.noise[from..from + self.weights.len()];
-        let values: Vec<f32> = stretch
-            .chunks(64)
-            .flat_map(|part| {
-                signs = signs.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                let signs = signs;
-                part.iter().enumerate().map(move |(i, x)| if signs >> i & 1 == 1 { scale * x } else { -scale * x })
-            })
-            .collect();
+        let mut values = stretch.to_vec();
+        // One sign for eight numbers: what is handed in must be made in less time than what is measured.
+        for part in values.chunks_mut(8) {
+            signs = signs.rotate_left(1).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let factor = if signs & (1 << 32) == 0 { scale } else { -scale };
+            for x in part {
+                *x *= factor;
+            }
+        }
         let codec: Codec = task.codec;
         let bytes: Arc<[u8]> = codec.encode(&values).into();
         let blob = Digest::of(&bytes);

@@ -22,7 +22,12 @@ pub(super) fn close_code(closed: &Closed) -> Option<CloseCode> {
 /// A socket's failure as the reason of an end, safe to show.
 #[allow(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 pub(super) fn broken(error: impl SocketError) -> Closed {
-    Closed::Broken(sanitize(&error.to_string(), Keep::Nothing).into_owned())
+    let text = error.to_string();
+    // The library's words for a process that was killed, or a cable that was pulled, are about the protocol.
+    if text.contains("without closing handshake") {
+        return Closed::Broken("the other side is gone without a goodbye".to_owned());
+    }
+    Closed::Broken(sanitize(&text, Keep::Nothing).into_owned())
 }
 
 impl<P: Side> Session<P> {
