@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, default_value_t = 2000)]
     steps: u32,
     /// Optimiser steps a task
-    #[arg(long, default_value_t = 40)]
+    #[arg(long)]
     task: u32,
     /// Peak learning rate of the runs of several workers, as a multiple of the preset's
     #[arg(long, default_value_t = 1.0)]

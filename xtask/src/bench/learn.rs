@@ -19,8 +19,17 @@ pub struct Options {
     #[arg(long, default_value_t = 2000)]
     steps: u32,
     /// Optimiser steps a task
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 5)]
     task: u32,
+    /// Peak learning rate of several workers, as a multiple of the preset's
+    #[arg(long, default_value_t = 0.7)]
+    rate: f32,
+    /// The outer step's rate; unless set, that of the preset
+    #[arg(long)]
+    outer_lr: Option<f32>,
+    /// The outer step's momentum; unless set, that of the preset
+    #[arg(long)]
+    outer_momentum: Option<f32>,
     /// Only runs whose names contain this
     #[arg(long)]
     only: Option<String>,
@@ -53,6 +62,10 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     let mut arguments: Vec<OsString> = vec!["learn".into(), "--data".into(), options.data.clone().into()];
     for (flag, number) in [("--steps", options.steps), ("--task", options.task)] {
         arguments.extend([flag.into(), number.to_string().into()]);
+    }
+    let rates = [("--rate", Some(options.rate)), ("--outer-lr", options.outer_lr)];
+    for (flag, number) in rates.into_iter().chain([("--outer-momentum", options.outer_momentum)]) {
+        arguments.extend(number.iter().flat_map(|number| [OsString::from(flag), number.to_string().into()]));
     }
     arguments.extend(options.only.iter().flat_map(|only| ["--only".into(), only.into()]));
     let lines: Vec<Line> = example(repo, ("hydra-coordinator", "arena"), "", arguments)?;
