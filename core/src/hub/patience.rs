@@ -9,7 +9,7 @@ use crate::ids::SessionId;
 use crate::time::Time;
 
 /// Share of its working time that a worker may spend waiting for versions, saved up to [`PATIENCE_MAX`] tasks.
-const PATIENCE: f64 = 0.04;
+const PATIENCE: f64 = 0.06;
 /// What it saves up with each task at least, in seconds: tasks may be shorter than a merge.
 const PATIENCE_LEAST: f64 = 0.025;
 /// What a worker may wait at once, in typical tasks: enough to fall into step with another once.
@@ -22,10 +22,11 @@ const CHECKS: f64 = 2.0;
 const CHECKS_MOST: f64 = 0.5;
 
 impl Seat {
-    /// Its wait is over, or what it waits for is being merged: that time is nobody's fault.
-    pub fn charge_wait(&mut self, now: Time) {
-        if let Some((since, patience)) = self.waits_since.take().zip(self.patience.as_mut()) {
-            *patience -= now.since(since).as_secs_f64();
+    /// What it waits for is being merged (that time is nobody's fault), or it has waited in `vain`, which counts twice:
+    /// where versions come at times that nobody can tell, little is to be waited.
+    pub fn charge_wait(&mut self, now: Time, vain: bool) {
+        if let Some((since, patience)) = self.waits_since.take().zip(self.record.patience.as_mut()) {
+            *patience -= now.since(since).as_secs_f64() * if vain { 2.0 } else { 1.0 };
         }
     }
 }
@@ -43,7 +44,7 @@ impl Hub {
         let late = self.grace().max(PATIENCE_MIN);
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
         let max = (PATIENCE_MAX * typical).max(PATIENCE_MIN.as_secs_f64());
-        let patience = seat.patience.get_or_insert(max);
+        let patience = seat.record.patience.get_or_insert(max);
         *patience = (*patience + (PATIENCE * typical).max(PATIENCE_LEAST)).min(max);
         let least = PATIENCE_MIN.as_secs_f64().min(0.5 * typical.max(1.0));
         // Whoever has waited in vain too often does not wait at all until that is made up for.
@@ -64,7 +65,7 @@ impl Hub {
     pub(super) fn charge_waits(&mut self, now: Time) {
         for id in self.bench.all_held() {
             if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
-                seat.charge_wait(now);
+                seat.charge_wait(now, false);
             }
         }
     }

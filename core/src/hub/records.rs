@@ -28,13 +28,16 @@ pub(super) struct Record {
     pub barred_until: Option<Time>,
     /// How often in a row that was so.
     pub strikes: u32,
+    /// Seconds that it may still wait for versions, below zero if it has waited for longer; see `patience`.
+    pub patience: Option<f64>,
 }
 
 impl Record {
     /// It delivered `tokens` in so many seconds.
     pub fn delivered(&mut self, tokens: u64, seconds: f64) {
         let speed = tokens as f64 / seconds;
-        *self = Self { speed: Some(self.speed.map_or(speed, |old| 0.5 * old + 0.5 * speed)), ..Self::default() };
+        let speed = self.speed.map_or(speed, |old| 0.5 * old + 0.5 * speed);
+        *self = Self { speed: Some(speed), patience: self.patience, ..Self::default() };
     }
 }
 

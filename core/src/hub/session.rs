@@ -64,8 +64,6 @@ pub(super) struct Seat {
     pub lease: Option<crate::ids::LeaseId>,
     /// What is known of it, this session and before.
     pub record: Record,
-    /// Seconds that it may still wait for versions, below zero if it has waited for longer; see `patience`.
-    pub patience: Option<f64>,
     /// Since when it has waited for the version about to come.
     pub waits_since: Option<Time>,
     /// Held back for the version about to come, at the latest until then.
@@ -271,7 +269,6 @@ impl Hub {
             place: Place::Busy,
             lease: None,
             record: self.records.take(&hello.user, worker),
-            patience: None,
             waits_since: None,
             hold_until: None,
             link: None,

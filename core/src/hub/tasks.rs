@@ -288,7 +288,7 @@ impl Hub {
         let free = if let Place::Idle(since) = seat.place { since } else { now };
         seat.lease = Some(lease);
         seat.hold_until = None;
-        seat.charge_wait(now);
+        seat.charge_wait(now, true);
         seat.fetches = 0;
         let worker = seat.worker;
         let failed = seat.record.late > 0 || seat.record.strikes > 0;
