@@ -16,17 +16,19 @@ const PATIENCE_LEAST: f64 = 0.025;
 const PATIENCE_MAX: f64 = 0.5;
 /// Waiting this long is always allowed: it covers a merge on a busy machine.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
+/// How often waiting in vain counts.
+const VAIN: f64 = 4.0;
 /// How much longer than usual the last check before a version may take for those who wait for it, and how long at
 /// most, in typical tasks.
 const CHECKS: f64 = 2.0;
 const CHECKS_MOST: f64 = 0.5;
 
 impl Seat {
-    /// What it waits for is being merged (that time is nobody's fault), or it has waited in `vain`, which counts twice:
+    /// What it waits for is being merged (that time is nobody's fault), or it has waited in `vain`, which counts more often:
     /// where versions come at times that nobody can tell, little is to be waited.
     pub fn charge_wait(&mut self, now: Time, vain: bool) {
         if let Some((since, patience)) = self.waits_since.take().zip(self.record.patience.as_mut()) {
-            *patience -= now.since(since).as_secs_f64() * if vain { 2.0 } else { 1.0 };
+            *patience -= now.since(since).as_secs_f64() * if vain { VAIN } else { 1.0 };
         }
     }
 }
