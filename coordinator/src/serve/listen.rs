@@ -83,10 +83,13 @@ async fn attend(tcp: TcpStream, visitor: Visitor, router: Router) {
         .serve_connection(TokioIo::new(tcp), service)
         .with_upgrades();
     let mut serving = std::pin::pin!(serving);
+    let mut last = false;
     let served = loop {
         match tokio::time::timeout(PLAIN, serving.as_mut()).await {
             Ok(served) => break served,
             Err(_) if !owed.is_empty() => {}
+            // What is under way is finished, and nothing new begun.
+            Err(_) if !std::mem::replace(&mut last, true) => serving.as_mut().graceful_shutdown(),
             // A session leaves this at its upgrade; whoever asks for pages and does not read them holds a place no
             // longer.
             Err(_) => {

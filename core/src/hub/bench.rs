@@ -110,6 +110,9 @@ impl Hub {
                 Place::Held(until) | Place::Barred(until) => Place::Idle(until.min(now)),
             }
         };
+        if matches!(place, Place::Held(_)) {
+            seat.waits_since.get_or_insert(now);
+        }
         let before = std::mem::replace(&mut seat.place, place);
         if before != place {
             self.bench.shift(id, before, place);

@@ -54,7 +54,6 @@ impl Hub {
         let Some(close) = close else { return };
         let wait = close.since(now).as_secs_f64();
         if wait <= allowed {
-            seat.waits_since = Some(now);
             // A little longer than expected: predictions are rough and the merge takes a moment itself. The look at the
             // updates that close the round comes on top: whoever does not wait for it trains on old weights again and
             // again.

@@ -258,6 +258,7 @@ impl Hub {
             // Also of one that takes no tasks at the moment: what it would wait for is here.
             if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
                 seat.hold_until = None;
+                seat.waits_since = None;
             }
             // A worker behind a slow link must not drown in versions that it will never use: it gets the newest with its
             // next task.

@@ -287,8 +287,9 @@ impl Hub {
         let lease = LeaseId(self.next_lease);
         let free = if let Place::Idle(since) = seat.place { since } else { now };
         seat.lease = Some(lease);
-        seat.hold_until = None;
-        seat.charge_wait(now, true);
+        // The version that it waited for has not come.
+        let until = seat.hold_until.take().map_or(now, |until| until.min(now));
+        seat.charge_wait(until, true);
         seat.fetches = 0;
         let worker = seat.worker;
         let failed = seat.record.late > 0 || seat.record.strikes > 0;

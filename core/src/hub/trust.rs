@@ -90,6 +90,12 @@ impl Evidence {
         self.weight = MEMORY * self.weight + weight;
     }
 
+    /// Nothing could be seen: what was seen before counts less.
+    fn fade(&mut self) {
+        self.sum *= MEMORY;
+        self.weight *= MEMORY;
+    }
+
     /// What to believe: right until it is seen otherwise.
     fn mean(&self) -> f64 {
         (self.sum + BELIEF) / (self.weight + BELIEF)
@@ -151,10 +157,11 @@ impl Trust {
             return Err((UnpaidCode::Copied, format!("the update is {of} again (cosine {:.3})", twin.cosine)));
         }
         let Some(gain) = findings.gain.filter(|gain| gain.own().count > 0) else { return Ok(()) };
-        self.judge_gain(who, task, &gain)?;
         let (version, codec) = task;
+        self.look_back(version);
+        self.judge_gain(who, task, &gain)?;
         remember(&mut self.usual, Useful { version, codec, user: who.0.clone(), gain });
-        self.look_back();
+        self.look_back(version);
         Ok(())
     }
 
@@ -170,11 +177,16 @@ impl Trust {
         }
     }
 
-    /// Notes what updates show that came before enough others of their version, where these have come by now.
-    fn look_back(&mut self) {
+    /// Notes what updates show that came before enough others of their version, where these have come by `newest`. Where
+    /// nobody will come any more, what is held against a worker fades: it must not be refused for ever for want of
+    /// company.
+    fn look_back(&mut self, newest: VersionNo) {
         for (worker, one) in std::mem::take(&mut self.early) {
             match self.usual(&one.user, (one.version, one.codec)) {
                 Some(usual) if usual.fresh => self.note_halves(&(one.user, worker), &one.gain, &usual),
+                _ if one.version.0 + limits::STALENESS < newest.0 => {
+                    self.record(&(one.user, worker)).halves.iter_mut().for_each(Evidence::fade);
+                }
                 _ => self.early.push_back((worker, one)),
             }
         }

@@ -48,7 +48,7 @@ pub fn client_statement(parties: &Parties<'_>, role: Role, user: &UserName) -> V
 
 /// What a client signs in `api_key`: `hydra.v1 api key` ‖ server key ‖ server nonce of the session ‖ `add`, `revoke` or
 /// `list` ‖ digest, or 32 zero bytes without one ‖ user name. Whoever sits on the way of an unencrypted session can so
-/// neither add a key of their own nor say again what was said before.
+/// neither add a key of their own nor say again in another session what was said in this one.
 pub fn api_key_statement(
     server: &PublicKey,
     nonce: &Nonce,

@@ -221,12 +221,12 @@ pub fn dotted(screen: &Screen) -> usize {
     screen.contents().chars().filter(|c| ('\u{2801}'..='\u{28ff}').contains(c)).count()
 }
 
-/// Characters of the answer in a chat, and whether it is complete: what it cost stands below it.
+/// Characters of the answer in a chat, and whether it is complete: what it cost stands below it, or that there is none.
 pub fn answer(screen: &Screen) -> Option<(usize, bool)> {
     let text = screen.contents();
     let mut lines = text.lines().skip_while(|line| line.trim() != "model");
     lines.next()?;
     let lines: Vec<&str> = lines.take_while(|line| !line.starts_with('╭')).collect();
-    let done = lines.iter().any(|line| line.contains("0.5 HYD · "));
+    let done = lines.iter().any(|line| line.contains("0.5 HYD · ") || line.contains("nothing to say"));
     Some((lines.iter().map(|line| line.trim().chars().count()).sum(), done))
 }

@@ -102,6 +102,8 @@ async fn complete(desk: State<Arc<Desk>>, visitor: Extension<Visitor>, request: 
 }
 
 async fn answer(desk: &Desk, visitor: &Visitor, request: Request, kind: Kind) -> Response {
+    // Also while a refusal waits for its moment.
+    let _token = desk.tasks.token();
     let (head, body) = request.into_parts();
     let opened = match key(&head.headers) {
         Ok(key) => Session::open(desk, key, visitor).await,

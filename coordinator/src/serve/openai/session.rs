@@ -106,7 +106,12 @@ impl Callers {
         let Some(caller) = self.waiting.get(&session) else { return Some(message) };
         let last =
             matches!(message, ServerMsg::Answer(_) | ServerMsg::Refused(_) | ServerMsg::Error(_) | ServerMsg::Bye(_));
-        let passed = caller.messages.try_send(message);
+        // Room is kept for the last word: once that is said, it is paid for.
+        let passed = if !last && caller.messages.capacity() < 2 {
+            Err(mpsc::error::TrySendError::Full(message))
+        } else {
+            caller.messages.try_send(message)
+        };
         if matches!(passed, Err(mpsc::error::TrySendError::Full(_))) {
             tracing::warn!(%session, "a request does not take its answer: cut");
             metrics::slow_reader();
@@ -147,13 +152,27 @@ mod tests {
         let (messages, mut inbox) = mpsc::channel(limits::OUTBOX);
         callers.add(SessionId(1), Caller { messages, _owed: owed.token() });
         assert_eq!(callers.pass(SessionId(2), piece()), Some(piece()), "of a session that is no request's");
-        for _ in 0..limits::OUTBOX {
+        for _ in 1..limits::OUTBOX {
             assert_eq!(callers.pass(SessionId(1), piece()), None);
         }
         assert!(callers.left().is_none() && !owed.is_empty());
         assert_eq!(callers.pass(SessionId(1), piece()), None);
         assert_eq!((callers.left(), callers.left(), owed.is_empty()), (Some(SessionId(1)), None, true));
         inbox.close();
+    }
+
+    #[test]
+    fn the_last_word_has_room_behind_all_pieces() {
+        let mut callers = Callers::default();
+        let (messages, mut inbox) = mpsc::channel(limits::OUTBOX);
+        callers.add(SessionId(1), Caller { messages, _owed: TaskTracker::new().token() });
+        for _ in 1..limits::OUTBOX {
+            callers.pass(SessionId(1), piece());
+        }
+        let bye = ServerMsg::Bye(hydra_core::proto::Bye { text: String::new(), retry: true });
+        callers.pass(SessionId(1), bye.clone());
+        let heard: Vec<_> = std::iter::from_fn(|| inbox.try_recv().ok()).collect();
+        assert_eq!((heard.len(), heard.last()), (limits::OUTBOX, Some(&bye)));
     }
 
     #[test]

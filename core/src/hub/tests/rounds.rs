@@ -284,3 +284,52 @@ fn a_lease_that_was_taken_up_again_is_expected() {
     lab.enter("alice", Hello { lease: Some(task.lease), ..Lab::hello("alice", Some(1)) });
     assert_eq!(lab.hub.leases.expected().collect::<Vec<_>>(), [lab.now.after(rules().lease_first)]);
 }
+
+/// Seconds that a worker may still wait.
+fn patience(lab: &Lab, session: SessionId) -> f64 {
+    let seat = lab.hub.sessions[&session].seat().expect("a worker");
+    seat.record.patience.expect("it has delivered")
+}
+
+#[test]
+fn waiting_costs_patience_and_waiting_in_vain_costs_more() {
+    let (mut lab, sessions) = known(&[10, 10]);
+    let (a, b) = (sessions[0], sessions[1]);
+    let (of_a, of_b) = (lab.task(a).expect("a task"), lab.task(b).expect("a task"));
+    lab.wait(Duration::from_secs(8));
+    lab.deliver(a, &of_a);
+    let before = patience(&lab, a);
+    lab.wait(Duration::from_secs(2));
+    lab.deliver(b, &of_b);
+    // The merge takes a while, which nobody is to blame for.
+    lab.wait(Duration::from_secs(2));
+    lab.merge();
+    let of_a = lab.task(a).expect("the next task");
+    assert!((before - patience(&lab, a) - 2.0).abs() < 0.01, "from {before} to {}", patience(&lab, a));
+
+    // The other one does not come, and then there is no task for an hour.
+    lab.wait(Duration::from_secs(9));
+    lab.deliver(a, &of_a);
+    let before = patience(&lab, a);
+    assert!(lab.task(a).is_none(), "it waits, with {before} s of patience");
+    lab.tell(Fact::Operator(Operator::Pause));
+    lab.wait(Duration::from_hours(1));
+    lab.tell(Fact::Operator(Operator::Resume));
+    assert!(lab.task(a).is_some());
+    let paid = before - patience(&lab, a);
+    assert!((4.0..40.0).contains(&paid), "{paid} s for some seconds in vain");
+}
+
+#[test]
+fn who_takes_no_tasks_for_a_while_loses_no_patience() {
+    let (mut lab, sessions) = known(&[10, 10]);
+    let task = lab.task(sessions[0]).expect("a task");
+    lab.wait(Duration::from_secs(9));
+    lab.upload(sessions[0], Update { more: false, ..Lab::update(&task) });
+    lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
+    let before = patience(&lab, sessions[0]);
+    lab.wait(Duration::from_hours(1));
+    lab.says(sessions[0], ClientMsg::Ready(proto::Ready { accepting: true }));
+    assert!(lab.task(sessions[0]).is_some());
+    assert!((patience(&lab, sessions[0]) - before).abs() < 1e-9);
+}

@@ -228,6 +228,33 @@ fn whoever_leaves_out_steps_is_found_whichever_half_and_in_whatever_turn() {
 }
 
 #[test]
+fn who_is_held_for_a_cheat_is_not_so_for_ever_where_there_is_no_company() {
+    let (mut trust, mut rng) = (Trust::default(), Rng::new(14));
+    let judge = |trust: &mut Trust, worker, version, findings: &Findings| {
+        trust.judge(&who(worker), (VersionNo(version), Codec::Int4), findings).is_err()
+    };
+    let halved = |rng: &mut Rng| {
+        let mut findings = honest(rng);
+        findings.gain.iter_mut().for_each(|gain| gain.halves[1].mean *= 0.3);
+        findings
+    };
+    for version in 0..20 {
+        for worker in 0..6 {
+            judge(&mut trust, worker, version, &honest(&mut rng));
+        }
+        judge(&mut trust, 99, version, &halved(&mut rng));
+    }
+    assert!(judge(&mut trust, 99, 19, &honest(&mut rng)), "not believed at once");
+    // From now on one other trains.
+    let refused = (20..60).filter(|version| {
+        judge(&mut trust, 1, *version, &honest(&mut rng));
+        judge(&mut trust, 99, *version, &honest(&mut rng))
+    });
+    let refused = refused.count();
+    assert!((1..30).contains(&refused), "{refused} of 40");
+}
+
+#[test]
 fn what_is_pooled_of_two_halves_is_what_the_whole_gives() {
     let whole = |values: &[f64]| {
         let (count, mean) = (values.len() as f64, values.iter().sum::<f64>() / values.len() as f64);
