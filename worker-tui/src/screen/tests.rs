@@ -227,6 +227,9 @@ fn the_coordinator_is_asked_now_and_then_while_it_is_there() {
     assert_eq!(script.cmds(), [Cmd::Request(Request::AskStatus)]);
     script.advance(Duration::from_secs(30));
     assert_eq!(script.cmds().len(), 3);
+    // However often something else is told.
+    train(&mut script, 3, 300);
+    assert_eq!(script.cmds().len(), 3);
     script.msg(Msg::Event(Event::Disconnected { retry_ms: 60_000, reason: String::new() }));
     script.advance(Duration::from_secs(30));
     assert_eq!(script.cmds(), []);

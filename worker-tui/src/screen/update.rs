@@ -144,7 +144,10 @@ impl App for Screen {
     }
 
     fn wake_at(&self) -> Option<Time> {
-        Some(self.now.after(SECOND)).into_iter().chain(self.toasts.wake_at()).min()
+        // Not only a second after whatever came last: steps may come faster than that for hours.
+        let up = matches!(self.link, Link::Up { .. });
+        let ask = up.then(|| self.asked.map_or(self.now, |asked| asked.after(ASK_EVERY)));
+        [Some(self.now.after(SECOND)), self.toasts.wake_at(), ask].into_iter().flatten().min()
     }
 
     fn on_wake(&self) -> Option<Msg> {

@@ -19,10 +19,10 @@ pub struct Options {
     #[arg(long, default_value_t = 2000)]
     steps: u32,
     /// Optimiser steps a task
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     task: u32,
     /// Peak learning rate of several workers, as a multiple of the preset's
-    #[arg(long, default_value_t = 0.7)]
+    #[arg(long, default_value_t = 1.0)]
     rate: f32,
     /// The outer step's rate; unless set, that of the preset
     #[arg(long)]
