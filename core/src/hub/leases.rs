@@ -17,6 +17,8 @@ pub(super) const NEVER: Time = Time(u64::MAX);
 pub(super) struct Held {
     pub row: rows::Lease,
     pub state: State,
+    /// Its worker's last update was worth nothing: nobody waits for this one.
+    pub doubted: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +73,8 @@ pub(super) struct Leases {
     deadlines: BTreeSet<(Time, LeaseId)>,
     /// Those that train, by when their updates are expected; the end of time where nobody knows.
     training: BTreeSet<(Time, LeaseId)>,
+    /// Those of them that are worth waiting for.
+    awaited: BTreeSet<(Time, LeaseId)>,
     /// How many train from each version.
     bases: BTreeMap<VersionNo, usize>,
     uploads: BTreeMap<(SessionId, Digest), LeaseId>,
@@ -86,29 +90,43 @@ impl Leases {
         self.all.get(&lease)
     }
 
-    pub fn insert(&mut self, row: rows::Lease, state: State) {
+    pub fn insert(&mut self, row: rows::Lease, state: State, doubted: bool) {
         let lease = row.lease;
-        self.index(&row, &state);
-        self.all.insert(lease, Held { row, state });
+        self.index(&row, &state, doubted);
+        self.all.insert(lease, Held { row, state, doubted });
     }
 
     /// Gives a lease another state; returns the one before.
     pub fn set(&mut self, lease: LeaseId, state: State) -> Option<State> {
         let mut held = self.all.remove(&lease)?;
         self.unindex(&held);
-        self.index(&held.row, &state);
+        self.index(&held.row, &state, held.doubted);
         let before = std::mem::replace(&mut held.state, state);
         self.all.insert(lease, held);
         Some(before)
     }
 
-    fn index(&mut self, row: &rows::Lease, state: &State) {
+    /// Nobody waits for this one any more.
+    pub fn doubt(&mut self, lease: LeaseId) {
+        if let Some(held) = self.all.get_mut(&lease) {
+            held.doubted = true;
+            if let State::Running { session: Some(_), expected, .. } = held.state {
+                self.awaited.remove(&(expected.unwrap_or(NEVER), lease));
+            }
+        }
+    }
+
+    fn index(&mut self, row: &rows::Lease, state: &State, doubted: bool) {
         if let Some(deadline) = state.deadline() {
             self.deadlines.insert((deadline, row.lease));
         }
         match state {
             State::Running { session: Some(_), expected, .. } => {
-                self.training.insert((expected.unwrap_or(NEVER), row.lease));
+                let place = (expected.unwrap_or(NEVER), row.lease);
+                self.training.insert(place);
+                if !doubted {
+                    self.awaited.insert(place);
+                }
                 *self.bases.entry(row.version).or_default() += 1;
             }
             State::Receiving { session, update, .. } => {
@@ -125,13 +143,15 @@ impl Leases {
         }
     }
 
-    fn unindex(&mut self, Held { row, state }: &Held) {
+    fn unindex(&mut self, Held { row, state, .. }: &Held) {
         if let Some(deadline) = state.deadline() {
             self.deadlines.remove(&(deadline, row.lease));
         }
         match state {
             State::Running { session: Some(_), expected, .. } => {
-                self.training.remove(&(expected.unwrap_or(NEVER), row.lease));
+                let place = (expected.unwrap_or(NEVER), row.lease);
+                self.training.remove(&place);
+                self.awaited.remove(&place);
                 if let Some(count) = self.bases.get_mut(&row.version) {
                     *count -= 1;
                     if *count == 0 {
@@ -182,9 +202,14 @@ impl Leases {
         self.training.len()
     }
 
-    /// When updates are expected, the next first; the end of time where nobody knows.
+    /// How many of them are worth waiting for.
+    pub fn awaited(&self) -> usize {
+        self.awaited.len()
+    }
+
+    /// When updates that are worth waiting for are expected, the next first; the end of time where nobody knows.
     pub fn expected(&self) -> impl DoubleEndedIterator<Item = Time> {
-        self.training.iter().map(|(at, _)| *at)
+        self.awaited.iter().map(|(at, _)| *at)
     }
 
     /// Which leases train, in no meaningful order.
@@ -192,9 +217,9 @@ impl Leases {
         self.training.iter().map(|(_, lease)| *lease).collect()
     }
 
-    /// When the updates of training leases from `version` are expected.
+    /// The same of those from `version`.
     pub fn expected_from(&self, version: VersionNo) -> impl Iterator<Item = Time> {
-        let all = self.bases.contains_key(&version).then_some(&self.training).into_iter().flatten();
+        let all = self.bases.contains_key(&version).then_some(&self.awaited).into_iter().flatten();
         all.filter(move |(_, lease)| self.all[lease].row.version == version).map(|(at, _)| *at)
     }
 
@@ -257,11 +282,12 @@ impl Leases {
     #[cfg(any(test, feature = "sim"))]
     pub fn is_sound(&self) -> bool {
         let mut fresh = Self::default();
-        for Held { row, state } in self.all.values() {
-            fresh.index(row, state);
+        for Held { row, state, doubted } in self.all.values() {
+            fresh.index(row, state, *doubted);
         }
         let uploads = fresh.uploads == self.uploads && fresh.checking == self.checking;
         let training = fresh.training == self.training && fresh.bases == self.bases && fresh.tokens == self.tokens;
+        let training = training && fresh.awaited == self.awaited;
         uploads && training && fresh.served == self.served && fresh.deadlines == self.deadlines
     }
 }

@@ -83,7 +83,7 @@ impl Hub {
             return None;
         }
         let done = self.round.accepted.len() + self.leases.judging();
-        let workers = self.leases.training() + self.bench.held() + 1;
+        let workers = self.leases.awaited() + self.bench.held() + 1;
         let close = match self.needed(workers).saturating_sub(done) {
             0 => now,
             more => {

@@ -104,6 +104,10 @@ impl Hub {
         record.barred_until = Some(now.after(BAR * (1 << record.strikes.min(BAR_DOUBLINGS))));
         record.strikes = record.strikes.saturating_add(1);
         if let Some(id) = self.seats.get(&(user.clone(), worker)).copied() {
+            // It was given its next task before this was known.
+            if let Some(lease) = self.sessions.get(&id).and_then(|s| s.seat()).and_then(|seat| seat.lease) {
+                self.leases.doubt(lease);
+            }
             self.place(now, id);
         }
     }

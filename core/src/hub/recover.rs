@@ -42,11 +42,11 @@ impl Hub {
         let deadline = now.after(rules.lease_first);
         let mut leases = Leases::default();
         for row in open {
-            leases.insert(row, State::Running { session: None, deadline, expected: None, step: 0 });
+            leases.insert(row, State::Running { session: None, deadline, expected: None, step: 0 }, false);
         }
         let records = Records::from_rows(settled.iter().chain(&unmerged).map(|(lease, accepted)| (lease, accepted)));
         for (row, _) in settled.into_iter().chain(unmerged) {
-            leases.insert(row, State::Paid);
+            leases.insert(row, State::Paid, false);
         }
         let mut hub = Self {
             rng: Rng::new(rules.seed ^ boot.rotate_left(32)),

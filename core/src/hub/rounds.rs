@@ -137,7 +137,7 @@ impl Hub {
         // Bytes that do not come, like a worker that is late, are waited for only so long.
         let patience = grace.max(UPLOAD);
         let uploads = self.leases.uploading().map(|since| since.after(patience)).filter(|until| *until > now).max();
-        let (training, checking) = (self.leases.training(), self.leases.checking());
+        let (training, checking) = (self.leases.awaited(), self.leases.checking());
         if training + checking == 0 {
             return uploads;
         }

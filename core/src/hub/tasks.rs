@@ -55,7 +55,7 @@ impl Hub {
     }
 
     pub(super) fn on_progress(&mut self, now: Time, id: SessionId, progress: proto::Progress) {
-        let Some(Held { row, state }) = self.leases.get(progress.lease) else { return };
+        let Some(Held { row, state, .. }) = self.leases.get(progress.lease) else { return };
         let State::Running { session: Some(session), deadline, step, .. } = *state else { return };
         let speed = f64::from(progress.tokens_per_s);
         let version = row.version;
@@ -198,7 +198,7 @@ impl Hub {
 
     /// Ends a lease and tells its worker, if it is there, to stop.
     fn revoke(&mut self, now: Time, lease: LeaseId, code: UnpaidCode, text: &str) {
-        let Some(Held { row, state: State::Running { session, .. } }) = self.leases.get(lease) else { return };
+        let Some(Held { row, state: State::Running { session, .. }, .. }) = self.leases.get(lease) else { return };
         let (session, task) = (*session, row.task);
         self.end_lease(now, lease, code);
         if let Some(session) = session {
@@ -229,7 +229,7 @@ impl Hub {
 
     /// Nothing came of a lease: its worker gets the next one a little later, and for longer.
     fn strike_holder(&mut self, now: Time, lease: LeaseId) {
-        let Some(Held { row, state }) = self.leases.get(lease) else { return };
+        let Some(Held { row, state, .. }) = self.leases.get(lease) else { return };
         let (user, worker, late) = (row.user.clone(), row.worker, matches!(state, State::Running { .. }));
         self.strike(now, &user, worker);
         if late {
@@ -292,6 +292,7 @@ impl Hub {
         seat.charge_wait(until, true);
         seat.fetches = 0;
         let worker = seat.worker;
+        let doubted = seat.record.strikes > 0;
         let failed = seat.record.late > 0 || seat.record.strikes > 0;
         let expected = seat.record.speed.map(|speed| Duration::from_secs_f64((tokens as f64 / speed).min(1e6)));
         let span = expected.map_or(self.rules.lease_first, |e| e.mul_f64(self.rules.lease_factor));
@@ -334,7 +335,7 @@ impl Hub {
         // Who failed before and says nothing is not waited for longer than a first lease; see `rounds`.
         let expected = expected.or(failed.then_some(self.rules.lease_first)).map(|e| now.after(e));
         let state = State::Running { session: Some(id), deadline: now.after(span), expected, step: 0 };
-        self.leases.insert(row.clone(), state);
+        self.leases.insert(row.clone(), state, doubted);
         self.persist(vec![Row::Lease(row)]);
     }
 

@@ -49,7 +49,7 @@ impl Hub {
             {
                 Err((UnpaidCode::NotYourLease, "this lease belongs to another worker"))
             }
-            Some(Held { row, state }) => match state {
+            Some(Held { row, state, .. }) => match state {
                 State::Running { .. } => self.judge(id, row, &update),
                 // `session` is this one: an older session's upload was abandoned with it.
                 State::Receiving { update: first, .. } if first.blob == blob => return,
@@ -147,7 +147,7 @@ impl Hub {
 
     pub(super) fn on_received(&mut self, now: Time, id: SessionId, blob: Digest, intact: bool) {
         let awaited = self.leases.upload(id, blob).and_then(|lease| self.leases.get(lease));
-        let Some(Held { row, state: State::Receiving { since, update, .. } }) = awaited else {
+        let Some(Held { row, state: State::Receiving { since, update, .. }, .. }) = awaited else {
             return self.out.push_back(Order::Discard { session: id, blob });
         };
         let (lease, codec) = (row.lease, row.codec);
@@ -182,7 +182,7 @@ impl Hub {
     }
 
     pub(super) fn on_checked(&mut self, now: Time, lease: LeaseId, verdict: Result<Findings, (UnpaidCode, String)>) {
-        let Some(Held { row, state: State::Checking { session, since, begun, update } }) =
+        let Some(Held { row, state: State::Checking { session, since, begun, update }, .. }) =
             self.leases.get(lease).cloned()
         else {
             return;

@@ -256,7 +256,7 @@ impl Hub {
         let (training, waiting) = (self.leases.training(), self.bench.held());
         RoundView {
             accepted: self.round.accepted.len(),
-            needed: self.needed(training + waiting),
+            needed: self.needed(self.leases.awaited() + waiting),
             training,
             judging: self.leases.judging(),
             waiting,
@@ -310,7 +310,7 @@ impl Hub {
     }
 
     fn worker_state(&self, id: SessionId, seat: &session::Seat) -> WorkerState {
-        if let Some(Held { row, state: State::Running { deadline, step, .. } }) =
+        if let Some(Held { row, state: State::Running { deadline, step, .. }, .. }) =
             seat.lease.and_then(|lease| self.leases.get(lease))
         {
             let (task, version, steps) = (row.task, row.version, row.steps);

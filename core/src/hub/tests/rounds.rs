@@ -1,7 +1,7 @@
 //! When rounds close, and who waits for them.
 
 use super::*;
-use crate::proto::Progress;
+use crate::proto::{Progress, UnpaidCode};
 
 /// Workers that need so many seconds for a task, at work for a minute: their speeds are known, and who can is in step
 /// with the others. All have just begun a task, which they are still to be asked for.
@@ -332,4 +332,23 @@ fn who_takes_no_tasks_for_a_while_loses_no_patience() {
     lab.says(sessions[0], ClientMsg::Ready(proto::Ready { accepting: true }));
     assert!(lab.task(sessions[0]).is_some());
     assert!((patience(&lab, sessions[0]) - before).abs() < 1e-9);
+}
+
+#[test]
+fn nobody_waits_for_a_worker_whose_last_update_was_worth_nothing() {
+    let (mut lab, sessions) = known(&[10, 10]);
+    let (good, bad) = (sessions[0], sessions[1]);
+    let (mine, theirs) = (lab.task(good).expect("a task"), lab.task(bad).expect("a task"));
+    lab.wait(Duration::from_secs(1));
+    lab.upload(bad, Lab::update(&theirs));
+    let verdict = Err((UnpaidCode::NotFinite, "numbers that are none".to_owned()));
+    lab.tell(Fact::Checked { lease: theirs.lease, verdict });
+    lab.wait(Duration::from_secs(8));
+    assert!(lab.task(bad).is_some(), "it may try again");
+    lab.wait(Duration::from_secs(1));
+    lab.deliver(good, &mine);
+    let view = lab.hub.view(lab.now).round;
+    assert!(lab.merge_ordered().is_some(), "the round is the good one's: {view:?}");
+    lab.merge();
+    assert!(lab.task(good).is_some());
 }
