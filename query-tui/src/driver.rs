@@ -96,6 +96,7 @@ fn failure(exit: Exit, line: &Line) -> Result<(), Failure> {
             None => Failure::new(Code::Connect, format!("the coordinator was lost: {reason}"))
                 .hint("see whether the coordinator still runs, then try again"),
         }),
+        Exit::Over(text) => Err(Failure::new(Code::Connect, format!("the coordinator has said goodbye: {text}"))),
         Exit::Refused(text) => Err(Failure::new(Code::Refused, format!("the coordinator refuses: {text}"))),
     }
 }

@@ -93,7 +93,7 @@ fn numbers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerView
     let inside = view::panel(screen, buffer, area, "Supply");
     let users = text::count(ledger.users as u64, "user", "users");
     let facts = [
-        ("issued", format!("{} HYD for accepted tasks", ledger.issued), theme.title()),
+        ("issued", format!("{} HYD for tasks done", ledger.issued), theme.title()),
         ("users", format!("{} HYD with {users}", in_accounts(ledger)), theme.text()),
         ("holds", format!("{} HYD, queries running: {}", ledger.held, ledger.holds), theme.text()),
         ("spent", format!("{} HYD on answers", ledger.revenue), theme.text()),

@@ -76,6 +76,8 @@ pub enum Exit {
     Done,
     /// The coordinator cannot be reached or was lost.
     Unreachable(String),
+    /// The coordinator said goodbye for good.
+    Over(String),
     /// The coordinator does not want this client.
     Refused(String),
 }

@@ -153,7 +153,7 @@ impl Chat {
                 if let Some(asked) = self.asked.take() {
                     self.show(Event::Lost { text: asked.text, reason: bye.text.clone() });
                 }
-                self.exit(Exit::Unreachable(bye.text));
+                self.exit(Exit::Over(bye.text));
             }
             (Link::Open, ServerMsg::Piece(piece)) => {
                 if let Some(asked) = self.asked.as_mut().filter(|a| a.id == piece.id && a.pieces == piece.index) {

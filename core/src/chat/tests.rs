@@ -200,7 +200,7 @@ fn good_bye_for_good_ends_it_and_a_restart_does_not() {
     lab.tell(Fact::Ask(query(1)));
     lab.hear(ServerMsg::Bye(Bye { text: "the run is complete".to_owned(), retry: false }));
     let orders = lab.take();
-    assert!(matches!(&orders[..], [.., Order::Show(Event::Lost { .. }), Order::Exit(Exit::Unreachable(_))]));
+    assert!(matches!(&orders[..], [.., Order::Show(Event::Lost { .. }), Order::Exit(Exit::Over(_))]));
 }
 
 #[test]
