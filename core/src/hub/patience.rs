@@ -14,7 +14,7 @@ const PATIENCE: f64 = 0.06;
 const PATIENCE_LEAST: f64 = 0.025;
 /// What a worker may wait at once, in typical tasks: enough to fall into step with another once.
 const PATIENCE_MAX: f64 = 0.5;
-/// Waiting this long is always allowed: it covers a merge on a busy machine.
+/// Waiting this long is allowed to whoever is not deep in debt: it covers a merge on a busy machine.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 /// How often waiting in vain counts.
 const VAIN: f64 = 4.0;
@@ -24,8 +24,8 @@ const CHECKS: f64 = 2.0;
 const CHECKS_MOST: f64 = 0.5;
 
 impl Seat {
-    /// What it waits for is being merged (that time is nobody's fault), or it has waited in `vain`, which counts more often:
-    /// where versions come at times that nobody can tell, little is to be waited.
+    /// What it waits for is being merged (that time is nobody's fault), or it has waited in `vain`, which counts more
+    /// often: where versions come at times that nobody can tell, little is to be waited.
     pub fn charge_wait(&mut self, now: Time, vain: bool) {
         if let Some((since, patience)) = self.waits_since.take().zip(self.record.patience.as_mut()) {
             *patience -= now.since(since).as_secs_f64() * if vain { VAIN } else { 1.0 };
