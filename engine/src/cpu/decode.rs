@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hydra_core::model::Shape;
 
+use super::kept::Kept;
 use super::kernels::Heads;
 use super::product::{Panels, Room};
 use super::wide;
@@ -79,8 +80,8 @@ pub struct Stream {
     sampler: Sampler,
     /// Tokens that the model sees: those whose keys and values are kept, then those not read yet.
     seen: Vec<u16>,
-    /// Keys and values of each layer, `[tokens, width]`.
-    kept: Vec<(Vec<f32>, Vec<f32>)>,
+    /// Of each layer.
+    kept: Vec<Kept>,
     read: usize,
     left: usize,
 }
@@ -95,8 +96,9 @@ impl Stream {
         let context = decoder.shape.context as usize;
         let most = (context - context / 4).max(1);
         let seen = prompt[prompt.len().saturating_sub(most)..].to_vec();
-        let kept = decoder.layers.iter().map(|_| (Vec::new(), Vec::new())).collect();
         let left = sampling.max_new_tokens;
+        let room = context.min(seen.len().saturating_add(left));
+        let kept = decoder.layers.iter().map(|_| Kept::with_room(room, decoder.shape.width as usize)).collect();
         Ok(Self { decoder: decoder.clone(), sampler: Sampler::new(sampling), seen, kept, read: 0, left })
     }
 
@@ -106,10 +108,7 @@ impl Stream {
         if self.seen.len() > context {
             self.seen.drain(..self.seen.len() - context / 2);
             self.read = 0;
-            for (keys, values) in &mut self.kept {
-                keys.clear();
-                values.clear();
-            }
+            self.kept.iter_mut().for_each(Kept::clear);
         }
     }
 }
@@ -221,11 +220,9 @@ impl DecodeBatch {
             let angles = &decoder.angles[position * size..][..size];
             wide::turn(heads, qkv, gains, angles, &mut self.turned, &mut self.inverse_heads);
             let (query, key) = self.turned.split_at(width);
-            let (keys, values) = &mut streams[at].kept[index];
-            keys.extend_from_slice(key);
-            values.extend_from_slice(&qkv[2 * width..]);
-            self.scores.resize(position + 1, 0.0);
-            wide::attend(size, query, keys, values, &mut self.scores, out);
+            let kept = &mut streams[at].kept[index];
+            kept.push(key, &qkv[2 * width..]);
+            wide::attend(size, query, kept, &mut self.scores, out);
         }
     }
 }

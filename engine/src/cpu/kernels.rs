@@ -207,28 +207,6 @@ pub(super) fn turn_back(
     }
 }
 
-/// One token's attention to all tokens so far, itself included: `out` (`[width]`) from its turned `query`, and the
-/// turned `keys` and `values` of the tokens (`[tokens, width]` each). `scores` has a place for each token.
-#[inline(always)]
-pub(super) fn attend(size: usize, query: &[f32], keys: &[f32], values: &[f32], scores: &mut [f32], out: &mut [f32]) {
-    let width = query.len();
-    let scale = 1.0 / (size as f32).sqrt();
-    out.fill(0.0);
-    for (head, (query, out)) in query.chunks_exact(size).zip(out.chunks_exact_mut(size)).enumerate() {
-        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(width)) {
-            *score = dot(query, &key[head * size..][..size]) * scale;
-        }
-        let top = highest(scores);
-        let share = 1.0 / exp_in_place(scores, top);
-        for (score, value) in scores.iter().zip(values.chunks_exact(width)) {
-            let share = score * share;
-            for (o, v) in out.iter_mut().zip(&value[head * size..][..size]) {
-                *o += share * v;
-            }
-        }
-    }
-}
-
 /// `out = silu(gate) · up`; a row of `gate_up` holds a row of each.
 #[inline(always)]
 pub(super) fn gate(gate_up: &[f32], ffn: usize, out: &mut [f32]) {
@@ -286,6 +264,13 @@ pub(super) fn highest(row: &[f32]) -> f32 {
         }
     }
     lanes.iter().fold(tail, |a, &b| if b > a { b } else { a })
+}
+
+/// [`exp_in_place`] below the highest of the row.
+#[inline(always)]
+pub(super) fn exp_all(row: &mut [f32]) -> f32 {
+    let top = highest(row);
+    exp_in_place(row, top)
 }
 
 /// `x = e^(x − top)`, and the sum of that.

@@ -6,6 +6,7 @@
 //! For a fixed number of threads the result is the same, bit for bit: every sum has a fixed order.
 
 mod decode;
+mod kept;
 mod kernels;
 mod network;
 mod product;

@@ -8,6 +8,8 @@
 //! Large batches, as in training, are libtorch's.
 #![allow(clippy::inline_always)]
 
+use super::wide::Registers;
+
 /// Outputs of a panel.
 pub(super) const LANES: usize = 16;
 
@@ -52,16 +54,18 @@ impl Panels {
 #[derive(Default)]
 pub(crate) struct Room(Vec<f32>);
 
-/// How many of the rows that are left to take at once; a number that there is a tile for. Measured: the compiler keeps
-/// the sums of four rows in registers (60 to 84 Gflop/s on a Zen 4 core), those of eight it does not (2).
-fn block(left: usize) -> usize {
-    if left < 3 { left } else { 4 }
+/// How many of the rows that are left to take at once; a number that there is a tile for.
+fn block<R: Registers>(left: usize) -> usize {
+    match left {
+        8.. if R::MANY => 8,
+        3.. => 4,
+        _ => left,
+    }
 }
 
-/// `out = rows · matrix'`: `[rows, outputs]` from `[rows, inputs]`. `FUSED` where the processor multiplies and adds in
-/// one step.
+/// `out = rows · matrix'`: `[rows, outputs]` from `[rows, inputs]`.
 #[inline(always)]
-pub(super) fn multiply<const FUSED: bool>(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut [f32]) {
+pub(super) fn multiply<R: Registers>(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut [f32]) {
     let Panels { outputs, inputs, ref numbers } = *matrix;
     let count = rows.len() / inputs;
     // Blocks of rows side by side, input after input; rows that only fill a block up are zeros.
@@ -69,7 +73,7 @@ pub(super) fn multiply<const FUSED: bool>(matrix: &Panels, rows: &[f32], room: &
     let mut blocks = Vec::with_capacity(count / 4 + 2);
     let mut at = 0;
     while at < count {
-        let size = block(count - at);
+        let size = block::<R>(count - at);
         let start = room.0.len();
         room.0.resize(start + size * inputs, 0.0);
         let taken = size.min(count - at);
@@ -89,14 +93,19 @@ pub(super) fn multiply<const FUSED: bool>(matrix: &Panels, rows: &[f32], room: &
             let put = |row: usize, output: usize, sums: &[f32; LANES]| {
                 let output = first + output;
                 if row < taken {
-                    let width = LANES.min(outputs - output);
-                    out[(at + row) * outputs + output..][..width].copy_from_slice(&sums[..width]);
+                    let out = &mut out[(at + row) * outputs + output..(at + row + 1) * outputs];
+                    match out.first_chunk_mut() {
+                        Some(out) => *out = *sums,
+                        None => out.copy_from_slice(&sums[..out.len()]),
+                    }
                 }
             };
             match size {
-                1 => each_tile::<1, 4, FUSED>(panels, inputs, block, put),
-                2 => each_tile::<2, 2, FUSED>(panels, inputs, block, put),
-                _ => each_tile::<4, 1, FUSED>(panels, inputs, block, put),
+                1 => each_tile::<1, 4, R>(panels, inputs, block, put),
+                2 => each_tile::<2, 2, R>(panels, inputs, block, put),
+                8 => each_tile::<8, 1, R>(panels, inputs, block, put),
+                _ if R::MANY => each_tile::<4, 2, R>(panels, inputs, block, put),
+                _ => each_tile::<4, 1, R>(panels, inputs, block, put),
             }
         }
     }
@@ -104,7 +113,7 @@ pub(super) fn multiply<const FUSED: bool>(matrix: &Panels, rows: &[f32], room: &
 
 /// All panels with one block of `ROWS` rows, `WIDE` panels at once as long as there are so many.
 #[inline(always)]
-fn each_tile<const ROWS: usize, const WIDE: usize, const FUSED: bool>(
+fn each_tile<const ROWS: usize, const WIDE: usize, R: Registers>(
     panels: &[f32],
     inputs: usize,
     block: &[f32],
@@ -115,26 +124,26 @@ fn each_tile<const ROWS: usize, const WIDE: usize, const FUSED: bool>(
     let tiles = panels.chunks_exact(WIDE * size);
     let rest = tiles.remainder();
     for tile in tiles {
-        for (sums, panel) in sums::<ROWS, WIDE, FUSED>(tile, inputs, block).iter().zip(0..) {
-            sums.iter().enumerate().for_each(|(row, sums)| put(row, output + panel * LANES, sums));
+        for (sums, panel) in sums::<ROWS, WIDE, R>(tile, inputs, block).iter().zip(0..) {
+            sums.iter().enumerate().for_each(|(row, sums)| put(row, output + panel * LANES, &R::numbers(*sums)));
         }
         output += WIDE * LANES;
     }
     for tile in rest.chunks_exact(size) {
-        let [sums] = sums::<ROWS, 1, FUSED>(tile, inputs, block);
-        sums.iter().enumerate().for_each(|(row, sums)| put(row, output, sums));
+        let [sums] = sums::<ROWS, 1, R>(tile, inputs, block);
+        sums.iter().enumerate().for_each(|(row, sums)| put(row, output, &R::numbers(*sums)));
         output += LANES;
     }
 }
 
-/// The outputs of `WIDE` panels for `ROWS` rows, summed in registers.
+/// The outputs of `WIDE` panels for `ROWS` rows.
 #[inline(always)]
-fn sums<const ROWS: usize, const WIDE: usize, const FUSED: bool>(
+fn sums<const ROWS: usize, const WIDE: usize, R: Registers>(
     panels: &[f32],
     inputs: usize,
     block: &[f32],
-) -> [[[f32; LANES]; ROWS]; WIDE] {
-    let mut sums = [[[0.0f32; LANES]; ROWS]; WIDE];
+) -> [[R::Sums; ROWS]; WIDE] {
+    let mut sums = [[R::zero(); ROWS]; WIDE];
     let size = LANES * inputs;
     assert!(panels.len() == WIDE * size && block.len() == ROWS * inputs, "a tile is whole");
     let (blocks, _) = block.as_chunks::<ROWS>();
@@ -143,9 +152,7 @@ fn sums<const ROWS: usize, const WIDE: usize, const FUSED: bool>(
             let weights: &[f32; LANES] =
                 panels[panel * size + at * LANES..][..LANES].try_into().expect("of that length");
             for (x, sums) in row.iter().zip(sums) {
-                for (sum, weight) in sums.iter_mut().zip(weights) {
-                    *sum = if FUSED { x.mul_add(*weight, *sum) } else { x * weight + *sum };
-                }
+                *sums = R::add_scaled(*sums, *x, weights);
             }
         }
     }

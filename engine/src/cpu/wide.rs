@@ -1,13 +1,14 @@
-//! The kernels of `kernels.rs` and `product.rs`, each compiled for this machine's widest useful registers and for any
+//! The kernels of `kernels.rs`, `product.rs` and `kept.rs`, each compiled for this machine's widest useful registers and for any
 //! machine.
 //!
 //! AVX2 runs the same operations in the same order on wider registers (no fused multiply-add), so both give the same
-//! bits; so do AVX2 and AVX-512 with fused multiply-add for the products. The only unsafe step is calling a function
+//! bits; so do AVX2 and AVX-512 with fused multiply-add for the others. The only unsafe step is calling a function
 //! compiled for such registers after having asked the processor.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::inline_always)]
 
+use super::kept::{self, Kept};
 use super::kernels::{self, Heads};
-use super::product::{self, Panels, Room};
+use super::product::{self, LANES, Panels, Room};
 use crate::adam::AdamStep;
 
 macro_rules! widest {
@@ -41,7 +42,7 @@ widest! {
         heads: Heads, grads: [&[f32]; 3], qkv: &[f32], gains: &[f32], angles: &[f32], inverse: &[f32],
         dqkv: &mut [f32], dgains: &mut [f32],
     );
-    fn attend(size: usize, query: &[f32], keys: &[f32], values: &[f32], scores: &mut [f32], out: &mut [f32]);
+    fn exp_all(row: &mut [f32]) -> f32;
     fn highest(row: &[f32]) -> f32;
     fn gate(gate_up: &[f32], ffn: usize, out: &mut [f32]);
     fn gate_back(dout: &[f32], gate_up: &[f32], ffn: usize, dgate_up: &mut [f32]);
@@ -51,27 +52,146 @@ widest! {
     fn adam(step: AdamStep, gradient: &[f32], mean: &mut [f32], square: &mut [f32], weights: &mut [f32]);
 }
 
-/// [`product::multiply`].
-pub(super) fn multiply(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512vl")]
-        fn avx512(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut [f32]) {
-            product::multiply::<true>(matrix, rows, room, out);
+/// Sums of [`LANES`] numbers in a kind of registers, so that the compiler keeps them there.
+pub(super) trait Registers {
+    type Sums: Copy;
+    /// There is room for eight of them, not only for four.
+    const MANY: bool;
+    fn zero() -> Self::Sums;
+    /// `sums + x · weights`; rounded once where the processor can.
+    fn add_scaled(sums: Self::Sums, x: f32, weights: &[f32; LANES]) -> Self::Sums;
+    fn numbers(sums: Self::Sums) -> [f32; LANES];
+}
+
+/// Those that every processor of this kind has.
+enum Plain {}
+
+impl Registers for Plain {
+    type Sums = [f32; LANES];
+    const MANY: bool = false;
+
+    #[inline(always)]
+    fn zero() -> Self::Sums {
+        [0.0; LANES]
+    }
+
+    #[inline(always)]
+    fn add_scaled(mut sums: Self::Sums, x: f32, weights: &[f32; LANES]) -> Self::Sums {
+        for (sum, weight) in sums.iter_mut().zip(weights) {
+            // Without an instruction for it, fused multiply-add would be a call for every number.
+            *sum = if cfg!(target_arch = "aarch64") { x.mul_add(*weight, *sum) } else { x * weight + *sum };
         }
-        #[target_feature(enable = "avx2,fma")]
-        fn avx2(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut [f32]) {
-            product::multiply::<true>(matrix, rows, room, out);
+        sums
+    }
+
+    #[inline(always)]
+    fn numbers(sums: Self::Sums) -> [f32; LANES] {
+        sums
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+
+    use super::{LANES, Registers};
+
+    /// 32 registers of 16 numbers: AVX-512.
+    pub(super) enum Avx512 {}
+
+    /// 16 registers of 8 numbers: AVX2 with fused multiply-add.
+    pub(super) enum Avx2 {}
+
+    // SAFETY of all below: only functions compiled for such registers use these types (`widest_fused`), after having
+    // asked the processor; and what is loaded and stored is as long as the array that it lies in.
+    impl Registers for Avx512 {
+        type Sums = __m512;
+        const MANY: bool = true;
+
+        #[inline(always)]
+        fn zero() -> Self::Sums {
+            unsafe { _mm512_setzero_ps() }
         }
-        if std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512vl") {
-            // SAFETY: this processor has them, as just asked; the function is safe otherwise.
-            return unsafe { avx512(matrix, rows, room, out) };
+
+        #[inline(always)]
+        fn add_scaled(sums: Self::Sums, x: f32, weights: &[f32; LANES]) -> Self::Sums {
+            unsafe { _mm512_fmadd_ps(_mm512_set1_ps(x), _mm512_loadu_ps(weights.as_ptr()), sums) }
         }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: as above.
-            return unsafe { avx2(matrix, rows, room, out) };
+
+        #[inline(always)]
+        fn numbers(sums: Self::Sums) -> [f32; LANES] {
+            let mut numbers = [0.0; LANES];
+            unsafe { _mm512_storeu_ps(numbers.as_mut_ptr(), sums) };
+            numbers
         }
     }
-    // Fused multiply-add without an instruction for it would be a call for every number.
-    product::multiply::<{ cfg!(target_arch = "aarch64") }>(matrix, rows, room, out);
+
+    impl Registers for Avx2 {
+        type Sums = [__m256; 2];
+        const MANY: bool = false;
+
+        #[inline(always)]
+        fn zero() -> Self::Sums {
+            [unsafe { _mm256_setzero_ps() }; 2]
+        }
+
+        #[inline(always)]
+        fn add_scaled([low, high]: Self::Sums, x: f32, weights: &[f32; LANES]) -> Self::Sums {
+            let (first, last) = weights.split_at(LANES / 2);
+            unsafe {
+                let x = _mm256_set1_ps(x);
+                let low = _mm256_fmadd_ps(x, _mm256_loadu_ps(first.as_ptr()), low);
+                [low, _mm256_fmadd_ps(x, _mm256_loadu_ps(last.as_ptr()), high)]
+            }
+        }
+
+        #[inline(always)]
+        fn numbers([low, high]: Self::Sums) -> [f32; LANES] {
+            let mut numbers = [0.0; LANES];
+            let (first, last) = numbers.split_at_mut(LANES / 2);
+            unsafe {
+                _mm256_storeu_ps(first.as_mut_ptr(), low);
+                _mm256_storeu_ps(last.as_mut_ptr(), high);
+            }
+            numbers
+        }
+    }
+}
+
+macro_rules! widest_fused {
+    ($($(#[$doc:meta])* fn $room:ident::$name:ident($($arg:ident: $kind:ty),* $(,)?);)*) => {$(
+        $(#[$doc])*
+        pub(super) fn $name($($arg: $kind),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl")]
+                fn avx512($($arg: $kind),*) {
+                    $room::$name::<x86::Avx512>($($arg),*);
+                }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $kind),*) {
+                    $room::$name::<x86::Avx2>($($arg),*);
+                }
+                if std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512vl") {
+                    // SAFETY: this processor has them, as just asked; the function is safe otherwise.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                    // SAFETY: as above.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            $room::$name::<Plain>($($arg),*);
+        }
+    )*};
+}
+
+widest_fused! {
+    /// [`product::multiply`].
+    fn product::multiply(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut [f32]);
+    /// [`kept::attend`].
+    fn kept::attend(size: usize, query: &[f32], kept: &Kept, scores: &mut Vec<f32>, out: &mut [f32]);
 }
