@@ -15,7 +15,7 @@ use crate::pretrained::{self, Origin};
 use crate::serve::{eval, settings};
 use crate::store::seal::Sealed;
 use crate::store::verify::{self, VerifyError};
-use crate::store::{Reader, VersionFiles};
+use crate::store::{FileError, Reader, VersionFiles};
 use crate::{data, fail};
 
 /// Carries out a command.
@@ -146,6 +146,8 @@ fn newest(dir: &Path, events: &Events) -> anyhow::Result<(Shape, Version, Vec<f3
     for version in reader(dir)?.current_versions().map_err(|error| fail::store(&error))? {
         match versions.read(&version) {
             Ok(checkpoint) => return Ok((shape, version, checkpoint.weights.to_vec())),
+            // A running coordinator may be about to write it.
+            Err(FileError::Missing { .. }) => {}
             Err(error) => events.say(&format!("version {} cannot be used: {error}", version.version)),
         }
     }

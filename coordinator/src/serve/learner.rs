@@ -1,12 +1,15 @@
 //! The learner: the thread that checks updates, keeps them until they are merged, and makes the versions.
 //!
-//! It owns the weights and the outer step's state. An accepted update is on disk before its verdict is given, a
-//! version is on disk before it is reported, so that the rows that follow never promise what is not there.
+//! It owns the weights and the outer step's state. An accepted update is on disk before its verdict is given, and a
+//! version can be made again from what is on disk before it is reported, so that the rows that follow never promise
+//! what is not there.
 
 pub mod likeness;
 pub mod look;
 pub mod outer;
 pub mod probe;
+pub mod remake;
+pub mod writing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,12 +20,13 @@ use std::time::Duration;
 use hydra_core::codec::{Codec, CodecError};
 use hydra_core::hub::{Findings, MergeInput, Probe, Source};
 use hydra_core::ids::{Digest, LeaseId, VersionNo};
-use hydra_core::merge::{self, OuterRule, OuterState};
+use hydra_core::merge::{self, OuterRule};
 use hydra_core::model::Shape;
 use hydra_core::proto::UnpaidCode;
 
 use self::likeness::Likeness;
 use self::probe::Prober;
+use self::writing::Writing;
 use super::served::{Delta, Served};
 use crate::store::{Checkpoint, FileError, UpdateFiles, VersionFiles};
 
@@ -95,7 +99,9 @@ pub struct Learner {
     pub waiting: BTreeMap<LeaseId, Digest>,
     /// Good updates for which the disk has no room, oldest first. The hub bounds how many are being checked.
     pub unkept: VecDeque<Unkept>,
-    /// Merged updates still on disk, for the case that a version's file turns out damaged.
+    /// The newest version, until it is known to be on disk.
+    pub writing: Option<Writing>,
+    /// Merged updates still on disk, for the case that a version's file is missing or turns out damaged.
     pub merged: VecDeque<(VersionNo, Vec<(LeaseId, Digest)>)>,
     pub likeness: Likeness,
     pub prober: Prober,
@@ -122,7 +128,12 @@ impl Learner {
                         continue;
                     }
                     // What could not be kept was not acknowledged either: its workers send it again.
-                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Disconnected) => {
+                        if let Err(error) = self.settle() {
+                            tracing::warn!(%error, "the newest version is not on disk; the next start makes it again");
+                        }
+                        return;
+                    }
                 };
                 self.obey(command, &mut report);
             }
@@ -140,8 +151,22 @@ impl Learner {
                 }
             }
             Command::Forget { lease, blob } => self.forget(lease, &blob),
-            Command::Merge { version, inputs, rule } => report(self.merge(version, &inputs, rule)),
-            Command::Published { version, merged } => self.published(version, &merged),
+            Command::Merge { version, inputs, rule } => {
+                let before = self.checkpoint.weights.clone();
+                match self.merge(version, &inputs, rule) {
+                    Ok(served) => {
+                        report(Report::Merged(served));
+                        // The workers need not wait for this.
+                        let step = look::step(&before, &self.checkpoint.weights, self.likeness.seed());
+                        self.likeness.note(Source::Step(version), step);
+                    }
+                    Err(error) => report(Report::MergeFailed { version, error }),
+                }
+            }
+            Command::Published { version, merged } => {
+                let merged = merged.iter().filter_map(|lease| self.waiting.remove(lease).map(|blob| (*lease, blob)));
+                self.merged.push_back((version, merged.collect()));
+            }
         }
     }
 
@@ -211,52 +236,34 @@ impl Learner {
         report(Report::Checked { lease, verdict: Ok(found) });
     }
 
-    fn merge(&mut self, version: VersionNo, inputs: &[MergeInput], rule: OuterRule) -> Report {
-        match self.try_merge(version, inputs, rule) {
-            Ok(served) => Report::Merged(served),
-            Err(error) => Report::MergeFailed { version, error },
-        }
-    }
-
-    fn try_merge(
-        &mut self,
-        version: VersionNo,
-        inputs: &[MergeInput],
-        rule: OuterRule,
-    ) -> Result<Arc<Served>, FileError> {
+    fn merge(&mut self, version: VersionNo, inputs: &[MergeInput], rule: OuterRule) -> Result<Arc<Served>, FileError> {
+        // At most one version is not on disk, so that one step from what is there makes it again.
+        self.settle()?;
         let mut updates = Vec::with_capacity(inputs.len());
         for input in inputs {
             let bytes = self.updates.get(input.lease, &input.blob)?;
             updates.push((input.share, input.codec, bytes));
         }
-        // Worked out on copies: if the version cannot be stored, nothing has happened.
-        let before = &self.checkpoint.weights;
-        let mut weights = before.to_vec();
-        let mut outer = OuterState {
-            momentum: self.checkpoint.outer.momentum.clone(),
-            residual: self.checkpoint.outer.residual.clone(),
-        };
+        // Worked out on copies: what fails leaves nothing behind.
+        let mut weights = self.checkpoint.weights.to_vec();
+        let mut outer = (*self.checkpoint.outer).clone();
         let bytes = outer::step(&mut weights, &mut outer, &updates, rule, self.codec);
         let digest = merge::weights_digest(&weights);
-        // The disk takes its time, and the cores have something to do meanwhile.
-        let (written, step, delta) = std::thread::scope(|scope| {
-            let writing = scope.spawn(|| self.versions.write(version, &digest, &weights, &outer));
-            let step = look::step(before, &weights, self.likeness.seed());
-            let delta = Delta::new(self.codec, bytes);
-            (writing.join().expect("writing does not panic"), step, delta)
-        });
-        written?;
-        self.likeness.note(Source::Step(version), step);
         let weights = Arc::new(weights);
-        self.checkpoint = Checkpoint { weights: weights.clone(), outer };
+        self.checkpoint = Checkpoint { weights: weights.clone(), outer: Arc::new(outer) };
+        self.writing = Some(Writing::begin(&self.versions, version, digest, self.checkpoint.clone()));
         self.newest = version;
         self.prober.add(version, weights.clone());
+        let delta = Delta::new(self.codec, bytes);
         Ok(Arc::new(Served::new(self.shape, version, digest, weights, Some(delta))))
     }
 
-    fn published(&mut self, version: VersionNo, merged: &[LeaseId]) {
-        let merged = merged.iter().filter_map(|lease| self.waiting.remove(lease).map(|blob| (*lease, blob)));
-        self.merged.push_back((version, merged.collect()));
+    /// Waits until the newest version is on disk, and removes what is not needed any more then.
+    fn settle(&mut self) -> Result<(), FileError> {
+        let Some(writing) = &mut self.writing else { return Ok(()) };
+        writing.finish(&self.versions)?;
+        let version = writing.version;
+        self.writing = None;
         if let Err(error) = self.versions.keep(version, self.keep) {
             tracing::warn!(%error, "an old version's file cannot be removed");
         }
@@ -267,5 +274,6 @@ impl Learner {
                 }
             }
         }
+        Ok(())
     }
 }

@@ -21,6 +21,7 @@ use hydra_shell::keys;
 use super::learner::Learner;
 use super::learner::likeness::Likeness;
 use super::learner::probe::Prober;
+use super::learner::remake::Remaker;
 use super::settings as remembered;
 use crate::data::{self, Dataset, Tokenizer};
 use crate::fail;
@@ -51,9 +52,17 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
 
     let versions = VersionFiles::open(dir, shape).map_err(fail::file)?;
     let updates = UpdateFiles::open(dir).map_err(fail::file)?;
+    let remaker = Remaker {
+        versions: &versions,
+        updates: &updates,
+        rule: outer_rule(settings),
+        codec: settings.rounds.broadcast_codec,
+    };
     let load = |store: &mut Store| {
         store
-            .load(&mut |version| versions.check(version), &mut |lease, blob| updates.has(lease, blob))
+            .load(&mut |version, before, inputs| remaker.check(version, before, inputs), &mut |lease, blob| {
+                updates.has(lease, blob)
+            })
             .map_err(|error| fail::store(&error))
     };
     let mut loaded = load(&mut store)?;
@@ -108,6 +117,7 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
         merged: VecDeque::new(),
         likeness,
         prober,
+        writing: None,
     };
     Ok(Run { shape, data, store, key, recovered, learner })
 }
@@ -194,7 +204,7 @@ pub fn rules(settings: &Settings, shape: Shape, data: &Dataset, epoch_ms: u64) -
         quorum: rounds.quorum,
         grace: rounds.grace,
         round_deadline: rounds.deadline,
-        outer: OuterRule { lr: rounds.outer_lr, momentum: rounds.outer_momentum },
+        outer: outer_rule(settings),
         checked_windows: tasks.checked_windows,
         stop: Stop {
             after_tasks: stop.after_tasks,
@@ -212,4 +222,8 @@ pub fn rules(settings: &Settings, shape: Shape, data: &Dataset, epoch_ms: u64) -
         seed: settings.seed,
         epoch_ms,
     }
+}
+
+fn outer_rule(settings: &Settings) -> OuterRule {
+    OuterRule { lr: settings.rounds.outer_lr, momentum: settings.rounds.outer_momentum }
 }

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use hydra_core::hub::Asked;
 use hydra_core::hub::rows::{Accepted, ApiKey, Lease, Recovered, Version};
+use hydra_core::hub::{Asked, MergeInput};
 use hydra_core::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo};
 use hydra_core::ledger::Book;
 use hydra_core::ledger::audit::Fault;
@@ -22,6 +22,9 @@ use super::{Store, rows, verify};
 
 /// Current versions that [`Loaded::history`] lists at most.
 const HISTORY: usize = 64;
+
+/// Is told a version, the one before it, and what it merged.
+pub type Check<'a> = dyn FnMut(&Version, Option<&Version>, &[MergeInput]) -> Result<(), FileError> + 'a;
 
 /// A run, read back.
 #[derive(Debug)]
@@ -55,12 +58,13 @@ impl Repairs {
 }
 
 impl Store {
-    /// Reads the run back. `check` says whether a version's weights are whole on disk ([`FileError::Missing`] and
-    /// [`FileError::Damaged`] make it go back one version; any other trouble, such as a lack of permission, is not
-    /// the weights' fault and ends the load); `has_update` says whether an accepted update's bytes are.
+    /// Reads the run back. `check` says whether a version's weights are whole on disk, perhaps after having made them
+    /// again from the version before and what was merged ([`FileError::Missing`] and [`FileError::Damaged`] make it go
+    /// back one version; any other trouble, such as a lack of permission, is not the weights' fault and ends the
+    /// load); `has_update` says whether an accepted update's bytes are.
     pub fn load(
         &mut self,
-        check: &mut dyn FnMut(&Version) -> Result<(), FileError>,
+        check: &mut Check<'_>,
         has_update: &mut dyn FnMut(LeaseId, &Digest) -> Result<bool, FileError>,
     ) -> Result<Loaded, StoreError> {
         let (boot, at_ms) = (self.boot, self.opened_ms);
@@ -122,7 +126,7 @@ fn replay(from: &Connection) -> Result<(Book, Asked), StoreError> {
 
 fn newest_whole(
     from: &Connection,
-    check: &mut dyn FnMut(&Version) -> Result<(), FileError>,
+    check: &mut Check<'_>,
     repairs: &mut Repairs,
 ) -> Result<Option<(Version, rows::Evaluated)>, StoreError> {
     loop {
@@ -131,9 +135,11 @@ fn newest_whole(
         if next.is_empty() {
             break;
         }
-        for (version, evaluated) in next {
-            match check(&version) {
-                Ok(()) => return Ok(Some((version, evaluated))),
+        for (index, (version, evaluated)) in next.iter().enumerate() {
+            // The oldest of these has its predecessor in the next lot; it is that many versions from being the newest.
+            let before = next.get(index + 1).map(|(version, _)| version);
+            match check(version, before, &rows::merge_inputs(from, version).map_err(reading)?) {
+                Ok(()) => return Ok(Some((version.clone(), *evaluated))),
                 Err(error @ FileError::Io { .. }) => return Err(error.into()),
                 Err(error) => repairs.superseded.push((version.version, error.to_string())),
             }

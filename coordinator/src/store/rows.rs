@@ -4,11 +4,12 @@
 //! twice) is a mistake in the program and refused as a whole with its transaction.
 
 use hydra_core::credits::Credits;
+use hydra_core::hub::MergeInput;
 use hydra_core::hub::rows::{Accepted, ApiKey, Lease, Row, Version};
 use hydra_core::ids::{Digest, LeaseId, TaskId, TransferId, VersionNo, WorkerId};
 use hydra_core::ledger::{Head, Transfer};
 use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -288,4 +289,18 @@ pub fn current_versions(from: &Connection, skip: usize, limit: usize) -> FromRow
         Ok((version, row.get::<_, Option<f64>>(6)?.zip(row.get::<_, Option<f64>>(7)?)))
     };
     versions.query_map([limit as i64, skip as i64], read)?.collect()
+}
+
+/// What a version merged, in order: as far as the leases are known, which is all of them in a sound database.
+pub fn merge_inputs(from: &Connection, version: &Version) -> FromRow<Vec<MergeInput>> {
+    let mut known = from.prepare_cached("SELECT blob, codec FROM tasks WHERE lease = ?1 AND blob IS NOT NULL")?;
+    let mut inputs = Vec::with_capacity(version.inputs.len());
+    for &(lease, share) in &version.inputs {
+        let read = |row: &rusqlite::Row<'_>| {
+            let codec = from_name(row.get(1)?).ok_or_else(|| misfit(1, Type::Text))?;
+            Ok(MergeInput { lease, share, blob: Digest(row.get(0)?), codec })
+        };
+        inputs.extend(known.query_row([lease.0 as i64], read).optional()?);
+    }
+    Ok(inputs)
 }

@@ -36,7 +36,7 @@ fn open(dir: &Path) -> Store {
 
 /// Loads with every file in place.
 fn load(store: &mut Store) -> Loaded {
-    store.load(&mut |_| Ok(()), &mut |_, _| Ok(true)).expect("a sound run")
+    store.load(&mut |_, _, _| Ok(()), &mut |_, _| Ok(true)).expect("a sound run")
 }
 
 fn recovered(store: &mut Store) -> Recovered {

@@ -35,7 +35,7 @@ pub struct Checkpoint {
     /// The model's parameters, in the flat order.
     pub weights: Arc<Vec<f32>>,
     /// As long as the weights, both.
-    pub outer: OuterState,
+    pub outer: Arc<OuterState>,
 }
 
 /// The folder of the versions of one run.
@@ -100,7 +100,7 @@ impl VersionFiles {
             vectors[vector].extend(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)));
         })?;
         let [weights, momentum, residual] = vectors;
-        Ok(Checkpoint { weights: Arc::new(weights), outer: OuterState { momentum, residual } })
+        Ok(Checkpoint { weights: Arc::new(weights), outer: Arc::new(OuterState { momentum, residual }) })
     }
 
     /// Checks all of a version without keeping it in memory.

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Bug;
+use super::disk::Unwritten;
 use super::inside::Inside;
 use super::net::{Content, Frame, Side};
 use super::world::{Event, World};
 use crate::codec::Codec;
 use crate::hub::rows::Version;
 use crate::hub::{self, Fact, Hub, Order, QueryNo, Row};
-use crate::ids::{Digest, SessionId, VersionNo};
+use crate::ids::{Digest, LeaseId, SessionId, VersionNo};
 use crate::machine::Machine as _;
 use crate::proto::{self, ClientMsg, ServerMsg};
 use crate::time::Time;
@@ -32,6 +33,8 @@ pub struct Coordinator {
     pub syncing: bool,
     /// The learner does one thing at a time.
     pub learner_free: Time,
+    /// The newest version, until its file is on disk.
+    pub unwritten: Option<Unwritten>,
     pub versions: BTreeMap<VersionNo, (Digest, Option<Digest>)>,
     pub sessions: BTreeMap<SessionId, u64>,
     pub expected: BTreeSet<(SessionId, Digest)>,
@@ -82,6 +85,7 @@ impl World {
             writer: VecDeque::new(),
             syncing: false,
             learner_free: self.now,
+            unwritten: None,
             versions: BTreeMap::from([(newest.version, (newest.digest, None))]),
             sessions: BTreeMap::new(),
             expected: BTreeSet::new(),
@@ -91,6 +95,15 @@ impl World {
         self.inside(50_000, Inside::Measured(newest.version));
         self.carry_out();
         Ok(())
+    }
+
+    /// Updates are needed no more once the file of their version is on disk.
+    fn merged(&mut self, version: VersionNo, merged: Vec<LeaseId>) {
+        let unwritten = self.coordinator.as_mut().and_then(|coordinator| coordinator.unwritten.as_mut());
+        match unwritten.filter(|unwritten| unwritten.version == version) {
+            Some(unwritten) => unwritten.merged = merged,
+            None => self.disk.updates.retain(|lease, _| !merged.contains(lease)),
+        }
     }
 
     /// Something will happen inside the coordinator within some microseconds.
@@ -196,7 +209,7 @@ impl World {
             Order::Merge { version, inputs, .. } => self.learn(Inside::Merge { version, inputs }),
             Order::Publish { version, merged } => {
                 if self.options.bug != Some(Bug::MergedTwice) {
-                    self.disk.updates.retain(|lease, _| !merged.contains(lease));
+                    self.merged(version, merged);
                 }
                 self.inside(400_000, Inside::Measured(version));
             }

@@ -2,6 +2,7 @@
 
 use super::Bug;
 use super::audit::{merged_digest, next_weights};
+use super::disk::Unwritten;
 use super::net::Content;
 use super::world::World;
 use crate::codec::Codec;
@@ -31,6 +32,8 @@ pub enum Inside {
         version: VersionNo,
         inputs: Vec<MergeInput>,
     },
+    /// A version's file is on disk.
+    Written(VersionNo),
     Measured(VersionNo),
     Word(QueryNo),
     SessionOver(SessionId),
@@ -112,6 +115,7 @@ impl World {
                 self.tell_hub(Fact::Checked { lease, verdict });
             }
             Inside::Merge { version, inputs } => self.merge(version, &inputs),
+            Inside::Written(version) => self.written(version),
             Inside::Measured(version) => {
                 let loss = 5.0 / (1.0 + version.0 as f64);
                 let fact = Fact::Evaluated { version, loss, bits_per_byte: loss, bytes_up: 0, bytes_down: 0 };
@@ -184,9 +188,20 @@ impl World {
         while coordinator.versions.len() > 4 {
             coordinator.versions.pop_first();
         }
-        self.disk.weights.insert(version, digest);
+        // At most one version is told before its file is on disk: the one before is waited for.
+        if let Some(before) = coordinator.unwritten.replace(Unwritten { version, digest, merged: Vec::new() }) {
+            self.disk.file(before);
+        }
+        self.inside(300_000, Inside::Written(version));
         self.mark("merged", version.0, inputs.len() as u64);
         self.tell_hub(Fact::Merged { version, digest });
+    }
+
+    fn written(&mut self, version: VersionNo) {
+        let unwritten = self.coordinator.as_mut().map(|coordinator| &mut coordinator.unwritten);
+        if let Some(unwritten) = unwritten.and_then(|unwritten| unwritten.take_if(|of| of.version == version)) {
+            self.disk.file(unwritten);
+        }
     }
 
     fn say_word(&mut self, query: QueryNo) {

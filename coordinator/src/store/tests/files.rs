@@ -18,7 +18,7 @@ fn state(seed: u64) -> Checkpoint {
     let momentum = shape().initial_weights(seed + 1);
     Checkpoint {
         weights: Arc::new(shape().initial_weights(seed)),
-        outer: OuterState { residual: momentum.clone(), momentum },
+        outer: Arc::new(OuterState { residual: momentum.clone(), momentum }),
     }
 }
 
