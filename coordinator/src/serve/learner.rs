@@ -26,7 +26,7 @@ use hydra_core::proto::UnpaidCode;
 
 use self::likeness::Likeness;
 use self::probe::Prober;
-use self::writing::Writing;
+use self::writing::Writer;
 use super::served::{Delta, Served};
 use crate::store::{Checkpoint, FileError, UpdateFiles, VersionFiles};
 
@@ -93,14 +93,14 @@ pub struct Learner {
     pub newest: VersionNo,
     pub checkpoint: Checkpoint,
     pub versions: VersionFiles,
+    pub writer: Writer,
     pub updates: UpdateFiles,
-    pub keep: u64,
+    /// Files of versions that stay.
+    pub keep: usize,
     /// Updates that wait on disk, by lease.
     pub waiting: BTreeMap<LeaseId, Digest>,
     /// Good updates for which the disk has no room, oldest first. The hub bounds how many are being checked.
     pub unkept: VecDeque<Unkept>,
-    /// The newest version, until it is known to be on disk.
-    pub writing: Option<Writing>,
     /// Merged updates still on disk, for the case that a version's file is missing or turns out damaged.
     pub merged: VecDeque<(VersionNo, Vec<(LeaseId, Digest)>)>,
     pub likeness: Likeness,
@@ -116,11 +116,12 @@ impl Learner {
         let (commands, taken): (_, Receiver<Command>) = channel();
         let thread = std::thread::Builder::new().name("learner".into()).spawn(move || {
             loop {
-                let command = if self.unkept.is_empty() {
-                    taken.recv().map_err(RecvTimeoutError::from)
-                } else {
-                    taken.recv_timeout(PAUSE)
+                let again = (!self.unkept.is_empty()).then_some(PAUSE);
+                let command = match again.into_iter().chain(self.writer.due()).min() {
+                    Some(wait) => taken.recv_timeout(wait),
+                    None => taken.recv().map_err(RecvTimeoutError::from),
                 };
+                self.go_on();
                 let command = match command {
                     Ok(command) => command,
                     Err(RecvTimeoutError::Timeout) => {
@@ -222,6 +223,9 @@ impl Learner {
     }
 
     fn keep_again(&mut self, report: &mut impl FnMut(Report)) {
+        if self.unkept.is_empty() {
+            return;
+        }
         while let Some(update) = self.unkept.pop_front() {
             if self.updates.put(update.lease, &update.blob, &update.bytes).is_err() {
                 return self.unkept.push_front(update);
@@ -237,8 +241,9 @@ impl Learner {
     }
 
     fn merge(&mut self, version: VersionNo, inputs: &[MergeInput], rule: OuterRule) -> Result<Arc<Served>, FileError> {
-        // At most one version is not on disk, so that one step from what is there makes it again.
-        self.settle()?;
+        if self.writer.is_far_behind() {
+            self.settle()?;
+        }
         let mut updates = Vec::with_capacity(inputs.len());
         for input in inputs {
             let bytes = self.updates.get(input.lease, &input.blob)?;
@@ -251,29 +256,43 @@ impl Learner {
         let digest = merge::weights_digest(&weights);
         let weights = Arc::new(weights);
         self.checkpoint = Checkpoint { weights: weights.clone(), outer: Arc::new(outer) };
-        self.writing = Some(Writing::begin(&self.versions, version, digest, self.checkpoint.clone()));
+        self.writer.add(version, digest, self.checkpoint.clone());
+        self.go_on();
         self.newest = version;
         self.prober.add(version, weights.clone());
         let delta = Delta::new(self.codec, bytes);
         Ok(Arc::new(Served::new(self.shape, version, digest, weights, Some(delta))))
     }
 
-    /// Waits until the newest version is on disk, and removes what is not needed any more then.
+    /// Waits until the newest version is on disk.
     fn settle(&mut self) -> Result<(), FileError> {
-        let Some(writing) = &mut self.writing else { return Ok(()) };
-        writing.finish(&self.versions)?;
-        let version = writing.version;
-        self.writing = None;
-        if let Err(error) = self.versions.keep(version, self.keep) {
-            tracing::warn!(%error, "an old version's file cannot be removed");
+        if let Some(version) = self.writer.finish()? {
+            self.on_disk(version);
         }
-        while self.merged.front().is_some_and(|(old, _)| old.0 + self.keep <= version.0) {
+        Ok(())
+    }
+
+    fn go_on(&mut self) {
+        if let Some(version) = self.writer.go_on() {
+            self.on_disk(version);
+        }
+    }
+
+    /// Removes what is not needed any more.
+    fn on_disk(&mut self, version: VersionNo) {
+        let oldest = match self.versions.keep(version, self.keep) {
+            Ok(oldest) => oldest.unwrap_or(version),
+            Err(error) => {
+                tracing::warn!(%error, "an old version's file cannot be removed");
+                return;
+            }
+        };
+        while self.merged.front().is_some_and(|(merged, _)| *merged <= oldest) {
             for (lease, blob) in self.merged.pop_front().map(|(_, leases)| leases).unwrap_or_default() {
                 if let Err(error) = self.updates.remove(lease, &blob) {
                     tracing::warn!(%error, "a merged update's file cannot be removed");
                 }
             }
         }
-        Ok(())
     }
 }

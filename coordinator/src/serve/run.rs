@@ -22,6 +22,7 @@ use super::learner::Learner;
 use super::learner::likeness::Likeness;
 use super::learner::probe::Prober;
 use super::learner::remake::Remaker;
+use super::learner::writing::Writer;
 use super::settings as remembered;
 use crate::data::{self, Dataset, Tokenizer};
 use crate::fail;
@@ -60,9 +61,11 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
     };
     let load = |store: &mut Store| {
         store
-            .load(&mut |version, before, inputs| remaker.check(version, before, inputs), &mut |lease, blob| {
-                updates.has(lease, blob)
-            })
+            .load(
+                &mut |version| versions.check(version),
+                &mut |version, before, inputs| remaker.remake(version, before, inputs),
+                &mut |lease, blob| updates.has(lease, blob),
+            )
             .map_err(|error| fail::store(&error))
     };
     let mut loaded = load(&mut store)?;
@@ -86,12 +89,13 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
     tell_repairs(&repairs, &versions, events)?;
     let checkpoint = versions.read(&recovered.newest).map_err(fail::file)?;
 
-    let keep = u64::from(settings.rounds.keep_versions);
+    // Updates merged since the oldest version that is on disk are needed to make those after it again.
+    let oldest = versions.list().map_err(fail::file)?.first().copied().unwrap_or(recovered.newest.version);
     let waiting: BTreeMap<_, _> =
         recovered.unmerged.iter().map(|(lease, accepted)| (lease.lease, accepted.blob)).collect();
     let kept: BTreeSet<LeaseId> = history
         .iter()
-        .take(keep as usize)
+        .take_while(|version| version.version > oldest)
         .flat_map(|version| version.inputs.iter().map(|(lease, _)| *lease))
         .chain(waiting.keys().copied())
         .collect();
@@ -108,16 +112,16 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
         codec: settings.rounds.broadcast_codec,
         newest: recovered.newest.version,
         checkpoint,
+        writer: Writer::new(versions.clone(), recovered.newest.version),
         versions,
         updates,
-        keep,
+        keep: settings.rounds.keep_versions as usize,
         waiting,
         unkept: VecDeque::new(),
         // Files of updates merged before this start are swept at the next one.
         merged: VecDeque::new(),
         likeness,
         prober,
-        writing: None,
     };
     Ok(Run { shape, data, store, key, recovered, learner })
 }

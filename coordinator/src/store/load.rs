@@ -23,8 +23,9 @@ use super::{Store, rows, verify};
 /// Current versions that [`Loaded::history`] lists at most.
 const HISTORY: usize = 64;
 
-/// Is told a version, the one before it, and what it merged.
-pub type Check<'a> = dyn FnMut(&Version, Option<&Version>, &[MergeInput]) -> Result<(), FileError> + 'a;
+/// Makes a version's weights again from the version before, whose weights are whole, and all that it merged; says
+/// whether it could.
+pub type Remake<'a> = dyn FnMut(&Version, &Version, &[MergeInput]) -> Result<bool, FileError> + 'a;
 
 /// A run, read back.
 #[derive(Debug)]
@@ -58,13 +59,14 @@ impl Repairs {
 }
 
 impl Store {
-    /// Reads the run back. `check` says whether a version's weights are whole on disk, perhaps after having made them
-    /// again from the version before and what was merged ([`FileError::Missing`] and [`FileError::Damaged`] make it go
-    /// back one version; any other trouble, such as a lack of permission, is not the weights' fault and ends the
-    /// load); `has_update` says whether an accepted update's bytes are.
+    /// Reads the run back. `check` says whether a version's weights are whole on disk ([`FileError::Missing`] and
+    /// [`FileError::Damaged`] make it go back one version; any other trouble, such as a lack of permission, is not the
+    /// weights' fault and ends the load). From the newest whole version on, `remake` makes those after it again, as
+    /// far as it can. `has_update` says whether an accepted update's bytes are on disk.
     pub fn load(
         &mut self,
-        check: &mut Check<'_>,
+        check: &mut dyn FnMut(&Version) -> Result<(), FileError>,
+        remake: &mut Remake<'_>,
         has_update: &mut dyn FnMut(LeaseId, &Digest) -> Result<bool, FileError>,
     ) -> Result<Loaded, StoreError> {
         let (boot, at_ms) = (self.boot, self.opened_ms);
@@ -75,7 +77,7 @@ impl Store {
             self.seal.begin(&within, &book.head()).map_err(reading)?;
         }
         let mut repairs = Repairs::default();
-        let Some((newest, evaluated)) = newest_whole(&within, check, &mut repairs)? else {
+        let Some((newest, evaluated)) = newest_whole(&within, check, remake, &mut repairs)? else {
             within.commit().map_err(reading)?;
             return Ok(Loaded { recovered: None, history: Vec::new(), repairs });
         };
@@ -126,29 +128,52 @@ fn replay(from: &Connection) -> Result<(Book, Asked), StoreError> {
 
 fn newest_whole(
     from: &Connection,
-    check: &mut Check<'_>,
+    check: &mut dyn FnMut(&Version) -> Result<(), FileError>,
+    remake: &mut Remake<'_>,
     repairs: &mut Repairs,
 ) -> Result<Option<(Version, rows::Evaluated)>, StoreError> {
+    // Newest first.
+    let mut bad: Vec<((Version, rows::Evaluated), String)> = Vec::new();
     loop {
-        // Every version looked at so far is among the given-up ones.
-        let next = rows::current_versions(from, repairs.superseded.len(), HISTORY).map_err(reading)?;
+        let next = rows::current_versions(from, bad.len(), HISTORY).map_err(reading)?;
         if next.is_empty() {
             break;
         }
-        for (index, (version, evaluated)) in next.iter().enumerate() {
-            // The oldest of these has its predecessor in the next lot; it is that many versions from being the newest.
-            let before = next.get(index + 1).map(|(version, _)| version);
-            match check(version, before, &rows::merge_inputs(from, version).map_err(reading)?) {
-                Ok(()) => return Ok(Some((version.clone(), *evaluated))),
+        for found in next {
+            match check(&found.0) {
+                Ok(()) => {
+                    let newest = go_forward(from, found, &mut bad, remake)?;
+                    repairs.superseded.extend(bad.into_iter().map(|((version, _), why)| (version.version, why)));
+                    return Ok(Some(newest));
+                }
                 Err(error @ FileError::Io { .. }) => return Err(error.into()),
-                Err(error) => repairs.superseded.push((version.version, error.to_string())),
+                Err(error) => bad.push((found, error.to_string())),
             }
         }
     }
-    match repairs.superseded.first().cloned() {
+    match bad.into_iter().next() {
         None => Ok(None),
-        Some((newest, why)) => Err(StoreError::NoGoodVersion { newest, why }),
+        Some(((newest, _), why)) => Err(StoreError::NoGoodVersion { newest: newest.version, why }),
     }
+}
+
+/// Makes one version after the other again, from a whole one on, and takes it from the bad ones.
+fn go_forward(
+    from: &Connection,
+    whole: (Version, rows::Evaluated),
+    bad: &mut Vec<((Version, rows::Evaluated), String)>,
+    remake: &mut Remake<'_>,
+) -> Result<(Version, rows::Evaluated), StoreError> {
+    let mut newest = whole;
+    while let Some(((version, _), _)) = bad.last() {
+        let inputs = rows::merge_inputs(from, version).map_err(reading)?;
+        let known = inputs.len() == version.inputs.len() && !inputs.is_empty();
+        if !known || !remake(version, &newest.0, &inputs)? {
+            break;
+        }
+        newest = bad.pop().expect("there is a last one").0;
+    }
+    Ok(newest)
 }
 
 /// Marks the versions above `good`, frees the updates that they merged, and ends the leases that trained from them:

@@ -11,12 +11,19 @@ use std::path::{Path, PathBuf};
 
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
+use hydra_core::hub::MergeInput;
 use hydra_core::hub::rows::{Accepted, ApiKey, Lease, Recovered, Row, Version};
 use hydra_core::ids::{Digest, LeaseId, PublicKey, TaskId, TransferId, UserName, VersionNo, WorkerId};
 use hydra_core::ledger::{Book, Transfer};
 use tempfile::TempDir;
 
 use super::*;
+
+/// No version can be made again.
+#[allow(clippy::unnecessary_wraps)]
+fn never(_: &Version, _: &Version, _: &[MergeInput]) -> Result<bool, FileError> {
+    Ok(false)
+}
 
 fn opening() -> Opening {
     Opening { key: SigningKey::from_bytes(&[7; 32]), at_ms: 1_000 }
@@ -36,7 +43,7 @@ fn open(dir: &Path) -> Store {
 
 /// Loads with every file in place.
 fn load(store: &mut Store) -> Loaded {
-    store.load(&mut |_, _, _| Ok(()), &mut |_, _| Ok(true)).expect("a sound run")
+    store.load(&mut |_| Ok(()), &mut never, &mut |_, _| Ok(true)).expect("a sound run")
 }
 
 fn recovered(store: &mut Store) -> Recovered {

@@ -108,16 +108,14 @@ impl VersionFiles {
         self.stream(version, &mut |_, _| {})
     }
 
-    /// Removes all versions but the `count` newest up to `newest`, and returns how many. `newest` always stays, and
-    /// so does everything above it.
-    pub fn keep(&self, newest: VersionNo, count: u64) -> Result<usize, FileError> {
-        let oldest = newest.0.saturating_sub(count.max(1) - 1);
-        let mut removed = 0;
-        for version in self.list()?.into_iter().filter(|version| version.0 < oldest) {
-            files::remove(&self.path(version))?;
-            removed += 1;
-        }
-        Ok(removed)
+    /// Removes all versions but the `count` newest up to `newest`, and returns the oldest that stays. What is above
+    /// `newest` stays, and so does at least one.
+    pub fn keep(&self, newest: VersionNo, count: usize) -> Result<Option<VersionNo>, FileError> {
+        let mut versions = self.list()?;
+        versions.retain(|version| *version <= newest);
+        let stays = versions.split_off(versions.len().saturating_sub(count.max(1)));
+        versions.into_iter().try_for_each(|version| files::remove(&self.path(version)))?;
+        Ok(stays.first().copied())
     }
 
     /// Renames a damaged version's file, so that the number can be used again and somebody can look at it. Nothing

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Bug;
-use super::disk::Unwritten;
 use super::inside::Inside;
 use super::net::{Content, Frame, Side};
 use super::world::{Event, World};
@@ -33,8 +32,8 @@ pub struct Coordinator {
     pub syncing: bool,
     /// The learner does one thing at a time.
     pub learner_free: Time,
-    /// The newest version, until its file is on disk.
-    pub unwritten: Option<Unwritten>,
+    /// Versions told since the last one whose file is on disk, oldest first, each with the updates to be removed then.
+    pub unwritten: Vec<(VersionNo, Vec<LeaseId>)>,
     pub versions: BTreeMap<VersionNo, (Digest, Option<Digest>)>,
     pub sessions: BTreeMap<SessionId, u64>,
     pub expected: BTreeSet<(SessionId, Digest)>,
@@ -85,7 +84,7 @@ impl World {
             writer: VecDeque::new(),
             syncing: false,
             learner_free: self.now,
-            unwritten: None,
+            unwritten: Vec::new(),
             versions: BTreeMap::from([(newest.version, (newest.digest, None))]),
             sessions: BTreeMap::new(),
             expected: BTreeSet::new(),
@@ -99,9 +98,9 @@ impl World {
 
     /// Updates are needed no more once the file of their version is on disk.
     fn merged(&mut self, version: VersionNo, merged: Vec<LeaseId>) {
-        let unwritten = self.coordinator.as_mut().and_then(|coordinator| coordinator.unwritten.as_mut());
-        match unwritten.filter(|unwritten| unwritten.version == version) {
-            Some(unwritten) => unwritten.merged = merged,
+        let unwritten = self.coordinator.as_mut().map(|coordinator| &mut coordinator.unwritten);
+        match unwritten.and_then(|unwritten| unwritten.iter_mut().find(|(of, _)| *of == version)) {
+            Some((_, updates)) => *updates = merged,
             None => self.disk.updates.retain(|lease, _| !merged.contains(lease)),
         }
     }

@@ -25,28 +25,13 @@ pub struct Disk {
     versions: Vec<Version>,
     evaluated: BTreeMap<VersionNo, (f64, f64)>,
     transfers: Vec<Transfer>,
-    /// Files of versions; that of the newest may be missing.
+    /// Files of versions; those of the newest may be missing.
     pub weights: BTreeMap<VersionNo, Digest>,
     /// Files, written before the rows that name them.
     pub updates: BTreeMap<LeaseId, (Digest, Content)>,
 }
 
-/// A version that was told and whose file is not on disk yet.
-#[derive(Debug)]
-pub struct Unwritten {
-    pub version: VersionNo,
-    pub digest: Digest,
-    /// Updates to be removed then.
-    pub merged: Vec<LeaseId>,
-}
-
 impl Disk {
-    /// A version's file is on disk.
-    pub fn file(&mut self, Unwritten { version, digest, merged }: Unwritten) {
-        self.weights.insert(version, digest);
-        self.updates.retain(|lease, _| !merged.contains(lease));
-    }
-
     /// Makes rows durable.
     pub fn write(&mut self, rows: &[Row]) {
         for row in rows {
@@ -87,26 +72,18 @@ impl Disk {
         self.boots
     }
 
-    /// The newest version's weights, made again from the one before and the updates that it merged.
-    fn remake(&mut self, newest: &Version) {
+    /// The weights of the versions since the newest that has its file, made again from the updates that they merged.
+    fn remake(&mut self) {
         // The file of a version that never got its row may have the number.
-        if self.weights.get(&newest.version) == Some(&newest.digest) {
-            return;
+        let whole = |version: &Version| self.weights.get(&version.version) == Some(&version.digest);
+        let Some(first) = self.versions.iter().rposition(whole) else { return };
+        let mut digest = self.versions[first].digest;
+        for version in &self.versions[first + 1..] {
+            let input = |(lease, share): &(LeaseId, f32)| Some((*lease, *share, &self.updates.get(lease)?.0));
+            let Some(inputs) = version.inputs.iter().map(input).collect::<Option<Vec<_>>>() else { return };
+            digest = next_weights(&digest, &merged_digest(inputs.into_iter()));
+            self.weights.insert(version.version, digest);
         }
-        let Some(before) = newest.version.0.checked_sub(1).and_then(|before| self.weights.get(&VersionNo(before)))
-        else {
-            return;
-        };
-        let Some(inputs) = newest
-            .inputs
-            .iter()
-            .map(|(lease, share)| Some((*lease, *share, &self.updates.get(lease)?.0)))
-            .collect::<Option<Vec<_>>>()
-        else {
-            return;
-        };
-        let digest = next_weights(before, &merged_digest(inputs.into_iter()));
-        self.weights.insert(newest.version, digest);
     }
 
     /// Reads everything back for a further start.
@@ -118,7 +95,7 @@ impl Disk {
             asked.take(transfer);
         }
         let newest = self.versions.last().cloned().ok_or("a run without a version")?;
-        self.remake(&newest);
+        self.remake();
         if self.weights.get(&newest.version) != Some(&newest.digest) {
             return Err(format!("version {} is in the database, but its weights are not on disk", newest.version));
         }

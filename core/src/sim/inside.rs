@@ -2,7 +2,6 @@
 
 use super::Bug;
 use super::audit::{merged_digest, next_weights};
-use super::disk::Unwritten;
 use super::net::Content;
 use super::world::World;
 use crate::codec::Codec;
@@ -188,19 +187,24 @@ impl World {
         while coordinator.versions.len() > 4 {
             coordinator.versions.pop_first();
         }
-        // At most one version is told before its file is on disk: the one before is waited for.
-        if let Some(before) = coordinator.unwritten.replace(Unwritten { version, digest, merged: Vec::new() }) {
-            self.disk.file(before);
+        coordinator.unwritten.push((version, Vec::new()));
+        // Not every version gets a file; a few are told at most before one does.
+        if coordinator.unwritten.len() == 4 {
+            self.written(version);
+        } else if self.one_in(2) {
+            self.inside(600_000, Inside::Written(version));
         }
-        self.inside(300_000, Inside::Written(version));
         self.mark("merged", version.0, inputs.len() as u64);
         self.tell_hub(Fact::Merged { version, digest });
     }
 
     fn written(&mut self, version: VersionNo) {
-        let unwritten = self.coordinator.as_mut().map(|coordinator| &mut coordinator.unwritten);
-        if let Some(unwritten) = unwritten.and_then(|unwritten| unwritten.take_if(|of| of.version == version)) {
-            self.disk.file(unwritten);
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let Some(at) = coordinator.unwritten.iter().position(|(of, _)| *of == version) else { return };
+        let Some((digest, _)) = coordinator.versions.get(&version) else { return };
+        self.disk.weights.insert(version, *digest);
+        for (_, merged) in coordinator.unwritten.drain(..=at) {
+            self.disk.updates.retain(|lease, _| !merged.contains(lease));
         }
     }
 

@@ -1,5 +1,5 @@
 //! A version made again from the one before and the updates that it merged, when its file never got to the disk or is
-//! damaged.
+//! damaged there.
 
 use hydra_core::codec::Codec;
 use hydra_core::hub::MergeInput;
@@ -18,21 +18,9 @@ pub struct Remaker<'a> {
 }
 
 impl Remaker<'_> {
-    /// Makes sure that a version's file is whole. `before` is the version that it was made from and `inputs` what it
-    /// merged, as far as they are known. An error is that of the version's own file.
-    pub fn check(&self, version: &Version, before: Option<&Version>, inputs: &[MergeInput]) -> Result<(), FileError> {
-        let error = match self.versions.check(version) {
-            Err(error @ (FileError::Missing { .. } | FileError::Damaged { .. })) => error,
-            other => return other,
-        };
-        let Some(before) = before.filter(|_| inputs.len() == version.inputs.len() && !inputs.is_empty()) else {
-            return Err(error);
-        };
-        if self.remake(version, before, inputs)? { Ok(()) } else { Err(error) }
-    }
-
-    /// Whether it could be made again; the reason why not is in the log.
-    fn remake(&self, version: &Version, before: &Version, inputs: &[MergeInput]) -> Result<bool, FileError> {
+    /// Makes a version's file again from the version before it and what it merged. Whether that could be done; the
+    /// reason why not is in the log.
+    pub fn remake(&self, version: &Version, before: &Version, inputs: &[MergeInput]) -> Result<bool, FileError> {
         let read = || -> Result<_, FileError> {
             let updates = inputs.iter().map(|input| {
                 let bytes = self.updates.get(input.lease, &input.blob)?;

@@ -145,7 +145,7 @@ fn removed_rows_and_touched_balances_are_found_and_stop_a_start() {
             (VerifyError::Account { .. }, None) => {}
             _ => panic!("{sql}: {found:?}"),
         }
-        let refused = open(dir.path()).load(&mut |_, _, _| Ok(()), &mut |_, _| Ok(true)).expect_err(sql);
+        let refused = open(dir.path()).load(&mut |_| Ok(()), &mut never, &mut |_, _| Ok(true)).expect_err(sql);
         assert!(matches!(refused, StoreError::BrokenLedger { .. }), "{refused}");
         assert!(refused.to_string().contains("hydra-coordinator ledger verify"));
     }
@@ -171,7 +171,7 @@ fn a_chain_cut_short_or_made_anew_does_not_fit_its_signed_head() {
         raw(dir.path()).execute_batch(&format!("{unguarded} {sql}")).expect(sql);
         let Err(VerifyError::Fault(fault)) = verify(dir.path()) else { panic!("{sql} was not found") };
         assert!(fault.seq == row && fault.why.contains(why), "{sql}: {fault}");
-        let refused = open(dir.path()).load(&mut |_, _, _| Ok(()), &mut |_, _| Ok(true)).expect_err(sql);
+        let refused = open(dir.path()).load(&mut |_| Ok(()), &mut never, &mut |_, _| Ok(true)).expect_err(sql);
         assert!(matches!(refused, StoreError::BrokenLedger { seq, .. } if seq == row), "{refused}");
     }
     let (dir, mut book) = sample_run();

@@ -145,7 +145,7 @@ fn damaged(version: &Version, bad: &[u64]) -> Result<(), FileError> {
 fn damaged_weights_fall_back_and_their_updates_wait_again() {
     let (dir, book) = sample_run();
     let mut store = open(dir.path());
-    let loaded = store.load(&mut |v, _, _| damaged(v, &[2]), &mut |_, _| Ok(true)).expect("version 1 is whole");
+    let loaded = store.load(&mut |v| damaged(v, &[2]), &mut never, &mut |_, _| Ok(true)).expect("version 1 is whole");
     let found = loaded.recovered.expect("a version");
     assert_eq!((found.newest, found.evaluated), (version(1, &[1, 2]), Some((5.0, 2.5))));
     assert_eq!(found.book, book, "what was paid stays paid");
@@ -169,11 +169,34 @@ fn damaged_weights_fall_back_and_their_updates_wait_again() {
 }
 
 #[test]
+fn damaged_weights_are_made_again_from_the_newest_whole_ones_on() {
+    let (dir, _) = sample_run();
+    let mut store = open(dir.path());
+    let mut made = Vec::new();
+    let mut remake = |version: &Version, before: &Version, inputs: &[MergeInput]| {
+        let updates = inputs.iter().map(|input| (input.lease, input.share)).collect::<Vec<_>>();
+        made.push((version.version, before.version, updates == version.inputs));
+        Ok(true)
+    };
+    let loaded = store.load(&mut |v| damaged(v, &[1, 2]), &mut remake, &mut |_, _| Ok(true)).expect("0 is whole");
+    assert_eq!(made, [(VersionNo(1), VersionNo(0), true), (VersionNo(2), VersionNo(1), true)]);
+    assert_eq!(
+        (loaded.recovered.expect("a version").newest.version, loaded.repairs),
+        (VersionNo(2), Repairs::default())
+    );
+
+    let mut first_only = |version: &Version, _: &Version, _: &[MergeInput]| Ok(version.version == VersionNo(1));
+    let loaded = store.load(&mut |v| damaged(v, &[1, 2]), &mut first_only, &mut |_, _| Ok(true)).expect("0 is whole");
+    assert_eq!(loaded.recovered.expect("a version").newest.version, VersionNo(1));
+    assert_eq!(loaded.repairs.superseded.iter().map(|(v, _)| v.0).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
 fn updates_whose_bytes_are_gone_are_written_off() {
     let (dir, _) = sample_run();
     let mut store = open(dir.path());
     let mut has = |lease: LeaseId, _: &Digest| Ok(lease.0 != 3);
-    let loaded = store.load(&mut |v, _, _| damaged(v, &[1, 2]), &mut has).expect("version 0 is whole");
+    let loaded = store.load(&mut |v| damaged(v, &[1, 2]), &mut never, &mut has).expect("version 0 is whole");
     assert_eq!(loaded.repairs.superseded.iter().map(|(v, _)| v.0).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(loaded.repairs.reopened, [LeaseId(1), LeaseId(2), LeaseId(4)]);
     assert_eq!(loaded.repairs.lost, [LeaseId(3), LeaseId(5)]);
@@ -184,7 +207,8 @@ fn updates_whose_bytes_are_gone_are_written_off() {
 fn with_no_whole_version_nothing_is_changed() {
     let (dir, _) = sample_run();
     let mut store = open(dir.path());
-    let refused = store.load(&mut |v, _, _| damaged(v, &[0, 1, 2]), &mut |_, _| Ok(true)).expect_err("none is whole");
+    let refused =
+        store.load(&mut |v| damaged(v, &[0, 1, 2]), &mut never, &mut |_, _| Ok(true)).expect_err("none is whole");
     assert!(matches!(refused, StoreError::NoGoodVersion { newest: VersionNo(2), .. }), "{refused}");
     assert_eq!(recovered(&mut store).newest.version, VersionNo(2));
 }
@@ -194,7 +218,7 @@ fn weights_that_cannot_be_read_for_another_reason_are_not_given_up() {
     let (dir, _) = sample_run();
     let mut store = open(dir.path());
     let denied = FileError::io("read", "v2".as_ref(), &std::io::ErrorKind::PermissionDenied.into());
-    let refused = store.load(&mut |_, _, _| Err(denied.clone()), &mut |_, _| Ok(true)).expect_err("denied");
+    let refused = store.load(&mut |_| Err(denied.clone()), &mut never, &mut |_, _| Ok(true)).expect_err("denied");
     assert_eq!(refused.trouble(), Trouble::Denied);
     assert_eq!(recovered(&mut store).newest.version, VersionNo(2));
 }
