@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<()> {
     let mut likeness = Likeness::new(3);
     let begun = Instant::now();
     for (place, (_, codec, bytes)) in updates.iter().enumerate() {
-        let look = look::update(*codec, bytes, params, likeness.seed())?;
+        let look = look::update(*codec, bytes, params, likeness.seed(), false)?;
         black_box((&look.values, look.norm));
         black_box(likeness.note(Source::Update(LeaseId(place as u64)), look.sketch));
     }

@@ -179,24 +179,28 @@ impl Learner {
         base: VersionNo,
         probe: &Probe,
     ) -> Result<Findings, (UnpaidCode, String)> {
-        let look = look::update(codec, bytes, self.shape.params(), self.likeness.seed()).map_err(|error| {
-            let code = match error {
-                CodecError::Length { .. } => UnpaidCode::WrongSize,
-                CodecError::NotFinite => UnpaidCode::NotFinite,
-                CodecError::NotCanonical { .. } => UnpaidCode::Corrupt,
-            };
-            (code, error.to_string())
-        })?;
+        let look = look::update(codec, bytes, self.shape.params(), self.likeness.seed(), probe.windows > 0).map_err(
+            |error| {
+                let code = match error {
+                    CodecError::Length { .. } => UnpaidCode::WrongSize,
+                    CodecError::NotFinite => UnpaidCode::NotFinite,
+                    CodecError::NotCanonical { .. } => UnpaidCode::Corrupt,
+                };
+                (code, error.to_string())
+            },
+        )?;
         let look::Look { values, norm, sketch } = look;
         if !norm.is_finite() {
             return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
         }
         // However few train: a copy is a copy, and a sketch costs one pass.
         let twin = self.likeness.note(Source::Update(lease), sketch);
-        let gain = self.prober.gain(base, probe, &values).unwrap_or_else(|error| {
-            // The machine's fault, not the worker's.
-            tracing::warn!(%error, %lease, "whether an update helps cannot be measured");
-            None
+        let gain = values.and_then(|values| {
+            self.prober.gain(base, probe, &values).unwrap_or_else(|error| {
+                // The machine's fault, not the worker's.
+                tracing::warn!(%error, %lease, "whether an update helps cannot be measured");
+                None
+            })
         });
         Ok(Findings { norm, twin, gain })
     }
@@ -249,13 +253,13 @@ impl Learner {
             let bytes = self.updates.get(input.lease, &input.blob)?;
             updates.push((input.share, input.codec, bytes));
         }
-        // Worked out on copies: what fails leaves nothing behind.
+        // From here on nothing fails. Others may hold the weights; the outer state is copied only while it is written.
         let mut weights = self.checkpoint.weights.to_vec();
-        let mut outer = (*self.checkpoint.outer).clone();
-        let bytes = outer::step(&mut weights, &mut outer, &updates, rule, self.codec);
+        let outer = Arc::make_mut(&mut self.checkpoint.outer);
+        let bytes = outer::step(&mut weights, outer, &updates, rule, self.codec);
         let digest = merge::weights_digest(&weights);
         let weights = Arc::new(weights);
-        self.checkpoint = Checkpoint { weights: weights.clone(), outer: Arc::new(outer) };
+        self.checkpoint.weights = weights.clone();
         self.writer.add(version, digest, self.checkpoint.clone());
         self.go_on();
         self.newest = version;
