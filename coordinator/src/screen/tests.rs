@@ -130,6 +130,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
     let view = View {
         at: Time(60_000_000),
         status,
+        version_age: Duration::from_secs(10),
         task_tokens: 16_384,
         chats: 1,
         queued: 8,
