@@ -21,12 +21,12 @@ macro_rules! common {
             Binding::new("shift-tab left", Msg::Turn(-1), "page before").group(PAGES),
             Binding::new("? f1", Msg::Help, "this help").group(PROGRAM).hint("help"),
             Binding::new("q ctrl-c", Msg::Quit, "finish what is under way, then stop").group(PROGRAM).hint("quit"),
-            Binding::new("s", Msg::Save, "make the next version of what has come, at once").group(RUN).hint("save"),
+            Binding::new("s", Msg::Save, "make the next version now, of what has come").group(RUN).hint("save"),
             Binding::new("+ =", Msg::Queue(1), "keep one task more in the queue").group(RUN).hint("queue"),
             Binding::new("minus", Msg::Queue(-1), "keep one task less in the queue").group(RUN),
             $($then,)*
             Binding::new("1", Msg::Tab(Tab::Overview), "overview").group(PAGES),
-            Binding::new("2", Msg::Tab(Tab::Workers), "workers: sort, filter, look closer, cut").group(PAGES),
+            Binding::new("2", Msg::Tab(Tab::Workers), "workers: sort, filter, look closer, kick").group(PAGES),
             Binding::new("3", Msg::Tab(Tab::Ledger), "ledger: supply, balances, newest transfers").group(PAGES),
             Binding::new("4", Msg::Tab(Tab::Samples), "samples: one prompt, answered by each version").group(PAGES),
             Binding::new("5", Msg::Tab(Tab::Log), "log").group(PAGES),
@@ -48,26 +48,29 @@ const ON_WORKERS: &[Binding<Msg>] = common!([
     Binding::new("/ f", Msg::Filter, "show only workers with some words").group(WORKERS).hint("filter"),
     Binding::new("o", Msg::Sort, "order by the next column").group(WORKERS).hint("order"),
     Binding::new("r", Msg::Reverse, "the other way round").group(WORKERS),
-    Binding::new("enter", Msg::Detail, "look closer at the chosen one, or not").group(WORKERS).hint("closer"),
-    Binding::new("K delete", Msg::Kick, "cut the chosen one, with a reason that it sees").group(WORKERS).hint("kick"),
+    Binding::new("enter", Msg::Detail, "show the chosen one in full, or hide it").group(WORKERS).hint("detail"),
+    Binding::new("K delete", Msg::Kick, "kick the chosen one, with a reason that it sees").group(WORKERS).hint("kick"),
     Binding::new("esc", Msg::Close, "no filter").group(WORKERS),
 ] []);
 
 /// On the page of the log.
 const ON_LOG: &[Binding<Msg>] = common!([
     Binding::new("l", Msg::Level, "finest level of the log").group(LISTS).hint("level"),
-    Binding::new("esc", Msg::Close, "follow the newest line").group(LISTS).hint("newest"),
+    Binding::new("/ f", Msg::Filter, "show only lines with some words").group(LISTS).hint("filter"),
+    Binding::new("w", Msg::Wrap, "wrap long lines, or cut them").group(LISTS).hint("wrap"),
+    Binding::new("esc", Msg::Close, "no filter; then: follow the newest line").group(LISTS).hint("newest"),
 ] []);
 
 /// Every key of every page once, for the help.
 pub const ALL: &[Binding<Msg>] = common!([] [
-    Binding::new("/ f", Msg::Filter, "show only workers with some words").group(WORKERS),
     Binding::new("o", Msg::Sort, "order by the next column").group(WORKERS),
     Binding::new("r", Msg::Reverse, "the other way round").group(WORKERS),
-    Binding::new("enter", Msg::Detail, "look closer at the chosen one, or not").group(WORKERS),
-    Binding::new("K delete", Msg::Kick, "cut the chosen one, with a reason that it sees").group(WORKERS),
+    Binding::new("enter", Msg::Detail, "show the chosen one in full, or hide it").group(WORKERS),
+    Binding::new("K delete", Msg::Kick, "kick the chosen one, with a reason that it sees").group(WORKERS),
+    Binding::new("/ f", Msg::Filter, "show only workers, or lines of the log, with some words").group(LISTS),
     Binding::new("esc", Msg::Close, "no filter; in the log: follow the newest line").group(LISTS),
     Binding::new("l", Msg::Level, "finest level of the log").group(LISTS),
+    Binding::new("w", Msg::Wrap, "wrap long lines of the log, or cut them").group(LISTS),
 ]);
 
 /// While the help is open.
@@ -82,14 +85,14 @@ const ON_HELP: &[Binding<Msg>] = &[
 
 /// While words are written.
 const ON_WORDS: &[Binding<Msg>] = &[
-    Binding::new("enter", Msg::Confirm, "").hint("do it"),
+    Binding::new("enter", Msg::Confirm, "").hint("kick"),
     Binding::new("esc", Msg::Close, "").hint("leave it"),
     Binding::new("ctrl-c", Msg::Close, ""),
 ];
 
-/// While it is asked whether to stop.
+/// While it is asked whether to stop. Not `q`: whoever hits it twice must not end the run.
 const ON_QUIT: &[Binding<Msg>] = &[
-    Binding::new("y enter q ctrl-c", Msg::Confirm, "").hint("stop"),
+    Binding::new("y enter ctrl-c", Msg::Confirm, "").hint("stop"),
     Binding::new("n esc", Msg::Close, "").hint("go on"),
 ];
 
@@ -105,4 +108,24 @@ pub fn keys(screen: &Screen) -> &'static [Binding<Msg>] {
             Tab::Overview | Tab::Ledger | Tab::Samples => COMMON,
         },
     }
+}
+
+/// The same, with hints that say what the keys do as things stand.
+pub fn as_things_are(screen: &Screen) -> Vec<Binding<Msg>> {
+    let paused = screen.snapshot.as_ref().is_some_and(|snapshot| snapshot.view.paused);
+    let in_full = if screen.is_small() { screen.detail.1 } else { screen.detail.0 };
+    let filtered = screen.tab == Tab::Log && !screen.log.filter.is_empty();
+    let alone = matches!(screen.overlay, Overlay::None);
+    let mut table = keys(screen).to_vec();
+    for binding in table.iter_mut().filter(|binding| !binding.hint.is_empty()) {
+        binding.hint = match binding.msg {
+            Msg::Pause if paused => "go on",
+            Msg::Detail if screen.chosen().is_none() => "",
+            Msg::Detail if in_full => "hide detail",
+            Msg::Wrap if screen.log.wrap => "cut",
+            Msg::Close if alone && filtered => "no filter",
+            _ => binding.hint,
+        };
+    }
+    table
 }

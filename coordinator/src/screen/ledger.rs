@@ -97,8 +97,8 @@ fn numbers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerView
         ("users", format!("{} HYD with {users}", in_accounts(ledger)), theme.text()),
         ("holds", format!("{} HYD, queries running: {}", ledger.held, ledger.holds), theme.text()),
         ("spent", format!("{} HYD on answers", ledger.revenue), theme.text()),
+        ("", "these three add up to what is issued".to_owned(), theme.dim()),
         ("ledger", format!("{} transfers, all on disk", ledger.transfers), theme.text()),
-        ("adds up", "users + holds + spent".to_owned(), theme.dim()),
     ];
     view::facts(screen, buffer, inside, &facts);
 }

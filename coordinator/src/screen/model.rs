@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydra_core::hub::{TransferView, View, WorkerView};
+use hydra_core::hub::{Stop, TransferView, View, WorkerView};
 use hydra_core::ids::{SessionId, VersionNo};
 use hydra_core::time::Time;
 use hydra_shell::logs::Ring;
@@ -17,11 +17,14 @@ use hydra_shell::ui::overlay::Toasts;
 use hydra_shell::ui::ratatui::layout::Rect;
 use hydra_shell::ui::spark::Spark;
 use hydra_shell::ui::table::Table;
+use hydra_shell::ui::text;
 
 use super::{ledger, workers};
 
 /// Samples that are kept.
 pub const SAMPLES: usize = 200;
+/// A version whose loss is so many times the best so far is worse, and not only by chance.
+const WORSE: f64 = 1.02;
 /// Rates are means over this span.
 const MINUTE: Duration = Duration::from_mins(1);
 /// Between two looks at what has been reached.
@@ -107,7 +110,7 @@ pub enum Overlay {
     Help(usize),
     /// The words for the filter of the workers.
     Filter(Composer),
-    /// Which worker to cut, its name, and the reason being written.
+    /// Which worker to kick, what it is called, and the reason being written.
     Kick(SessionId, String, Composer),
     /// Whether to stop the run.
     Quit,
@@ -122,6 +125,8 @@ pub struct Facts {
     pub run: String,
     /// The prompt of the samples; empty: there are none.
     pub prompt: String,
+    /// When the run stops by itself.
+    pub stop: Stop,
     pub theme: Theme,
     pub ring: Ring,
     /// When the program began.
@@ -147,13 +152,25 @@ struct Mark {
     down: u64,
 }
 
-/// What the swarm does a second, over the last minute.
+/// What the swarm did in the last minute, or since the start if that was later.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Rates {
+    /// How long that is.
+    pub over: Duration,
+    /// Tasks accepted.
+    pub tasks: u64,
+    /// Tokens accepted a second.
     pub tokens: f64,
-    pub tasks: f64,
+    /// Bytes a second.
     pub up: f64,
     pub down: f64,
+}
+
+impl Rates {
+    /// The time that they are of, in words.
+    pub fn span(&self) -> String {
+        if self.over >= MINUTE { "the last minute".to_owned() } else { format!("the last {}", text::span(self.over)) }
+    }
 }
 
 /// The screen.
@@ -174,6 +191,8 @@ pub struct Screen {
     pub speeds: Spark,
     pub chart: Chart,
     pub point: Option<Point>,
+    /// The version with the lowest loss.
+    pub best: Option<Point>,
     /// The newest first.
     pub samples: VecDeque<Sample>,
     /// The sample at the top.
@@ -221,6 +240,7 @@ impl Screen {
             speeds: Spark::new(SPEEDS),
             chart,
             point: None,
+            best: None,
             samples: VecDeque::new(),
             sample: 0,
             workers: Table::new(workers::columns()),
@@ -259,6 +279,15 @@ impl Screen {
         self.chart.raw.push(point.version.0 as f64, point.loss);
         self.chart.second.push(point.version.0 as f64, point.bits_per_byte);
         self.point = Some(point);
+        if point.loss.is_finite() && self.best.is_none_or(|best| point.loss < best.loss) {
+            self.best = Some(point);
+        }
+    }
+
+    /// The best version so far, if the newest one is clearly worse.
+    pub fn better(&self) -> Option<Point> {
+        let newest = self.point?;
+        self.best.filter(|best| newest.loss > best.loss * WORSE)
     }
 
     /// A version has answered.
@@ -312,14 +341,16 @@ impl Screen {
         }
     }
 
-    /// What the swarm does a second; nothing before there is something to compare.
+    /// What the swarm did lately; nothing before there is something to compare.
     pub fn rates(&self) -> Option<Rates> {
         let (first, last) = (self.marks.front()?, self.marks.back()?);
-        let seconds = last.at.since(first.at).as_secs_f64();
+        let over = last.at.since(first.at);
+        let seconds = over.as_secs_f64();
         let rate = |new: u64, old: u64| new.saturating_sub(old) as f64 / seconds;
-        (seconds >= LOOK.as_secs_f64()).then(|| Rates {
+        (over >= LOOK).then(|| Rates {
+            over,
+            tasks: last.tasks.saturating_sub(first.tasks),
             tokens: rate(last.tokens, first.tokens),
-            tasks: rate(last.tasks, first.tasks),
             up: rate(last.up, first.up),
             down: rate(last.down, first.down),
         })
@@ -340,8 +371,8 @@ impl Screen {
 
 /// Tokens a second of those that train, as they report it.
 pub fn speed(rows: &[Row]) -> f64 {
-    let training = rows.iter().filter(|row| workers::is_training(&row.worker));
-    let speeds = training.filter_map(|row| row.worker.tokens_per_s).filter(|speed| speed.is_finite() && *speed > 0.0);
+    let speeds = rows.iter().filter_map(|row| workers::speed(&row.worker));
+    let speeds = speeds.filter(|speed| speed.is_finite() && *speed > 0.0);
     // Not a sum, which is -0 where nobody trains.
     speeds.fold(0.0, |all, speed| all + speed)
 }

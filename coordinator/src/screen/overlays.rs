@@ -6,8 +6,9 @@ use hydra_shell::ui::theme::Sign;
 
 use super::model::{Overlay, Screen, Tab};
 use super::update::{Cmd, Msg, Request};
+use super::workers;
 
-/// What a cut worker reads when nobody wrote a reason.
+/// What a kicked worker reads when nobody wrote a reason.
 const NO_REASON: &str = "no reason given";
 
 impl Screen {
@@ -17,11 +18,11 @@ impl Screen {
             Msg::Help => self.overlay = Overlay::Help(0),
             Msg::Filter => {
                 let mut words = Composer::default();
-                words.set(self.workers.filter());
+                words.set(if self.tab == Tab::Log { self.log.filter.as_str() } else { self.workers.filter() });
                 self.overlay = Overlay::Filter(words);
             }
-            Msg::Kick => match self.chosen().map(|row| (row.worker.session, row.worker.user.to_string())) {
-                Some((session, user)) => self.overlay = Overlay::Kick(session, user, Composer::default()),
+            Msg::Kick => match self.chosen().map(|row| (row.worker.session, workers::in_full(&row.worker))) {
+                Some((session, who)) => self.overlay = Overlay::Kick(session, who, Composer::default()),
                 None => self.toasts.push(self.now, Sign::Warn, "no worker is chosen"),
             },
             Msg::Edit(edit) => self.edit(edit),
@@ -46,8 +47,13 @@ impl Screen {
         match &mut self.overlay {
             Overlay::Filter(words) => {
                 words.apply(edit);
-                self.workers.set_filter(words.text().trim());
-                self.stale = true;
+                let words = words.text().trim();
+                if self.tab == Tab::Log {
+                    words.clone_into(&mut self.log.filter);
+                } else {
+                    self.workers.set_filter(words);
+                    self.stale = true;
+                }
             }
             Overlay::Kick(_, _, words) => words.apply(edit),
             Overlay::None | Overlay::Help(_) | Overlay::Quit => {}
@@ -57,11 +63,11 @@ impl Screen {
 
     fn confirm(&mut self) -> Vec<Cmd> {
         match std::mem::take(&mut self.overlay) {
-            Overlay::Kick(session, user, words) => {
+            Overlay::Kick(session, who, words) => {
                 let reason = words.text().trim();
                 let reason = if reason.is_empty() { NO_REASON } else { reason };
                 let reason = reason[..reason.floor_char_boundary(limits::TEXT_BYTES / 2)].to_owned();
-                self.toasts.push(self.now, Sign::Info, format!("{user} is cut: {reason}"));
+                self.toasts.push(self.now, Sign::Info, format!("{who} is kicked: {reason}"));
                 vec![Cmd::Request(Request::Kick(session, reason))]
             }
             Overlay::Quit => {
@@ -75,6 +81,8 @@ impl Screen {
     /// Esc: closes what is open, else takes back what hides rows.
     fn close(&mut self) {
         match std::mem::take(&mut self.overlay) {
+            Overlay::Filter(_) if self.tab == Tab::Log => self.log.filter.clear(),
+            Overlay::None if self.tab == Tab::Log && !self.log.filter.is_empty() => self.log.filter.clear(),
             Overlay::None if self.tab == Tab::Log => self.log.follow(),
             Overlay::None if self.is_small() && self.detail.1 => self.detail.1 = false,
             Overlay::None | Overlay::Filter(_) => {

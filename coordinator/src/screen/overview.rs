@@ -2,19 +2,21 @@
 
 use hydra_core::hub::{RoundView, View};
 use hydra_core::time::Time;
-use hydra_shell::ui::panel::Fact;
+use hydra_shell::ui::panel::{Fact, NAME};
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
 use hydra_shell::ui::{gauge, text};
 
-use super::model::{Screen, Snapshot, speed};
+use super::model::{Rates, Screen, Snapshot, speed};
 use super::view;
 use super::{ledger, workers};
 
 /// What leads to the command with which a worker joins.
 const JOIN: &str = "a worker joins with";
+/// What helps a model that gets worse on the held-out text while it trains.
+const MEMORISES: &str = "the model begins to memorise its text (over-fitting): more text or a shorter run helps";
 /// Cells of the speeds' spark.
-const SPARK: u16 = 12;
+const SPARK: u16 = 8;
 
 /// Draws the page.
 pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
@@ -44,17 +46,23 @@ fn small(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) 
         return view::put(buffer, lines, 1, &workers::join(screen), theme.title());
     }
     let speed = format!("{} tokens/s", text::short(speed(&snapshot.rows).round()));
-    let tasks = screen.rates().map_or_else(String::new, |rates| format!(" · {} tasks/min", few(rates.tasks * 60.0)));
+    let tasks = screen.rates().map_or_else(String::new, |rates| {
+        format!(" · {} in {}", text::count(rates.tasks, "task", "tasks"), text::span(rates.over))
+    });
     view::put(buffer, lines, 0, &format!("{speed}{tasks}"), theme.text());
-    view::put(
-        buffer,
-        lines,
-        1,
-        &format!("↓ {} ↑ {}", text::bytes(snapshot.up), text::bytes(snapshot.down)),
-        theme.text(),
-    );
-    let answers = answers(&snapshot.view);
-    view::put(buffer, lines, 2, &format!("{answers} · up {}", text::span(screen.uptime())), theme.dim());
+    match screen.better() {
+        Some(best) => {
+            let words = format!("! best {:.3} at v{}: more text helps", best.loss, best.version);
+            view::put(buffer, lines, 1, &words, theme.warn());
+        }
+        None => {
+            let words = format!("↓ {} ↑ {}", text::bytes(snapshot.up), text::bytes(snapshot.down));
+            view::put(buffer, lines, 1, &words, theme.text());
+        }
+    }
+    let goals = goals(screen, snapshot);
+    let matter = if goals.is_empty() { answers(&snapshot.view) } else { goals.join(" · ") };
+    view::put(buffer, lines, 2, &format!("{matter} · up {}", text::span(screen.uptime())), theme.dim());
 }
 
 /// The chart over two rows of panels.
@@ -67,8 +75,8 @@ fn medium(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect)
     round_panel(screen, snapshot, buffer, left);
     facts_panel(screen, buffer, right, "Swarm", &swarm(screen, snapshot, right.width));
     let [left, right] = columns.areas(lower);
-    facts_panel(screen, buffer, left, "Traffic and queries", &traffic(screen, snapshot));
-    facts_panel(screen, buffer, right, "Model", &model(screen, snapshot));
+    facts_panel(screen, buffer, left, &traffic_title(screen), &traffic(screen, snapshot));
+    facts_panel(screen, buffer, right, "Model", &model(screen, snapshot, right.width));
 }
 
 /// Chart and log at the left, facts at the right.
@@ -79,12 +87,13 @@ fn large(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) 
     let [chart, log] = Layout::vertical([Constraint::Fill(1), Constraint::Length(log)]).areas(left);
     chart_panel(screen, buffer, chart);
     view::log(screen, buffer, log, false);
-    let rows = [6, 6, 8, 7].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+    let model = model(screen, snapshot, right.width);
+    let rows = [6, 6, model.len() as u16 + 2, 7].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
     let [round, swarm_at, model_at, traffic_at, balances] = Layout::vertical(rows).areas(right);
     round_panel(screen, snapshot, buffer, round);
     facts_panel(screen, buffer, swarm_at, "Swarm", &swarm(screen, snapshot, swarm_at.width));
-    facts_panel(screen, buffer, model_at, "Model", &model(screen, snapshot));
-    facts_panel(screen, buffer, traffic_at, "Traffic and queries", &traffic(screen, snapshot));
+    facts_panel(screen, buffer, model_at, "Model", &model);
+    facts_panel(screen, buffer, traffic_at, &traffic_title(screen), &traffic(screen, snapshot));
     if balances.height > 2 {
         ledger::balances(screen, buffer, balances, &snapshot.view.ledger);
     }
@@ -92,7 +101,18 @@ fn large(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) 
 
 fn chart_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let inside = view::panel(screen, buffer, area, "Held-out loss, in nats a token, and bits a byte");
-    screen.chart.draw(buffer, inside, screen.facts.theme);
+    let theme = screen.facts.theme;
+    if screen.better().is_none() {
+        return screen.chart.draw(buffer, inside, theme);
+    }
+    let hint = format!("! {MEMORISES}");
+    let lines = text::wrap(&hint, usize::from(inside.width));
+    let [chart, below] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(lines.len().min(2) as u16)]).areas(inside);
+    screen.chart.draw(buffer, chart, theme);
+    for (line, row) in lines.into_iter().zip(0..2) {
+        view::put(buffer, view::row(below, row), 0, &hint[line], theme.warn());
+    }
 }
 
 fn facts_panel(screen: &Screen, buffer: &mut Buffer, area: Rect, title: &str, facts: &[Fact]) {
@@ -114,8 +134,8 @@ fn round_panel(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: 
         &format!("{training} training · {judging} coming in · {waiting} waiting"),
         theme.text(),
     );
-    let open = text::span(snapshot.view.at.since(snapshot.view.round.opened));
-    view::put(buffer, inside, 3, &format!("the last version is {open} old"), theme.dim());
+    let age = text::span(snapshot.view.version_age);
+    view::put(buffer, inside, 3, &format!("the last version is {age} old"), theme.dim());
 }
 
 /// Updates that have come, of those that close the round.
@@ -154,7 +174,11 @@ fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
         text::count(snapshot.rows.len() as u64, "worker", "workers"),
         text::count(view.chats as u64, "chat", "chats")
     );
-    let queue = format!("{} of {} ready{}", view.queued, view.queue, if view.paused { " · paused" } else { "" });
+    let queue = if view.paused {
+        format!("{} ready · none made: paused", view.queued)
+    } else {
+        format!("{} of {} ready", view.queued, view.queue)
+    };
     if snapshot.rows.is_empty() {
         return vec![
             ("now", who, theme.text()),
@@ -164,11 +188,8 @@ fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
         ];
     }
     let spark = if width >= 40 { format!(" {}", screen.speeds.bars(usize::from(SPARK))) } else { String::new() };
-    let speed = format!("{:>5} tokens/s{spark}", text::short(speed(&snapshot.rows).round()));
-    let done = screen.rates().map_or_else(
-        || "–".to_owned(),
-        |rates| format!("{} tasks/min · {} tok/s", few(rates.tasks * 60.0), text::short(rates.tokens.round())),
-    );
+    let speed = format!("{:>5} tokens/s now{spark}", text::short(speed(&snapshot.rows).round()));
+    let done = screen.rates().map_or_else(|| "–".to_owned(), |rates| accepted(&rates, room(width)));
     vec![
         ("now", who, theme.text()),
         ("training", speed, theme.title()),
@@ -177,29 +198,85 @@ fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
     ]
 }
 
-/// A small number with a decimal, a larger one without.
-fn few(number: f64) -> String {
-    if number < 10.0 { format!("{number:.1}") } else { text::short(number.round()) }
+/// Cells for what a fact says, in a panel so wide.
+fn room(width: u16) -> usize {
+    // Less the border and the air at both sides.
+    usize::from(width.saturating_sub(NAME + 4))
 }
 
-fn model(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
+/// What was accepted lately, and with how many tokens a second where there is room for it.
+fn accepted(rates: &Rates, room: usize) -> String {
+    let (tasks, span) = (text::count(rates.tasks, "task", "tasks"), rates.span());
+    let long = format!("{tasks} · {} tokens/s in {span}", text::short(rates.tokens.round()));
+    if text::width(&long) <= room { long } else { format!("{tasks} in {span}") }
+}
+
+fn model(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
     let theme = screen.facts.theme;
     let status = &snapshot.view.status;
     let loss = match screen.point {
-        Some(point) => format!("{:.3} · {:.3} bits a byte", point.loss, point.bits_per_byte),
+        Some(point) => {
+            let loss = view::loss_of(&point, status.version);
+            let long = format!("{loss} · {:.3} bits a byte", point.bits_per_byte);
+            if text::width(&long) <= room(width) { long } else { loss }
+        }
         None => "not measured yet".to_owned(),
     };
-    let tasks =
-        if status.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", text::short(status.tasks as f64)) };
-    let trained = format!("{} tokens · {tasks}", text::short(status.tokens as f64));
-    vec![
-        ("loss", loss, theme.title()),
-        ("trained", trained, theme.text()),
-        ("size", format!("{} parameters", text::short(status.params as f64)), theme.text()),
-        ("task", format!("{} tokens", text::short(snapshot.view.task_tokens as f64)), theme.text()),
-        ("up for", text::span(screen.uptime()), theme.text()),
-        ("run", screen.facts.run.clone(), theme.dim()),
-    ]
+    let mut facts = vec![("loss", loss, theme.title())];
+    if let Some(best) = screen.better() {
+        facts.push(("best", format!("{:.3} at v{}", best.loss, best.version), theme.warn()));
+    }
+    for (at, line) in trained(screen, snapshot, room(width)).into_iter().enumerate() {
+        // A name of blanks keeps the column.
+        facts.push((if at == 0 { "trained" } else { " " }, line, theme.text()));
+    }
+    facts.push(("size", format!("{} parameters", text::short(status.params as f64)), theme.text()));
+    facts.push(("task", format!("{} tokens", text::short(snapshot.view.task_tokens as f64)), theme.text()));
+    facts.push(("up for", text::span(screen.uptime()), theme.text()));
+    facts.push(("run", screen.facts.run.clone(), theme.dim()));
+    facts
+}
+
+/// So much, of what is wanted if that is bounded.
+fn of(done: u64, most: Option<u64>, one: &str, many: &str) -> String {
+    let number = |number: u64| text::short(number as f64);
+    match most {
+        Some(most) => format!("{} of {} {}", number(done), number(most), if most == 1 { one } else { many }),
+        None => format!("{} {}", number(done), if done == 1 { one } else { many }),
+    }
+}
+
+/// How far the run is on its way to where it stops by itself; nothing if it does not.
+fn goals(screen: &Screen, snapshot: &Snapshot) -> Vec<String> {
+    let (status, stop) = (&snapshot.view.status, &screen.facts.stop);
+    let tasks = stop.after_tasks.map(|most| of(status.tasks, Some(most), "task", "tasks"));
+    let tokens = stop.after_tokens.map(|most| of(status.tokens, Some(most), "token", "tokens"));
+    let rounds = stop.after_rounds.map(|most| of(status.version.0, Some(most), "round", "rounds"));
+    let loss = stop.at_loss.map(|loss| format!("until loss {loss:.3}"));
+    [tasks, tokens, rounds, loss].into_iter().flatten().collect()
+}
+
+/// What was trained, the goals first, in as many lines as that takes.
+fn trained(screen: &Screen, snapshot: &Snapshot, room: usize) -> Vec<String> {
+    let (status, stop) = (&snapshot.view.status, &screen.facts.stop);
+    let mut parts = goals(screen, snapshot);
+    if stop.after_tokens.is_none() {
+        parts.push(of(status.tokens, None, "token", "tokens"));
+    }
+    if stop.after_tasks.is_none() {
+        parts.push(of(status.tasks, None, "task", "tasks"));
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if text::width(line) + 3 + text::width(&part) <= room => {
+                line.push_str(" · ");
+                line.push_str(&part);
+            }
+            _ => lines.push(part),
+        }
+    }
+    lines
 }
 
 fn answers(view: &View) -> String {
@@ -207,6 +284,12 @@ fn answers(view: &View) -> String {
         0 => "no query running".to_owned(),
         queries => format!("{} running", text::count(u64::from(queries), "query", "queries")),
     }
+}
+
+/// The panel's title: what its two columns of numbers are.
+fn traffic_title(screen: &Screen) -> String {
+    let span = screen.rates().map_or_else(String::new, |rates| format!(" · {}", rates.span()));
+    format!("Traffic: in all{span}")
 }
 
 fn traffic(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
@@ -219,7 +302,7 @@ fn traffic(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
         ("in", format!("↓ {}", flow(snapshot.up, rates.up)), theme.text()),
         ("out", format!("↑ {}", flow(snapshot.down, rates.down)), theme.text()),
         ("cost", each, theme.text()),
-        ("queries", format!("{} running · {} HYD", snapshot.view.status.queries, ledger.revenue), theme.text()),
+        ("queries", format!("{} running · {} HYD taken", snapshot.view.status.queries, ledger.revenue), theme.text()),
         ("credits", format!("{} HYD issued", ledger.issued), theme.text()),
     ]
 }

@@ -13,7 +13,7 @@ pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.facts.theme;
     let title = match screen.facts.prompt.as_str() {
         "" => "Samples".to_owned(),
-        prompt => format!("Every version answers “{}”", text::clip(&text::clean(prompt), 60)),
+        prompt => format!("Versions answer “{}”", text::clip(&text::clean(prompt), 60)),
     };
     let inside = view::panel(screen, buffer, area, &title);
     screen.page_rows.set(inside.height);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydra_core::credits::Credits;
-use hydra_core::hub::{LedgerView, RoundView, TransferView, View, WorkerState, WorkerView};
+use hydra_core::hub::{LedgerView, RoundView, Stop as StopAt, TransferView, View, WorkerState, WorkerView};
 use hydra_core::ids::{SessionId, TaskId, VersionNo, WorkerId};
 use hydra_core::ledger::Kind;
 use hydra_core::proto::{Status, UnpaidCode};
@@ -18,6 +18,7 @@ use hydra_shell::ui::testkit::{SIZES, Script};
 use super::model::Tab;
 use super::*;
 
+mod asked;
 mod random;
 
 /// One more than the kit's: a wide one.
@@ -31,6 +32,7 @@ fn facts() -> Facts {
         addr: "127.0.0.1:5000".into(),
         run: "./hydra-run".into(),
         prompt: "What is a neural network?".into(),
+        stop: StopAt::default(),
         theme: Theme::colour(),
         ring,
         started: Time(0),
@@ -130,6 +132,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
     let view = View {
         at: Time(60_000_000),
         status,
+        version_age: Duration::from_secs(10),
         task_tokens: 16_384,
         chats: 1,
         queued: 8,
@@ -290,7 +293,7 @@ fn a_worker_that_leaves_is_gone_and_the_choice_stays() {
 }
 
 #[test]
-fn cutting_a_worker_asks_for_the_reason() {
+fn kicking_a_worker_asks_for_the_reason() {
     for (width, height) in SIZES {
         let mut script = running((width, height));
         script.keys("2 down K").text("too slow, sorry");
@@ -303,7 +306,7 @@ fn cutting_a_worker_asks_for_the_reason() {
     }
     let mut script = open((80, 24));
     script.keys("2 K <enter>");
-    assert_eq!(script.cmds(), [], "there is nobody to cut");
+    assert_eq!(script.cmds(), [], "there is nobody to kick");
 }
 
 #[test]
@@ -346,7 +349,9 @@ fn quitting_asks_drains_and_then_does_not_wait() {
         insta::assert_snapshot!(format!("quit_{width}x{height}"), script.screen());
         script.keys("n");
         assert_eq!(script.cmds(), []);
-        script.keys("q y");
+        script.keys("q q q");
+        assert_eq!(script.cmds(), [], "whoever hits it twice does not end the run");
+        script.keys("<enter>");
         assert_eq!(script.cmds(), [Cmd::Request(Request::Drain)]);
         insta::assert_snapshot!(format!("stopping_{width}x{height}"), script.screen());
         // A closed terminal is no second request.
@@ -468,7 +473,9 @@ fn what_was_before_the_start_is_shown_once() {
 fn rates_are_those_of_the_last_minute() {
     let script = running((80, 24));
     let rates = script.app.rates().unwrap();
-    assert!((rates.tasks - 20.0 / 30.0).abs() < 1e-9 && (rates.up - 2e6).abs() < 1.0, "{rates:?}");
+    assert!(rates.tasks == 20 && (rates.up - 2e6).abs() < 1.0, "{rates:?}");
+    assert_eq!(rates.span(), "the last 30s");
+    assert!(script.screen().contains("20 tasks in the last 30s"), "{}", script.screen());
     assert!((script.app.bytes_a_token().unwrap() - 253e6 / 355_360.0).abs() < 1e-6);
 }
 

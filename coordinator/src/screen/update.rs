@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hydra_core::ids::{SessionId, VersionNo};
+use hydra_core::ids::{SessionId, UserName, VersionNo, WorkerId};
 use hydra_core::time::Time;
 use hydra_shell::signals::Stop;
 use hydra_shell::ui::composer::{self, Edit};
@@ -19,6 +19,8 @@ use super::{keys, ledger, view, workers};
 const SECOND: Duration = Duration::from_secs(1);
 /// Rows that a turn of the wheel scrolls.
 const WHEEL: isize = 3;
+/// What notices about saving are about.
+const SAVING: &str = "saving";
 /// Tasks that may be queued, as the setting `tasks.queue` has it.
 const QUEUE: std::ops::RangeInclusive<usize> = 1..=4096;
 
@@ -33,6 +35,11 @@ pub enum Msg {
     Sample(Sample),
     /// What became of the wish to save.
     Saving(Saving),
+    /// A worker's connection ended without a goodbye.
+    Lost {
+        user: UserName,
+        worker: WorkerId,
+    },
     /// The run has ended.
     Ended,
     /// A signal.
@@ -53,6 +60,8 @@ pub enum Msg {
     Detail,
     Kick,
     Level,
+    /// Long lines of the log in several rows, or cut.
+    Wrap,
     /// Rows of the page's list.
     Step(isize),
     Page(isize),
@@ -135,6 +144,12 @@ impl App for Screen {
             Msg::Scored(point) => self.take_point(point),
             Msg::Sample(sample) => self.take_sample(sample),
             Msg::Saving(saving) => self.on_saving(saving),
+            // At the end everybody goes.
+            Msg::Lost { .. } if self.leaving => {}
+            Msg::Lost { user, worker } => {
+                let words = format!("{user} {} is gone: connection lost", workers::short_id(worker));
+                self.toasts.push(now, Sign::Info, words);
+            }
             Msg::Ended | Msg::Stop(Stop::AtOnce) => return vec![Cmd::Leave],
             // The run hears signals itself.
             Msg::Stop(Stop::Cleanly) => (self.leaving, self.overlay) = (true, Overlay::None),
@@ -147,14 +162,16 @@ impl App for Screen {
             Msg::Queue(by) => return self.queue(by),
             Msg::Level => {
                 let words = self.log.next_level(&self.facts.ring);
-                self.toasts.push(now, Sign::Info, words);
+                self.toasts.renew(now, "level", Sign::Info, words);
             }
+            Msg::Wrap => self.log.wrap = !self.log.wrap,
             Msg::Step(by) => self.step(by),
             Msg::Page(by) => self.step(by * (self.page_rows.get().max(2) as isize - 1)),
             Msg::Edge(last) => self.step(if last { isize::MAX } else { isize::MIN }),
             Msg::Worker(place) => self.choose_worker(place),
             Msg::Transfer(place) => self.choose_transfer(place),
             Msg::Sort | Msg::SortBy(_) | Msg::Reverse => self.sort(&msg),
+            Msg::Detail if self.chosen().is_none() => {}
             Msg::Detail if self.is_small() => self.detail.1 = !self.detail.1,
             Msg::Detail => self.detail.0 = !self.detail.0,
             Msg::Filter | Msg::Kick | Msg::Edit(_) | Msg::Confirm | Msg::Close | Msg::Help | Msg::Quit => {
@@ -212,7 +229,7 @@ impl Screen {
         let status = &snapshot.view.status;
         self.leaving |= snapshot.view.stopping.is_some();
         if let Some(version) = self.saving.take_if(|version| status.version >= *version) {
-            self.toasts.push(self.now, Sign::Good, format!("version {version} is made and on disk"));
+            self.toasts.renew(self.now, SAVING, Sign::Good, format!("version {version} is made and on disk"));
         }
         self.take_snapshot(snapshot);
     }
@@ -232,7 +249,7 @@ impl Screen {
             }
             Saving::Ending => (Sign::Info, "the run is ending and saves everything".to_owned()),
         };
-        self.toasts.push(self.now, sign, words);
+        self.toasts.renew(self.now, SAVING, sign, words);
     }
 
     fn pause(&mut self) -> Vec<Cmd> {
@@ -245,7 +262,7 @@ impl Screen {
         } else {
             ("tasks are generated again", Request::Resume)
         };
-        self.toasts.push(self.now, Sign::Info, words);
+        self.toasts.renew(self.now, "pause", Sign::Info, words);
         vec![Cmd::Request(request)]
     }
 
@@ -253,12 +270,13 @@ impl Screen {
         let Some(snapshot) = self.snapshot.as_mut().filter(|_| !self.leaving) else { return Vec::new() };
         let wanted = snapshot.view.queue.saturating_add_signed(by).clamp(*QUEUE.start(), *QUEUE.end());
         snapshot.view.queue = wanted;
-        self.toasts.clear();
-        self.toasts.push(
-            self.now,
-            Sign::Info,
-            format!("{} kept ready for workers", count(wanted as u64, "task", "tasks")),
-        );
+        let tasks = count(wanted as u64, "task", "tasks");
+        let words = if snapshot.view.paused {
+            format!("paused: {tasks} kept ready later")
+        } else {
+            format!("{tasks} kept ready for workers")
+        };
+        self.toasts.renew(self.now, "queue", Sign::Info, words);
         vec![Cmd::Request(Request::Queue(wanted))]
     }
 
@@ -306,5 +324,9 @@ impl Screen {
         }
         self.stale = true;
         self.arrange();
+        // Where there is no room for panels, there is none for the table's title.
+        if self.is_small() {
+            self.toasts.renew(self.now, "order", Sign::Info, format!("by {}", self.workers.order()));
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here changes the model, but for where things were drawn, which clicks and page keys need.
 
+use hydra_core::ids::VersionNo;
 use hydra_shell::ui::composer::Composer;
 use hydra_shell::ui::panel::{self as kit, Fact, inset};
 use hydra_shell::ui::ratatui::Frame;
@@ -11,7 +12,7 @@ use hydra_shell::ui::ratatui::style::Style;
 use hydra_shell::ui::ratatui::widgets::Widget as _;
 use hydra_shell::ui::{App as _, help, keys as lookup, overlay, tabs, text};
 
-use super::model::{Overlay, Screen, Tab};
+use super::model::{Overlay, Point, Screen, Tab};
 use super::{keys, ledger, overview, samples, workers};
 
 /// Below this width or height there is no room for panels.
@@ -44,15 +45,16 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     }
     let mut cursor = None;
     if let Overlay::Filter(words) = &screen.overlay {
-        cursor = line_of_words(screen, buffer, bottom, "filter", words, "user, device or state");
+        let placeholder = if screen.tab == Tab::Log { "words of a line" } else { "user, device or state" };
+        cursor = line_of_words(screen, buffer, bottom, "filter", words, placeholder);
     } else {
-        lookup::hints(screen.keys(), theme, bottom.width).render(bottom, buffer);
+        lookup::hints(&keys::as_things_are(screen), theme, bottom.width).render(bottom, buffer);
     }
     screen.toasts.draw(buffer, body, theme);
     match &screen.overlay {
         Overlay::None | Overlay::Filter(_) => {}
         Overlay::Help(scroll) => help::draw(buffer, area, theme, keys::ALL, *scroll),
-        Overlay::Kick(_, user, words) => cursor = kick(screen, buffer, area, user, words),
+        Overlay::Kick(_, who, words) => cursor = kick(screen, buffer, area, who, words),
         Overlay::Quit => quit(screen, buffer, area),
     }
     if let Some(cursor) = cursor {
@@ -60,9 +62,10 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     }
 }
 
-fn kick(screen: &Screen, buffer: &mut Buffer, area: Rect, user: &str, words: &Composer) -> Option<Position> {
+fn kick(screen: &Screen, buffer: &mut Buffer, area: Rect, who: &str, words: &Composer) -> Option<Position> {
     let theme = screen.facts.theme;
-    let inside = overlay::open(buffer, overlay::centred(area, 60, 7), theme, &format!("Cut {}", text::clean(user)));
+    let title = format!("Kick {}?", text::clean(who));
+    let inside = overlay::open(buffer, overlay::centred(area, 60, 7), theme, &title);
     let inside = inset(inside);
     put(buffer, inside, 0, "Its task goes to another worker.", theme.text());
     put(buffer, inside, 1, "The reason, which it sees:", theme.text());
@@ -74,7 +77,7 @@ fn kick(screen: &Screen, buffer: &mut Buffer, area: Rect, user: &str, words: &Co
 fn quit(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let words = "Stop the run? Answers and uploads under way are finished first, which takes a few seconds. Training \
                  goes on from here at the next start; workers connect again by themselves.";
-    overlay::dialog(buffer, area, screen.facts.theme, "Stop", words, "y stop  n go on");
+    overlay::dialog(buffer, area, screen.facts.theme, "Stop", words, "y/Enter stop · n/Esc go on");
 }
 
 /// A line that is being written; where the cursor belongs.
@@ -104,7 +107,7 @@ fn header(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let model = screen.snapshot.as_ref().map_or_else(String::new, |snapshot| {
         let version = snapshot.view.status.version;
         match screen.point.filter(|_| area.width >= SMALL.0) {
-            Some(point) => format!("version {version} · loss {:.3}", point.loss),
+            Some(point) => format!("version {version} · loss {}", loss_of(&point, version)),
             None => format!("version {version}"),
         }
     });
@@ -116,6 +119,12 @@ fn header(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         &[(mark, 0, style), (&state, 1, style)]
     };
     kit::header(buffer, area, (&model, theme.title()), left);
+}
+
+/// A measured loss; of which version, if that is not the newest.
+pub fn loss_of(point: &Point, newest: VersionNo) -> String {
+    let whose = if point.version == newest { String::new() } else { format!(" of v{}", point.version) };
+    format!("{:.3}{whose}", point.loss)
 }
 
 /// A mark, words and style for how the run stands.

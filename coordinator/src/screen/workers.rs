@@ -4,14 +4,14 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use hydra_core::hub::{WorkerState, WorkerView};
-use hydra_core::ids::SessionId;
+use hydra_core::ids::{SessionId, WorkerId};
 use hydra_core::proto::UnpaidCode;
 use hydra_core::time::Time;
 use hydra_shell::ui::panel::Fact;
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
 use hydra_shell::ui::ratatui::style::Style;
-use hydra_shell::ui::table::{Column, Width};
+use hydra_shell::ui::table::{Column, Width, Words};
 use hydra_shell::ui::{gauge, text};
 
 use super::model::{Row, Screen};
@@ -30,16 +30,20 @@ const SINCE: usize = 9;
 
 /// Rows of the pane below the table.
 const PANE: u16 = 8;
+/// Columns of the pane beside it.
+const SIDE: u16 = 40;
+/// Where facts stand in two columns, so many are in the left one.
+const LEFT: usize = 5;
 
 /// The columns of the table.
 pub fn columns() -> Vec<Column> {
     vec![
-        Column::words("user", Width::AtLeast(9), 0),
+        Column::words("user", Width::AtLeast(10), 0),
         Column::words("state", Width::AtLeast(14), 1),
-        Column::number("tokens/s", 8, 3),
+        Column::number("tokens/s", 9, 3),
         Column::number("earned", 7, 2),
         Column::number("loss", 6, 4),
-        Column::number("paid/not", 8, 5),
+        Column::number("paid/not", 9, 5),
         Column::number("task", 6, 7),
         Column::number("ping", 7, 6),
         Column::words("device", Width::AtLeast(8), 8),
@@ -57,7 +61,7 @@ pub fn compare(a: &Row, b: &Row, column: usize) -> Ordering {
     let (left, right) = (&a.worker, &b.worker);
     let ordering = match column {
         STATE => rank(&left.state).cmp(&rank(&right.state)),
-        SPEED => number(left.tokens_per_s).total_cmp(&number(right.tokens_per_s)),
+        SPEED => number(speed(left)).total_cmp(&number(speed(right))),
         EARNED => left.earned.cmp(&right.earned),
         LOSS => number(left.loss.map(f64::from)).total_cmp(&number(right.loss.map(f64::from))),
         COUNTS => (left.accepted, left.refused).cmp(&(right.accepted, right.refused)),
@@ -85,6 +89,31 @@ pub fn matches(row: &Row, words: &str) -> bool {
 /// Whether a worker trains.
 pub fn is_training(worker: &WorkerView) -> bool {
     matches!(worker.state, WorkerState::Training { .. })
+}
+
+/// Tokens a second, if it trains now.
+pub fn speed(worker: &WorkerView) -> Option<f64> {
+    worker.tokens_per_s.filter(|_| is_training(worker))
+}
+
+/// The first digits of a worker's id, which tell apart those of one user.
+pub fn short_id(worker: WorkerId) -> String {
+    digits(worker, 4)
+}
+
+/// What a worker is called where no other one may be meant.
+pub fn in_full(worker: &WorkerView) -> String {
+    format!("{} ({})", worker.user, digits(worker.worker, 8))
+}
+
+fn digits(worker: WorkerId, count: usize) -> String {
+    worker.to_string().chars().take(count).collect()
+}
+
+/// What tells a worker from the others of its user; empty if there are none.
+fn suffix(screen: &Screen, worker: &WorkerView) -> String {
+    let of_user = screen.rows().iter().filter(|row| row.worker.user == worker.user).count();
+    if of_user > 1 { short_id(worker.worker) } else { String::new() }
 }
 
 /// The order of states, and within training of how much is done.
@@ -144,7 +173,7 @@ pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         return table(screen, buffer, area);
     }
     let parts = if area.width >= view::WIDE {
-        Layout::horizontal([Constraint::Fill(1), Constraint::Length(42)]).split(area)
+        Layout::horizontal([Constraint::Fill(1), Constraint::Length(SIDE)]).split(area)
     } else {
         Layout::vertical([Constraint::Fill(1), Constraint::Length(PANE)]).split(area)
     };
@@ -160,9 +189,13 @@ pub fn hides_table(screen: &Screen) -> bool {
 fn table(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.facts.theme;
     let rows = screen.rows();
+    // The column may be one that there is no room for.
+    let order = if rows.is_empty() { String::new() } else { format!(" · by {}", screen.workers.order()) };
     let title = match screen.workers.filter() {
-        "" => format!("Workers: {}", rows.len()),
-        filter => format!("Workers: {} of {} with “{}”", screen.workers.shown(), rows.len(), text::clean(filter)),
+        "" => format!("Workers: {}{order}", rows.len()),
+        filter => {
+            format!("Workers: {} of {} with “{}”{order}", screen.workers.shown(), rows.len(), text::clean(filter))
+        }
     };
     let inside = view::panel(screen, buffer, area, &title);
     screen.page_rows.set(inside.height.saturating_sub(1));
@@ -173,15 +206,21 @@ fn table(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     screen.workers.draw(buffer, inside, theme, rows, |row, column| cell(screen, row, column));
 }
 
-fn cell(screen: &Screen, row: &Row, column: usize) -> (String, Style) {
+fn cell(screen: &Screen, row: &Row, column: usize) -> Words {
     let theme = screen.facts.theme;
     let worker = &row.worker;
     let plain = |words: String| (words, theme.text());
     let or_dash = |words: Option<String>| words.unwrap_or_else(|| "–".to_owned());
-    match column {
-        USER => (worker.user.to_string(), theme.accent()),
+    if column == USER {
+        let suffix = suffix(screen, worker);
+        return Words { text: worker.user.to_string(), style: theme.accent(), suffix };
+    }
+    let words = match column {
         STATE => short_state(screen, &worker.state),
-        SPEED => plain(or_dash(worker.tokens_per_s.map(|speed| text::short(speed.round())))),
+        SPEED => match speed(worker) {
+            Some(speed) => plain(text::short(speed.round())),
+            None => ("–".to_owned(), theme.dim()),
+        },
         EARNED => plain(worker.earned.to_string()),
         LOSS => plain(or_dash(worker.loss.map(loss))),
         COUNTS if worker.refused > 0 => (format!("{}/{}", worker.accepted, worker.refused), theme.warn()),
@@ -190,7 +229,8 @@ fn cell(screen: &Screen, row: &Row, column: usize) -> (String, Style) {
         PING => plain(or_dash(row.latency.map(millis))),
         DEVICE => plain(worker.device.to_string()),
         _ => plain(brief(screen.now.since(worker.since))),
-    }
+    };
+    words.into()
 }
 
 fn loss(loss: f32) -> String {
@@ -199,7 +239,13 @@ fn loss(loss: f32) -> String {
 
 fn millis(latency: Duration) -> String {
     let millis = latency.as_secs_f64() * 1000.0;
-    if millis < 100.0 { format!("{millis:.1}ms") } else { format!("{millis:.0}ms") }
+    if millis < 0.05 {
+        "<0.1 ms".to_owned()
+    } else if millis < 100.0 {
+        format!("{millis:.1} ms")
+    } else {
+        format!("{millis:.0} ms")
+    }
 }
 
 /// A span in few cells: `12s`, `3m`, `2h07`, `4d`.
@@ -222,59 +268,69 @@ pub fn join(screen: &Screen) -> String {
     }
 }
 
-/// The chosen worker in full.
+/// The chosen worker in full: each fact has its place, whatever the worker does.
 fn detail(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let Some(row) = screen.chosen() else { return };
-    let worker = &row.worker;
-    let title = text::clean(worker.user.as_str()).into_owned();
-    let inside = view::panel(screen, buffer, area, &title);
-    let mut rest = inside;
-    if let WorkerState::Training { step, steps, .. } = worker.state {
-        let label = format!("step {step} of {steps}");
-        gauge::draw(buffer, inside, screen.facts.theme, f64::from(step) / f64::from(steps.max(1)), &label);
-        rest = Rect { y: inside.y + 1.min(inside.height), height: inside.height.saturating_sub(1), ..inside };
-    }
+    let title = format!("{} {}", row.worker.user, suffix(screen, &row.worker));
+    let inside = view::panel(screen, buffer, area, text::clean(&title).trim_end());
+    let (done, label) = progress(&row.worker.state, now(screen));
+    gauge::draw(buffer, inside, screen.facts.theme, done, &label);
+    let rest = Rect { y: inside.y + 1.min(inside.height), height: inside.height.saturating_sub(1), ..inside };
     let facts = about(screen, row);
     // Where the pane lies below the table, the facts stand in two columns.
     if area.width < view::WIDE && usize::from(rest.height) < facts.len() && rest.width >= 60 {
         let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).spacing(2).areas(rest);
-        let half = usize::from(rest.height).min(facts.len());
-        view::facts(screen, buffer, left, &facts[..half]);
-        return view::facts(screen, buffer, right, &facts[half..]);
+        view::facts(screen, buffer, left, &facts[..LEFT]);
+        return view::facts(screen, buffer, right, &facts[LEFT..]);
     }
     view::facts(screen, buffer, rest, &facts);
+}
+
+/// The time that the rows are of.
+fn now(screen: &Screen) -> Time {
+    screen.snapshot.as_ref().map_or(screen.now, |snapshot| snapshot.view.at)
+}
+
+/// How much of its task a worker has done, from 0 to 1, and in words.
+fn progress(state: &WorkerState, now: Time) -> (f64, String) {
+    match state {
+        WorkerState::Training { step, steps, deadline, .. } => {
+            let left = text::span(deadline.since(now));
+            (f64::from(*step) / f64::from((*steps).max(1)), format!("step {step}/{steps} · lease ends in {left}"))
+        }
+        WorkerState::Sending(_) => (1.0, "all steps done".to_owned()),
+        _ => (0.0, "not training".to_owned()),
+    }
 }
 
 fn about(screen: &Screen, row: &Row) -> Vec<Fact> {
     let theme = screen.facts.theme;
     let worker = &row.worker;
-    let now = screen.snapshot.as_ref().map_or(screen.now, |snapshot| snapshot.view.at);
-    let speed = worker.tokens_per_s.map_or_else(|| "–".to_owned(), |speed| text::short(speed.round()));
+    let speed = speed(worker).map_or_else(|| "–".to_owned(), |speed| text::short(speed.round()));
     let loss = worker.loss.map_or_else(|| "–".to_owned(), loss);
     let refused = match worker.refusal {
         Some(code) => (format!("{} · the last: {}", worker.refused, reason(code)), theme.warn()),
         None => ("none".to_owned(), theme.dim()),
     };
     vec![
-        ("state", state(&worker.state, now), theme.title()),
+        ("state", state(&worker.state, now(screen)), theme.title()),
         ("speed", format!("{speed} tokens/s · loss {loss}"), theme.text()),
         ("earned", format!("{} HYD · {} paid", worker.earned, worker.accepted), theme.text()),
         ("not paid", refused.0, refused.1),
         ("device", worker.device.to_string(), theme.text()),
         ("ping", row.latency.map_or_else(|| "not measured yet".to_owned(), millis), theme.text()),
         ("here for", text::span(screen.now.since(worker.since)), theme.text()),
-        ("worker", format!("{} · session {}", worker.worker, worker.session), theme.dim()),
+        ("worker", worker.worker.to_string(), theme.dim()),
+        ("session", worker.session.to_string(), theme.dim()),
     ]
 }
 
 fn state(state: &WorkerState, now: Time) -> String {
     match state {
-        WorkerState::Training { task, version, deadline, .. } => {
-            format!("task {task} · v{version} · {} left", text::span(deadline.since(now)))
-        }
-        WorkerState::Sending(task) => format!("sending the update of task {task}"),
-        WorkerState::Waiting => "waiting for the next version".to_owned(),
-        WorkerState::Free(since) => format!("free for {}: no task is due", text::span(now.since(*since))),
+        WorkerState::Training { task, version, .. } => format!("task {task} · v{version}"),
+        WorkerState::Sending(task) => format!("sends its update of task {task}"),
+        WorkerState::Waiting => "waits for the next version".to_owned(),
+        WorkerState::Free(since) => format!("free {}: no task is due", text::span(now.since(*since))),
         WorkerState::Resting => "takes no task for now".to_owned(),
         WorkerState::Barred(until) => format!("no task for {}: bad work", text::span(until.since(now))),
     }

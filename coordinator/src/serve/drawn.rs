@@ -43,6 +43,7 @@ impl Drawn {
         let facts = Facts {
             addr: addr.to_string(),
             run: settings.run_dir.display().to_string(),
+            stop: super::run::stop(settings),
             prompt: settings.answers.sample_prompt.trim().to_owned(),
             theme: Theme::detect(),
             ring,

@@ -168,6 +168,7 @@ impl Driver {
             }
             Input::Fact(fact) => {
                 if let Fact::Left { session, .. } = &fact {
+                    self.tell_lost(*session);
                     self.callers.forget(*session);
                     self.sessions.remove(session);
                     self.uploads.forget(*session);

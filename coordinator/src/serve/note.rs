@@ -29,8 +29,8 @@ pub fn tell(events: &Events, event: &Event) {
         }
         Event::Round { version, updates, tokens, val_loss, val_bits_per_byte, seconds, .. } => {
             tracing::info!(
-                target: RUN, %version, updates, tokens, val_loss = %format_args!("{val_loss:.4}"),
-                val_bits_per_byte = %format_args!("{val_bits_per_byte:.4}"), seconds = %format_args!("{seconds:.1}"),
+                target: RUN, %version, updates, tokens, val_loss = %format_args!("{val_loss:.3}"),
+                val_bits_per_byte = %format_args!("{val_bits_per_byte:.3}"), seconds = %format_args!("{seconds:.1}"),
                 "a round was merged into a new version"
             );
         }

@@ -178,9 +178,15 @@ fn tell_repairs(repairs: &Repairs, versions: &VersionFiles, events: &Events) -> 
 /// How updates are written until a worker's link is known to be slow.
 pub const AUTO_CODEC: Codec = Codec::Int4;
 
+/// When the run stops by itself.
+pub fn stop(settings: &Settings) -> Stop {
+    let hydra_config::StopSettings { after_tasks, after_tokens, after_rounds, at_loss } = settings.stop;
+    Stop { after_tasks, after_tokens, after_rounds, at_loss }
+}
+
 /// The settings as the hub's rules.
 pub fn rules(settings: &Settings, shape: Shape, data: &Dataset, epoch_ms: u64) -> Rules {
-    let Settings { schedule, tasks, rounds, ledger, answers, stop, .. } = settings;
+    let Settings { schedule, tasks, rounds, ledger, answers, .. } = settings;
     Rules {
         shape,
         recipe: settings.recipe,
@@ -210,12 +216,7 @@ pub fn rules(settings: &Settings, shape: Shape, data: &Dataset, epoch_ms: u64) -
         round_deadline: rounds.deadline,
         outer: outer_rule(settings),
         checked_windows: tasks.checked_windows,
-        stop: Stop {
-            after_tasks: stop.after_tasks,
-            after_tokens: stop.after_tokens,
-            after_rounds: stop.after_rounds,
-            at_loss: stop.at_loss,
-        },
+        stop: stop(settings),
         sampling: Sampling {
             max_new_tokens: answers.max_new_tokens,
             temperature: answers.temperature,

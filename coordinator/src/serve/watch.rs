@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use hydra_core::hub::{Fact, Operator};
-use hydra_core::ids::VersionNo;
+use hydra_core::ids::{SessionId, VersionNo};
 use hydra_core::time::Time;
 use tokio::sync::mpsc;
 
@@ -92,6 +92,13 @@ impl Driver {
         }
     }
 
+    /// Tells the screen of a worker whose connection ended without a goodbye; after one the hub no longer knows it.
+    pub(super) fn tell_lost(&self, session: SessionId) {
+        if let (Some(watch), Some((user, worker))) = (&self.watch, self.hub.worker_of(session)) {
+            watch.tell(Msg::Lost { user: user.clone(), worker });
+        }
+    }
+
     /// Does what the screen wants.
     pub(super) fn on_request(&mut self, request: Request) -> anyhow::Result<()> {
         let word = match request {
@@ -106,7 +113,7 @@ impl Driver {
             }
             Request::Queue(length) => Operator::Queue(length),
             Request::Kick(session, reason) => {
-                tracing::info!(target: "run", reason, %session, "the operator cuts a worker");
+                tracing::info!(target: "run", reason, %session, "the operator kicks a worker");
                 Operator::Kick(session, reason)
             }
             Request::Drain => return self.on_stop(hydra_shell::signals::Stop::Cleanly),

@@ -298,7 +298,7 @@ impl Hub {
                 if self.sessions.contains_key(&session) {
                     let told = format!("the operator has ended this session: {text}");
                     self.refuse(session, proto::ErrorCode::Removed, &told);
-                    self.on_left(now, session, &format!("cut by the operator: {text}"));
+                    self.on_left(now, session, &format!("kicked by the operator: {text}"));
                 }
             }
         }

@@ -318,6 +318,12 @@ impl Hub {
         true
     }
 
+    /// Whose worker an open session is, and which.
+    pub fn worker_of(&self, id: SessionId) -> Option<(&UserName, WorkerId)> {
+        let peer = self.sessions.get(&id)?.peer()?;
+        Some((&peer.user, peer.seat.as_ref()?.worker))
+    }
+
     pub(super) fn on_left(&mut self, now: Time, id: SessionId, reason: &str) {
         let Some(session) = self.sessions.remove(&id) else { return };
         let Stage::Open(peer) = session.stage else { return };

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::bench::Place;
 use super::leases::{Held, State};
@@ -28,6 +29,8 @@ pub struct View {
     pub at: Time,
     /// The run in numbers.
     pub status: Status,
+    /// How old the newest version is by the wall clock, whichever start made it.
+    pub version_age: Duration,
     /// Tokens that one task trains.
     pub task_tokens: u64,
     /// Open sessions of chats.
@@ -239,6 +242,7 @@ impl Hub {
         View {
             at: now,
             status: self.status(),
+            version_age: Duration::from_millis(self.wall_ms(now).saturating_sub(self.newest.at_ms)),
             task_tokens: self.rules.task_tokens(),
             chats: self.sessions.values().filter(is_chat).count(),
             queued: self.queue.len(),

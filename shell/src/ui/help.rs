@@ -8,6 +8,9 @@ use super::overlay;
 use super::text;
 use super::theme::Theme;
 
+/// Where there are fewer cells than this for what a key does, it is cut and not wrapped.
+const LEAST: usize = 10;
+
 /// One line of the overlay.
 enum Row {
     Blank,
@@ -39,6 +42,17 @@ fn rows<M>(table: &[Binding<M>]) -> Vec<Row> {
     rows
 }
 
+/// A row as the rows that it takes with `room` cells for what the keys do.
+fn wrapped(row: Row, room: usize) -> Vec<Row> {
+    match row {
+        Row::Keys(keys, help) if room >= LEAST && text::width(help) > room => {
+            let lines = text::wrap(help, room).into_iter().enumerate();
+            lines.map(|(at, line)| Row::Keys(if at == 0 { keys.clone() } else { String::new() }, &help[line])).collect()
+        }
+        row => vec![row],
+    }
+}
+
 /// Draws the help for `table` over `area`, beginning `scroll` lines down where it does not fit.
 pub fn draw<M>(buffer: &mut Buffer, area: Rect, theme: Theme, table: &[Binding<M>], scroll: usize) {
     let rows = rows(table);
@@ -50,7 +64,11 @@ pub fn draw<M>(buffer: &mut Buffer, area: Rect, theme: Theme, table: &[Binding<M
     };
     let left = rows.iter().map(keys).max().unwrap_or(0);
     let right = rows.iter().map(words).max().unwrap_or(0);
-    let frame = overlay::centred(area, (left + right + 8) as u16, rows.len() as u16 + 2);
+    let width = area.width.min((left + right + 8) as u16);
+    // Less the border, the margin, the keys, a gap, and the column of the arrow.
+    let room = usize::from(width).saturating_sub(left + 7);
+    let rows: Vec<Row> = rows.into_iter().flat_map(|row| wrapped(row, room)).collect();
+    let frame = overlay::centred(area, width, rows.len() as u16 + 2);
     let inside = overlay::open(buffer, frame, theme, "Keys");
     let scroll = scroll.min(rows.len().saturating_sub(usize::from(inside.height)));
     let hidden = rows.len() - scroll > usize::from(inside.height);

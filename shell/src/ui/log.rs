@@ -1,5 +1,5 @@
-//! A pane over the log's ring: newest line at the bottom, scroll-back that stands still while lines arrive, and a
-//! level below which lines are left out.
+//! A pane over the log's ring: newest line at the bottom, scroll-back that stands still while lines arrive, a level
+//! below which lines are left out, words that lines must have, and long lines cut or wrapped.
 
 use std::cell::Cell;
 
@@ -10,6 +10,9 @@ use tracing::level_filters::LevelFilter;
 use super::text;
 use super::theme::Theme;
 use crate::logs::{LEVEL, Ring};
+
+/// Lines are wrapped to so many cells at least; where there are fewer they are cut.
+const LEAST: usize = 12;
 
 /// Levels, the finest last, as `tracing` writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -62,10 +65,14 @@ impl Level {
 pub struct LogPane {
     /// Finer lines are left out; those without a level follow the line before them.
     pub level: Level,
+    /// Only lines that have these words, in capitals or not, are shown; empty: all.
+    pub filter: String,
+    /// Whether a long line goes on in the next row instead of being cut.
+    pub wrap: bool,
     /// The number of the lowest line shown, if not the newest.
     held: Option<u64>,
-    /// Rows, as last drawn.
-    rows: Cell<usize>,
+    /// Columns and rows, as last drawn.
+    drawn: Cell<(usize, usize)>,
 }
 
 impl LogPane {
@@ -79,7 +86,13 @@ impl LogPane {
         } else {
             String::new()
         };
-        format!("log: {} and above{more}", self.level.name())
+        format!("log: {}{more}", self.reach())
+    }
+
+    /// The levels shown, in words.
+    fn reach(&self) -> String {
+        let finest = self.level.name();
+        if self.level == Level::Error { format!("{finest} only") } else { format!("{finest} and above") }
     }
 
     /// Scrolls by `lines` of those that are shown, back if negative, but never so far that the page is not full; at the
@@ -87,7 +100,7 @@ impl LogPane {
     pub fn scroll(&mut self, ring: &Ring, lines: i64) {
         let (all, newest) = ring.all();
         let shown = self.shown(&all, newest);
-        let end = self.end(&shown).saturating_add_signed(lines as isize).max(self.rows.get().max(1));
+        let end = self.end(&shown).saturating_add_signed(lines as isize).max(self.least(&shown));
         self.held = (end < shown.len()).then(|| shown[end - 1].1);
     }
 
@@ -104,33 +117,59 @@ impl LogPane {
     /// The title of its panel.
     pub fn title(&self) -> String {
         let held = if self.follows() { "" } else { " · scrolled back" };
-        format!("Log: {} and above{held}", self.level.name())
+        let with =
+            if self.filter.is_empty() { String::new() } else { format!(" with “{}”", text::clean(&self.filter)) };
+        format!("Log: {}{with}{held}", self.reach())
     }
 
     /// Draws the lines into `area`.
     pub fn draw(&self, buffer: &mut Buffer, area: Rect, theme: Theme, ring: &Ring) {
         let area = area.intersection(buffer.area);
         let (all, newest) = ring.all();
-        self.rows.set(usize::from(area.height));
+        let (cells, rows) = (usize::from(area.width), usize::from(area.height));
+        self.drawn.set((cells, rows));
         let shown = self.shown(&all, newest);
         let end = self.end(&shown);
-        let lines = &shown[end.saturating_sub(self.rows.get())..end];
-        if lines.is_empty() {
-            let words = format!("no line at {} or above yet", self.level.name());
+        if shown.is_empty() {
+            let words = match (self.filter.is_empty(), self.level) {
+                (false, _) => "no line has these words".to_owned(),
+                (true, Level::Error) => "no line at ERROR yet".to_owned(),
+                (true, level) => format!("no line at {} or above yet", level.name()),
+            };
             text::put(buffer, area, (area.x, area.y), &words, area.width, theme.dim());
         }
-        for ((line, _), y) in lines.iter().zip(area.top()..) {
-            Line::of(line).draw(buffer, area, y, theme);
+        let (mut first, mut filled) = (end, 0);
+        while first > 0 && filled < rows {
+            first -= 1;
+            filled += self.height(shown[first].0, cells);
+        }
+        // Of the uppermost line there may be room for its end only.
+        let mut skipped = filled.saturating_sub(rows);
+        let mut y = area.top();
+        for (line, _) in &shown[first..end] {
+            let line = Line::of(line);
+            for (at, words) in line.rows(cells, self.wrap).iter().enumerate().skip(skipped) {
+                line.draw(buffer, area, y, theme, (at, words.as_str()));
+                y = y.saturating_add(1);
+            }
+            skipped = 0;
         }
     }
 
-    /// The lines that are fine enough, oldest first, each with its number.
+    /// Rows that a line takes.
+    fn height(&self, line: &str, cells: usize) -> usize {
+        if self.wrap { Line::of(line).rows(cells, true).len() } else { 1 }
+    }
+
+    /// The lines that are fine enough and have the words, oldest first, each with its number.
     fn shown<'a>(&self, all: &'a [String], newest: u64) -> Vec<(&'a String, u64)> {
         let gone = newest - all.len() as u64;
+        let words = self.filter.to_lowercase();
         let mut level = Level::Info;
         let shown = all.iter().zip(gone + 1..).filter(|(line, _)| {
-            level = Line::of(line).level.unwrap_or(level);
-            level <= self.level
+            let line = Line::of(line);
+            level = line.level.unwrap_or(level);
+            level <= self.level && (words.is_empty() || line.has(&words))
         });
         shown.collect()
     }
@@ -139,7 +178,18 @@ impl LogPane {
     fn end(&self, shown: &[(&String, u64)]) -> usize {
         let end = self.held.map_or(shown.len(), |held| shown.partition_point(|(_, number)| *number <= held));
         // What fell out of the ring while it was looked at makes room for what followed.
-        end.max(self.rows.get()).min(shown.len())
+        end.max(self.least(shown)).min(shown.len())
+    }
+
+    /// The fewest lines, of the oldest, that fill the pane; one at least.
+    fn least(&self, shown: &[(&String, u64)]) -> usize {
+        let (cells, rows) = self.drawn.get();
+        let mut filled = 0;
+        let full = shown.iter().position(|(line, _)| {
+            filled += self.height(line, cells);
+            filled >= rows
+        });
+        full.map_or(shown.len(), |at| at + 1).max(1)
     }
 }
 
@@ -162,9 +212,34 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn draw(&self, buffer: &mut Buffer, area: Rect, y: u16, theme: Theme) {
+    /// Whether it has the words, in lower case, behind its time.
+    fn has(&self, words: &str) -> bool {
+        let level = self.level.map_or("", Level::name);
+        [level, self.rest].iter().any(|part| part.to_lowercase().contains(words))
+    }
+
+    /// Cells before its text.
+    fn indent(&self) -> usize {
+        // The level's name and the blanks around it.
+        if self.level.is_some() { text::width(&text::clean(self.time)) + 7 } else { 0 }
+    }
+
+    /// Its text: one row, or as many as it takes to see all of it.
+    fn rows(&self, cells: usize, wrap: bool) -> Vec<String> {
+        let words = text::clean(self.rest);
+        if !wrap {
+            return vec![words.into_owned()];
+        }
+        let room = cells.saturating_sub(self.indent()).max(LEAST);
+        text::wrap(&words, room).into_iter().map(|row| words[row].to_owned()).collect()
+    }
+
+    /// Draws one row of it: which, and that row's text.
+    fn draw(&self, buffer: &mut Buffer, area: Rect, y: u16, theme: Theme, (at, words): (usize, &str)) {
         let mut x = area.x;
-        if let Some(level) = self.level {
+        if at > 0 {
+            x = x.saturating_add(self.indent() as u16);
+        } else if let Some(level) = self.level {
             let style = match level {
                 Level::Error => theme.bad(),
                 Level::Warn => theme.warn(),
@@ -175,6 +250,6 @@ impl<'a> Line<'a> {
                 x += text::put(buffer, area, (x, y), &words, area.right() - x, style);
             }
         }
-        text::put(buffer, area, (x, y), self.rest, area.right().saturating_sub(x), theme.text());
+        text::put(buffer, area, (x, y), words, area.right().saturating_sub(x), theme.text());
     }
 }

@@ -60,45 +60,60 @@ pub fn dialog(buffer: &mut Buffer, area: Rect, theme: Theme, title: &str, words:
     }
 }
 
+/// A short message.
+#[derive(Debug, Clone)]
+struct Toast {
+    until: Time,
+    sign: Sign,
+    words: String,
+    /// What it is about; empty: nothing that another one would be about.
+    kind: &'static str,
+}
+
 /// Short messages at the lower right that go by themselves.
 #[derive(Debug, Clone, Default)]
 pub struct Toasts {
-    shown: VecDeque<(Time, Sign, String)>,
+    shown: VecDeque<Toast>,
 }
 
 impl Toasts {
     /// Shows one.
     pub fn push(&mut self, now: Time, sign: Sign, words: impl Into<String>) {
+        self.add(now, "", sign, words.into());
+    }
+
+    /// Shows one in the place of an older one that is about the same.
+    pub fn renew(&mut self, now: Time, kind: &'static str, sign: Sign, words: impl Into<String>) {
+        self.shown.retain(|toast| toast.kind != kind);
+        self.add(now, kind, sign, words.into());
+    }
+
+    fn add(&mut self, now: Time, kind: &'static str, sign: Sign, words: String) {
         if self.shown.len() == TOASTS {
             self.shown.pop_front();
         }
-        self.shown.push_back((now.after(STAYS), sign, words.into()));
-    }
-
-    /// Takes all away, as when the next one says the same anew.
-    pub fn clear(&mut self) {
-        self.shown.clear();
+        self.shown.push_back(Toast { until: now.after(STAYS), sign, words, kind });
     }
 
     /// When the next one goes; for `App::wake_at`.
     pub fn wake_at(&self) -> Option<Time> {
-        self.shown.front().map(|(until, ..)| *until)
+        self.shown.front().map(|toast| toast.until)
     }
 
     /// Lets those go whose time is over.
     pub fn expire(&mut self, now: Time) {
-        self.shown.retain(|(until, ..)| *until > now);
+        self.shown.retain(|toast| toast.until > now);
     }
 
     /// Draws them over `area`, the newest lowest.
     pub fn draw(&self, buffer: &mut Buffer, area: Rect, theme: Theme) {
         let area = area.intersection(buffer.area);
-        for ((_, sign, words), y) in self.shown.iter().rev().zip((area.top()..area.bottom()).rev()) {
-            let line = format!(" {} {} ", sign.mark(), text::clean(words.trim()));
+        for (toast, y) in self.shown.iter().rev().zip((area.top()..area.bottom()).rev()) {
+            let line = format!(" {} {} ", toast.sign.mark(), text::clean(toast.words.trim()));
             let cells = text::width(&line).min(usize::from(area.width)) as u16;
             let x = area.right() - cells;
             Clear.render(Rect { x, y, width: cells, height: 1 }, buffer);
-            let style = theme.sign(*sign).patch(theme.selected());
+            let style = theme.sign(toast.sign).patch(theme.selected());
             text::put(buffer, area, (x, y), &line, cells, style);
         }
     }

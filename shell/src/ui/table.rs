@@ -45,6 +45,23 @@ impl Column {
     }
 }
 
+/// What a cell shows. A pair of text and style is one too.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// The text.
+    pub text: String,
+    /// How it looks.
+    pub style: Style,
+    /// What follows it dim, in columns of words; the text gives way to it.
+    pub suffix: String,
+}
+
+impl From<(String, Style)> for Words {
+    fn from((text, style): (String, Style)) -> Self {
+        Self { text, style, suffix: String::new() }
+    }
+}
+
 /// The wishes and the order of a table whose rows are known by `K`.
 #[derive(Debug, Clone)]
 pub struct Table<K> {
@@ -152,6 +169,12 @@ impl<K: Clone + PartialEq> Table<K> {
         (self.sort, self.descending) = ((self.sort + 1) % self.columns.len().max(1), false);
     }
 
+    /// The order in words: `user ▲`.
+    pub fn order(&self) -> String {
+        let title = self.columns.get(self.sort).map_or("", |column| column.title);
+        format!("{title} {}", if self.descending { "▼" } else { "▲" })
+    }
+
     /// Sorts the other way round. Call [`arrange`](Self::arrange) after it.
     pub fn reverse(&mut self) {
         self.descending = !self.descending;
@@ -174,13 +197,13 @@ impl<K: Clone + PartialEq> Table<K> {
 
     /// Draws headings and the rows around the chosen one; `cell` gives a cell's text and style and is asked for
     /// visible cells only.
-    pub fn draw<R>(
+    pub fn draw<R, W: Into<Words>>(
         &self,
         buffer: &mut Buffer,
         area: Rect,
         theme: Theme,
         rows: &[R],
-        cell: impl Fn(&R, usize) -> (String, Style),
+        cell: impl Fn(&R, usize) -> W,
     ) {
         let area = area.intersection(buffer.area);
         if area.is_empty() {
@@ -199,11 +222,13 @@ impl<K: Clone + PartialEq> Table<K> {
         for (place, y) in (first..self.order.len()).zip(body.top()..body.bottom()) {
             let Some(row) = rows.get(self.order[place]) else { continue };
             for (column, x, cells) in &places {
-                let (words, style) = cell(row, *column);
+                let mut words: Words = cell(row, *column).into();
+                let mut dim = theme.dim();
                 // Reversed, each colour would be a patch of its own: the chosen row has one look.
-                let style = if place == self.cursor { theme.text() } else { style };
-                let words = text::pad(&text::clean(&words), usize::from(*cells), self.columns[*column].align);
-                text::put(buffer, body, (*x, y), &words, *cells, style);
+                if place == self.cursor {
+                    (words.style, dim) = (theme.text(), theme.text());
+                }
+                draw_words(buffer, body, (*x, y), *cells, self.columns[*column].align, &words, dim);
             }
             if place == self.cursor {
                 buffer.set_style(Rect { y, height: 1, ..body }, theme.selected());
@@ -246,6 +271,27 @@ impl<K: Clone + PartialEq> Table<K> {
             text::put(buffer, area, (area.right() - 1, body.y + at as u16), symbol, 1, theme.dim());
         }
     }
+}
+
+fn draw_words(
+    buffer: &mut Buffer,
+    area: Rect,
+    (x, y): (u16, u16),
+    cells: u16,
+    align: Align,
+    words: &Words,
+    dim: Style,
+) {
+    let clean = text::clean(&words.text);
+    if words.suffix.is_empty() || align == Align::Right {
+        let padded = text::pad(&clean, usize::from(cells), align);
+        text::put(buffer, area, (x, y), &padded, cells, words.style);
+        return;
+    }
+    let suffix = format!(" {}", words.suffix);
+    let room = cells.saturating_sub(text::width(&suffix) as u16);
+    let used = text::put(buffer, area, (x, y), &clean, room, words.style);
+    text::put(buffer, area, (x.saturating_add(used), y), &suffix, cells - used.min(cells), dim);
 }
 
 /// The columns that fit, with their first cell and width, one cell apart.

@@ -23,7 +23,7 @@ const QUESTIONS: [&str; 3] = ["What is HydraAI?", "What is a neural network?", "
 const PAGES: [(&str, &str, &str); 4] = [
     ("2", "tokens/s  earned", "coordinator-workers"),
     ("3", "Newest transfers", "coordinator-ledger"),
-    ("4", "Every version answers", "coordinator-samples"),
+    ("4", "Versions answer", "coordinator-samples"),
     ("1", "Held-out loss", "coordinator"),
 ];
 

@@ -104,7 +104,7 @@ proptest! {
         steps in proptest::collection::vec(
             (
                 proptest::collection::vec(any_msg(), 0..3),
-                "[12345pso+lr]{0,3}",
+                "[12345pso+lrw]{0,3}",
                 proptest::collection::vec(proptest::sample::select(&KEYS[..]), 0..4),
                 (0u16..300, 0u16..80),
                 (0u16..80, 0u16..24, -2i32..3),

@@ -73,7 +73,11 @@ fn the_round_shows_what_it_waits_for_and_can_be_closed_at_once() {
     lab.tell(Fact::Operator(Operator::CloseRound));
     assert!(lab.merge_ordered().is_none(), "there is nothing to merge");
     lab.deliver(sessions[0], &task);
-    let round = lab.hub.view(lab.now).round;
+    let view = lab.hub.view(lab.now);
+    let made = lab.hub.rules.epoch_ms + lab.now.0 / 1000 - lab.hub.newest.at_ms;
+    assert_eq!(view.version_age, Duration::from_millis(made), "as old as its row says");
+    assert_eq!(lab.hub.worker_of(sessions[0]).map(|(user, _)| user.as_str()), Some("alice"));
+    let round = view.round;
     assert_eq!((round.accepted, round.needed, round.merging), (1, 3, false));
     assert!(round.closes.is_some() && round.enough.is_none());
     lab.tell(Fact::Operator(Operator::CloseRound));

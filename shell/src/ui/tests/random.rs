@@ -109,6 +109,7 @@ proptest! {
         ring.clone().write_all(lines.as_bytes()).unwrap();
         draw_within(width, height, |buffer, area| {
             let mut pane = LogPane::default();
+            pane.wrap = ratio > 0.5;
             pane.scroll(&ring, -1);
             pane.draw(buffer, area, Theme::colour(), &ring);
         });

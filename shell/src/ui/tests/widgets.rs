@@ -15,7 +15,7 @@ use crate::ui::table::{Column, Table, Width};
 use crate::ui::testkit::{draw_within, styles_of, text_of};
 use crate::ui::theme::{Sign, Theme};
 use crate::ui::transcript::{Entry, Transcript, Who};
-use crate::ui::{gauge, tabs};
+use crate::ui::{Binding, gauge, help, tabs};
 
 fn look(width: u16, height: u16, draw: impl FnOnce(&mut Buffer, Rect)) -> String {
     let buffer = draw_within(width, height, draw);
@@ -302,11 +302,10 @@ fn a_filtered_log_scrolls_along_what_it_shows() {
 fn levels_that_never_come_are_passed_over() {
     let (mut pane, all) = (LogPane::default(), Ring::default());
     let words = [(); 4].map(|()| pane.next_level(&all));
-    assert_eq!(words[..3], ["DEBUG", "TRACE", "ERROR"].map(|level| format!("log: {level} and above")));
-    for (finest, want) in [
-        ("info", "log: ERROR and above · for finer ones start with HYDRA_LOG=debug"),
-        ("debug", "log: DEBUG and above"),
-    ] {
+    assert_eq!(words[..3], ["log: DEBUG and above", "log: TRACE and above", "log: ERROR only"]);
+    for (finest, want) in
+        [("info", "log: ERROR only · for finer ones start with HYDRA_LOG=debug"), ("debug", "log: DEBUG and above")]
+    {
         let (mut pane, ring) = (LogPane::default(), Ring::with_finest(finest.parse().unwrap()));
         assert_eq!(pane.next_level(&ring), want);
     }
@@ -337,4 +336,47 @@ fn dialogs_and_toasts() {
     assert_eq!(toasts.wake_at(), Some(Time(4_000_005)));
     toasts.expire(Time(4_000_005));
     assert_eq!(toasts.wake_at(), None);
+}
+
+#[test]
+fn a_newer_toast_takes_the_place_of_one_about_the_same() {
+    let mut toasts = Toasts::default();
+    toasts.push(Time(0), Sign::Good, "+1.0 HYD");
+    toasts.renew(Time(1), "level", Sign::Info, "log: DEBUG");
+    toasts.renew(Time(2), "queue", Sign::Info, "9 tasks");
+    toasts.renew(Time(3), "level", Sign::Info, "log: TRACE");
+    let shown = text(40, 4, |buffer, area| toasts.draw(buffer, area, Theme::plain()));
+    assert!(["+1.0 HYD", "9 tasks", "log: TRACE"].iter().all(|words| shown.contains(words)), "{shown}");
+    assert!(!shown.contains("log: DEBUG"), "{shown}");
+}
+
+#[test]
+fn logs_show_lines_with_some_words_and_wrap_long_ones() {
+    let (ring, mut pane) = (Ring::default(), LogPane::default());
+    for number in 0..9 {
+        log_line(&ring, "INFO", &format!("task {number} was accepted and paid to user=alice for her work, amount=1.0"));
+        log_line(&ring, "WARN", "connection lost");
+    }
+    let show = |pane: &LogPane| text(40, 4, |buffer, area| pane.draw(buffer, area, Theme::plain(), &ring));
+    pane.filter = "Task 7".to_owned();
+    assert!(show(&pane).contains("task 7") && !show(&pane).contains("lost"), "{}", show(&pane));
+    assert!(pane.title().contains("with “Task 7”"), "{}", pane.title());
+    assert!(!show(&pane).contains("amount=1.0"), "{}", show(&pane));
+    pane.wrap = true;
+    assert!(show(&pane).contains("amount=1.0"), "{}", show(&pane));
+    pane.filter = "nobody".to_owned();
+    assert!(show(&pane).contains("no line has these words"), "{}", show(&pane));
+    // Also where lines take several rows the oldest can be reached, and the newest again.
+    pane.filter.clear();
+    pane.scroll(&ring, i64::MIN);
+    assert!(show(&pane).contains("task 0"), "{}", show(&pane));
+    pane.scroll(&ring, i64::MAX);
+    assert!(pane.follows() && show(&pane).contains("WARN"), "{}", show(&pane));
+}
+
+#[test]
+fn long_help_is_wrapped_where_it_is_narrow() {
+    const TABLE: &[Binding<u8>] = &[Binding::new("q", 1, "finish what is under way, then stop, and say so")];
+    let shown = text(30, 8, |buffer, area| help::draw(buffer, area, Theme::plain(), TABLE, 0));
+    assert!(shown.contains("finish") && shown.contains("say so") && !shown.contains('…'), "{shown}");
 }

@@ -1,0 +1,184 @@
+//! What people asked of the screen after they had sat with it.
+
+use super::*;
+
+/// One more machine of a user's.
+fn another(number: u64, user: &str) -> Row {
+    worker(number, user, WorkerState::Free(Time(55_000_000)))
+}
+
+#[test]
+fn the_footer_says_what_keys_do_now() {
+    let mut script = running((80, 24));
+    let footer = |script: &Script<Screen>| script.screen().lines().last().unwrap().to_owned();
+    assert!(footer(&script).contains("p pause"), "{}", footer(&script));
+    script.keys("p");
+    assert!(footer(&script).contains("p go on"), "{}", footer(&script));
+    script.keys("2");
+    assert!(footer(&script).contains("Enter hide detail") && footer(&script).contains("K kick"), "{}", footer(&script));
+    script.keys("<enter>");
+    assert!(footer(&script).contains("Enter detail"), "{}", footer(&script));
+    script.keys("5");
+    assert!(footer(&script).contains("w wrap") && footer(&script).contains("Esc newest"), "{}", footer(&script));
+    script.keys("w /").text("alice").keys("<enter>");
+    assert!(footer(&script).contains("w cut") && footer(&script).contains("Esc no filter"), "{}", footer(&script));
+    let mut script = open((80, 24));
+    script.keys("2 <enter>");
+    assert!(!footer(&script).contains("Enter"), "nobody is chosen: {}", footer(&script));
+    tell(&mut script, snapshot(workers()));
+    assert!(footer(&script).contains("Enter hide detail"), "{}", footer(&script));
+}
+
+#[test]
+fn goals_stand_beside_what_was_trained() {
+    let goal = |stop: StopAt, size: (u16, u16)| {
+        let mut script = Script::new(Screen::new(Facts { stop, ..facts() }, History::default()), size);
+        tell(&mut script, snapshot(workers()));
+        script.screen()
+    };
+    for size in SIZES {
+        let seen = goal(StopAt { after_tasks: Some(50), ..StopAt::default() }, size);
+        assert!(seen.contains("40 of 50 tasks"), "{seen}");
+    }
+    let tokens = goal(StopAt { after_tokens: Some(1_000_000), ..StopAt::default() }, (80, 24));
+    assert!(tokens.contains("655.4k of 1.0M tokens"), "{tokens}");
+    let rounds = goal(StopAt { after_rounds: Some(20), ..StopAt::default() }, (80, 24));
+    assert!(rounds.contains("12 of 20 rounds"), "{rounds}");
+    let loss = goal(StopAt { at_loss: Some(2.0), ..StopAt::default() }, (80, 24));
+    assert!(loss.contains("until loss 2.000"), "{loss}");
+}
+
+#[test]
+fn each_fact_of_a_worker_has_one_place() {
+    for size in [(80, 24), (120, 40)] {
+        let mut script = running(size);
+        script.keys("2");
+        let place = |script: &Script<Screen>, name: &str| {
+            let screen = script.screen();
+            let line = screen.lines().position(|line| line.contains(name)).unwrap();
+            let column = screen.lines().nth(line).unwrap().split(name).next().unwrap().chars().count();
+            (line, column)
+        };
+        let names = ["here for ", "worker   0", "session  "];
+        let training = names.map(|name| place(&script, name));
+        assert!(script.screen().contains("step 1/8 · lease ends in 30s"), "{}", script.screen());
+        script.keys("down down");
+        assert_eq!(names.map(|name| place(&script, name)), training, "{}", script.screen());
+        assert!(script.screen().contains("worker   0303030303030303"), "{}", script.screen());
+    }
+}
+
+#[test]
+fn the_order_is_named_also_where_its_column_is_hidden() {
+    let mut script = running((80, 24));
+    script.keys("2 o o");
+    assert!(script.screen().contains("tokens/s▲") && script.screen().contains("by tokens/s ▲"), "{}", script.screen());
+    script.keys("o o o");
+    assert!(script.screen().contains("paid/not▲"), "{}", script.screen());
+    script.keys("o o o r");
+    assert!(script.screen().contains("by device ▼"), "{}", script.screen());
+    script.resize((40, 12)).keys("r");
+    assert!(script.screen().contains("by device ▲"), "{}", script.screen());
+}
+
+#[test]
+fn only_who_trains_has_a_speed() {
+    let mut script = running((80, 24));
+    let mut rows = workers();
+    rows[5].worker.tokens_per_s = Some(13_500.0);
+    tell(&mut script, snapshot(rows));
+    script.keys("2");
+    assert!(!script.screen().contains("13.5k"), "{}", script.screen());
+}
+
+#[test]
+fn workers_of_one_user_are_told_apart() {
+    let mut script = running((80, 24));
+    let mut rows = workers();
+    rows.push(another(8, "alice"));
+    tell(&mut script, snapshot(rows));
+    script.keys("2");
+    let seen = script.screen();
+    assert!(seen.contains("│ alice 0101 ") && seen.contains("│ alice 0808 ") && seen.contains("│ bob  "), "{seen}");
+    script.keys("K");
+    assert!(script.screen().contains("Kick alice (01010101)?"), "{}", script.screen());
+    script.keys("<enter>");
+    assert!(script.screen().contains("• alice (01010101) is kicked"), "{}", script.screen());
+}
+
+#[test]
+fn a_lost_worker_is_told_of_unless_all_go() {
+    let mut script = running((80, 24));
+    let lost = || Msg::Lost { user: "alice".parse().unwrap(), worker: WorkerId([0xe7; 8]) };
+    script.keys("2").msg(lost());
+    assert!(script.screen().contains("• alice e7e7 is gone: connection lost"), "{}", script.screen());
+    let mut script = running((80, 24));
+    script.keys("q y").msg(lost());
+    assert!(!script.screen().contains("is gone"), "{}", script.screen());
+}
+
+#[test]
+fn averages_say_over_what_they_are() {
+    let mut script = running((80, 24));
+    assert!(script.screen().contains("Traffic: in all · the last 30s"), "{}", script.screen());
+    let mut later = snapshot(workers());
+    later.view.at = Time(95_000_000);
+    script.advance(Duration::from_secs(35));
+    tell(&mut script, later);
+    let seen = script.screen();
+    assert!(seen.contains("tasks in the last minute") && !seen.contains("tok/s"), "{seen}");
+    assert!(seen.contains("Traffic: in all · the last minute"), "{seen}");
+}
+
+#[test]
+fn a_loss_that_grows_is_explained() {
+    for size in SIZES {
+        let mut script = running(size);
+        assert!(!script.screen().contains("best"), "{}", script.screen());
+        let point = |version, loss| Msg::Scored(Point { version: VersionNo(version), loss, bits_per_byte: 1.0 });
+        script.msg(point(13, 1.772)).msg(point(14, 1.8));
+        assert!(!script.screen().contains("best"), "not by two in a hundred: {}", script.screen());
+        script.msg(point(15, 2.861));
+        let seen = script.screen();
+        assert!(seen.contains("1.772 at v13") && seen.contains("more text"), "{seen}");
+    }
+}
+
+#[test]
+fn the_loss_of_an_older_version_says_whose_it_is() {
+    let mut script = running((80, 24));
+    assert!(script.screen().contains("version 12 · loss 4.304\n"), "{}", script.screen());
+    let mut next = snapshot(workers());
+    next.view.status.version = VersionNo(13);
+    tell(&mut script, next);
+    assert!(script.screen().contains("version 13 · loss 4.304 of v12"), "{}", script.screen());
+}
+
+#[test]
+fn the_log_is_filtered_and_wrapped() {
+    let mut script = running((80, 24));
+    let line = "2026-01-31T12:34:57.789Z  WARN run: an update was not accepted\n";
+    script.app.facts.ring.clone().write_all(line.as_bytes()).unwrap();
+    script.keys("5");
+    assert!(!script.screen().contains("user=alice"), "{}", script.screen());
+    script.keys("w");
+    assert!(script.screen().contains("user=alice"), "{}", script.screen());
+    script.keys("/").text("not accepted");
+    let seen = script.screen();
+    assert!(seen.contains("with “not accepted”") && !seen.contains("task=7"), "{seen}");
+    script.keys("<enter> <esc>");
+    assert!(script.screen().contains("task=7") && !script.screen().contains("with “"), "{}", script.screen());
+    script.keys("2");
+    assert!(script.screen().contains("Workers: 7 "), "the workers' filter is another");
+}
+
+#[test]
+fn a_newer_notice_of_one_kind_replaces_the_older() {
+    let mut script = running((80, 24));
+    script.keys("5 l l l");
+    assert_eq!(script.screen().matches("log: ").count(), 1, "{}", script.screen());
+    assert!(script.screen().contains("ERROR only"), "{}", script.screen());
+    script.keys("1 p +");
+    let seen = script.screen();
+    assert!(seen.contains("paused: 9 tasks kept ready later") && seen.contains("none made: paused"), "{seen}");
+}
