@@ -83,6 +83,7 @@ fn snapshot(number: u64, at: Time) -> Snapshot {
     let (trouble, up, down) = (None, 1 << 40, 1 << 42);
     let view = View {
         at,
+        version_age: Duration::from_secs(10),
         status,
         task_tokens: 16_384,
         chats: 3,
