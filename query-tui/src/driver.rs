@@ -19,6 +19,12 @@ pub trait Front {
     fn show(&mut self, event: &Event);
     /// The next wish, when there is one. Must be cancel safe. An error ends the program at once.
     async fn next(&mut self, state: State) -> Result<Fact, Failure>;
+    /// The coordinator has said goodbye for good, in these words. Whether somebody stays to read; for everybody else
+    /// that is an error.
+    fn over(&mut self, text: &str) -> bool {
+        let _ = text;
+        false
+    }
 }
 
 /// How the session is.
@@ -62,7 +68,10 @@ impl Driver {
                 () = self.clock.sleep_until(deadline) => self.chat.expire(self.clock.now()),
             }
         };
-        let ended = failure(exit, &self.line);
+        let ended = match exit {
+            Exit::Over(text) if met && front.over(&text) => Ok(()),
+            exit => failure(exit, &self.line),
+        };
         self.line.hang_up(FAREWELL).await;
         ended
     }

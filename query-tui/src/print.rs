@@ -4,7 +4,7 @@ use hydra_core::chat::Event;
 use hydra_core::ids::VersionNo;
 use hydra_core::proto::Status;
 use hydra_shell::events::Events;
-use hydra_shell::ui::text::count;
+use hydra_shell::ui::text::{count, short};
 use serde_json::Value;
 
 /// The printer of both fronts.
@@ -92,7 +92,7 @@ pub fn describe(status: &Status) -> String {
         model(status.version, status.val_loss),
         count(status.workers.into(), "worker", "workers"),
         count(status.tasks, "task", "tasks"),
-        status.tokens,
-        status.params
+        short(status.tokens as f64),
+        short(status.params as f64)
     )
 }

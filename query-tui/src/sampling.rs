@@ -10,6 +10,9 @@ use hydra_core::proto::Query;
 use hydra_shell::exit::Failure;
 use hydra_shell::keys;
 
+/// How every complaint about a value begins; a slash command says what it wants instead.
+const MUST: &str = "it must be ";
+
 /// Wishes about answers.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct Sampling {
@@ -49,7 +52,7 @@ impl Sampling {
     /// Sets what a slash command names (`temp`, `topk`, `topp`, `max`, `seed`); `off` leaves it to the run, no value
     /// only asks. Gives the line to show; nothing if no setting has this name.
     pub fn command(&mut self, name: &str, value: &str) -> Option<Result<String, String>> {
-        let told = match name {
+        let (told, result) = match name {
             "temp" | "temperature" => ("temperature", change(&mut self.temperature, value, temperature)),
             "topk" => ("top-k", change(&mut self.top_k, value, whole)),
             "topp" => ("top-p", change(&mut self.top_p, value, top_p)),
@@ -57,8 +60,11 @@ impl Sampling {
             "seed" => ("seed", change(&mut self.seed, value, whole)),
             _ => return None,
         };
-        let (name, result) = told;
-        Some(result.map(|value| format!("{name}: {value}")).map_err(|why| format!("{name}: {why}")))
+        let wants = |why: String| {
+            let what = why.strip_prefix(MUST).map(|what| format!("/{name} wants {what}"));
+            what.unwrap_or(why)
+        };
+        Some(result.map(|value| format!("{told}: {value}")).map_err(wants))
     }
 }
 
@@ -76,21 +82,23 @@ fn change<T: Copy + ToString>(
 }
 
 fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| "it must be a whole number".to_owned())
+    text.parse().map_err(|_| format!("{MUST}a whole number from 0 up"))
 }
 
 fn max_new_tokens(text: &str) -> Result<u32, String> {
     let bounds = 1..=NEW_TOKENS;
-    text.parse().ok().filter(|n| bounds.contains(n)).ok_or_else(|| format!("it must be from 1 to {NEW_TOKENS}"))
+    let wrong = || format!("{MUST}a whole number from 1 to {NEW_TOKENS}");
+    text.parse().ok().filter(|n| bounds.contains(n)).ok_or_else(wrong)
 }
 
 fn temperature(text: &str) -> Result<f32, String> {
     let bounds = 0.0..=10.0;
-    text.parse().ok().filter(|t| bounds.contains(t)).ok_or_else(|| "it must be from 0 (greedy) to 10".to_owned())
+    text.parse().ok().filter(|t| bounds.contains(t)).ok_or_else(|| format!("{MUST}a number from 0 (greedy) to 10"))
 }
 
 fn top_p(text: &str) -> Result<f32, String> {
-    text.parse().ok().filter(|p| *p > 0.0 && *p <= 1.0).ok_or_else(|| "it must be above 0 and at most 1".to_owned())
+    let wrong = || format!("{MUST}a number above 0 and at most 1");
+    text.parse().ok().filter(|p| *p > 0.0 && *p <= 1.0).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -111,6 +119,13 @@ mod tests {
         }
         assert_eq!((sampling.top_k, sampling.max_new_tokens, sampling.seed), (Some(3), Some(9), Some(u64::MAX)));
         assert_eq!(sampling.command("colour", "red"), None);
+        for (name, value, want) in [
+            ("seed", "-1", "/seed wants a whole number from 0 up"),
+            ("max", "0", "/max wants a whole number from 1 to 4096"),
+            ("topp", "7", "/topp wants a number above 0 and at most 1"),
+        ] {
+            assert_eq!(sampling.command(name, value), Some(Err(want.to_owned())));
+        }
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hydra_core::agent::{Agent, Event, Exit, Fact, Order};
+use hydra_core::agent::{Agent, Event, Exit, Fact, Order, Why};
 use hydra_core::credits::Credits;
 use hydra_core::ids::{Digest, LeaseId, Nonce, VersionNo};
 use hydra_core::machine::Machine as _;
 use hydra_core::proto::{self, Bye, ClientMsg, Empty, ServerMsg};
+use hydra_core::time::Time;
 use hydra_shell::clock::Clock;
 use hydra_shell::exit::{Exit as Code, Failure};
 use hydra_shell::keys;
@@ -54,6 +55,8 @@ pub enum News {
     Stopped,
     /// A step of the task in hand; all of them come.
     Step { step: u32, loss: f32, tokens_per_s: f32 },
+    /// It takes no task until then, to rest.
+    Resting(Time),
     /// Credits of the user.
     Balance(Credits),
     /// Held-out loss as the coordinator measured it, with its newest version.
@@ -102,6 +105,7 @@ pub struct Driver<S> {
     training: Option<(LeaseId, Arc<AtomicBool>)>,
     /// As last told.
     balance: Option<Credits>,
+    rest: Option<Time>,
     /// Paid tasks and what they earned: an end at once is not the agent's, which would know.
     paid: u64,
     earned: Credits,
@@ -133,6 +137,7 @@ impl<S: Sink> Driver<S> {
             updates: BTreeMap::new(),
             training: None,
             balance: None,
+            rest: None,
             paid: 0,
             earned: Credits::ZERO,
         }
@@ -187,7 +192,7 @@ impl<S: Sink> Driver<S> {
     async fn stop(mut self) -> Failure {
         self.stop_training(None);
         let balance = self.agent.balance();
-        self.sink.show(&Event::Stopped { tasks: self.paid, earned: self.earned, balance });
+        self.sink.show(&Event::Stopped { reason: Why::AtOnce, tasks: self.paid, earned: self.earned, balance });
         self.line.send(&ClientMsg::Bye(Bye { text: "stopped at once".to_owned(), retry: false }));
         self.line.hang_up(HASTE).await;
         Failure::new(Code::Interrupted, "stopped at once; the task in hand was given up")
@@ -241,6 +246,16 @@ impl<S: Sink> Driver<S> {
         if self.balance != balance {
             self.balance = balance;
             self.sink.tell(News::Balance(self.agent.balance()));
+        }
+    }
+
+    fn tell_rest(&mut self) {
+        let rest = self.agent.rest_until();
+        if self.rest != rest {
+            self.rest = rest;
+            if let Some(until) = rest {
+                self.sink.tell(News::Resting(until));
+            }
         }
     }
 
@@ -321,6 +336,7 @@ impl<S: Sink> Driver<S> {
                 Order::Exit(exit) => return Some(exit),
             }
         }
+        self.tell_rest();
         None
     }
 

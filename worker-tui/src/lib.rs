@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use hydra_core::agent::{Agent, Event, Settings};
+use hydra_core::agent::{Agent, Event, Settings, Why};
 use hydra_core::credits::Credits;
 use hydra_core::ids::WorkerId;
 use hydra_core::limits::LABEL_BYTES;
@@ -166,8 +166,8 @@ impl Work {
         let (ended, ()) = tokio::join!(work, shown);
         watch.abort();
         // The screen is gone; how it went stays to be read.
-        if let Some(line) = last.get().and_then(|stopped| self.teller(args).line(stopped)) {
-            self.events.say(&line);
+        if let Some(line) = last.get() {
+            self.events.say(line);
         }
         ended
     }
@@ -186,7 +186,8 @@ impl Work {
                 opened = reports.recv() => break opened,
                 // Nothing has begun that would be worth finishing.
                 Some(request) = requests.recv() => if matches!(request, Request::Finish | Request::Stop) {
-                    sink.show(&Event::Stopped { tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO });
+                    let reason = if request == Request::Stop { Why::AtOnce } else { Why::Asked };
+                    sink.show(&Event::Stopped { reason, tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO });
                     let text = "interrupted before the device was open; no task was begun";
                     return Err(Failure::new(Exit::Interrupted, text).into());
                 },

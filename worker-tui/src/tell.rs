@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use hydra_core::agent::Event;
+use hydra_core::agent::{Event, Why};
 use hydra_core::time::Time;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
+use hydra_shell::ui::text::count;
 
 use crate::driver::Sink;
 
@@ -20,6 +21,8 @@ pub struct Teller {
     coordinator: String,
     /// Whether lines also go to the log file.
     log: bool,
+    /// Whether there was a session: nothing is known of the balance before.
+    met: bool,
     steps: u32,
     told: Option<Time>,
 }
@@ -27,13 +30,14 @@ pub struct Teller {
 impl Teller {
     /// `log`: there is a log file, which should hold the lines too.
     pub fn new(events: Events, clock: Clock, coordinator: String, log: bool) -> Self {
-        Self { events, clock, coordinator, log, steps: 0, told: None }
+        Self { events, clock, coordinator, log, met: false, steps: 0, told: None }
     }
 
     /// What people are told, if it is worth a line.
     pub fn line(&mut self, event: &Event) -> Option<String> {
         Some(match event {
             Event::Ready { user, device, .. } => {
+                self.met = true;
                 format!("connected to {} as {user}, training on {device}; waiting for a task", self.coordinator)
             }
             Event::Task { task, version, steps, tokens } => {
@@ -60,11 +64,10 @@ impl Teller {
             Event::Disconnected { retry_ms, reason } => {
                 format!("not connected: {reason}; trying again in {:.1} s", *retry_ms as f64 / 1000.0)
             }
-            Event::Stopped { tasks, earned, balance } => {
-                format!(
-                    "stopped: {tasks} {} paid, {earned} HYD earned, balance {balance} HYD",
-                    if *tasks == 1 { "task" } else { "tasks" }
-                )
+            Event::Stopped { reason, tasks, earned, balance } => {
+                let paid = count(*tasks, "task", "tasks");
+                let balance = if self.met { format!("balance {balance} HYD") } else { "balance unknown".to_owned() };
+                format!("{}: {paid} paid, {earned} HYD earned, {balance}", ending(*reason, &paid))
             }
         })
     }
@@ -80,6 +83,19 @@ impl Sink for Teller {
             }
         }
     }
+}
+
+/// Why it ends, with how much was paid.
+fn ending(reason: Why, paid: &str) -> String {
+    let words = match reason {
+        Why::Complete => "the run is complete",
+        Why::Tasks => return format!("{paid} done, as asked"),
+        Why::Asked => "stopped by you",
+        Why::AtOnce => "stopped at once",
+        Why::Unreachable => "the coordinator was never reached",
+        Why::Refused => "refused by the coordinator",
+    };
+    words.to_owned()
 }
 
 /// `8,123`.
@@ -98,7 +114,7 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use hydra_core::credits::Credits;
-    use hydra_core::ids::{TaskId, VersionNo};
+    use hydra_core::ids::{TaskId, VersionNo, WorkerId};
 
     use super::*;
 
@@ -117,6 +133,26 @@ mod tests {
         assert!(teller.line(&progress(25)).is_some());
         let credited = Event::Credited { task, amount: Credits::hyd(1), balance: Credits(12_500_000) };
         assert_eq!(teller.line(&credited).unwrap(), "+1.0 HYD for task 12, balance 12.5 HYD");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_line_says_why_first() {
+        let events = Events::new(false, false, Box::new(std::io::sink()));
+        let mut teller = Teller::new(events, Clock::start(), "ws://x/ws".to_owned(), false);
+        let stopped =
+            |reason, tasks| Event::Stopped { reason, tasks, earned: Credits::hyd(tasks), balance: Credits::hyd(tasks) };
+        let never = teller.line(&stopped(Why::Unreachable, 0)).unwrap();
+        assert_eq!(never, "the coordinator was never reached: 0 tasks paid, 0.0 HYD earned, balance unknown");
+        let (worker, user) = (WorkerId([1; 8]), "alice".parse().unwrap());
+        teller.line(&Event::Ready { worker, user, device: "cpu".to_owned() });
+        for (reason, why) in [
+            (Why::Complete, "the run is complete"),
+            (Why::Tasks, "2 tasks done, as asked"),
+            (Why::Asked, "stopped by you"),
+        ] {
+            let line = teller.line(&stopped(reason, 2)).unwrap();
+            assert_eq!(line, format!("{why}: 2 tasks paid, 2.0 HYD earned, balance 2.0 HYD"));
+        }
     }
 
     #[test]

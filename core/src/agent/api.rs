@@ -179,6 +179,24 @@ pub enum Exit {
     Refused(String),
 }
 
+/// Why a worker ends, for people and scripts; serialises to `"complete"` and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The run is complete.
+    Complete,
+    /// It did as many tasks as it was asked to.
+    Tasks,
+    /// Somebody asked it to finish.
+    Asked,
+    /// Somebody asked it to stop at once.
+    AtOnce,
+    /// The coordinator was never reached.
+    Unreachable,
+    /// The coordinator does not want it.
+    Refused,
+}
+
 /// The worker's events; serialise to `{"event": "ready", …}` with credits in HYD.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -223,6 +241,7 @@ pub enum Event {
         reason: String,
     },
     Stopped {
+        reason: Why,
         tasks: u64,
         #[serde(serialize_with = "crate::hub::hyd")]
         earned: Credits,

@@ -15,7 +15,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use self::api::{Event, Exit, Fact, Order, Settings};
+pub use self::api::{Event, Exit, Fact, Order, Settings, Why};
 use crate::backoff::Backoff;
 use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, Nonce, TaskId, VersionNo};
@@ -27,7 +27,7 @@ use crate::time::Time;
 /// Between two progress messages of one task.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// A coordinator that was never reached is given up after this.
-const FIRST_CONTACT: Duration = Duration::from_secs(10);
+pub const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// With so many updates unanswered, no further task is taken: behind a slow link they would pile up until they are late.
 const OUTBOX: usize = 4;
 /// After a task that could not be trained here: it would be pushed again at once.
@@ -140,6 +140,11 @@ impl Agent {
         self.link == Link::Open
     }
 
+    /// Until when it takes no task, because it rests after one.
+    pub fn rest_until(&self) -> Option<Time> {
+        self.rest_until
+    }
+
     /// The lease in hand.
     pub fn lease(&self) -> Option<LeaseId> {
         self.hand.as_ref().map(|hand| hand.task.lease)
@@ -156,7 +161,7 @@ impl Agent {
         self.out.push_back(Order::Note(event));
     }
 
-    fn exit(&mut self, exit: Exit) {
+    fn exit(&mut self, exit: Exit, reason: Why) {
         if self.over {
             return;
         }
@@ -164,7 +169,7 @@ impl Agent {
         if let Some(hand) = self.hand.take_if(|hand| hand.training) {
             self.out.push_back(Order::StopTraining { lease: hand.task.lease });
         }
-        self.note(Event::Stopped { tasks: self.paid, earned: self.earned, balance: self.balance });
+        self.note(Event::Stopped { reason, tasks: self.paid, earned: self.earned, balance: self.balance });
         self.out.push_back(Order::Exit(exit));
     }
 
@@ -194,7 +199,7 @@ impl Agent {
         let enough = self.settings.tasks.is_some_and(|n| self.paid >= n);
         if (self.finishing || enough) && self.hand.is_none() && self.outbox.is_empty() && !self.over {
             self.say(ClientMsg::Bye(proto::Bye { text: "finished".to_owned(), retry: false }));
-            self.exit(Exit::Done);
+            self.exit(Exit::Done, if enough { Why::Tasks } else { Why::Asked });
         }
     }
 }

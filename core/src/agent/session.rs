@@ -1,6 +1,6 @@
 //! The worker's session: the handshake, what is said again after it, and how a session ends.
 
-use super::{Agent, Event, Exit, FIRST_CONTACT, Link, Order, Settings};
+use super::{Agent, Event, Exit, FIRST_CONTACT, Link, Order, Settings, Why};
 use crate::ids::{Nonce, PublicKey};
 use crate::proto::{self, ClientMsg, ErrorCode, Role, ServerMsg, sign};
 use crate::time::Time;
@@ -34,10 +34,10 @@ impl Agent {
         // Versions that were on their way will be sent again; what was ordered is what the thread will have.
         self.drop_versions();
         if !self.greeted && now.since(self.started) >= FIRST_CONTACT {
-            return self.exit(Exit::Unreachable(reason));
+            return self.exit(Exit::Unreachable(reason), Why::Unreachable);
         }
         if self.finishing && self.hand.is_none() && self.outbox.is_empty() {
-            return self.exit(Exit::Done);
+            return self.exit(Exit::Done, Why::Asked);
         }
         if let Some(opened) = self.opened.take() {
             self.backoff.ended(now.since(opened));
@@ -52,7 +52,7 @@ impl Agent {
             (Link::Greeting { nonce }, ServerMsg::Challenge(challenge)) => self.on_challenge(&nonce, &challenge),
             (Link::Proving, ServerMsg::Welcome(welcome)) => self.on_welcome(now, &welcome),
             (_, ServerMsg::Error(error)) if error.fatal => self.on_fatal(&error),
-            (_, ServerMsg::Bye(bye)) if !bye.retry => self.exit(Exit::Done),
+            (_, ServerMsg::Bye(bye)) if !bye.retry => self.exit(Exit::Done, Why::Complete),
             (Link::Open, ServerMsg::Version(version)) => self.on_version(version),
             (Link::Open, ServerMsg::Task(task)) => self.on_task(now, task),
             (Link::Open, ServerMsg::Credited(credited)) => self.on_credited(&credited),
@@ -67,7 +67,8 @@ impl Agent {
     fn on_challenge(&mut self, nonce: &Nonce, challenge: &proto::Challenge) {
         let Settings { key, user, .. } = &self.settings;
         let Some(proof) = sign::answer(key, nonce, challenge, Role::Worker, user) else {
-            return self.exit(Exit::Refused("the coordinator could not prove its own key".to_owned()));
+            let text = "the coordinator could not prove its own key".to_owned();
+            return self.exit(Exit::Refused(text), Why::Refused);
         };
         self.link = Link::Proving;
         self.out.push_back(Order::Send(ClientMsg::Proof(proof)));
@@ -116,7 +117,7 @@ impl Agent {
             ErrorCode::Slow | ErrorCode::Full | ErrorCode::Replaced | ErrorCode::Flood => {
                 self.why = Some(error.text.clone());
             }
-            _ => self.exit(Exit::Refused(error.text.clone())),
+            _ => self.exit(Exit::Refused(error.text.clone()), Why::Refused),
         }
     }
 }

@@ -195,6 +195,14 @@ fn updates(said: &[ClientMsg]) -> Vec<(u64, bool)> {
     said.iter().filter_map(|m| if let ClientMsg::Update(u) = m { Some((u.lease.0, u.more)) } else { None }).collect()
 }
 
+fn why(orders: &[Order]) -> Option<Why> {
+    let stopped = |order: &Order| match order {
+        Order::Note(Event::Stopped { reason, .. }) => Some(*reason),
+        _ => None,
+    };
+    orders.iter().find_map(stopped)
+}
+
 fn exit(orders: &[Order]) -> Option<&Exit> {
     orders.iter().find_map(|order| if let Order::Exit(exit) = order { Some(exit) } else { None })
 }

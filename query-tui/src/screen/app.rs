@@ -1,6 +1,7 @@
 //! The chat screen's model: what is written, what was said, how the session stands; all of it changes here alone.
 //!
-//! Nothing here reaches the session, the disk or the clipboard: [`Cmd`]s do. How it looks is in `view.rs`.
+//! Nothing here reaches the session, the disk or the clipboard: [`Cmd`]s do. What somebody wants is in `wishes.rs`, how
+//! it looks in `view.rs`.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -21,7 +22,7 @@ use hydra_shell::ui::{App, Binding, Event, Theme, keys};
 use super::answer::Running;
 use super::keys::{HELP_KEYS, KEYS};
 use super::msg::{Cmd, Link, Msg};
-use crate::commands::{self, Said};
+use crate::commands::{self, Command};
 use crate::print::describe;
 use crate::sampling::Sampling;
 
@@ -54,6 +55,10 @@ pub struct Screen {
     /// How far the help is scrolled, while it is open.
     pub help: Option<usize>,
     pub toasts: Toasts,
+    /// Words in the footer's place.
+    pub hint: Option<Hint>,
+    /// The words with which the coordinator said goodbye for good; empty before.
+    pub goodbye: String,
     /// The time of the last message.
     pub now: Time,
     /// Whether the terminal was ever seen.
@@ -61,13 +66,24 @@ pub struct Screen {
     /// Notes that wait for the end of the answer, to which the transcript appends.
     later: Vec<Entry>,
     /// Somebody wants to see the balance.
-    asked_balance: bool,
+    pub(super) asked_balance: bool,
     /// Somebody wants to see how the run is.
-    asked_status: bool,
+    pub(super) asked_status: bool,
     /// When the header asks next.
     look_at: Time,
     /// The first command that is listed, where not all have room.
     pub listed: Cell<usize>,
+    /// Whether the list was closed, until something else is written.
+    pub(super) unlisted: bool,
+}
+
+/// Words that stand in the footer's place for a while, or until the next key.
+#[derive(Debug, Clone)]
+pub struct Hint {
+    pub until: Time,
+    pub words: String,
+    /// Whether Ctrl-C leaves while they stand.
+    pub leaves: bool,
 }
 
 impl Screen {
@@ -87,6 +103,8 @@ impl Screen {
             running: None,
             help: None,
             toasts: Toasts::default(),
+            hint: None,
+            goodbye: String::new(),
             now: Time(0),
             sized: false,
             later: Vec::new(),
@@ -94,6 +112,7 @@ impl Screen {
             asked_status: false,
             look_at: Time(0),
             listed: Cell::new(0),
+            unlisted: false,
         }
     }
 
@@ -107,9 +126,14 @@ impl Screen {
         self.balance.zip(self.price).is_some_and(|(balance, price)| balance < price)
     }
 
+    /// The commands that are listed: those that begin as what is written.
+    pub fn listing(&self) -> Vec<Command> {
+        if self.unlisted { Vec::new() } else { commands::matching(self.composer.text()) }
+    }
+
     /// Whether commands are listed.
-    fn lists(&self) -> bool {
-        !commands::matching(self.composer.text()).is_empty()
+    pub fn lists(&self) -> bool {
+        !self.listing().is_empty()
     }
 
     /// Adds what the program has to say, behind the answer that is being shown.
@@ -123,7 +147,7 @@ impl Screen {
     }
 
     /// Adds a piece that is due to the transcript.
-    fn show_piece(&mut self, piece: &str) {
+    pub(super) fn show_piece(&mut self, piece: &str) {
         let Some(running) = &mut self.running else { return };
         if !std::mem::replace(&mut running.begun, true) {
             self.transcript.push(Entry::new(Who::Model, ""));
@@ -149,118 +173,16 @@ impl Screen {
         }
     }
 
-    fn send(&mut self) -> Vec<Cmd> {
-        let said = commands::read(self.composer.text());
-        if matches!(said, Said::Question(_)) && self.is_busy() {
-            self.toasts.push(self.now, Sign::Warn, "one answer at a time; Esc stops this one");
-            return Vec::new();
-        }
-        self.composer.take();
-        self.transcript.to_end();
-        match said {
-            Said::Nothing => Vec::new(),
-            Said::Question(text) => self.ask(text),
-            Said::Balance => {
-                self.asked_balance = true;
-                self.waits_for_session();
-                vec![Cmd::AskBalance]
-            }
-            Said::Status => {
-                self.asked_status = true;
-                self.waits_for_session();
-                vec![Cmd::AskStatus]
-            }
-            Said::Help => {
-                self.help = Some(0);
-                Vec::new()
-            }
-            Said::Clear => {
-                self.transcript.clear();
-                if let Some(running) = &mut self.running {
-                    running.begun = false;
-                }
-                Vec::new()
-            }
-            Said::Quit => vec![Cmd::Leave],
-            Said::Save(file) => self.save(file),
-            Said::Wrong(why) => {
-                self.note(Sign::Bad, &why);
-                Vec::new()
-            }
-            Said::Other(name, value) => {
-                let told = self.sampling.command(&name, &value);
-                match told.unwrap_or_else(|| Err(format!("there is no command /{name}: /help lists them"))) {
-                    Ok(set) => self.note(Sign::Good, &set),
-                    Err(why) => self.note(Sign::Bad, &why),
-                }
-                Vec::new()
-            }
-        }
-    }
-
-    fn ask(&mut self, text: String) -> Vec<Cmd> {
-        // The answer before may still be on its way to the screen.
-        if let Some(foot) = self.running.as_mut().and_then(|running| running.foot.take()) {
-            self.finish(&foot);
-        }
-        self.transcript.push(Entry::new(Who::You, &text));
-        self.running = Some(Running::new(self.now));
-        vec![Cmd::Ask(text, self.sampling.clone())]
-    }
-
-    fn save(&mut self, file: String) -> Vec<Cmd> {
-        if file.is_empty() {
-            self.note(Sign::Warn, "/save needs the name of a file: /save chat.txt");
-            return Vec::new();
-        }
-        if self.transcript.entries().is_empty() {
-            self.note(Sign::Warn, "there is nothing to save yet");
-            return Vec::new();
-        }
-        vec![Cmd::Save(file, self.transcript.plain(self.user.as_str(), MODEL))]
-    }
-
-    fn waits_for_session(&mut self) {
-        if self.link != Link::Open {
-            self.toasts.push(self.now, Sign::Info, "waiting for the connection");
-        }
-    }
-
-    fn copy(&mut self) -> Vec<Cmd> {
-        match self.transcript.last_answer().filter(|answer| !answer.is_empty()) {
-            Some(answer) => vec![Cmd::Copy(answer.to_owned())],
-            None => {
-                self.toasts.push(self.now, Sign::Warn, "there is no answer to copy yet");
-                Vec::new()
-            }
-        }
-    }
-
-    fn cancel(&mut self) -> Vec<Cmd> {
-        match &mut self.running {
-            Some(running) if running.is_open() && !running.cancelled => {
-                running.cancelled = true;
-                vec![Cmd::Cancel]
-            }
-            Some(running) if running.is_open() => Vec::new(),
-            _ => {
-                self.transcript.to_end();
-                Vec::new()
-            }
-        }
-    }
-
-    fn interrupt(&mut self) -> Vec<Cmd> {
-        if !self.is_busy() || self.running.as_ref().is_some_and(|running| running.cancelled) {
-            return vec![Cmd::Leave];
-        }
-        self.toasts.push(self.now, Sign::Info, "stopping the answer; Ctrl-C again quits");
-        self.cancel()
+    /// Something else is written.
+    fn list_anew(&mut self) {
+        self.listed.set(0);
+        self.unlisted = false;
     }
 
     fn wake(&mut self) {
         self.toasts.expire(self.now);
-        let Some(running) = &mut self.running else { return };
+        // What comes after somebody stopped it is shown with the answer's end.
+        let Some(running) = self.running.as_mut().filter(|running| !running.cancelled) else { return };
         let piece = running.pace.take(self.now);
         let foot = if running.pace.is_idle() { running.foot.take() } else { None };
         if !piece.is_empty() {
@@ -338,17 +260,21 @@ impl App for Screen {
 
     fn update(&mut self, now: Time, msg: Msg) -> Vec<Cmd> {
         self.now = now;
+        let over = self.hint.as_ref().is_some_and(|hint| hint.until <= now);
+        if over || (msg.is_input() && !matches!(msg, Msg::Interrupt)) {
+            self.hint = None;
+        }
         match msg {
             Msg::Size => self.sized = true,
             Msg::Edit(edit) => {
                 self.composer.apply(edit);
-                self.listed.set(0);
+                self.list_anew();
             }
             Msg::Send => return self.send(),
             Msg::Complete => {
                 if let Some(line) = commands::complete(self.composer.text()) {
                     self.composer.set(&line);
-                    self.listed.set(0);
+                    self.list_anew();
                 }
             }
             Msg::Cancel => return self.cancel(),
@@ -370,6 +296,7 @@ impl App for Screen {
             Msg::End => self.transcript.to_end(),
             Msg::Copy => return self.copy(),
             Msg::Session(event) => self.on_session(&event),
+            Msg::Goodbye(words) => self.on_goodbye(&words),
             Msg::Told(sign, words) => self.toasts.push(now, sign, words),
             Msg::Wake => {
                 self.wake();
@@ -389,12 +316,13 @@ impl App for Screen {
             Link::Waiting { until } if until > self.now => Some(until.min(second)),
             _ => self.is_busy().then_some(second),
         };
-        let pace = self.running.as_ref().and_then(|running| {
+        let pace = self.running.as_ref().filter(|running| !running.cancelled).and_then(|running| {
             // An answer whose last character is shown only waits for its foot.
             running.pace.wake_at().or_else(|| running.foot.is_some().then_some(self.now))
         });
         let look = self.looks().then_some(self.look_at);
-        [self.toasts.wake_at(), pace, tick, look].into_iter().flatten().min()
+        let hint = self.hint.as_ref().map(|hint| hint.until);
+        [self.toasts.wake_at(), pace, tick, look, hint].into_iter().flatten().min()
     }
 
     fn on_wake(&self) -> Option<Msg> {

@@ -7,7 +7,7 @@ use super::msg::Msg;
 /// Keys while somebody writes.
 pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("enter", Msg::Send, "send").group("Message").hint("send"),
-    Binding::new("esc", Msg::Cancel, "stop the answer").group("Message").hint("stop"),
+    Binding::new("esc", Msg::Cancel, "stop the answer").group("Message"),
     Binding::new("tab", Msg::Complete, "complete a /command").group("Message"),
     Binding::new("pageup", Msg::Page(-1), "back, also the wheel").group("Conversation").hint("back"),
     Binding::new("pagedown", Msg::Page(1), "on").group("Conversation"),
@@ -17,7 +17,7 @@ pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("ctrl-end", Msg::End, "to the end").group("Conversation"),
     Binding::new("ctrl-y", Msg::Copy, "copy the last answer").group("Conversation").hint("copy"),
     Binding::new("f1 ctrl-g", Msg::Help, "this help").group("Program").hint("help"),
-    Binding::new("ctrl-c", Msg::Interrupt, "stop, else quit").group("Program").hint("quit"),
+    Binding::new("ctrl-c", Msg::Interrupt, "stop; twice: quit").group("Program").hint("quit"),
     Binding::new("ctrl-d", Msg::EndOfInput, "quit if nothing written").group("Program"),
 ];
 

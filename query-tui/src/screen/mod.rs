@@ -2,7 +2,8 @@
 //!
 //! The session's driver and the screen's loop run side by side; what happened goes one way as messages, wishes go the
 //! other way as facts. The session is over when the screen is gone, and the screen is gone when the session is over
-//! for good. `app.rs` is the model, `session.rs` its changes by the session, `view.rs` how it looks.
+//! for good; after the coordinator's goodbye it stays, for the conversation to be read and saved. `app.rs` is the model,
+//! `session.rs` its changes by the session, `wishes.rs` those by its user, `view.rs` how it looks.
 
 mod answer;
 mod app;
@@ -12,6 +13,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod view;
+mod wishes;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -43,13 +45,18 @@ pub async fn talk(driver: Driver, user: UserName, sampling: Sampling, earn: Stri
     let clock = driver.clock;
     let (sender, messages) = mpsc::channel(MESSAGES);
     let (wishes, wished) = mpsc::unbounded_channel();
-    let mut panel = Panel { wished, messages: sender.clone(), waiting: VecDeque::new() };
+    let mut panel = Panel { wished, messages: sender.clone(), waiting: VecDeque::new(), stays: false };
     let mut screen = Screen::new(Theme::detect(), user, sampling, earn);
     let over = sender.clone();
     let session = async move {
         let ended = driver.run(&mut panel).await;
         // A screen that is gone needs no telling.
-        let _ = over.send(Msg::Over).await;
+        for msg in std::mem::take(&mut panel.waiting) {
+            let _ = over.send(msg).await;
+        }
+        if !panel.stays {
+            let _ = over.send(Msg::Over).await;
+        }
         ended
     };
     let outside = Outside { wishes, told: sender };
@@ -78,6 +85,8 @@ struct Panel {
     messages: mpsc::Sender<Msg>,
     /// What the screen has no room for yet.
     waiting: VecDeque<Msg>,
+    /// Whether the screen stays beyond the session.
+    stays: bool,
 }
 
 impl Front for Panel {
@@ -97,6 +106,17 @@ impl Front for Panel {
                 wish = self.wished.recv() => return Ok(wish.unwrap_or(Fact::Leave)),
             }
         }
+    }
+
+    fn over(&mut self, text: &str) -> bool {
+        self.stays = true;
+        self.waiting.push_back(Msg::Goodbye(text.to_owned()));
+        // The session's own end takes a while, for which the screen need not wait.
+        while let Ok(room) = self.messages.try_reserve() {
+            let Some(msg) = self.waiting.pop_front() else { break };
+            room.send(msg);
+        }
+        true
     }
 }
 

@@ -18,9 +18,9 @@ pub enum Msg {
     Send,
     /// Complete the command.
     Complete,
-    /// The answer shall stop.
+    /// Esc: the list of commands shall go, or the answer stop.
     Cancel,
-    /// Ctrl-C: the answer shall stop; without one, the program.
+    /// Ctrl-C: the answer shall stop; without one, and pressed again, the program.
     Interrupt,
     /// Ctrl-D: the program shall end if nothing is written.
     EndOfInput,
@@ -44,12 +44,22 @@ pub enum Msg {
     Copy,
     /// From the session.
     Session(chat::Event),
+    /// The coordinator has said goodbye for good, in these words; the conversation stays.
+    Goodbye(String),
     /// The session is over for good.
     Over,
     /// How a command went.
     Told(Sign, String),
     /// Time has passed.
     Wake,
+}
+
+impl Msg {
+    /// Whether somebody pressed a key or turned the wheel.
+    pub fn is_input(&self) -> bool {
+        let other = matches!(self, Self::Size | Self::Session(_) | Self::Goodbye(_) | Self::Over | Self::Wake);
+        !other && !matches!(self, Self::Leave | Self::Told(..))
+    }
 }
 
 /// What shall be done outside.
@@ -80,4 +90,6 @@ pub enum Link {
     Open,
     /// Lost; tried again then, and from then on.
     Waiting { until: Time },
+    /// The coordinator has said goodbye for good.
+    Over,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hydra_core::chat::Event;
 use hydra_core::proto::RefusedCode;
+use hydra_shell::ui::text;
 use hydra_shell::ui::theme::Sign;
 
 use super::answer::foot;
@@ -20,6 +21,10 @@ impl Screen {
                 self.looked();
                 (self.balance, self.price) = (Some(*balance), Some(*price));
                 self.version = Some((*version, *val_loss));
+                if let Some(running) = &mut self.running {
+                    // What was asked without a session is sent only now.
+                    running.asked = self.now;
+                }
                 if lost {
                     self.note(Sign::Good, &format!("connected again; balance: {balance} HYD"));
                 }
@@ -44,8 +49,13 @@ impl Screen {
                     self.version = Some((*version, *val_loss));
                 }
                 if let Some(running) = &mut self.running {
-                    running.foot = Some(foot(event, self.now.since(running.asked)));
-                    running.pace.end();
+                    let below = foot(event, self.now.since(running.asked));
+                    if running.cancelled {
+                        self.finish(&below);
+                    } else {
+                        running.foot = Some(below);
+                        running.pace.end();
+                    }
                 }
             }
             Event::Refused { reason, text, balance } => {
@@ -67,6 +77,24 @@ impl Screen {
             // Asked for from the command line alone.
             Event::ApiKeys { .. } => {}
         }
+    }
+
+    /// The coordinator has said goodbye for good: what was said stays, nothing more comes.
+    pub(super) fn on_goodbye(&mut self, words: &str) {
+        if self.is_busy() {
+            // Asked while the goodbye was on its way.
+            self.on_session(&Event::Lost { text: String::new(), reason: words.to_owned() });
+        }
+        self.link = Link::Over;
+        let words = if words.trim().is_empty() { "the coordinator has said goodbye" } else { words };
+        self.goodbye = text::clean(words).into_owned();
+        let hint = "/save keeps the conversation, /quit leaves";
+        self.note(Sign::Info, &format!("{}\n{hint}", self.no_more()));
+    }
+
+    /// Why nothing can be asked any more.
+    pub(super) fn no_more(&self) -> String {
+        format!("{}: nothing more can be asked here", self.goodbye)
     }
 
     fn on_refused(&mut self, reason: RefusedCode, text: &str) {

@@ -14,6 +14,7 @@ use super::app::Screen;
 use super::msg::{Cmd, Msg};
 use crate::sampling::Sampling;
 
+mod ends;
 mod random;
 mod session;
 
@@ -140,23 +141,12 @@ fn one_answer_at_a_time_which_esc_stops() {
     let mut script = streaming((80, 24));
     script.cmds();
     script.text("more").keys("<enter>");
-    assert!(script.cmds().is_empty() && script.screen().contains("one answer at a time"));
+    assert!(script.cmds().is_empty() && script.screen().contains("the answer is still coming"));
     assert_eq!(script.app.composer.text(), "more", "what was written is kept");
     script.keys("<esc> <esc>");
     assert_eq!(script.cmds(), [Cmd::Cancel], "asked once");
     script.keys("<ctrl-c>");
     assert_eq!(script.cmds(), [Cmd::Leave], "who does not want to wait may leave");
-}
-
-#[test]
-fn ctrl_c_stops_the_answer_first() {
-    let mut script = streaming((80, 24));
-    script.cmds();
-    script.keys("<ctrl-c>");
-    assert_eq!(script.cmds(), [Cmd::Cancel]);
-    session(&mut script, answer(3, Finish::Cancelled));
-    script.keys("<ctrl-c>");
-    assert_eq!(script.cmds(), [Cmd::Leave]);
 }
 
 #[test]
@@ -195,13 +185,14 @@ fn words_and_commands() {
     }
     script.text("/nonsense").keys("<enter>").text("/topp 7").keys("<enter>").text("/save").keys("<enter>");
     let screen = script.screen();
-    assert!(screen.contains("no command /nonsense") && screen.contains("top-p: it must be"), "{screen}");
+    assert!(screen.contains("no command /nonsense") && screen.contains("/topp wants a number"), "{screen}");
     assert!(screen.contains("needs the name of a file") && script.cmds().is_empty());
     script.keys("/ s a <tab>").text("My Chat.txt").keys("<enter>");
     let cmds = script.cmds();
     let [Cmd::Save(file, text)] = &cmds[..] else { panic!("{cmds:?}") };
     assert_eq!(file, "My Chat.txt");
     assert!(text.starts_with("alice: What is Python?\n\nmodel: Python is a language"), "{text}");
+    assert!(text.contains("\n* balance: 11.25 HYD"), "{text}");
     script.keys("<ctrl-y>");
     assert!(matches!(&script.cmds()[..], [Cmd::Copy(text)] if text.ends_with("after a 🐍.")));
     script.text("/help").keys("<enter>");
@@ -226,6 +217,10 @@ fn all_commands_are_listed_or_scrolled_to() {
     assert!(end.contains("/quit") && end.contains("↑ 5 more") && !end.contains('↓'), "{end}");
     script.keys("<pageup> <pageup>").text("t");
     assert!(script.screen().contains("/topp X") && !script.screen().contains("more"), "{}", script.screen());
+    script.keys("<esc>");
+    assert!(!script.screen().contains("/topp X") && script.app.composer.text() == "/t", "{}", script.screen());
+    script.text("o");
+    assert!(script.screen().contains("/topp X"), "what is written anew lists anew: {}", script.screen());
 }
 
 #[test]
@@ -280,6 +275,36 @@ fn a_lost_session_is_counted_down_and_comes_back() {
 }
 
 #[test]
+fn waiting_for_the_connection_is_no_part_of_the_speed() {
+    let mut script = disconnected((80, 24));
+    script.text("And now?").keys("<enter>").advance(Duration::from_secs(18));
+    let (balance, price) = (Credits::hyd(13), Credits(500_000));
+    session(&mut script, Event::Connected { balance, price, version: VersionNo(12), val_loss: None });
+    script.advance(Duration::from_secs(2));
+    session(&mut script, token("Now."));
+    session(&mut script, answer(40, Finish::Stop));
+    script.advance(Duration::from_millis(300));
+    assert!(script.screen().contains("40 tokens · 20 tokens/s"), "{}", script.screen());
+}
+
+#[test]
+fn settings_that_do_not_fit_are_counted() {
+    let mut script = connected((80, 24), Credits::hyd(1));
+    for line in ["/temp 10", "/topk 0", "/topp 1", "/max 4096"] {
+        script.text(line).keys("<enter>");
+    }
+    let footer = |script: &Script<Screen>| script.screen().lines().last().unwrap_or_default().to_owned();
+    assert!(footer(&script).ends_with("temp 10 · topk 0 · topp 1 · max 4096"), "{}", footer(&script));
+    script.text("/seed 18446744073709551615").keys("<enter>");
+    assert!(footer(&script).ends_with("temp 10 · topk 0 · topp 1 · max 4096 +1"), "{}", footer(&script));
+    script.resize((56, 12));
+    assert!(footer(&script).ends_with("temp 10 · topk 0 +3"), "{}", footer(&script));
+    script.resize((40, 12));
+    assert!(footer(&script).starts_with("Enter send  F1 help  Ctrl-C quit"), "{}", footer(&script));
+    assert!(footer(&script).ends_with("5 set"), "{}", footer(&script));
+}
+
+#[test]
 fn before_the_first_word_nothing_is_left_behind() {
     let mut script = connected((80, 24), Credits::hyd(2));
     script.text("x").keys("<enter>");
@@ -304,7 +329,10 @@ fn scrolling_stays_until_the_next_question() {
     }
     script.wheel(10, 5, -2);
     let back = script.screen();
-    assert!(back.contains(" more\n"), "{back}");
+    assert!(
+        back.lines().any(|line| line.trim().starts_with('↓') && line.ends_with(" more")),
+        "in a row of its own: {back}"
+    );
     session(&mut script, token("unasked"));
     assert_eq!(script.screen(), back);
     script.keys("<pagedown> <pageup> <ctrl-home>");

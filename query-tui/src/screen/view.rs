@@ -21,6 +21,8 @@ use crate::sampling::Sampling;
 
 /// Lines longer than this are hard to read.
 const WIDEST: u16 = 112;
+/// Cells that the coordinator's goodbye may take of the header.
+const GOODBYE: usize = 32;
 /// Below this, the composer has no border and there are no hints.
 const LOW: u16 = 8;
 
@@ -57,7 +59,8 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
         screen.transcript.draw(buffer, middle, theme, (screen.user.as_str(), MODEL), streams);
     }
     let cursor = composer(screen, buffer, bottom, low);
-    footer(screen, buffer, hints);
+    // What is said there is said elsewhere if there is no footer.
+    footer(screen, buffer, if low && screen.hint.is_some() { toast } else { hints });
     matches(screen, buffer, middle);
     screen.toasts.draw(buffer, toast, theme);
     if let Some(scroll) = screen.help {
@@ -80,6 +83,10 @@ fn link(screen: &Screen) -> (Sign, String, String) {
         Link::Waiting { until } if until > screen.now => {
             let left = text::countdown(until.since(screen.now));
             (Sign::Bad, format!("disconnected, again in {left}"), format!("again in {left}"))
+        }
+        Link::Over => {
+            let words = text::clip(&screen.goodbye, GOODBYE).into_owned();
+            (Sign::Info, words.clone(), words)
         }
         Link::Connecting => (Sign::Warn, "connecting…".to_owned(), "connecting…".to_owned()),
         Link::Waiting { .. } => (Sign::Warn, "disconnected, connecting…".to_owned(), "connecting…".to_owned()),
@@ -120,7 +127,7 @@ fn welcome(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.theme;
     let price = screen.price.map_or_else(|| "credits".to_owned(), |price| format!("{price} HYD"));
     let cost = if screen.is_poor() {
-        (format!("{} too poor: an answer costs {price}; {}", Sign::Bad.mark(), screen.earn), theme.bad())
+        (format!("{} not enough credits: an answer costs {price}; {}", Sign::Bad.mark(), screen.earn), theme.bad())
     } else {
         (format!("An answer costs {price}; one that breaks off costs nothing."), theme.text())
     };
@@ -163,7 +170,9 @@ fn composer(screen: &Screen, buffer: &mut Buffer, area: Rect, low: bool) -> Opti
                     _ => "Waiting for the connection".to_owned(),
                 }
             }
-            _ => "Message".to_owned(),
+            // The rest of it is on its way to the screen.
+            Some(_) => "Answering".to_owned(),
+            None => "Message".to_owned(),
         };
         let block = theme.panel(&title, screen.help.is_none());
         let inside = block.inner(area);
@@ -173,25 +182,56 @@ fn composer(screen: &Screen, buffer: &mut Buffer, area: Rect, low: bool) -> Opti
     screen.composer.draw(buffer, inside, theme, "ask something")
 }
 
-/// The keys that do something here, and to the right what was set.
+/// The keys that do something here, and to the right what was set; or the words that stand there for now.
 fn footer(screen: &Screen, buffer: &mut Buffer, area: Rect) {
-    let busy = screen.is_busy();
-    let useful = |binding: &&Binding<Msg>| busy || !matches!(binding.msg, Msg::Cancel);
+    let theme = screen.theme;
+    if let Some(hint) = &screen.hint {
+        Clear.render(area, buffer);
+        put(buffer, area, (area.x, area.y), &hint.words, area.width, theme.warn());
+        return;
+    }
+    let mut x = area.x;
+    if let Some((keys, does)) = stops(screen) {
+        x += put(buffer, area, (x, area.y), keys, area.width, theme.key());
+        x += put(buffer, area, (x, area.y), &format!(" {does}  "), area.right() - x, theme.dim());
+    }
+    let room = area.right() - x;
+    let moves = screen.running.as_ref().is_some_and(|running| !running.cancelled);
+    let useful = |binding: &&Binding<Msg>| match binding.msg {
+        Msg::Send => !screen.is_busy(),
+        // Told first, where they stop something.
+        Msg::Interrupt => !moves,
+        _ => true,
+    };
     let mut table: Vec<_> = screen.keys().iter().filter(useful).cloned().collect();
-    // Where there is little room, help and the way out matter more.
+    // Where there is little room, help and the way out matter more; then what was set.
     table.sort_by_key(|binding| binding.group == "Conversation");
-    let line = keys::hints(&table, screen.theme, area.width);
-    let used = line.width() as u16;
-    line.render(area, buffer);
-    let set = settings(&screen.sampling);
+    let first = table.iter().filter(|binding| binding.group != "Conversation").cloned().collect::<Vec<_>>();
+    let needed = keys::hints(&first, theme, room).width() as u16 + 2;
+    let set = fitting(&settings(&screen.sampling), usize::from(room.saturating_sub(needed)));
     let cells = text::width(&set) as u16;
-    if cells > 0 && used + cells + 2 <= area.width {
-        put(buffer, area, (area.right() - cells, area.y), &set, cells, screen.theme.dim());
+    put(buffer, area, (area.right() - cells, area.y), &set, cells, theme.dim());
+    let left = if cells == 0 { room } else { room.saturating_sub(cells + 2) };
+    keys::hints(&table, theme, left).render(Rect { x, width: left, ..area }, buffer);
+}
+
+/// What Esc does now, and Ctrl-C, if it is more than to leave.
+fn stops(screen: &Screen) -> Option<(&'static str, &'static str)> {
+    if screen.help.is_some() {
+        return None;
+    }
+    if screen.lists() {
+        return Some(("Esc", "close the list"));
+    }
+    match &screen.running {
+        Some(running) if !running.is_open() => Some(("Esc/Ctrl-C", "show all")),
+        Some(running) if !running.cancelled => Some(("Esc/Ctrl-C", "stop")),
+        _ => None,
     }
 }
 
 /// What is not left to the run.
-fn settings(sampling: &Sampling) -> String {
+fn settings(sampling: &Sampling) -> Vec<String> {
     let set = |name: &str, value: Option<String>| value.map(|value| format!("{name} {value}"));
     let all = [
         set("temp", sampling.temperature.map(|x| x.to_string())),
@@ -200,13 +240,26 @@ fn settings(sampling: &Sampling) -> String {
         set("max", sampling.max_new_tokens.map(|x| x.to_string())),
         set("seed", sampling.seed.map(|x| x.to_string())),
     ];
-    all.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+    all.into_iter().flatten().collect()
+}
+
+/// As many of them as there is room for, and how many more there are; nothing if not even that fits.
+fn fitting(all: &[String], room: usize) -> String {
+    let words = |shown: usize| {
+        let (these, rest) = (all[..shown].join(" · "), all.len() - shown);
+        match (shown, rest) {
+            (_, 0) => these,
+            (0, _) => format!("{rest} set"),
+            _ => format!("{these} +{rest}"),
+        }
+    };
+    (0..=all.len()).rev().map(words).find(|words| text::width(words) <= room).unwrap_or_default()
 }
 
 /// The commands that begin as what is written, over the conversation's end.
 fn matches(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.theme;
-    let matching = commands::matching(screen.composer.text());
+    let matching = screen.listing();
     let rows = usize::from(area.height).min(matching.len());
     let first = screen.listed.get().min(matching.len() - rows);
     screen.listed.set(first);

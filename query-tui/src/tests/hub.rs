@@ -13,7 +13,7 @@ use hydra_core::ledger::Book;
 use hydra_core::machine::Machine as _;
 use hydra_core::merge::OuterRule;
 use hydra_core::model::{Recipe, Shape};
-use hydra_core::proto::Finish;
+use hydra_core::proto::{Bye, Finish, ServerMsg};
 use hydra_core::schedule::Schedule;
 use hydra_shell::client;
 use hydra_shell::clock::Clock;
@@ -34,6 +34,8 @@ pub enum Script {
     Hang(&'static [&'static str]),
     /// Says this; then the coordinator dies.
     Die(&'static [&'static str]),
+    /// Says this; then the coordinator says goodbye for good.
+    Part(&'static [&'static str]),
 }
 
 /// Reaches the coordinator.
@@ -114,7 +116,7 @@ async fn run(mut hub: Hub, clock: Clock, mut doors: mpsc::UnboundedReceiver<Sess
     let (facts, mut heard) = mpsc::unbounded_channel();
     // What the coordinator's own threads would answer.
     let mut own = VecDeque::new();
-    let mut dying = false;
+    let (mut dying, mut parting) = (false, false);
     loop {
         while let Some(order) = hub.poll() {
             match order {
@@ -129,12 +131,14 @@ async fn run(mut hub: Hub, clock: Clock, mut doors: mpsc::UnboundedReceiver<Sess
                 Order::Generate { query, .. } => {
                     let script = if scripts.len() > 1 { scripts.pop_front() } else { scripts.front().copied() };
                     let script = script.unwrap();
-                    let (Script::Say(pieces) | Script::Hang(pieces) | Script::Die(pieces)) = script;
+                    let (Script::Say(pieces) | Script::Hang(pieces) | Script::Die(pieces) | Script::Part(pieces)) =
+                        script;
                     own.extend(pieces.iter().map(|text| Fact::Piece { query, text: (*text).to_owned() }));
                     if matches!(script, Script::Say(_)) {
                         own.push_back(Fact::Answered { query, tokens: pieces.len() as u32, finish: Finish::Stop });
                     }
                     dying |= matches!(script, Script::Die(_));
+                    parting |= matches!(script, Script::Part(_));
                 }
                 _ => {}
             }
@@ -143,7 +147,13 @@ async fn run(mut hub: Hub, clock: Clock, mut doors: mpsc::UnboundedReceiver<Sess
             hub.handle(clock.now(), fact);
             continue;
         }
-        if dying {
+        if parting {
+            let bye = ServerMsg::Bye(Bye { text: "the run is complete".to_owned(), retry: false });
+            for outbox in outboxes.values() {
+                let _ = outbox.send(&bye);
+            }
+        }
+        if dying || parting {
             return outboxes.values().for_each(link::Outbox::close);
         }
         tokio::select! {

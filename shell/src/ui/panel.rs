@@ -11,6 +11,9 @@ use super::theme::Theme;
 /// Cells of a fact's name.
 pub const NAME: u16 = 9;
 
+/// With less room than this, words in a header that do not fit are left out instead of cut.
+const CUT: u16 = 12;
+
 /// A fact's name (empty for more about the one above), what it is, and how it looks.
 pub type Fact = (&'static str, String, Style);
 
@@ -45,9 +48,11 @@ pub fn header(buffer: &mut Buffer, area: Rect, (right, style): (&str, Style), le
     let mut x = area.x;
     for (words, gap, style) in left {
         let room = end.saturating_sub(x).saturating_sub(gap + 1);
-        if room > 0 {
-            x += gap;
-            x += text::put(buffer, area, (x, area.y), words, room, *style);
+        // The first letters of an address or a path tell nobody anything.
+        if room == 0 || (room < CUT && text::width(words) > usize::from(room)) {
+            break;
         }
+        x += gap;
+        x += text::put(buffer, area, (x, area.y), words, room, *style);
     }
 }

@@ -133,12 +133,12 @@ impl Transcript {
     pub fn plain(&self, you: &str, model: &str) -> String {
         let mut all = String::new();
         for entry in &self.entries {
-            let who = match entry.who {
-                Who::You => you,
-                Who::Model => model,
-                Who::Note(sign) => sign.mark(),
+            let (who, gap) = match entry.who {
+                Who::You => (you, ": "),
+                Who::Model => (model, ": "),
+                Who::Note(_) => ("*", " "),
             };
-            all.extend([who, ": ", &entry.text, "\n"]);
+            all.extend([who, gap, &entry.text, "\n"]);
             if !entry.foot.is_empty() {
                 all.extend(["[", &entry.foot, "]\n"]);
             }
@@ -157,7 +157,8 @@ impl Transcript {
 
     /// Scrolls by pages, one row of which stays in sight.
     pub fn page(&mut self, pages: isize) {
-        let page = self.drawn.get().0.saturating_sub(1).max(1);
+        // The last row may say how much follows.
+        let page = self.drawn.get().0.saturating_sub(2).max(1);
         self.scroll(pages.saturating_mul(isize::try_from(page).unwrap_or(isize::MAX)));
     }
 
@@ -187,6 +188,10 @@ impl Transcript {
         self.drawn.set((height, total));
         let end = total.saturating_sub(height);
         let top = self.top.get().map_or(end, |top| top.min(end));
+        // Scrolled back, the last row says how much follows.
+        let below = u16::from(top < end && area.height > 1);
+        let (whole, area) = (area, Rect { height: area.height - below, ..area });
+        let height = height - usize::from(below);
         let mut row = 0;
         for (at, entry) in self.entries.iter().enumerate() {
             let Some(wrapped) = &cache.1[at] else { continue };
@@ -202,11 +207,11 @@ impl Transcript {
             }
             row = next;
         }
-        if self.top.get().is_some_and(|top| top < end) {
-            let words = format!(" ↓ {} more ", end - top);
-            let cells = (text::width(&words) as u16).min(area.width);
-            let corner = (area.right() - cells, area.bottom() - 1);
-            text::put(buffer, area, corner, &words, cells, theme.accent().patch(theme.selected()));
+        if top < end {
+            let words = format!(" ↓ {} more ", total - top - height);
+            let cells = (text::width(&words) as u16).min(whole.width);
+            let corner = (whole.right() - cells, whole.bottom() - 1);
+            text::put(buffer, whole, corner, &words, cells, theme.accent().patch(theme.selected()));
         }
     }
 

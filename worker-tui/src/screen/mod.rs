@@ -37,9 +37,9 @@ const RESERVE: usize = 256;
 /// Between two looks at traffic and process.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The last event, where it went to the screen: whether that still shows it depends on who is faster, so it is told
-/// again once the screen is gone.
-pub type LastWord = Arc<OnceLock<Event>>;
+/// The line of the last event, where it went to the screen: whether that still shows it depends on who is faster, so it
+/// is told again once the screen is gone.
+pub type LastWord = Arc<OnceLock<String>>;
 
 /// The sink of a worker with a screen; when that is lost, of one without.
 pub struct Feed {
@@ -54,7 +54,7 @@ impl Feed {
         Self { screen, teller, last: LastWord::default() }
     }
 
-    /// Where the last event will be.
+    /// Where the line of the last event will be.
     pub fn last_word(&self) -> LastWord {
         self.last.clone()
     }
@@ -74,10 +74,10 @@ impl Sink for Feed {
         // The log pane shows what people without a screen read.
         if let Some(line) = self.teller.line(event) {
             tracing::info!(target: "worker", "{line}");
-        }
-        if matches!(event, Event::Stopped { .. }) {
-            // There is but one.
-            let _ = self.last.set(event.clone());
+            if matches!(event, Event::Stopped { .. }) {
+                // There is but one.
+                let _ = self.last.set(line);
+            }
         }
         self.put(Msg::Event(event.clone()));
     }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use hydra_core::agent::FIRST_CONTACT;
 use hydra_core::credits::Credits;
 use hydra_core::ids::{TaskId, VersionNo};
 use hydra_core::time::Time;
@@ -127,6 +128,10 @@ pub struct Screen {
     pub link: Link,
     /// Connections lost so far.
     pub losses: u64,
+    /// Whether there ever was one.
+    pub met: bool,
+    /// When the first was begun to be made.
+    pub first_try: Option<Time>,
     pub usage: Usage,
     /// CPU cores in use since the usage before.
     pub cores: Option<f64>,
@@ -141,6 +146,8 @@ pub struct Screen {
     /// An update that is not answered yet, and its bytes.
     pub submitted: Option<(TaskId, u64)>,
     pub hand: Option<InHand>,
+    /// It takes no task until then, to rest.
+    pub rest_until: Option<Time>,
     /// Steps done in this session.
     pub steps: u64,
     pub speeds: Spark,
@@ -158,7 +165,10 @@ pub struct Screen {
     /// How far the help is scrolled, while it is open.
     pub help: Option<usize>,
     pub log: LogPane,
+    /// One at a time.
     pub toasts: Toasts,
+    /// Until when the answer to a key is not replaced by anything else.
+    pub replied: Time,
     /// Rows of the log as last drawn, for its page keys.
     pub log_rows: Cell<u16>,
     /// Where the chart was last drawn that a click changes into the other; empty where both are shown.
@@ -184,6 +194,25 @@ impl Screen {
     pub fn per_hour(&self) -> Option<f64> {
         let hours = self.now.since(self.facts.started).as_secs_f64() / 3600.0;
         (hours >= 1.0 / 60.0).then(|| self.earned.as_hyd() / hours)
+    }
+
+    /// How long it still rests.
+    pub fn resting(&self) -> Option<Duration> {
+        self.rest_until.filter(|until| *until > self.now).map(|until| until.since(self.now))
+    }
+
+    /// The task in hand, if it is trained and nobody is there to take it.
+    pub fn undelivered(&self) -> Option<TaskId> {
+        let up = matches!(self.link, Link::Up { .. });
+        self.hand.as_ref().filter(|hand| !up && hand.step >= hand.steps).map(|hand| hand.task)
+    }
+
+    /// Whether the coordinator, never reached so far, is given up if the next attempt fails.
+    pub fn last_try(&self) -> bool {
+        match (&self.link, self.first_try) {
+            (Link::Waiting { until, .. }, Some(first)) => !self.met && until.since(first) >= FIRST_CONTACT,
+            _ => false,
+        }
     }
 
     /// Until the next attempt to connect.

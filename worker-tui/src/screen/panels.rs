@@ -1,5 +1,6 @@
 //! What stands in each panel, from one line to as many as there is room for: what matters most comes first.
 
+use hydra_core::ids::TaskId;
 use hydra_shell::ui::panel::{self, Fact, NAME};
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::Rect;
@@ -18,6 +19,27 @@ const SPARK: u16 = 16;
 /// One line.
 fn line(buffer: &mut Buffer, area: Rect, row: u16, words: &str, style: Style) {
     text::put(buffer, area, (area.x, area.y.saturating_add(row)), words, area.width, style);
+}
+
+/// As many lines as there are rows; the last is cut if there is more to say.
+fn wrapped(buffer: &mut Buffer, area: Rect, words: &str, style: Style) {
+    let lines = text::wrap(words, usize::from(area.width.max(1)));
+    for (row, range) in (0..area.height).zip(&lines) {
+        let end = if row + 1 == area.height { words.len() } else { range.end };
+        line(buffer, area, row, &words[range.start..end], style);
+    }
+}
+
+/// A fact that may take two rows: the second one has no name.
+fn two_rows(name: &'static str, words: &str, style: Style, width: u16) -> Vec<Fact> {
+    let first = text::wrap(words, usize::from(width.saturating_sub(NAME).max(1)));
+    let cut = first.first().map_or(words.len(), |range| range.end);
+    let (first, rest) = (words[..cut].to_owned(), words[cut..].trim_start());
+    let mut facts = vec![(name, first, style)];
+    if !rest.is_empty() {
+        facts.push(("", rest.to_owned(), style));
+    }
+    facts
 }
 
 /// The loss.
@@ -39,17 +61,32 @@ fn left(hand: &InHand) -> String {
 
 /// What is done while no task is in hand.
 fn idle(screen: &Screen) -> String {
+    if let Some(task) = screen.undelivered() {
+        return delivered_later(task);
+    }
     match (&screen.link, screen.submitted) {
         (Link::Up { .. }, Some((task, bytes))) => {
             format!("task {task} is done, {} sent; waiting for the answer", text::bytes(bytes))
         }
         (Link::Up { .. }, None) if screen.leaving == Leaving::Asked => "nothing in hand; leaving".to_owned(),
         (Link::Up { .. }, None) if screen.paused => "paused; p takes tasks again".to_owned(),
-        (Link::Up { .. }, None) => "waiting for a task; it comes by itself".to_owned(),
+        (Link::Up { .. }, None) => match screen.resting() {
+            Some(left) => format!("resting, {} left", text::countdown(left)),
+            None => "waiting for a task; it comes by itself".to_owned(),
+        },
         (Link::Starting, _) => "opening the device".to_owned(),
-        (_, Some((task, _))) => format!("task {task} is done and kept until the coordinator is back"),
+        (_, Some((task, _))) => delivered_later(task),
         (_, None) => "no coordinator, no task".to_owned(),
     }
+}
+
+fn delivered_later(task: TaskId) -> String {
+    format!("task {task} is done, is delivered when the coordinator is back")
+}
+
+/// The task in hand, unless it only waits to be delivered.
+fn in_hand(screen: &Screen) -> Option<&InHand> {
+    screen.hand.as_ref().filter(|_| screen.undelivered().is_none())
 }
 
 fn gauge_row(screen: &Screen, hand: &InHand, buffer: &mut Buffer, area: Rect) {
@@ -60,8 +97,8 @@ fn gauge_row(screen: &Screen, hand: &InHand, buffer: &mut Buffer, area: Rect) {
 /// The task in hand.
 pub fn task(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.facts.theme;
-    let Some(hand) = &screen.hand else {
-        return line(buffer, area, 0, &idle(screen), theme.text());
+    let Some(hand) = in_hand(screen) else {
+        return wrapped(buffer, area, &idle(screen), theme.text());
     };
     let about =
         format!("task {} from version {} · {} tokens", hand.task, hand.version, text::short(hand.tokens as f64));
@@ -83,8 +120,8 @@ pub fn task(screen: &Screen, buffer: &mut Buffer, area: Rect) {
 /// The same in two lines.
 pub fn task_short(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.facts.theme;
-    let Some(hand) = &screen.hand else {
-        return line(buffer, area, 0, &idle(screen), theme.text());
+    let Some(hand) = in_hand(screen) else {
+        return wrapped(buffer, area, &idle(screen), theme.text());
     };
     gauge_row(screen, hand, buffer, area);
     let words = format!("task {} · {}/{} · {} · {}", hand.task, hand.step, hand.steps, left(hand), speed(hand));
@@ -127,12 +164,16 @@ pub fn credits(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let unpaid = match &screen.last_unpaid {
         Some(unpaid) if area.height < ROOMY => format!("✗ {}", text::clean(&unpaid.what)),
         Some(unpaid) => format!("✗ task {}, {}: {}", unpaid.task, ago(screen, unpaid.at), text::clean(&unpaid.what)),
-        None => "no task".to_owned(),
+        None => "none".to_owned(),
     };
     let unpaid_style = if screen.last_unpaid.is_some() { theme.warn() } else { theme.dim() };
     let counts = format!("{} paid, {} not", screen.paid, screen.unpaid);
     if area.height < ROOMY {
-        facts.push(("unpaid", unpaid, unpaid_style));
+        if screen.last_unpaid.is_some() {
+            // The header has the balance; the reason needs two rows.
+            facts.remove(0);
+        }
+        facts.extend(two_rows("unpaid", &unpaid, unpaid_style, area.width));
         return panel::facts(buffer, area, screen.facts.theme, &facts);
     }
     // The whole reason where there is room.
@@ -140,10 +181,7 @@ pub fn credits(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     panel::facts(buffer, area, screen.facts.theme, &facts);
     let rest = below(area, facts.len() as u16 - 1);
     let rest = Rect { x: rest.x + NAME.min(rest.width), width: rest.width.saturating_sub(NAME), ..rest };
-    let lines = text::wrap(&unpaid, usize::from(rest.width.max(1)));
-    for (range, row) in lines.into_iter().zip(0..rest.height) {
-        line(buffer, rest, row, &unpaid[range], unpaid_style);
-    }
+    wrapped(buffer, rest, &unpaid, unpaid_style);
 }
 
 /// The same in two lines.
@@ -188,7 +226,7 @@ pub fn link(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.facts.theme;
     let mut facts = vec![("to", screen.facts.coordinator.clone(), theme.text())];
     facts.extend(link_rows(screen));
-    facts.push(("lost", format!("{}×", screen.losses), theme.dim()));
+    facts.push(("lost", format!("connection {}", text::count(screen.losses, "time", "times")), theme.dim()));
     if let Some((version, loss)) = screen.held_out {
         facts.push(("model", format!("version {version} · held-out {loss:.3}"), theme.text()));
     }
@@ -230,6 +268,12 @@ pub fn link_and_machine(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     // The header has the state; the reason why there is none is more than the time since when there is.
     facts.remove(0);
     facts.retain(|(name, ..)| *name != "since");
+    if let Link::Waiting { reason, .. } = &screen.link {
+        // There is nothing to measure now, and the reason may take two rows.
+        let theme = screen.facts.theme;
+        facts = two_rows("why", &text::clean(reason), theme.warn(), area.width);
+        facts.push(("traffic", traffic(screen), theme.text()));
+    }
     facts.extend(machine_rows(screen));
     panel::facts(buffer, area, screen.facts.theme, &facts);
 }

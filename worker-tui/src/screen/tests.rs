@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use hydra_core::agent::Event;
+use hydra_core::agent::{Event, Why};
 use hydra_core::credits::Credits;
 use hydra_core::ids::{TaskId, VersionNo, WorkerId};
 use hydra_core::proto::UnpaidCode;
@@ -15,6 +15,8 @@ use hydra_shell::ui::testkit::{SIZES, Script};
 use proptest::prelude::*;
 
 use super::*;
+
+mod told;
 
 /// One more than the kit's: a wide one.
 const WIDE: (u16, u16) = (300, 80);
@@ -119,9 +121,10 @@ fn threads_change_with_the_next_task() {
     let mut script = working((120, 40));
     script.cmds();
     script.keys("+");
-    assert!(script.screen().contains("4 of 4 CPU threads from the next task on"), "{}", script.screen());
+    assert!(script.screen().contains("all 4 CPU threads are in use already"), "{}", script.screen());
     script.keys("minus minus");
-    let asked = [4, 3, 2].map(|threads| Cmd::Request(Request::Threads(threads)));
+    assert!(script.screen().contains("2 of 4 CPU threads from the next task on"), "{}", script.screen());
+    let asked = [3, 2].map(|threads| Cmd::Request(Request::Threads(threads)));
     assert_eq!(script.cmds(), asked);
     assert!(script.screen().contains("cpu ×4, then ×2"), "{}", script.screen());
     script.msg(device(2));
@@ -163,7 +166,8 @@ fn an_unpaid_task_says_why() {
     script.advance(Duration::from_secs(5));
     insta::assert_snapshot!("unpaid_40x12", script.snapshot());
     script.resize((80, 24));
-    assert!(script.screen().contains("✗ the update was not"), "{}", script.screen());
+    let screen = script.screen();
+    assert!(screen.contains("✗ the update was not") && screen.contains("like the others' of its round"), "{screen}");
     script.resize((120, 40));
     assert!(script.screen().contains("✗ task 6, 5s ago:"), "{}", script.screen());
 }
@@ -193,7 +197,7 @@ fn pausing_and_taking_tasks_again() {
     script.keys("p");
     assert!(script.screen().contains("! pausing after this task"), "{}", script.screen());
     script.msg(submitted(6));
-    assert!(script.screen().contains("! paused"), "{}", script.screen());
+    assert!(script.screen().contains("! paused") && script.screen().contains("p go on"), "{}", script.screen());
     script.keys("p");
     assert_eq!(script.cmds(), [Request::Pause, Request::Resume].map(Cmd::Request));
     assert!(script.screen().contains("● connected"), "{}", script.screen());
@@ -280,11 +284,12 @@ async fn the_feed_keeps_what_matters() {
         waiting.push(msg);
     }
     assert_eq!((waiting.len(), waiting.last()), (WAITING - RESERVE + 1, Some(&Msg::Event(paid.clone()))));
-    let stopped = Event::Stopped { tasks: 1, earned: Credits::hyd(1), balance: Credits::hyd(1) };
+    let stopped = Event::Stopped { reason: Why::Asked, tasks: 1, earned: Credits::hyd(1), balance: Credits::hyd(1) };
     let last = feed.last_word();
     feed.show(&stopped);
     drop(messages);
-    assert_eq!(last.get(), Some(&stopped), "a screen that has left does not take it");
+    let line = "stopped by you: 1 task paid, 1.0 HYD earned, balance unknown";
+    assert_eq!(last.get().map(String::as_str), Some(line), "a screen that has left does not take it");
     feed.show(&paid);
 }
 
@@ -331,7 +336,7 @@ proptest! {
 
     #[test]
     fn nothing_breaks_it(
-        steps in proptest::collection::vec((anything(), "[pslc?q]{0,3}", (0u16..300, 0u16..80)), 1..12),
+        steps in proptest::collection::vec((anything(), "[pslc?qG+]{0,3}", (0u16..300, 0u16..80)), 1..12),
     ) {
         let mut script = open((80, 24));
         for (msgs, keys, size) in steps {

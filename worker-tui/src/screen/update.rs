@@ -16,6 +16,10 @@ use super::model::{ASK_EVERY, Answer, InHand, Leaving, Link, SMOOTHINGS, Screen,
 use super::view;
 use crate::driver::{News, Request};
 
+/// So long nothing replaces the answer to a key.
+const REPLY: Duration = Duration::from_secs(3);
+/// All notices are of one kind.
+const NOTICE: &str = "notice";
 /// Between two wake-ups: clocks and countdowns show seconds.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,11 +45,14 @@ pub enum Msg {
     Threads(isize),
     Smooth,
     Level,
+    Wrap,
     Chart,
     /// Log lines, back if negative.
     Log(i64),
     /// Pages of the log.
     Page(i64),
+    /// The newest log line.
+    Newest,
     Help,
     /// Lines of the help.
     Scroll(isize),
@@ -70,8 +77,10 @@ pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("s", Msg::Smooth, "smooth the loss over 50, 200, 1 or 10 steps").group("View").hint("smooth"),
     Binding::new("c tab", Msg::Chart, "chart of this session or of this task").group("View").hint("chart"),
     Binding::new("l", Msg::Level, "finest level of the log").group("View").hint("log"),
+    Binding::new("w", Msg::Wrap, "wrap long lines of the log, or cut them").group("View").hint("wrap"),
     Binding::new("pageup", Msg::Page(-1), "scroll the log back").group("View"),
     Binding::new("pagedown", Msg::Page(1), "scroll the log on").group("View"),
+    Binding::new("end esc G", Msg::Newest, "back to the log's newest line").group("View").hint("newest"),
     Binding::new("? f1", Msg::Help, "this help").group("Program").hint("help"),
     Binding::new("q ctrl-c", Msg::Quit, "finish the task, then quit; again: quit at once")
         .group("Program")
@@ -123,15 +132,17 @@ impl App for Screen {
             Msg::Pause => return self.pause(),
             Msg::Threads(more) => return self.change_threads(more),
             Msg::Smooth => self.smooth(),
+            Msg::Wrap => self.log.wrap = !self.log.wrap,
             Msg::Level => {
                 let words = self.log.next_level(&self.facts.ring);
-                self.toasts.push(now, Sign::Info, words);
+                self.reply(words);
             }
             Msg::Chart => {
                 self.shown = if self.shown == Shown::Task { Shown::Session } else { Shown::Task };
             }
             Msg::Log(lines) => self.log.scroll(&self.facts.ring, lines),
             Msg::Page(pages) => self.log.scroll(&self.facts.ring, pages * i64::from(self.log_rows.get().max(1))),
+            Msg::Newest => self.log.follow(),
             Msg::Help => self.help = Some(0),
             Msg::Scroll(lines) => self.help = self.help.map(|at| at.saturating_add_signed(lines).min(KEYS.len() * 2)),
             Msg::Close => self.help = None,
@@ -165,6 +176,13 @@ impl Screen {
         hit.then_some(Msg::Chart)
     }
 
+    /// Answers a key.
+    fn reply(&mut self, words: impl Into<String>) {
+        // One at a time: there is one row for them.
+        self.toasts.renew(self.now, NOTICE, Sign::Info, words);
+        self.replied = self.now.after(REPLY);
+    }
+
     fn quit(&mut self) -> Vec<Cmd> {
         if self.leaving == Leaving::Asked {
             return vec![Cmd::Request(Request::Stop), Cmd::Leave];
@@ -184,20 +202,25 @@ impl Screen {
             (true, None) => ("paused", Request::Pause),
             (false, _) => ("taking tasks again", Request::Resume),
         };
-        self.toasts.push(self.now, Sign::Info, words);
+        self.reply(words);
         vec![Cmd::Request(request)]
     }
 
     fn change_threads(&mut self, more: isize) -> Vec<Cmd> {
         let Some(threads) = self.threads else {
             let words = if self.device.is_some() { "a GPU has no threads to choose" } else { "opening the device" };
-            self.toasts.push(self.now, Sign::Info, words);
+            self.reply(words);
             return Vec::new();
         };
-        let wanted = self.wanted.unwrap_or(threads).saturating_add_signed(more).clamp(1, self.facts.cores.max(threads));
+        let most = self.facts.cores.max(threads);
+        let before = self.wanted.unwrap_or(threads);
+        let wanted = before.saturating_add_signed(more).clamp(1, most);
+        if wanted == before {
+            self.reply(at_the_limit(more, most, wanted == threads));
+            return Vec::new();
+        }
         self.wanted = (wanted != threads).then_some(wanted);
-        let words = format!("{wanted} of {} CPU threads from the next task on", self.facts.cores.max(threads));
-        self.toasts.push(self.now, Sign::Info, words);
+        self.reply(format!("{wanted} of {most} CPU threads from the next task on"));
         vec![Cmd::Request(Request::Threads(wanted))]
     }
 
@@ -206,7 +229,7 @@ impl Screen {
         let span = SMOOTHINGS[self.smoothing];
         (self.session.smoothing, self.task.smoothing) = (span, span);
         let words = if span > 1.0 { format!("smoothed over {span} steps") } else { "each step as measured".to_owned() };
-        self.toasts.push(self.now, Sign::Info, words);
+        self.reply(words);
     }
 
     fn on_wake(&mut self) -> Vec<Cmd> {
@@ -235,6 +258,7 @@ impl Screen {
                 // It was named so at the start; the threads may have changed since.
                 self.device.get_or_insert(device);
                 self.link = Link::Up { since: now };
+                self.met = true;
                 return self.ask();
             }
             Event::Task { task, version, steps, tokens } => {
@@ -255,11 +279,13 @@ impl Screen {
                 self.last_paid = Some(Answer { at: now, task, what: amount });
                 self.session.mark(self.steps as f64);
                 self.submitted.take_if(|(submitted, _)| *submitted == task);
-                self.toasts.push(now, Sign::Good, format!("+{amount} HYD for task {task}"));
             }
             Event::Unpaid { task, text, .. } => {
                 self.unpaid += 1;
-                self.toasts.push(now, Sign::Warn, format!("no pay for task {task}: {text}"));
+                // Payments may come every second, and the credits show them; why there is none has little room there.
+                if now >= self.replied {
+                    self.toasts.renew(now, NOTICE, Sign::Warn, format!("no pay for task {task}: {text}"));
+                }
                 self.last_unpaid = Some(Answer { at: now, task, what: text });
                 self.submitted.take_if(|(submitted, _)| *submitted == task);
                 self.hand.take_if(|hand| hand.task == task);
@@ -274,7 +300,10 @@ impl Screen {
 
     fn on_news(&mut self, news: News) -> Vec<Cmd> {
         match news {
-            News::Connecting => self.link = Link::Connecting,
+            News::Connecting => {
+                self.link = Link::Connecting;
+                self.first_try.get_or_insert(self.now);
+            }
             News::Device { device, threads } => {
                 (self.device, self.threads) = (Some(device), threads);
                 self.wanted.take_if(|wanted| Some(*wanted) == threads);
@@ -294,6 +323,7 @@ impl Screen {
             }
             News::Step { step, loss, tokens_per_s } => self.on_step(step, loss, tokens_per_s),
             News::Stopped => self.hand = None,
+            News::Resting(until) => self.rest_until = Some(until),
             News::Balance(balance) => self.balance = Some(balance),
             News::HeldOut { version, loss } => self.on_held_out(version, loss),
         }
@@ -316,5 +346,15 @@ impl Screen {
             self.held_out = Some((version, loss));
             self.session.second.push(self.steps as f64, loss);
         }
+    }
+}
+
+/// Why there is no thread more, or less.
+fn at_the_limit(more: isize, most: usize, in_use: bool) -> String {
+    match (more > 0, in_use) {
+        (false, _) => "one CPU thread is the least".to_owned(),
+        (true, _) if most == 1 => "the only CPU thread is in use already".to_owned(),
+        (true, true) => format!("all {most} CPU threads are in use already"),
+        (true, false) => format!("all {most} CPU threads are asked for already"),
     }
 }

@@ -7,14 +7,16 @@ use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
 use hydra_shell::ui::ratatui::style::Style;
 use hydra_shell::ui::ratatui::widgets::Widget as _;
-use hydra_shell::ui::{App as _, help, keys, panel, text};
+use hydra_shell::ui::{App as _, Binding, help, keys, panel, text};
 
 use super::model::{Leaving, Link, Screen, Shown};
 use super::panels;
-use super::update::KEYS;
+use super::update::{KEYS, Msg};
 
 /// Below this width or height there is no room for panels.
 const SMALL: (u16, u16) = (64, 18);
+/// Cells that a chart's title and its corner take.
+const TITLE: u16 = 25;
 /// From this width on the facts have a column of their own.
 const WIDE: u16 = 104;
 /// From this width on both charts stand side by side.
@@ -30,23 +32,46 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
         Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
     header(screen, buffer, top);
     screen.switch.set(Rect::default());
-    if area.width < SMALL.0 || area.height < SMALL.1 {
-        small(screen, buffer, body);
+    let notice = if area.width < SMALL.0 || area.height < SMALL.1 {
+        small(screen, buffer, body)
     } else if area.width < WIDE {
-        medium(screen, buffer, body);
+        border(medium(screen, buffer, body))
     } else {
-        large(screen, buffer, body);
-    }
-    keys::hints(screen.keys(), screen.facts.theme, bottom.width).render(bottom, buffer);
-    // Over the hints, which everybody knows by then; never over a figure.
-    screen.toasts.draw(buffer, bottom, screen.facts.theme);
+        border(large(screen, buffer, body))
+    };
+    footer(screen, buffer, bottom);
+    screen.toasts.draw(buffer, notice, screen.facts.theme);
     if let Some(scroll) = screen.help {
         help::draw(buffer, area, screen.facts.theme, KEYS, scroll);
     }
 }
 
-/// Without panels: chart, gauge, and a line for each matter.
-fn small(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+/// Where a panel's top border has room for a notice.
+fn border(panel: Rect) -> Rect {
+    let title = TITLE.min(panel.width);
+    let width = panel.width.saturating_sub(TITLE + 2);
+    Rect { x: panel.x + title, width, height: 1.min(panel.height), ..panel }
+}
+
+/// What the keys do here, as far as they do anything that can be seen.
+fn footer(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let both = screen.switch.get().is_empty();
+    let useful = |binding: &&Binding<Msg>| match binding.msg {
+        Msg::Chart => !both,
+        Msg::Newest => !screen.log.follows(),
+        _ => true,
+    };
+    let mut table: Vec<_> = screen.keys().iter().filter(useful).cloned().collect();
+    for binding in table.iter_mut().filter(|binding| screen.paused && binding.msg == Msg::Pause) {
+        binding.hint = "go on";
+    }
+    // Where there is little room, help and the way out matter more.
+    table.sort_by_key(|binding| binding.group == "View" && binding.msg != Msg::Newest);
+    keys::hints(&table, screen.facts.theme, area.width).render(area, buffer);
+}
+
+/// Without panels: chart, gauge, and a line for each matter. Returns the place for notices, over what matters least.
+fn small(screen: &Screen, buffer: &mut Buffer, area: Rect) -> Rect {
     let [chart, task, credits, link] =
         Layout::vertical([Constraint::Fill(1), Constraint::Length(2), Constraint::Length(2), Constraint::Length(1)])
             .areas(area);
@@ -55,10 +80,11 @@ fn small(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     panels::task_short(screen, buffer, task);
     panels::credits_short(screen, buffer, credits);
     panels::link_short(screen, buffer, link);
+    link
 }
 
-/// The chart over two rows of panels.
-fn medium(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+/// The chart over two rows of panels. Returns the place of the chart.
+fn medium(screen: &Screen, buffer: &mut Buffer, area: Rect) -> Rect {
     let [chart, upper, lower] =
         Layout::vertical([Constraint::Fill(1), Constraint::Length(6), Constraint::Length(6)]).areas(area);
     screen.switch.set(chart);
@@ -71,25 +97,29 @@ fn medium(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     log_panel(screen, buffer, log);
     let inside = panel::open(buffer, link, screen.facts.theme, "Link and machine");
     panels::link_and_machine(screen, buffer, inside);
+    chart
 }
 
-/// Charts, task and log at the left, facts at the right.
-fn large(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+/// Charts, task and log at the left, facts at the right. Returns the place of the first chart.
+fn large(screen: &Screen, buffer: &mut Buffer, area: Rect) -> Rect {
     let facts = (area.width / 3).clamp(36, 48);
     let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Length(facts)]).areas(area);
     let log = (area.height / 4).clamp(5, 16);
     let [top, task, log] =
         Layout::vertical([Constraint::Fill(1), Constraint::Length(6), Constraint::Length(log)]).areas(left);
-    if area.width >= VERY_WIDE {
+    let chart = if area.width >= VERY_WIDE {
         let [session, task] = Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(top);
         both(screen, buffer, session, task);
+        session
     } else if top.height >= TALL {
         let [session, task] = Layout::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(top);
         both(screen, buffer, session, task);
+        session
     } else {
         screen.switch.set(top);
         chart_panel(screen, screen.shown, buffer, top);
-    }
+        top
+    };
     task_panel(screen, buffer, task);
     log_panel(screen, buffer, log);
     let [credits, link, machine] =
@@ -99,6 +129,7 @@ fn large(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     panels::link(screen, buffer, inside);
     let inside = panel::open(buffer, machine, screen.facts.theme, "Machine");
     panels::machine(screen, buffer, inside);
+    chart
 }
 
 fn both(screen: &Screen, buffer: &mut Buffer, session: Rect, task: Rect) {
@@ -155,8 +186,9 @@ pub fn state(screen: &Screen) -> (&'static str, String, Style) {
         (_, Link::Starting) => ("○", "starting".to_owned(), theme.warn()),
         (_, Link::Connecting) => ("○", "connecting".to_owned(), theme.warn()),
         (_, Link::Waiting { .. }) => {
-            let wait = screen.retry_in().unwrap_or_default();
-            ("✗", format!("not connected, again in {}", text::countdown(wait)), theme.bad())
+            let wait = text::countdown(screen.retry_in().unwrap_or_default());
+            let next = if screen.last_try() { "last try" } else { "again" };
+            ("✗", format!("not connected, {next} in {wait}"), theme.bad())
         }
         (_, Link::Up { .. }) if screen.paused && screen.hand.is_some() => {
             ("!", "pausing after this task".to_owned(), theme.warn())

@@ -7,7 +7,7 @@ mod hub;
 use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
-use hydra_core::agent::{Agent, Event, Settings};
+use hydra_core::agent::{Agent, Event, Settings, Why};
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
 use hydra_core::hub as core_hub;
@@ -80,6 +80,11 @@ fn begun(event: &Event) -> bool {
 
 fn unpaid(event: &Event) -> bool {
     matches!(event, Event::Unpaid { .. })
+}
+
+/// An end before anything was paid.
+fn stopped(reason: Why) -> Event {
+    Event::Stopped { reason, tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO }
 }
 
 /// A worker, and what a test holds of it.
@@ -168,7 +173,10 @@ async fn tasks_are_paid_and_counted() {
     }
     rig.seen.reach(3, credited).await;
     rig.seen.reach(1, |event| matches!(event, Event::Stopped { .. })).await;
-    assert_eq!(rig.seen.last(), Event::Stopped { tasks: 3, earned: Credits::hyd(3), balance: Credits::hyd(3) });
+    assert_eq!(
+        rig.seen.last(),
+        Event::Stopped { reason: Why::Tasks, tasks: 3, earned: Credits::hyd(3), balance: Credits::hyd(3) }
+    );
     let left = |event: &core_hub::Event| matches!(event, core_hub::Event::Left { reason, .. } if reason == "finished");
     let folder = rig.end().await.unwrap();
     assert!(coordinator.events.lock().unwrap().iter().any(left));
@@ -239,7 +247,7 @@ async fn stopping_at_once_stops_the_training_too() {
     let seen = rig.seen.clone();
     let failure = rig.end().await.unwrap_err();
     assert_eq!(failure.exit, Exit::Interrupted);
-    assert_eq!(seen.last(), Event::Stopped { tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO });
+    assert_eq!(seen.last(), stopped(Why::AtOnce));
     assert!(work.stop.load(std::sync::atomic::Ordering::Relaxed));
 }
 
@@ -253,7 +261,7 @@ async fn an_end_before_the_device_is_open_is_told() {
     let ended = crate::Work::new(&args).run(&args, commands, &mut reports, &mut asked, seen.clone(), |_| ()).await;
     let failure: Failure = ended.unwrap_err().downcast().unwrap();
     assert_eq!(failure.exit, Exit::Interrupted);
-    assert_eq!(seen.last(), Event::Stopped { tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO });
+    assert_eq!(seen.last(), stopped(Why::Asked));
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,7 +346,9 @@ async fn a_complete_run_ends_the_worker() {
     rig.work().await;
     let bye = proto::Bye { text: "the run is complete".to_owned(), retry: false };
     coordinator.meddle.send(Meddle::Say(Box::new(ServerMsg::Bye(bye)))).unwrap();
+    let seen = rig.seen.clone();
     rig.end().await.unwrap();
+    assert_eq!(seen.last(), stopped(Why::Complete));
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,7 +71,7 @@ fn earning_and_asking() {
     alice.press("q").unwrap();
     alice.wait_for("finishing, then leaving").unwrap();
     assert_clean(&alice, 0);
-    alice.wait_for("stopped: ").unwrap();
+    alice.wait_for("stopped by you: ").unwrap();
     bob.signal(Signal::TERM).unwrap();
     assert_clean(&bob, 0);
     coordinator.signal(Signal::TERM).unwrap();

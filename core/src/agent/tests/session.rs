@@ -43,7 +43,7 @@ fn after_so_many_paid_tasks_it_leaves() {
     assert_eq!(updates(&lab.said()), [(3, false)]);
     lab.hear(credited(3));
     let orders = lab.take();
-    assert_eq!(exit(&orders), Some(&Exit::Done));
+    assert_eq!((exit(&orders), why(&orders)), (Some(&Exit::Done), Some(Why::Tasks)));
     assert!(orders.iter().any(|o| matches!(o, Order::Send(ClientMsg::Bye(_)))));
 }
 
@@ -56,7 +56,8 @@ fn finishing_delivers_first() {
     lab.train(1);
     assert_eq!(updates(&lab.said()), [(1, false)]);
     lab.hear(credited(1));
-    assert_eq!(exit(&lab.take()), Some(&Exit::Done));
+    let orders = lab.take();
+    assert_eq!((exit(&orders), why(&orders)), (Some(&Exit::Done), Some(Why::Asked)));
 
     let mut lab = Lab::open(settings());
     lab.hear(task(1, 0));
@@ -71,7 +72,8 @@ fn who_is_told_good_bye_for_good_goes() {
         let mut lab = Lab::open(settings());
         lab.begin(1, 0);
         lab.hear(ServerMsg::Bye(Bye { text: String::new(), retry }));
-        assert_eq!(exit(&lab.take()).is_some(), gone);
+        let orders = lab.take();
+        assert_eq!((exit(&orders).is_some(), why(&orders)), (gone, gone.then_some(Why::Complete)));
     }
 }
 

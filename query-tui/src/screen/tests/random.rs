@@ -8,7 +8,7 @@ use hydra_core::proto::{Finish, RefusedCode};
 use hydra_shell::ui::testkit::Script;
 use proptest::prelude::*;
 
-use super::{Screen, answer, connected, session, token};
+use super::{Msg, Screen, answer, connected, session, token};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -23,6 +23,7 @@ enum Step {
     Refused(String),
     Answer,
     Connected(u64),
+    Goodbye(String),
 }
 
 const KEYS: [&str; 19] = [
@@ -69,6 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
         remote().prop_map(Step::Refused),
         Just(Step::Answer),
         (0u64..2).prop_map(Step::Connected),
+        remote().prop_map(Step::Goodbye),
     ]
 }
 
@@ -90,6 +92,7 @@ fn take(script: &mut Script<Screen>, step: Step) {
             session(script, Event::Refused { reason, text, balance });
         }
         Step::Answer => session(script, answer(3, Finish::Stop)),
+        Step::Goodbye(text) => drop(script.msg(Msg::Goodbye(text))),
         Step::Connected(hyd) => {
             let (balance, price) = (Credits::hyd(hyd), Credits::hyd(1));
             let version = hydra_core::ids::VersionNo(hyd);

@@ -17,7 +17,7 @@ async fn wishes_reach_the_session_and_its_events_the_screen() {
     let (messages, mut shown) = mpsc::channel(1);
     let (wishes, wished) = mpsc::unbounded_channel();
     let (told, _told) = mpsc::channel(1);
-    let mut panel = Panel { wished, messages, waiting: std::collections::VecDeque::new() };
+    let mut panel = Panel { wished, messages, waiting: std::collections::VecDeque::new(), stays: false };
     let outside = Outside { wishes, told };
     let screen = async move {
         let mut events = Vec::new();
@@ -39,12 +39,30 @@ async fn wishes_reach_the_session_and_its_events_the_screen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_goodbye_for_good_the_screen_stays() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Part(&["half "])]);
+    let (messages, mut shown) = mpsc::channel(8);
+    let (wishes, wished) = mpsc::unbounded_channel();
+    let (told, _told) = mpsc::channel(1);
+    let mut panel = Panel { wished, messages, waiting: std::collections::VecDeque::new(), stays: false };
+    let outside = Outside { wishes, told };
+    assert!(outside.perform(Cmd::Ask("count".to_owned(), Sampling::default())).is_continue());
+    driver(door, 1, true).run(&mut panel).await.unwrap();
+    assert!(panel.stays && panel.waiting.is_empty());
+    let mut last = None;
+    while let Ok(msg) = shown.try_recv() {
+        last = Some(msg);
+    }
+    assert!(matches!(&last, Some(Msg::Goodbye(text)) if text == "the run is complete"), "{last:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_without_a_screen_ends() {
     let door = hub::start(&alice(), Credits::hyd(1), &[]);
     let (messages, shown) = mpsc::channel(1);
     let (wishes, wished) = mpsc::unbounded_channel::<Fact>();
     drop((wishes, shown));
-    let mut panel = Panel { wished, messages, waiting: std::collections::VecDeque::new() };
+    let mut panel = Panel { wished, messages, waiting: std::collections::VecDeque::new(), stays: false };
     driver(door, 1, true).run(&mut panel).await.unwrap();
 }
 

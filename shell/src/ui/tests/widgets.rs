@@ -15,7 +15,7 @@ use crate::ui::table::{Column, Table, Width};
 use crate::ui::testkit::{draw_within, styles_of, text_of};
 use crate::ui::theme::{Sign, Theme};
 use crate::ui::transcript::{Entry, Transcript, Who};
-use crate::ui::{Binding, gauge, help, tabs};
+use crate::ui::{Binding, gauge, help, panel, tabs};
 
 fn look(width: u16, height: u16, draw: impl FnOnce(&mut Buffer, Rect)) -> String {
     let buffer = draw_within(width, height, draw);
@@ -212,6 +212,7 @@ fn transcripts_scroll_and_stick() {
     let after = show(&transcript);
     assert_eq!(before.lines().take(7).collect::<Vec<_>>(), after.lines().take(7).collect::<Vec<_>>());
     assert!(after.contains("more"), "it says that there is more: {after}");
+    assert!(after.lines().last().is_some_and(|row| row.trim_start().starts_with('↓')), "in a row of its own: {after}");
     for _ in 0..10 {
         transcript.page(1);
         show(&transcript);
@@ -221,6 +222,17 @@ fn transcripts_scroll_and_stick() {
     assert!(transcript.last_answer().unwrap().ends_with("e\u{301}legant."));
     let plain = transcript.plain("alice", "hydra");
     assert!(plain.contains("alice: What is Python?\n") && plain.contains("[0.5 HYD"), "{plain}");
+    assert!(plain.contains("\n* the coordinator is lost"), "{plain}");
+}
+
+#[test]
+fn a_header_leaves_out_what_it_could_only_begin() {
+    let theme = Theme::plain();
+    let left = [("HydraAI worker", 0, theme.title()), ("ws://lab:5000/ws", 2, theme.dim())];
+    let show = |width| text(width, 1, |buffer, area| panel::header(buffer, area, ("10.0 HYD", theme.title()), &left));
+    assert_eq!(show(30), "HydraAI worker        10.0 HYD\n");
+    assert_eq!(show(40), "HydraAI worker  ws://lab:5000/… 10.0 HYD\n");
+    assert_eq!(show(44), "HydraAI worker  ws://lab:5000/ws    10.0 HYD\n");
 }
 
 #[test]

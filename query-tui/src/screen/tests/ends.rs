@@ -1,0 +1,106 @@
+//! How an answer, a run and the program end.
+
+use std::time::Duration;
+
+use hydra_core::credits::Credits;
+use hydra_core::proto::Finish;
+use hydra_shell::ui::testkit::{SIZES, Script};
+
+use super::{answer, answered, connected, session, streaming, token};
+use crate::screen::app::Screen;
+use crate::screen::msg::{Cmd, Msg};
+
+fn footer(script: &Script<Screen>) -> String {
+    script.screen().lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn ctrl_c_stops_the_answer_first() {
+    let mut script = streaming((80, 24));
+    script.cmds();
+    assert!(footer(&script).starts_with("Esc/Ctrl-C stop  F1 help"), "{}", footer(&script));
+    script.keys("<ctrl-c>");
+    assert_eq!(script.cmds(), [Cmd::Cancel]);
+    session(&mut script, answer(3, Finish::Cancelled));
+    script.keys("<ctrl-c>");
+    assert!(script.cmds().is_empty() && footer(&script).contains("Ctrl-C again leaves; /save keeps the conversation"));
+    script.keys("<ctrl-c>");
+    assert_eq!(script.cmds(), [Cmd::Leave]);
+}
+
+#[test]
+fn the_second_ctrl_c_must_come_soon_and_next() {
+    let mut script = answered((80, 24));
+    script.cmds();
+    script.keys("<ctrl-c>").advance(Duration::from_secs(3));
+    assert!(footer(&script).starts_with("Enter send"), "{}", footer(&script));
+    script.keys("<ctrl-c> x <ctrl-c>");
+    assert!(script.cmds().iter().all(|cmd| *cmd != Cmd::Leave));
+    script.keys("<ctrl-c>");
+    assert_eq!(script.cmds(), [Cmd::Leave]);
+    let mut script = connected((80, 24), Credits::hyd(1));
+    script.cmds();
+    script.keys("<ctrl-c>");
+    assert_eq!(script.cmds(), [Cmd::Leave], "there is nothing to lose");
+}
+
+#[test]
+fn a_stopped_answer_moves_no_more() {
+    let mut script = streaming((80, 24));
+    session(&mut script, token(" It is still on its way."));
+    script.keys("<esc>");
+    let stopped = script.screen();
+    assert!(stopped.contains("It is still on its way."), "what has come is shown at once: {stopped}");
+    session(&mut script, token(" And this came late."));
+    script.advance(Duration::from_millis(900));
+    assert!(!script.screen().contains("late"), "{}", script.screen());
+    session(&mut script, answer(30, Finish::Cancelled));
+    let end = script.screen();
+    assert!(end.contains("And this came late.") && end.contains("stopped by you"), "{end}");
+}
+
+#[test]
+fn ctrl_c_shows_the_rest_of_a_complete_answer() {
+    for key in ["<ctrl-c>", "<esc>"] {
+        let mut script = streaming((80, 24));
+        session(&mut script, token(&" and so on".repeat(20)));
+        session(&mut script, token(" The end."));
+        session(&mut script, answer(60, Finish::Stop));
+        script.cmds();
+        assert!(footer(&script).starts_with("Esc/Ctrl-C show all"), "{}", footer(&script));
+        assert!(!script.screen().contains("The end."));
+        script.keys(key);
+        let screen = script.screen();
+        assert!(script.cmds().is_empty() && screen.contains("The end.") && screen.contains("60 tokens"), "{screen}");
+    }
+}
+
+#[test]
+fn the_end_of_the_run_keeps_the_conversation() {
+    let mut script = answered((80, 24));
+    script.msg(Msg::Goodbye("the run is complete".to_owned()));
+    let screen = script.screen();
+    assert!(screen.contains("• the run is complete\n"), "{screen}");
+    assert!(screen.contains("• the run is complete: nothing more can be asked here"), "{screen}");
+    script.cmds();
+    script.text("more?").keys("<enter>");
+    assert!(script.cmds().is_empty() && script.app.composer.text() == "more?");
+    assert!(footer(&script).contains("nothing more can be asked here"), "{}", footer(&script));
+    script.advance(Duration::from_secs(30));
+    assert!(script.cmds().is_empty(), "nobody is there to be asked");
+    script.keys("<ctrl-u>").text("/save chat.txt").keys("<enter>");
+    assert!(matches!(&script.cmds()[..], [Cmd::Save(file, text)] if file == "chat.txt" && text.contains("* the run")));
+    script.text("/quit").keys("<enter>");
+    assert_eq!(script.cmds(), [Cmd::Leave]);
+}
+
+#[test]
+fn a_question_that_met_the_goodbye_comes_to_an_end() {
+    let mut script = connected((80, 24), Credits::hyd(1));
+    script.text("Anything?").keys("<enter>");
+    script.msg(Msg::Goodbye(String::from("\u{1b}[2Jthe run is complete, as far as anybody can tell")));
+    assert!(!script.app.is_busy() && script.screen().contains("nothing was charged"), "{}", script.screen());
+    for size in SIZES {
+        script.resize(size).screen();
+    }
+}
