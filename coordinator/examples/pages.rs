@@ -118,7 +118,7 @@ fn row(id: u64, number: u64) -> Row {
         earned: Credits::hyd(id % 300 + number),
         since: Time(id),
     };
-    Row { worker, latency: Some(Duration::from_micros(500 + id)) }
+    Row { worker, latency: Some(Duration::from_micros(500 + id)), silent: None }
 }
 
 fn transfer(seq: u64) -> Arc<TransferView> {

@@ -54,6 +54,8 @@ pub struct Row {
     pub worker: WorkerView,
     /// How long its last ping took to come back.
     pub latency: Option<Duration>,
+    /// How long a ping has not come back, if that is worth a word.
+    pub silent: Option<Duration>,
 }
 
 /// A version that was measured.

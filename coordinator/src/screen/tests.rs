@@ -59,7 +59,7 @@ fn worker(number: u64, user: &str, state: WorkerState) -> Row {
         earned: Credits::hyd(2 * number),
         since: Time(1_000_000 * number),
     };
-    Row { worker, latency: (number != 2).then_some(Duration::from_micros(700 * number)) }
+    Row { worker, latency: (number != 2).then_some(Duration::from_micros(700 * number)), silent: None }
 }
 
 fn training(number: u64, user: &str) -> Row {

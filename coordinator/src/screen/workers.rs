@@ -216,8 +216,11 @@ fn cell(screen: &Screen, row: &Row, column: usize) -> Words {
         return Words { text: worker.user.to_string(), style: theme.accent(), suffix };
     }
     let words = match column {
-        STATE => short_state(screen, &worker.state),
-        SPEED => match speed(worker) {
+        STATE => match row.silent {
+            Some(silent) => (format!("? silent {}", brief(silent)), theme.bad()),
+            None => short_state(screen, &worker.state),
+        },
+        SPEED => match speed(worker).filter(|_| row.silent.is_none()) {
             Some(speed) => plain(text::short(speed.round())),
             None => ("–".to_owned(), theme.dim()),
         },
@@ -226,7 +229,7 @@ fn cell(screen: &Screen, row: &Row, column: usize) -> Words {
         COUNTS if worker.refused > 0 => (format!("{}/{}", worker.accepted, worker.refused), theme.warn()),
         COUNTS => plain(format!("{}/0", worker.accepted)),
         TASK => plain(or_dash(task(&worker.state).map(|task| task.to_string()))),
-        PING => plain(or_dash(row.latency.map(millis))),
+        PING => plain(or_dash(row.latency.filter(|_| row.silent.is_none()).map(millis))),
         DEVICE => plain(worker.device.to_string()),
         _ => plain(brief(screen.now.since(worker.since))),
     };
@@ -306,11 +309,18 @@ fn progress(state: &WorkerState, now: Time) -> (f64, String) {
 fn about(screen: &Screen, row: &Row) -> Vec<Fact> {
     let theme = screen.facts.theme;
     let worker = &row.worker;
-    let speed = speed(worker).map_or_else(|| "–".to_owned(), |speed| text::short(speed.round()));
+    let speed = speed(worker)
+        .filter(|_| row.silent.is_none())
+        .map_or_else(|| "–".to_owned(), |speed| text::short(speed.round()));
     let loss = worker.loss.map_or_else(|| "–".to_owned(), loss);
     let refused = match worker.refusal {
         Some(code) => (format!("{} · the last: {}", worker.refused, reason(code)), theme.warn()),
         None => ("none".to_owned(), theme.dim()),
+    };
+    let ping = match (row.silent, row.latency) {
+        (Some(silent), _) => (format!("no answer for {}", text::span(silent)), theme.bad()),
+        (None, Some(latency)) => (millis(latency), theme.text()),
+        (None, None) => ("not measured yet".to_owned(), theme.text()),
     };
     vec![
         ("state", state(&worker.state, now(screen)), theme.title()),
@@ -318,7 +328,7 @@ fn about(screen: &Screen, row: &Row) -> Vec<Fact> {
         ("earned", format!("{} HYD · {} paid", worker.earned, worker.accepted), theme.text()),
         ("not paid", refused.0, refused.1),
         ("device", worker.device.to_string(), theme.text()),
-        ("ping", row.latency.map_or_else(|| "not measured yet".to_owned(), millis), theme.text()),
+        ("ping", ping.0, ping.1),
         ("here for", text::span(screen.now.since(worker.since)), theme.text()),
         ("worker", worker.worker.to_string(), theme.dim()),
         ("session", worker.session.to_string(), theme.dim()),

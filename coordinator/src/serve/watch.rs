@@ -5,18 +5,21 @@
 
 use std::time::Duration;
 
-use hydra_core::hub::{Fact, Operator};
+use hydra_core::hub::{Fact, Operator, WorkerView};
 use hydra_core::ids::{SessionId, VersionNo};
 use hydra_core::time::Time;
 use tokio::sync::mpsc;
 
 use super::driver::Driver;
+use super::sessions::Outbox;
 use crate::screen::{Msg, Request, Row, RunEnds, Saving, Snapshot};
 
 /// The shortest time between two snapshots.
 const OFTEN: Duration = Duration::from_millis(100);
 /// The longest.
 const SELDOM: Duration = Duration::from_secs(1);
+/// A ping that is not back after this is worth a word.
+const SILENT: Duration = Duration::from_secs(3);
 /// Time between two snapshots, in times of what the last one cost.
 const SHARE: u32 = 100;
 
@@ -75,9 +78,15 @@ impl Driver {
             return;
         }
         let mut view = self.hub.view(began);
-        let latency = |row: &hydra_core::hub::WorkerView| self.sessions.get(&row.session)?.round_trip();
+        let sessions = &self.sessions;
+        let row = |worker: WorkerView| {
+            let outbox = sessions.get(&worker.session);
+            let latency = outbox.and_then(Outbox::round_trip);
+            let silent = outbox.and_then(Outbox::unanswered).filter(|silent| *silent >= SILENT);
+            Row { worker, latency, silent }
+        };
         let rows = std::mem::take(&mut view.workers);
-        let rows = rows.into_iter().map(|worker| Row { latency: latency(&worker), worker }).collect();
+        let rows = rows.into_iter().map(row).collect();
         let (up, down) = (self.traffic.bytes_down(), self.traffic.bytes_up());
         let trouble = match (self.unpaid, self.paused) {
             (true, _) => Some("payments wait for the disk"),

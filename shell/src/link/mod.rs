@@ -240,6 +240,11 @@ impl<S: Side> Outbox<S> {
         self.round_trip.get()
     }
 
+    /// How long a ping of this session has been without an answer.
+    pub fn unanswered(&self) -> Option<Duration> {
+        self.round_trip.unanswered()
+    }
+
     /// Ends the session: messages that wait are sent, blobs are not; then the socket is closed.
     pub fn close(&self) {
         self.closing.cancel();

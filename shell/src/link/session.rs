@@ -309,6 +309,7 @@ impl<P: Side> Session<P> {
     fn next_message(&mut self) -> Option<(Message, Option<Note>)> {
         if std::mem::take(&mut self.ping_due) {
             self.pinged = (self.pinged.0 + 1, Instant::now());
+            self.ends.round_trip.ask();
             return Some((Message::Ping(self.pinged.0.to_be_bytes().to_vec().into()), None));
         }
         self.take_commands();

@@ -1,13 +1,23 @@
 //! What a connection costs, counted as it happens and read by screens at any moment.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long the last ping of one session took to come back.
+/// How long the last ping of one session took to come back, and whether one has not come back yet.
 #[derive(Debug, Default)]
 pub struct RoundTrip {
     /// Microseconds, at least 1; 0 while unknown.
     micros: AtomicU64,
+    /// When the ping went out that has not come back: microseconds of [`START`], at least 1; 0 if there is none.
+    asked: AtomicU64,
+}
+
+/// Where times that are kept as numbers begin.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn at_least_1(micros: Duration) -> u64 {
+    (micros.as_micros() as u64).max(1)
 }
 
 impl RoundTrip {
@@ -16,8 +26,22 @@ impl RoundTrip {
         Some(self.micros.load(Ordering::Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
     }
 
+    /// How long the last ping has been without an answer.
+    pub fn unanswered(&self) -> Option<Duration> {
+        let asked = Some(self.asked.load(Ordering::Relaxed)).filter(|asked| *asked > 0)?;
+        Some(START.elapsed().saturating_sub(Duration::from_micros(asked)))
+    }
+
+    /// A ping goes out; one that did not come back before counts on.
+    pub(super) fn ask(&self) {
+        let now = at_least_1(START.elapsed());
+        // Fails where an older one has not come back.
+        self.asked.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).ok();
+    }
+
     pub(super) fn set(&self, round_trip: Duration) {
-        self.micros.store((round_trip.as_micros() as u64).max(1), Ordering::Relaxed);
+        self.micros.store(at_least_1(round_trip), Ordering::Relaxed);
+        self.asked.store(0, Ordering::Relaxed);
     }
 }
 

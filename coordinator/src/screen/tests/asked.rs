@@ -182,3 +182,18 @@ fn a_newer_notice_of_one_kind_replaces_the_older() {
     let seen = script.screen();
     assert!(seen.contains("paused: 9 tasks kept ready later") && seen.contains("none made: paused"), "{seen}");
 }
+
+#[test]
+fn a_worker_that_does_not_answer_is_not_shown_at_work() {
+    for size in [(80, 24), (120, 40)] {
+        let mut script = running(size);
+        let mut rows = workers();
+        rows[0].silent = Some(Duration::from_secs(12));
+        tell(&mut script, snapshot(rows));
+        script.keys("2");
+        let seen = script.screen();
+        let row = seen.lines().find(|line| line.starts_with("│ alice ")).unwrap();
+        assert!(row.contains("? silent 12s") && !row.contains("1.0k"), "{row}");
+        assert!(seen.contains("no answer for 12s") && seen.contains("– tokens/s"), "{seen}");
+    }
+}
