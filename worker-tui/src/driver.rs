@@ -76,7 +76,7 @@ pub enum Request {
     Resume,
     /// Use so many CPU cores from the next task on; answered by [`News::Device`] when it begins.
     Threads(usize),
-    /// Ask the coordinator how the run stands; answered by [`News::HeldOut`].
+    /// Ask the coordinator how the run and the account stand; answered by [`News::HeldOut`] and [`News::Balance`].
     AskStatus,
 }
 
@@ -176,7 +176,11 @@ impl<S: Sink> Driver<S> {
                     Request::Pause => self.handle(Fact::Pause),
                     Request::Resume => self.handle(Fact::Resume),
                     Request::Threads(threads) => self.command(Command::Threads(threads)),
-                    Request::AskStatus if self.agent.is_open() => self.line.send(&ClientMsg::Status(Empty {})),
+                    Request::AskStatus if self.agent.is_open() => {
+                        self.line.send(&ClientMsg::Status(Empty {}));
+                        // The same name may earn and spend elsewhere.
+                        self.line.send(&ClientMsg::Balance(Empty {}));
+                    }
                     Request::AskStatus => {}
                 },
                 () = self.clock.sleep_until(deadline) => self.agent.expire(self.clock.now()),

@@ -17,8 +17,8 @@ use hydra_shell::ui::spark::Spark;
 
 /// Points that the loss may be smoothed over, in the order of the key; 1 shows the measurements alone.
 pub const SMOOTHINGS: [f64; 4] = [50.0, 200.0, 1.0, 10.0];
-/// Between two questions for the coordinator's held-out loss.
-pub const ASK_EVERY: Duration = Duration::from_secs(10);
+/// Between two questions for the coordinator's held-out loss and the balance.
+pub const ASK_EVERY: Duration = Duration::from_secs(3);
 /// Speeds that the spark keeps.
 const SPEEDS: usize = 64;
 
