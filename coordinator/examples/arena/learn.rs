@@ -103,6 +103,7 @@ fn scenes(args: &Args) -> Vec<Scene> {
         codec("codec int4", Codec::Int4, Codec::Int4),
         codec("codec sparse64", Codec::Sparse64, Codec::Sparse64),
         codec("codec sparse64 up, sparse256 down", Codec::Sparse64, Codec::Sparse256),
+        codec("codec sparse256", Codec::Sparse256, Codec::Sparse256),
         scene("four long", FOUR, long, args.task),
         scene("one long", 1, long, args.task),
     ];
