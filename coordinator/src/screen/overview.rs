@@ -14,7 +14,7 @@ use super::{ledger, workers};
 /// What leads to the command with which a worker joins.
 const JOIN: &str = "a worker joins with";
 /// What helps a model that gets worse on the held-out text while it trains.
-const MEMORISES: &str = "the model begins to memorise its text (over-fitting): more text or a shorter run helps";
+const MEMORISES: &str = "over-fitting: it begins to memorise its text; more text helps";
 /// Cells of the speeds' spark.
 const SPARK: u16 = 8;
 

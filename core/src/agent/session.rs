@@ -53,6 +53,8 @@ impl Agent {
             (Link::Proving, ServerMsg::Welcome(welcome)) => self.on_welcome(now, &welcome),
             (_, ServerMsg::Error(error)) if error.fatal => self.on_fatal(&error),
             (_, ServerMsg::Bye(bye)) if !bye.retry => self.exit(Exit::Done, Why::Complete),
+            // Says why the session is about to end.
+            (_, ServerMsg::Bye(bye)) => self.why = Some(bye.text),
             (Link::Open, ServerMsg::Version(version)) => self.on_version(version),
             (Link::Open, ServerMsg::Task(task)) => self.on_task(now, task),
             (Link::Open, ServerMsg::Credited(credited)) => self.on_credited(&credited),

@@ -155,6 +155,8 @@ impl Chat {
                 }
                 self.exit(Exit::Over(bye.text));
             }
+            // Says why the session is about to end.
+            (_, ServerMsg::Bye(bye)) => self.why = Some(bye.text),
             (Link::Open, ServerMsg::Piece(piece)) => {
                 if let Some(asked) = self.asked.as_mut().filter(|a| a.id == piece.id && a.pieces == piece.index) {
                     asked.pieces += 1;

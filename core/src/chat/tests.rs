@@ -197,6 +197,11 @@ fn good_bye_for_good_ends_it_and_a_restart_does_not() {
     let mut lab = Lab::open(true);
     lab.hear(ServerMsg::Bye(Bye { text: "back soon".to_owned(), retry: true }));
     assert!(lab.take().is_empty());
+    lab.lose();
+    let said =
+        |order: &Order| matches!(order, Order::Show(Event::Disconnected { reason, .. }) if reason == "back soon");
+    assert!(lab.take().iter().any(said));
+    let mut lab = Lab::open(true);
     lab.tell(Fact::Ask(query(1)));
     lab.hear(ServerMsg::Bye(Bye { text: "the run is complete".to_owned(), retry: false }));
     let orders = lab.take();

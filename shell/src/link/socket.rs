@@ -30,14 +30,28 @@ pub trait SocketError: Display + Send + 'static {
     fn too_large(&self) -> Option<usize> {
         None
     }
+
+    /// The system's own reason, if it was that.
+    fn io_kind(&self) -> Option<io::ErrorKind>;
 }
 
-impl SocketError for io::Error {}
+impl SocketError for io::Error {
+    fn io_kind(&self) -> Option<io::ErrorKind> {
+        Some(self.kind())
+    }
+}
 
 impl SocketError for Error {
     fn too_large(&self) -> Option<usize> {
         match self {
             Self::Capacity(CapacityError::MessageTooLong { size, .. }) => Some(*size),
+            _ => None,
+        }
+    }
+
+    fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io(error) => Some(error.kind()),
             _ => None,
         }
     }

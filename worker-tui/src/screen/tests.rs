@@ -229,11 +229,11 @@ fn quitting_finishes_first_and_then_does_not() {
 fn the_coordinator_is_asked_now_and_then_while_it_is_there() {
     let mut script = connected((80, 24));
     assert_eq!(script.cmds(), [Cmd::Request(Request::AskStatus)]);
-    script.advance(Duration::from_secs(30));
+    script.advance(3 * super::model::ASK_EVERY);
     assert_eq!(script.cmds().len(), 3);
     // However often something else is told.
     train(&mut script, 3, 300);
-    assert_eq!(script.cmds().len(), 3);
+    assert_eq!(script.cmds().len(), 10);
     script.msg(Msg::Event(Event::Disconnected { retry_ms: 60_000, reason: String::new() }));
     script.advance(Duration::from_secs(30));
     assert_eq!(script.cmds(), []);

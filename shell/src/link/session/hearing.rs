@@ -1,5 +1,7 @@
 //! What a session makes of what it hears, and what it says to an end that broke the protocol.
 
+use std::io::ErrorKind;
+
 use hydra_core::proto::ErrorCode;
 use hydra_core::proto::wire::WireError;
 use tokio::time::Instant;
@@ -23,8 +25,9 @@ pub(super) fn close_code(closed: &Closed) -> Option<CloseCode> {
 #[allow(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 pub(super) fn broken(error: impl SocketError) -> Closed {
     let text = error.to_string();
-    // The library's words for a process that was killed, or a cable that was pulled, are about the protocol.
-    if text.contains("without closing handshake") {
+    // The library's words for a process that was killed, or a cable that was pulled, are about the protocol and errno.
+    let gone = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::ConnectionAborted];
+    if text.contains("without closing handshake") || error.io_kind().is_some_and(|kind| gone.contains(&kind)) {
         return Closed::Broken("the other side is gone without a goodbye".to_owned());
     }
     Closed::Broken(sanitize(&text, Keep::Nothing).into_owned())
