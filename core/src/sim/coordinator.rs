@@ -98,7 +98,8 @@ impl World {
 
     /// Updates are needed no more once the file of their version is on disk.
     fn merged(&mut self, version: VersionNo, merged: Vec<LeaseId>) {
-        let unwritten = self.coordinator.as_mut().map(|coordinator| &mut coordinator.unwritten);
+        let early = self.options.bug == Some(Bug::EarlyForget);
+        let unwritten = self.coordinator.as_mut().filter(|_| !early).map(|coordinator| &mut coordinator.unwritten);
         match unwritten.and_then(|unwritten| unwritten.iter_mut().find(|(of, _)| *of == version)) {
             Some((_, updates)) => *updates = merged,
             None => self.disk.updates.retain(|lease, _| !merged.contains(lease)),

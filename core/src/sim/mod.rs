@@ -84,12 +84,21 @@ pub enum Bug {
     LeasedTwice,
     /// A restart takes the newest version's updates for unmerged.
     MergedTwice,
+    /// Updates are removed when their version is told, not when it is on disk.
+    EarlyForget,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::EarlyAck, Self::LostUpdate, Self::PaidAgain, Self::LostHold, Self::LeasedTwice, Self::MergedTwice];
+    pub const ALL: [Self; 7] = [
+        Self::EarlyAck,
+        Self::LostUpdate,
+        Self::PaidAgain,
+        Self::LostHold,
+        Self::LeasedTwice,
+        Self::MergedTwice,
+        Self::EarlyForget,
+    ];
 
     /// What it is called on the command line.
     pub fn name(self) -> &'static str {
@@ -100,6 +109,7 @@ impl Bug {
             Self::LostHold => "lost-hold",
             Self::LeasedTwice => "leased-twice",
             Self::MergedTwice => "merged-twice",
+            Self::EarlyForget => "early-forget",
         }
     }
 }
