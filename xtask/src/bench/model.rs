@@ -1,6 +1,6 @@
 //! An exported `small` model to measure with: trained for a minute by the real programs, kept in `target/bench/`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -21,24 +21,28 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     pub python: PathBuf,
     /// A folder that `hydra-coordinator export` wrote [default: a small model trained for this]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "data")]
     folder: Option<PathBuf>,
+    /// Text to train that small model on [default: the primer]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
 }
 
 impl Options {
     /// The model's folder.
     pub fn folder(&self, repo: &Repo) -> Result<PathBuf, Failure> {
-        self.folder.clone().map_or_else(|| exported_small(repo), Ok)
+        self.folder.clone().map_or_else(|| exported_small(repo, self.data.as_deref()), Ok)
     }
 }
 
 /// The folder with the model; made the first time.
-pub fn exported_small(repo: &Repo) -> Result<PathBuf, Failure> {
-    let folder = repo.target()?.join("bench/small");
+pub fn exported_small(repo: &Repo, data: Option<&Path>) -> Result<PathBuf, Failure> {
+    let of = data.and_then(Path::file_stem).map(|stem| format!("-{}", stem.display())).unwrap_or_default();
+    let folder = repo.target()?.join(format!("bench/small{of}"));
     let exported = folder.join("exported");
     if !exported.join("model.safetensors").exists() {
         repo.build()?;
-        train(repo, &folder)?;
+        train(repo, &folder, data)?;
         let mut export = program(repo, "hydra-coordinator")?;
         let done = export.arg("export").arg(&exported).arg("--run").arg(folder.join("run")).status();
         if !done.context("hydra-coordinator could not be started")?.success() {
@@ -48,13 +52,16 @@ pub fn exported_small(repo: &Repo) -> Result<PathBuf, Failure> {
     Ok(exported)
 }
 
-fn train(repo: &Repo, folder: &std::path::Path) -> Result<(), Failure> {
+fn train(repo: &Repo, folder: &Path, data: Option<&Path>) -> Result<(), Failure> {
     std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let (sender, messages) = channel();
     child::forward_signals(sender.clone())?;
     let mut command = program(repo, "hydra-coordinator")?;
     command.args(["--headless", "--json", "--preset", "small", "--listen", "127.0.0.1:0", "--stop-after-tasks", TASKS]);
     command.arg("--run").arg(folder.join("run"));
+    if let Some(data) = data {
+        command.arg("--data").arg(data);
+    }
     let _coordinator = Child::spawn("coordinator", &command, folder.join("coordinator.log"), sender.clone())?;
     let address = wait_for(&messages, |event| event["event"] == "ready")?["addr"].clone();
     let address = address.as_str().context("ready tells the address")?.to_owned();
@@ -95,7 +102,7 @@ pub fn wait_for(messages: &Receiver<Message>, wanted: impl Fn(&Value) -> bool) -
 }
 
 /// Runs a Python program and reads the JSON line that it prints last.
-pub fn python(python: &std::path::Path, arguments: &[&std::ffi::OsStr]) -> anyhow::Result<Value> {
+pub fn python(python: &Path, arguments: &[&std::ffi::OsStr]) -> anyhow::Result<Value> {
     let output = Command::new(python)
         .args(arguments)
         .stderr(std::process::Stdio::inherit())
