@@ -2,6 +2,10 @@
 
 use vt100::{Parser, Screen};
 
+/// The emulator cannot break a line on a screen of one row, nor put a wide character on one of one column; and what a
+/// program had under way for the size before may still come.
+const LEAST: u16 = 2;
+
 /// Begins a synchronized update: a frame.
 const BEGIN: &[u8] = b"\x1b[?2026h";
 /// Ends it.
@@ -22,8 +26,7 @@ pub struct Frames {
 
 impl Frames {
     pub fn new(columns: u16, rows: u16) -> Self {
-        // The parser cannot be without any cell.
-        let parser = Parser::new(rows.max(1), columns.max(1), 0);
+        let parser = Parser::new(rows.max(LEAST), columns.max(LEAST), 0);
         Self { parser, pending: Vec::new(), inside: false, count: 0, bytes: 0, over: false }
     }
 
@@ -52,7 +55,7 @@ impl Frames {
     }
 
     pub fn resize(&mut self, columns: u16, rows: u16) {
-        self.parser.screen_mut().set_size(rows.max(1), columns.max(1));
+        self.parser.screen_mut().set_size(rows.max(LEAST), columns.max(LEAST));
     }
 
     /// Takes what came; [`advance`](Self::advance) shows it.
@@ -134,6 +137,15 @@ mod tests {
         let both = b"\x1b[?2026h\x1b[Hone\x1b[?2026l\x1b[?2026h\x1b[Htwo\x1b[?2026l\x1b[?2026h\x1b[Hthr";
         assert_eq!(screens(&mut frames, both), ["one", "two"]);
         assert_eq!(frames.count(), 2);
+    }
+
+    #[test]
+    fn what_was_under_way_for_a_larger_screen_may_come_to_a_tiny_one() {
+        let mut frames = Frames::new(80, 24);
+        for size in [0, 1] {
+            frames.resize(size, size);
+            screens(&mut frames, "many words, 宽 ones too\r\n".repeat(3).as_bytes());
+        }
     }
 
     #[test]
