@@ -24,6 +24,8 @@ use crate::cache::{Cache, SHARD_BYTES};
 use crate::compute::{Command, Report, Work};
 use hydra_shell::client::line::{Heard, Line};
 
+mod news;
+
 /// For the last words in both directions.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// The same for somebody who is in a hurry.
@@ -237,30 +239,6 @@ impl<S: Sink> Driver<S> {
             }
         }
         Ok(())
-    }
-
-    fn tell_held_out(&mut self, message: &ServerMsg) {
-        if let ServerMsg::Status(proto::Status { version, val_loss: Some(loss), .. }) = *message {
-            self.sink.tell(News::HeldOut { version, loss });
-        }
-    }
-
-    fn tell_balance(&mut self) {
-        let balance = Some(self.agent.balance());
-        if self.balance != balance {
-            self.balance = balance;
-            self.sink.tell(News::Balance(self.agent.balance()));
-        }
-    }
-
-    fn tell_rest(&mut self) {
-        let rest = self.agent.rest_until();
-        if self.rest != rest {
-            self.rest = rest;
-            if let Some(until) = rest {
-                self.sink.tell(News::Resting(until));
-            }
-        }
     }
 
     fn on_report(&mut self, report: Report) {

@@ -1,0 +1,29 @@
+//! What a screen wants to know and no event says.
+
+use super::{Driver, News, ServerMsg, Sink, proto};
+
+impl<S: Sink> Driver<S> {
+    pub(super) fn tell_held_out(&mut self, message: &ServerMsg) {
+        if let ServerMsg::Status(proto::Status { version, val_loss: Some(loss), .. }) = *message {
+            self.sink.tell(News::HeldOut { version, loss });
+        }
+    }
+
+    pub(super) fn tell_balance(&mut self) {
+        let balance = Some(self.agent.balance());
+        if self.balance != balance {
+            self.balance = balance;
+            self.sink.tell(News::Balance(self.agent.balance()));
+        }
+    }
+
+    pub(super) fn tell_rest(&mut self) {
+        let rest = self.agent.rest_until();
+        if self.rest != rest {
+            self.rest = rest;
+            if let Some(until) = rest {
+                self.sink.tell(News::Resting(until));
+            }
+        }
+    }
+}
