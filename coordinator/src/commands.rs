@@ -143,11 +143,18 @@ fn ledger_verify(dir: &Path, events: &Events) -> anyhow::Result<()> {
 fn newest(dir: &Path, events: &Events) -> anyhow::Result<(Shape, Version, Vec<f32>)> {
     let shape = settings::begun_shape(dir)?;
     let versions = VersionFiles::open_readable(dir, shape);
+    let mut missing = None;
     for version in reader(dir)?.current_versions().map_err(|error| fail::store(&error))? {
         match versions.read(&version) {
-            Ok(checkpoint) => return Ok((shape, version, checkpoint.weights.to_vec())),
-            // A running coordinator may be about to write it.
-            Err(FileError::Missing { .. }) => {}
+            Ok(checkpoint) => {
+                if let Some(newest) = missing {
+                    // A running coordinator writes it soon; one that was killed makes it again at its next start.
+                    let number = version.version;
+                    events.say(&format!("version {newest} has no file yet, so this is version {number}"));
+                }
+                return Ok((shape, version, checkpoint.weights.to_vec()));
+            }
+            Err(FileError::Missing { .. }) => missing = missing.or(Some(version.version)),
             Err(error) => events.say(&format!("version {} cannot be used: {error}", version.version)),
         }
     }

@@ -265,7 +265,7 @@ impl<'a> Arena<'a> {
                 self.facts.push_back(Fact::Merged { version: served.version, digest: served.digest });
             }
             Some(Report::MergeFailed { version, .. }) => self.facts.push_back(Fact::MergeFailed { version }),
-            Some(Report::Waiting(_) | Report::Resumed) | None => {}
+            Some(Report::Waiting(_) | Report::Resumed | Report::Unwritten(_)) | None => {}
         }
     }
 

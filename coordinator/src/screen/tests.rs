@@ -333,12 +333,12 @@ fn saving_says_what_is_saved() {
     let mut saved = snapshot(workers());
     saved.view.status.version = VersionNo(13);
     tell(&mut script, saved.clone());
-    assert!(script.screen().contains("✓ version 13 is made and on disk"), "{}", script.screen());
+    assert!(script.screen().contains("✓ version 13 is made and safe"), "{}", script.screen());
     script.advance(Duration::from_secs(5));
     tell(&mut script, saved);
-    assert!(!script.screen().contains("is made and on disk"), "told once");
+    assert!(!script.screen().contains("is made and safe"), "told once");
     script.msg(Msg::Saving(Saving::Nothing { version: VersionNo(13), transfers: 60 }));
-    assert!(script.screen().contains("all 60 transfers are on disk already"), "{}", script.screen());
+    assert!(script.screen().contains("all 60 transfers are safe already"), "{}", script.screen());
 }
 
 #[test]

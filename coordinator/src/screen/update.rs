@@ -85,7 +85,7 @@ pub enum Saving {
     Closing { version: VersionNo, updates: usize },
     /// This version is being made already.
     Merging { version: VersionNo },
-    /// Everything is in this version, which is on disk, as are so many transfers.
+    /// Everything is in this version, which is safe, as are so many transfers.
     Nothing { version: VersionNo, transfers: u64 },
     /// The run is ending, which saves everything.
     Ending,
@@ -229,7 +229,7 @@ impl Screen {
         let status = &snapshot.view.status;
         self.leaving |= snapshot.view.stopping.is_some();
         if let Some(version) = self.saving.take_if(|version| status.version >= *version) {
-            self.toasts.renew(self.now, SAVING, Sign::Good, format!("version {version} is made and on disk"));
+            self.toasts.renew(self.now, SAVING, Sign::Good, format!("version {version} is made and safe"));
         }
         self.take_snapshot(snapshot);
     }
@@ -245,7 +245,7 @@ impl Screen {
                 (Sign::Info, format!("version {version} is being made already"))
             }
             Saving::Nothing { version, transfers } => {
-                (Sign::Good, format!("version {version} and all {transfers} transfers are on disk already"))
+                (Sign::Good, format!("version {version} and all {transfers} transfers are safe already"))
             }
             Saving::Ending => (Sign::Info, "the run is ending and saves everything".to_owned()),
         };

@@ -99,6 +99,7 @@ impl Begun {
                 say(match report {
                     learner::Report::Checked { lease, verdict } => Input::Fact(Fact::Checked { lease, verdict }),
                     learner::Report::Waiting(error) => Input::Stuck(error.to_string()),
+                    learner::Report::Unwritten(error) => Input::Unwritten(error.to_string()),
                     learner::Report::Resumed => Input::Unstuck,
                     learner::Report::Merged(served) => Input::Merged(served),
                     learner::Report::MergeFailed { version, error } => Input::MergeFailed(version, error),

@@ -45,6 +45,8 @@ pub enum Input {
     /// The disk takes no updates; and it takes them again.
     Stuck(String),
     Unstuck,
+    /// It takes no version's file.
+    Unwritten(String),
     /// The writer has something to say.
     Saved(Saved),
     /// A version's score; the driver adds the traffic.
@@ -189,6 +191,10 @@ impl Driver {
             Input::MergeFailed(version, error) => {
                 self.pause(&format!("version {version} cannot be stored: {error}"));
                 self.handle(Fact::MergeFailed { version });
+            }
+            Input::Unwritten(error) => {
+                tracing::warn!(error, "a version's file cannot be written");
+                self.events.say(&format!("a version's file cannot be written: {error}; nothing is lost, trying again"));
             }
             Input::Stuck(error) => self.pause(&format!("an update cannot be kept: {error}")),
             Input::Unstuck => self.resume(),

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hydra_core::codec::{Codec, CodecError};
 use hydra_core::hub::{Findings, MergeInput, Probe, Source};
@@ -68,6 +68,8 @@ pub enum Report {
     Waiting(FileError),
     /// All updates that waited for the disk are kept.
     Resumed,
+    /// The newest version's file cannot be written. It is tried again, and a start could make the version again.
+    Unwritten(FileError),
     Merged(Arc<Served>),
     MergeFailed {
         version: VersionNo,
@@ -95,6 +97,8 @@ pub struct Learner {
     pub versions: VersionFiles,
     pub writer: Writer,
     pub updates: UpdateFiles,
+    /// Whether it is known that versions cannot be written.
+    pub failing: bool,
     /// Files of versions that stay.
     pub keep: usize,
     /// Updates that wait on disk, by lease.
@@ -115,23 +119,27 @@ impl Learner {
     ) -> std::io::Result<(Sender<Command>, JoinHandle<()>)> {
         let (commands, taken): (_, Receiver<Command>) = channel();
         let thread = std::thread::Builder::new().name("learner".into()).spawn(move || {
+            let mut tried = Instant::now();
             loop {
-                let again = (!self.unkept.is_empty()).then_some(PAUSE);
+                let again = (!self.unkept.is_empty()).then(|| PAUSE.saturating_sub(tried.elapsed()));
                 let command = match again.into_iter().chain(self.writer.due()).min() {
                     Some(wait) => taken.recv_timeout(wait),
                     None => taken.recv().map_err(RecvTimeoutError::from),
                 };
-                self.go_on();
+                self.go_on(&mut report);
                 let command = match command {
                     Ok(command) => command,
                     Err(RecvTimeoutError::Timeout) => {
-                        self.keep_again(&mut report);
+                        if tried.elapsed() >= PAUSE {
+                            tried = Instant::now();
+                            self.keep_again(&mut report);
+                        }
                         continue;
                     }
                     // What could not be kept was not acknowledged either: its workers send it again.
                     Err(RecvTimeoutError::Disconnected) => {
                         if let Err(error) = self.settle() {
-                            tracing::warn!(%error, "the newest version is not on disk; the next start makes it again");
+                            report(Report::Unwritten(error));
                         }
                         return;
                     }
@@ -261,7 +269,6 @@ impl Learner {
         let weights = Arc::new(weights);
         self.checkpoint.weights = weights.clone();
         self.writer.add(version, digest, self.checkpoint.clone());
-        self.go_on();
         self.newest = version;
         self.prober.add(version, weights.clone());
         let delta = Delta::new(self.codec, bytes);
@@ -276,13 +283,25 @@ impl Learner {
         Ok(())
     }
 
-    fn go_on(&mut self) {
-        if let Some(version) = self.writer.go_on() {
-            self.on_disk(version);
+    fn go_on(&mut self, report: &mut impl FnMut(Report)) {
+        match self.writer.go_on() {
+            Ok(Some(version)) => {
+                self.failing = false;
+                self.on_disk(version);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    report(Report::Unwritten(error));
+                }
+            }
         }
     }
 
     /// Removes what is not needed any more.
+    ///
+    /// The version's own row may not be durable yet, and is lost then with a crash: so an older file has to stay as well,
+    /// with what was merged since; `keep` is three at least.
     fn on_disk(&mut self, version: VersionNo) {
         let oldest = match self.versions.keep(version, self.keep) {
             Ok(oldest) => oldest.unwrap_or(version),

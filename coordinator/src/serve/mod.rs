@@ -260,11 +260,11 @@ fn gate(settings: &Settings) -> Gate {
 
 /// Brings everything to disk and ends the threads.
 fn close(writer: Writer, threads: Threads) -> anyhow::Result<()> {
+    let ended: Vec<_> = threads.into_iter().map(std::thread::JoinHandle::join).collect();
+    // Last, because it holds the folder's lock and the others write there.
     writer.shutdown().map_err(|error| crate::fail::store(&error))?;
-    for thread in threads {
-        if thread.join().is_err() {
-            anyhow::bail!("a thread of the coordinator panicked; the log above says where");
-        }
+    if ended.iter().any(Result::is_err) {
+        anyhow::bail!("a thread of the coordinator panicked; the log above says where");
     }
     Ok(())
 }

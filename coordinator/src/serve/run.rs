@@ -21,13 +21,13 @@ use hydra_shell::keys;
 use super::learner::Learner;
 use super::learner::likeness::Likeness;
 use super::learner::probe::Prober;
-use super::learner::remake::Remaker;
+use super::learner::remake::{Merging, Remaker};
 use super::learner::writing::Writer;
 use super::settings as remembered;
 use crate::data::{self, Dataset, Tokenizer};
 use crate::fail;
 use crate::pretrained::Pretrained;
-use crate::store::{FileError, Loaded, Opening, Repairs, Store, UpdateFiles, VersionFiles};
+use crate::store::{Checkpoint, FileError, Loaded, Opening, Repairs, Store, UpdateFiles, VersionFiles};
 
 /// A run that is ready to be served.
 pub struct Run {
@@ -53,13 +53,15 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
 
     let versions = VersionFiles::open(dir, shape).map_err(fail::file)?;
     let updates = UpdateFiles::open(dir).map_err(fail::file)?;
-    let remaker = Remaker {
-        versions: &versions,
-        updates: &updates,
-        rule: outer_rule(settings),
-        codec: settings.rounds.broadcast_codec,
+    let merging = Merging {
+        outer_lr: settings.rounds.outer_lr,
+        outer_momentum: settings.rounds.outer_momentum,
+        broadcast_codec: settings.rounds.broadcast_codec,
     };
-    let load = |store: &mut Store| {
+    let stored = Merging::load(dir).map_err(fail::file)?;
+    let merged_by = stored.unwrap_or(merging);
+    let mut remaker = Remaker::new(&versions, &updates, merged_by);
+    let mut load = |store: &mut Store| {
         store
             .load(
                 &mut |version| versions.check(version),
@@ -87,7 +89,24 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
     let Loaded { recovered, history, repairs } = loaded;
     let recovered = recovered.expect("a run with a version is loaded");
     tell_repairs(&repairs, &versions, events)?;
-    let checkpoint = versions.read(&recovered.newest).map_err(fail::file)?;
+    let newest = recovered.newest.version;
+    let (checkpoint, mut whole) = match remaker.made() {
+        Some(made) if made.version == newest => (made.checkpoint, made.whole),
+        _ => (versions.read(&recovered.newest).map_err(fail::file)?, newest),
+    };
+    if merging != merged_by && whole < newest {
+        // What has no file was merged as the last start did it, and that is about to be forgotten.
+        let Checkpoint { weights, outer } = &checkpoint;
+        versions.write(newest, &recovered.newest.digest, weights, outer).map_err(fail::file)?;
+        whole = newest;
+    }
+    if stored != Some(merging) {
+        merging.store(dir).map_err(fail::file)?;
+    }
+    let mut writer = Writer::new(versions.clone(), whole);
+    if whole < newest {
+        writer.add(newest, recovered.newest.digest, checkpoint.clone());
+    }
 
     // Updates merged since the oldest version that is on disk are needed to make those after it again.
     let oldest = versions.list().map_err(fail::file)?.first().copied().unwrap_or(recovered.newest.version);
@@ -112,7 +131,8 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
         codec: settings.rounds.broadcast_codec,
         newest: recovered.newest.version,
         checkpoint,
-        writer: Writer::new(versions.clone(), recovered.newest.version),
+        writer,
+        failing: false,
         versions,
         updates,
         keep: settings.rounds.keep_versions as usize,
@@ -158,6 +178,11 @@ fn dataset(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> a
 
 /// Says what a damaged disk cost, and puts the damaged files aside.
 fn tell_repairs(repairs: &Repairs, versions: &VersionFiles, events: &Events) -> anyhow::Result<()> {
+    for (version, why) in &repairs.remade {
+        let aside = versions.set_aside(*version).map_err(fail::file)?;
+        let kept = aside.map(|path| format!("; the damaged file is kept as {}", path.display())).unwrap_or_default();
+        events.say(&format!("version {version} was damaged ({why}) and is made again from its updates{kept}"));
+    }
     for (version, why) in &repairs.superseded {
         let aside = versions.set_aside(*version).map_err(fail::file)?;
         let kept = aside.map(|path| format!("; the damaged file is kept as {}", path.display())).unwrap_or_default();

@@ -177,7 +177,7 @@ impl Coordinator {
             Report::Checked { lease, verdict } => Fact::Checked { lease, verdict },
             Report::Merged(served) => Fact::Merged { version: served.version, digest: served.digest },
             Report::MergeFailed { version, error } => panic!("version {version}: {error}"),
-            Report::Waiting(error) => panic!("{error}"),
+            Report::Waiting(error) | Report::Unwritten(error) => panic!("{error}"),
             Report::Resumed => panic!("nothing waited"),
         };
         // The file is on disk, and nobody knows.

@@ -43,6 +43,8 @@ pub struct Loaded {
 pub struct Repairs {
     /// Versions given up because their weights are damaged or gone, with the reason, newest first.
     pub superseded: Vec<(VersionNo, String)>,
+    /// Versions whose weights were damaged and that were made again, with the reason, oldest first.
+    pub remade: Vec<(VersionNo, String)>,
     /// Updates that those had merged and that wait to be merged again.
     pub reopened: Vec<LeaseId>,
     /// Updates that were paid and will never be merged: their bytes, or the weights that they belong to, are gone.
@@ -133,7 +135,7 @@ fn newest_whole(
     repairs: &mut Repairs,
 ) -> Result<Option<(Version, rows::Evaluated)>, StoreError> {
     // Newest first.
-    let mut bad: Vec<((Version, rows::Evaluated), String)> = Vec::new();
+    let mut bad: Vec<Bad> = Vec::new();
     loop {
         let next = rows::current_versions(from, bad.len(), HISTORY).map_err(reading)?;
         if next.is_empty() {
@@ -142,27 +144,31 @@ fn newest_whole(
         for found in next {
             match check(&found.0) {
                 Ok(()) => {
-                    let newest = go_forward(from, found, &mut bad, remake)?;
-                    repairs.superseded.extend(bad.into_iter().map(|((version, _), why)| (version.version, why)));
+                    let newest = go_forward(from, found, &mut bad, (remake, repairs))?;
+                    let given_up = bad.into_iter().map(|((version, _), why)| (version.version, why.to_string()));
+                    repairs.superseded.extend(given_up);
                     return Ok(Some(newest));
                 }
                 Err(error @ FileError::Io { .. }) => return Err(error.into()),
-                Err(error) => bad.push((found, error.to_string())),
+                Err(error) => bad.push((found, error)),
             }
         }
     }
     match bad.into_iter().next() {
         None => Ok(None),
-        Some(((newest, _), why)) => Err(StoreError::NoGoodVersion { newest: newest.version, why }),
+        Some(((newest, _), why)) => Err(StoreError::NoGoodVersion { newest: newest.version, why: why.to_string() }),
     }
 }
+
+/// A version without whole weights, and what is wrong with them.
+type Bad = ((Version, rows::Evaluated), FileError);
 
 /// Makes one version after the other again, from a whole one on, and takes it from the bad ones.
 fn go_forward(
     from: &Connection,
     whole: (Version, rows::Evaluated),
-    bad: &mut Vec<((Version, rows::Evaluated), String)>,
-    remake: &mut Remake<'_>,
+    bad: &mut Vec<Bad>,
+    (remake, repairs): (&mut Remake<'_>, &mut Repairs),
 ) -> Result<(Version, rows::Evaluated), StoreError> {
     let mut newest = whole;
     while let Some(((version, _), _)) = bad.last() {
@@ -171,7 +177,11 @@ fn go_forward(
         if !known || !remake(version, &newest.0, &inputs)? {
             break;
         }
-        newest = bad.pop().expect("there is a last one").0;
+        let (found, why) = bad.pop().expect("there is a last one");
+        if matches!(why, FileError::Damaged { .. }) {
+            repairs.remade.push((found.0.version, why.to_string()));
+        }
+        newest = found;
     }
     Ok(newest)
 }

@@ -2,10 +2,10 @@
 //! bytes of accepted updates.
 //!
 //! Invariants: one coordinator a folder ([`files::RunLock`]); one thread writes the database, and what it reported
-//! as saved survives a power cut; a version's row is written after its weights, an update's row after its bytes; a
-//! damaged, foreign or newer file is named, never overwritten. Readers open the database read-only and disturb nobody.
+//! as saved survives a power cut; an update's row is written after its bytes, a version's when it can be made again from
+//! files; a damaged, foreign or newer file is named, never overwritten. Readers open the database read-only and disturb nobody.
 //!
-//! Layout of a run's folder: `hydra.db` (with `-wal` and `-shm` beside it), `lock`, `versions/`, `updates/`. The
+//! Layout of a run's folder: `hydra.db` (with `-wal` and `-shm` beside it), `lock`, `versions/`, `updates/`, `merging.json`. The
 //! tables are described in `schema/0001.sql` and `docs/ledger.md`.
 
 pub mod error;
@@ -35,7 +35,7 @@ use hydra_core::proto::PROTOCOL;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 pub use self::error::{FileError, StoreError, Trouble};
-pub use self::files::RunLock;
+pub use self::files::{RunLock, write_whole};
 pub use self::load::{Loaded, Repairs};
 pub use self::read::Reader;
 use self::seal::Seal;

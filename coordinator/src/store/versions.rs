@@ -63,8 +63,8 @@ impl VersionFiles {
         self.folder.join(file_name(version))
     }
 
-    /// Writes a version; on return it is durable. `digest` is that of the weights and goes into the database after
-    /// this. Lengths must fit the shape.
+    /// Writes a version; on return it is durable. `digest` is that of the weights. Lengths must fit the
+    /// shape.
     pub fn write(
         &self,
         version: VersionNo,

@@ -67,7 +67,7 @@ pub enum Fact {
         /// The number of the [`Order::Persist`].
         upto: u64,
     },
-    /// The merge is done and the weights are on disk.
+    /// The merge is done and the weights can be made again from what is on disk.
     Merged {
         /// The version.
         version: VersionNo,

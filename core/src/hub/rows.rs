@@ -32,7 +32,7 @@ pub enum Row {
     },
     /// A lease's update was accepted; it waits to be merged.
     Accepted(Accepted),
-    /// A new version was merged and its weights are on disk.
+    /// A new version was merged; its weights can be made again from what is on disk.
     Version(Version),
     /// A version was evaluated.
     Evaluated {

@@ -32,8 +32,11 @@ pub struct Coordinator {
     pub syncing: bool,
     /// The learner does one thing at a time.
     pub learner_free: Time,
-    /// Versions told since the last one whose file is on disk, oldest first, each with the updates to be removed then.
+    /// Versions told since the last but one whose file is on disk, oldest first, each with the updates to be removed
+    /// when two files are newer: the newest file may be that of a version whose row gets lost.
     pub unwritten: Vec<(VersionNo, Vec<LeaseId>)>,
+    /// The newest version whose file is on disk.
+    pub file: VersionNo,
     pub versions: BTreeMap<VersionNo, (Digest, Option<Digest>)>,
     pub sessions: BTreeMap<SessionId, u64>,
     pub expected: BTreeSet<(SessionId, Digest)>,
@@ -85,6 +88,7 @@ impl World {
             syncing: false,
             learner_free: self.now,
             unwritten: Vec::new(),
+            file: newest.version,
             versions: BTreeMap::from([(newest.version, (newest.digest, None))]),
             sessions: BTreeMap::new(),
             expected: BTreeSet::new(),

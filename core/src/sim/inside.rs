@@ -189,7 +189,7 @@ impl World {
         }
         coordinator.unwritten.push((version, Vec::new()));
         // Not every version gets a file; a few are told at most before one does.
-        if coordinator.unwritten.len() == 4 {
+        if version.0 - coordinator.file.0 == 4 {
             self.written(version);
         } else if self.one_in(2) {
             self.inside(600_000, Inside::Written(version));
@@ -200,10 +200,12 @@ impl World {
 
     fn written(&mut self, version: VersionNo) {
         let Some(coordinator) = &mut self.coordinator else { return };
-        let Some(at) = coordinator.unwritten.iter().position(|(of, _)| *of == version) else { return };
-        let Some((digest, _)) = coordinator.versions.get(&version) else { return };
+        let Some((digest, _)) = coordinator.versions.get(&version).filter(|_| version > coordinator.file) else {
+            return;
+        };
         self.disk.weights.insert(version, *digest);
-        for (_, merged) in coordinator.unwritten.drain(..=at) {
+        let before = std::mem::replace(&mut coordinator.file, version);
+        for (_, merged) in coordinator.unwritten.extract_if(.., |(of, _)| *of <= before) {
             self.disk.updates.retain(|lease, _| !merged.contains(lease));
         }
     }

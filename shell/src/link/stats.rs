@@ -41,6 +41,10 @@ impl RoundTrip {
 
     pub(super) fn set(&self, round_trip: Duration) {
         self.micros.store(at_least_1(round_trip), Ordering::Relaxed);
+    }
+
+    /// Something came that shows that the other end is there.
+    pub(super) fn heard(&self) {
         self.asked.store(0, Ordering::Relaxed);
     }
 }

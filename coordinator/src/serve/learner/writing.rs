@@ -19,7 +19,7 @@ const REST: u32 = 3;
 const BEHIND: u64 = 8;
 /// Between two tries of what the disk did not take.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Between two looks at whether a write has ended for which a newer version waits.
+/// Between two looks at whether a write has ended.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A version's file in the making.
@@ -62,16 +62,10 @@ impl Writer {
         self.told.0 - self.on_disk.0 >= BEHIND
     }
 
-    /// Goes on without waiting for the disk; gives the version that has come to be there.
-    pub fn go_on(&mut self) -> Option<VersionNo> {
+    /// Goes on without waiting for the disk; gives the version that has come to be there, or why none has.
+    pub fn go_on(&mut self) -> Result<Option<VersionNo>, FileError> {
         let ended = self.running.take_if(|(_, thread)| thread.is_finished());
-        let written = ended.and_then(|(content, thread)| match self.ended(content, join(thread)) {
-            Ok(version) => Some(version),
-            Err(error) => {
-                tracing::warn!(%error, "a version's file cannot be written; it is tried again");
-                None
-            }
-        });
+        let written = ended.map(|(content, thread)| self.ended(content, join(thread))).transpose();
         if self.running.is_none() && self.rests_until.is_none_or(|until| until <= Instant::now()) {
             self.start();
         }
@@ -80,7 +74,9 @@ impl Writer {
 
     /// When to go on, if nothing else happens.
     pub fn due(&self) -> Option<Duration> {
-        self.next.as_ref()?;
+        if self.next.is_none() && self.running.is_none() {
+            return None;
+        }
         let rest = || self.rests_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
         Some(if self.running.is_some() { LOOK } else { rest() })
     }
