@@ -373,7 +373,8 @@ impl Screen {
 
 /// Tokens a second of those that train, as they report it.
 pub fn speed(rows: &[Row]) -> f64 {
-    let speeds = rows.iter().filter_map(|row| workers::speed(&row.worker));
+    let heard = rows.iter().filter(|row| row.silent.is_none());
+    let speeds = heard.filter_map(|row| workers::speed(&row.worker));
     let speeds = speeds.filter(|speed| speed.is_finite() && *speed > 0.0);
     // Not a sum, which is -0 where nobody trains.
     speeds.fold(0.0, |all, speed| all + speed)

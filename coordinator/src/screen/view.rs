@@ -139,7 +139,8 @@ fn state(screen: &Screen) -> (&'static str, String, Style) {
         _ if screen.leaving => ("!", "stopping; q again: at once".to_owned(), theme.warn()),
         _ if view.paused => ("!", "paused".to_owned(), theme.warn()),
         _ if view.behind => ("!", "catching up with updates".to_owned(), theme.warn()),
-        0 => ("○", "no worker yet".to_owned(), theme.warn()),
+        0 if view.status.tasks == 0 => ("○", "no worker yet".to_owned(), theme.warn()),
+        0 => ("○", "no worker".to_owned(), theme.warn()),
         workers => ("●", text::count(workers, "worker", "workers"), theme.good()),
     }
 }

@@ -116,13 +116,9 @@ pub fn shape(settings: &Settings, vocab: u32, run_dir: &Path) -> anyhow::Result<
                 .map_err(|error| Failure::new(Exit::RunFolder, format!("{} is damaged: {error}", path.display())))?;
             if begun != asked {
                 let text = format!(
-                    "this run began with preset {}, tokenizer {} and {}; the settings ask for preset {}, tokenizer {} and {}",
-                    begun.preset,
-                    begun.tokenizer,
-                    sizes(&begun.shape),
-                    asked.preset,
-                    asked.tokenizer,
-                    sizes(&asked.shape)
+                    "this run began with {}; the settings ask for {}",
+                    begun.unlike(&asked),
+                    asked.unlike(&begun)
                 );
                 return Err(Failure::new(Exit::Config, text)
                     .hint("start it with what it began with, or begin another run in a folder of its own (--run DIR)")
@@ -140,9 +136,19 @@ pub fn shape(settings: &Settings, vocab: u32, run_dir: &Path) -> anyhow::Result<
     Ok(shape)
 }
 
-fn sizes(shape: &Shape) -> String {
-    let Shape { vocab, width, heads, layers, context, ffn } = shape;
-    format!("{vocab}/{width}/{heads}/{layers}/{context} (MLP {ffn})")
+impl Begun {
+    /// What is not as in `other`, in words.
+    fn unlike(&self, other: &Self) -> String {
+        let words = |of: &Self| {
+            let Shape { vocab, width, heads, layers, context, ffn } = of.shape;
+            let shape = format!(
+                "vocabulary {vocab}, width {width}, {heads} heads, {layers} layers, context {context}, MLP {ffn}"
+            );
+            [format!("preset {}", of.preset), format!("tokenizer {}", of.tokenizer), shape]
+        };
+        let pairs = words(self).into_iter().zip(words(other));
+        pairs.filter(|(mine, theirs)| mine != theirs).map(|(mine, _)| mine).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// The sizes of the run's model, as it began.

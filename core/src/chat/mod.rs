@@ -188,6 +188,19 @@ impl Chat {
         }
     }
 
+    fn on_cancel(&mut self) {
+        let Some(id) = self.asked.as_ref().map(|asked| asked.id) else { return };
+        let unsent = |message: &ClientMsg| matches!(message, ClientMsg::Query(query) if query.id == id);
+        if let Some(at) = self.early.iter().position(unsent) {
+            // It waits for the connection still: nobody else knows of it.
+            self.early.remove(at);
+            self.asked = None;
+            let reason = "stopped before it was sent".to_owned();
+            return self.show(Event::Lost { text: String::new(), reason });
+        }
+        self.say(ClientMsg::Cancel(proto::Cancel { id }));
+    }
+
     fn on_refused(&mut self, refused: proto::Refused) {
         if self.asked.take_if(|asked| asked.id == refused.id).is_some() {
             let proto::Refused { code: reason, text, balance, .. } = refused;
@@ -232,12 +245,7 @@ impl Machine for Chat {
                     self.say(ClientMsg::Query(query));
                 }
             }
-            Fact::Cancel => {
-                if let Some(asked) = &self.asked {
-                    let cancel = proto::Cancel { id: asked.id };
-                    self.say(ClientMsg::Cancel(cancel));
-                }
-            }
+            Fact::Cancel => self.on_cancel(),
             Fact::AskBalance => self.say(ClientMsg::Balance(Empty {})),
             Fact::ApiKey { act, key } => self.on_api_key(act, key),
             Fact::AskStatus => self.say(ClientMsg::Status(Empty {})),

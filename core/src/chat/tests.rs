@@ -129,14 +129,24 @@ fn pieces_make_the_answer() {
 fn what_is_asked_before_the_welcome_is_sent_after_it() {
     let mut lab = Lab::new(true);
     lab.tell(Fact::Ask(query(1)));
-    lab.tell(Fact::Cancel);
     lab.lose();
     assert!(lab.chat.is_busy(), "it was never sent, and so not lost");
     let (due, _) = lab.chat.deadline().expect("it tries again");
     lab.now = due;
     lab.chat.expire(due);
     lab.connect();
-    assert!(matches!(&lab.said()[..], [ClientMsg::Query(_), ClientMsg::Cancel(_)]));
+    assert!(matches!(&lab.said()[..], [ClientMsg::Query(_)]));
+}
+
+#[test]
+fn what_was_not_sent_is_taken_back_at_once() {
+    let mut lab = Lab::new(true);
+    lab.tell(Fact::Ask(query(1)));
+    lab.tell(Fact::Cancel);
+    assert!(matches!(&lab.shown()[..], [.., Event::Lost { text, .. }] if text.is_empty()));
+    assert!(!lab.chat.is_busy());
+    lab.connect();
+    assert!(lab.said().is_empty(), "nobody hears of it");
 }
 
 #[test]

@@ -63,7 +63,11 @@ impl Screen {
                 self.on_refused(*reason, text);
             }
             Event::Lost { text, .. } => {
-                if text.is_empty() {
+                if text.is_empty() && self.running.as_ref().is_some_and(|running| running.cancelled) {
+                    self.end_answer();
+                    let words = "stopped before it was sent; nothing was charged · ↑ brings the question back";
+                    self.note(Sign::Info, words);
+                } else if text.is_empty() {
                     self.end_answer();
                     let words = "no answer: the connection was lost; nothing was charged · ↑ brings the question back";
                     self.note(Sign::Bad, words);

@@ -65,7 +65,8 @@ impl ConnectError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::Refused(_) => {
-                "start a coordinator with `hydra-coordinator`, or name the one that you mean: HOST:PORT"
+                "start a coordinator with `hydra-coordinator`, or name the one that you mean: HOST:PORT after a \
+                 worker's name, --coordinator HOST:PORT for a query"
             }
             Self::Dns { .. } => "check the spelling and the network, or use the IP address",
             Self::Unreachable { .. } => "check the network and the address",

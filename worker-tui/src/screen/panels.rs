@@ -113,7 +113,7 @@ pub fn task(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         line(buffer, rest, 2, &screen.speeds.bars(usize::from(SPARK)), theme.accent());
     }
     if !hand.preview.is_empty() {
-        line(buffer, area, 3, &format!("“{}”", text::clean(hand.preview.trim())), theme.dim());
+        line(buffer, area, 3, &format!("text “{}”", text::clean(hand.preview.trim())), theme.dim());
     }
 }
 

@@ -182,6 +182,9 @@ fn header(screen: &Screen, buffer: &mut Buffer, area: Rect) {
 pub fn state(screen: &Screen) -> (&'static str, String, Style) {
     let theme = screen.facts.theme;
     match (screen.leaving, &screen.link) {
+        (Leaving::Asked, Link::Waiting { .. } | Link::Connecting) => {
+            ("!", "leaving once delivered; q again: at once".to_owned(), theme.warn())
+        }
         (Leaving::Asked, _) => ("!", "finishing, then leaving".to_owned(), theme.warn()),
         (_, Link::Starting) => ("○", "starting".to_owned(), theme.warn()),
         (_, Link::Connecting) => ("○", "connecting".to_owned(), theme.warn()),
