@@ -262,6 +262,7 @@ impl Learner {
             updates.push((input.share, input.codec, bytes));
         }
         // From here on nothing fails. Others may hold the weights; the outer state is copied only while it is written.
+        self.writer.drop_waiting();
         let mut weights = self.checkpoint.weights.to_vec();
         let outer = Arc::make_mut(&mut self.checkpoint.outer);
         let bytes = outer::step(&mut weights, outer, &updates, rule, self.codec);

@@ -46,15 +46,20 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// All versions up to `newest` are on disk.
-    pub fn new(files: VersionFiles, newest: VersionNo) -> Self {
-        Self { files, next: None, running: None, told: newest, on_disk: newest, rests_until: None }
+    /// `on_disk` is the newest version that is.
+    pub fn new(files: VersionFiles, on_disk: VersionNo) -> Self {
+        Self { files, next: None, running: None, told: on_disk, on_disk, rests_until: None }
     }
 
     /// A version more is to be written some time.
     pub fn add(&mut self, version: VersionNo, digest: Digest, checkpoint: Checkpoint) {
         self.next = Some(Content { version, digest, checkpoint: Arc::new(checkpoint) });
         self.told = version;
+    }
+
+    /// A newer version is about to be [added](Self::add): the one that waits need not be held any more.
+    pub fn drop_waiting(&mut self) {
+        self.next = None;
     }
 
     /// Whether the next version must wait until one is on disk.
