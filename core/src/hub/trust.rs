@@ -61,7 +61,7 @@ const HALF: f64 = 0.65;
 /// What is believed of everybody before anything is seen, as the weight of having been right.
 const BELIEF: f64 = 16.0;
 /// How much of what was seen before an update still counts after it.
-const MEMORY: f64 = 0.85;
+const MEMORY: f64 = 0.8;
 /// Honest updates of one version differ by so much (a part of the usual) however many windows are looked at.
 const SPREAD: f64 = 0.15;
 
@@ -85,8 +85,7 @@ struct Evidence {
 
 impl Evidence {
     fn note(&mut self, score: f64, error: f64) {
-        // What is usual is not known exactly either: the middle one of three samples is off by half of their variance.
-        let weight = 1.0 / (1.5 * error.powi(2) + SPREAD.powi(2));
+        let weight = 1.0 / (error.powi(2) + SPREAD.powi(2));
         self.sum = MEMORY * self.sum + weight * score;
         self.weight = MEMORY * self.weight + weight;
     }
