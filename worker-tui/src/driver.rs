@@ -261,7 +261,10 @@ impl<S: Sink> Driver<S> {
                 tracing::warn!(%lease, text, "a task cannot be trained");
                 Fact::Failed { lease, text }
             }
-            Report::Opened { device, threads } => return self.sink.tell(News::Device { device, threads }),
+            Report::Opened { device, threads } => {
+                self.sink.tell(News::Device { device: device.clone(), threads });
+                Fact::Device { device }
+            }
             // Told before there is a driver.
             Report::Unopened(_) => return,
         };

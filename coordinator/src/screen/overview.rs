@@ -174,10 +174,11 @@ fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
         text::count(snapshot.rows.len() as u64, "worker", "workers"),
         text::count(view.chats as u64, "chat", "chats")
     );
-    let queue = if view.paused {
-        format!("{} ready · none made: paused", view.queued)
-    } else {
-        format!("{} of {} ready", view.queued, view.queue)
+    let queue = match (view.paused, view.queued) {
+        (true, queued) => format!("{queued} ready · none made: paused"),
+        // Tasks that came back lie there besides.
+        (false, queued) if queued > view.queue => format!("{queued} ready"),
+        (false, queued) => format!("{queued} of {} ready", view.queue),
     };
     if snapshot.rows.is_empty() {
         return vec![
@@ -288,8 +289,9 @@ fn answers(view: &View) -> String {
 
 /// The panel's title: what its two columns of numbers are.
 fn traffic_title(screen: &Screen) -> String {
-    let span = screen.rates().map_or_else(String::new, |rates| format!(" · {}", rates.span()));
-    format!("Traffic: in all{span}")
+    let span =
+        screen.rates().map_or_else(String::new, |rates| format!(" · {}", rates.span().trim_start_matches("the ")));
+    format!("Traffic since start{span}")
 }
 
 fn traffic(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
@@ -302,7 +304,7 @@ fn traffic(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
         ("in", format!("↓ {}", flow(snapshot.up, rates.up)), theme.text()),
         ("out", format!("↑ {}", flow(snapshot.down, rates.down)), theme.text()),
         ("cost", each, theme.text()),
-        ("queries", format!("{} running · {} HYD taken", snapshot.view.status.queries, ledger.revenue), theme.text()),
-        ("credits", format!("{} HYD issued", ledger.issued), theme.text()),
+        ("queries", format!("{} running", snapshot.view.status.queries), theme.text()),
+        ("the run", format!("{} HYD paid, {} taken", ledger.issued, ledger.revenue), theme.text()),
     ]
 }

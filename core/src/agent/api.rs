@@ -103,6 +103,11 @@ pub enum Fact {
     },
     /// Finish the task in hand, deliver it, then leave.
     Finish,
+    /// It trains on another device, or on more or fewer cores, from now on.
+    Device {
+        /// What it is called.
+        device: String,
+    },
     /// Take no further task for the moment.
     Pause,
     /// Take tasks again.

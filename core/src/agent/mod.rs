@@ -77,6 +77,8 @@ pub struct Agent {
     greeted: bool,
     /// Whether the coordinator believes that this worker takes tasks.
     told: bool,
+    /// It trains on another device than the coordinator knows.
+    renamed: bool,
     /// The lease that the last hello named.
     claimed: Option<LeaseId>,
     model: Option<(Shape, Recipe)>,
@@ -111,6 +113,7 @@ impl Agent {
             started: now,
             greeted: false,
             told: true,
+            renamed: false,
             claimed: None,
             model: None,
             ordered: None,
@@ -183,9 +186,11 @@ impl Agent {
     /// Keeps the coordinator's belief true.
     fn tell_ready(&mut self, now: Time) {
         let accepting = self.accepting(now);
-        if self.link == Link::Open && !self.over && self.told != accepting {
+        if self.link == Link::Open && !self.over && (self.told != accepting || self.renamed) {
             self.told = accepting;
-            self.say(ClientMsg::Ready(proto::Ready { accepting }));
+            let renamed = std::mem::take(&mut self.renamed);
+            let device = if renamed { self.settings.device.clone() } else { String::new() };
+            self.say(ClientMsg::Ready(proto::Ready { accepting, device }));
         }
     }
 
@@ -248,6 +253,10 @@ impl Machine for Agent {
                     self.release(now, hand.task.lease, "this worker is leaving");
                 }
                 self.leave_if_done();
+            }
+            Fact::Device { device } => {
+                self.renamed |= device != self.settings.device;
+                self.settings.device = device;
             }
             Fact::Pause => self.paused = true,
             Fact::Resume => self.paused = false,

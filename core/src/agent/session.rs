@@ -10,6 +10,7 @@ impl Agent {
         self.link = Link::Greeting { nonce };
         self.why = None;
         self.claimed = self.lease();
+        self.renamed = false;
         let hello = proto::Hello {
             protocol: proto::PROTOCOL.to_owned(),
             role: Role::Worker,

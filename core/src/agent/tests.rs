@@ -267,12 +267,31 @@ fn whether_more_is_wanted_is_said_as_it_is_when_sent() {
     assert!(!said.iter().any(|m| matches!(m, ClientMsg::Ready(_))));
     lab.tell(Fact::Pause);
     lab.tell(Fact::Pause);
-    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready { accepting: false })]);
+    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready::new(false))]);
     lab.reconnect();
     let said = lab.said();
     assert_eq!(updates(&said), [(1, false)]);
     lab.tell(Fact::Resume);
-    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready { accepting: true })]);
+    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready::new(true))]);
+}
+
+#[test]
+fn another_device_is_told_once() {
+    let mut lab = Lab::open(settings());
+    let device = settings().device;
+    lab.tell(Fact::Device { device });
+    assert_eq!(lab.said(), [], "it is the one that hello named");
+    let other = || "cpu ×3".to_owned();
+    lab.tell(Fact::Device { device: other() });
+    lab.tell(Fact::Device { device: other() });
+    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready { accepting: true, device: other() })]);
+    // A change without a session is told by the next hello.
+    lab.tell(Fact::Closed { reason: "cut".to_owned() });
+    lab.tell(Fact::Device { device: "cpu ×4".to_owned() });
+    lab.wait(Duration::from_secs(20));
+    lab.connect();
+    let said = lab.said();
+    assert!(!said.iter().any(|m| matches!(m, ClientMsg::Ready(_))), "{said:?}");
 }
 
 #[test]
@@ -284,7 +303,7 @@ fn updates_do_not_pile_up() {
         assert_eq!(updates(&lab.said()), [(lease, lease < 4)]);
     }
     lab.hear(credited(2));
-    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready { accepting: true })]);
+    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready::new(true))]);
 }
 
 #[test]
@@ -297,7 +316,7 @@ fn a_rest_ends_by_itself() {
     lab.wait(Duration::from_secs(4));
     assert_eq!(lab.said(), []);
     lab.wait(Duration::from_secs(1));
-    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready { accepting: true })]);
+    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready::new(true))]);
 }
 
 #[test]

@@ -8,14 +8,38 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Hub, rows};
+use crate::credits::Credits;
 use crate::ids::{UserName, WorkerId};
 use crate::limits;
+use crate::proto::UnpaidCode;
 use crate::time::Time;
 
 /// After work that was worth nothing, a worker gets no task for this long, doubled each time in a row.
 const BAR: Duration = Duration::from_millis(50);
 /// The longest bar is this many doublings: about a minute.
 const BAR_DOUBLINGS: u32 = 10;
+
+/// What became of a worker's updates since the coordinator's start, for people.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Counts {
+    pub accepted: u64,
+    pub refused: u64,
+    /// Why the last refused one was.
+    pub refusal: Option<UnpaidCode>,
+    pub earned: Credits,
+}
+
+impl Counts {
+    pub fn paid(&mut self, amount: Credits) {
+        self.accepted += 1;
+        self.earned = self.earned.checked_add(amount).unwrap_or(self.earned);
+    }
+
+    pub fn refused(&mut self, code: UnpaidCode) {
+        self.refused += 1;
+        self.refusal = Some(code);
+    }
+}
 
 /// One worker's.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -30,6 +54,7 @@ pub(super) struct Record {
     pub strikes: u32,
     /// Seconds that it may still wait for versions, below zero if it has waited for longer; see `patience`.
     pub patience: Option<f64>,
+    pub counts: Counts,
 }
 
 impl Record {
@@ -37,7 +62,7 @@ impl Record {
     pub fn delivered(&mut self, tokens: u64, seconds: f64) {
         let speed = tokens as f64 / seconds;
         let speed = self.speed.map_or(speed, |old| 0.5 * old + 0.5 * speed);
-        *self = Self { speed: Some(speed), patience: self.patience, ..Self::default() };
+        *self = Self { speed: Some(speed), patience: self.patience, counts: self.counts, ..Self::default() };
     }
 }
 

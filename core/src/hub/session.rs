@@ -127,7 +127,7 @@ impl Hub {
             Stage::Open(peer) => (peer.role, peer.user.clone()),
         };
         match (role, message) {
-            (Role::Worker, ClientMsg::Ready(ready)) => self.on_ready(now, id, ready),
+            (Role::Worker, ClientMsg::Ready(ready)) => self.on_ready(now, id, &ready),
             (Role::Worker, ClientMsg::Fetch(fetch)) => self.on_fetch(now, id, fetch.shard),
             (Role::Worker, ClientMsg::Progress(progress)) => self.on_progress(now, id, progress),
             (Role::Worker, ClientMsg::Update(update)) => self.on_update(now, id, update),

@@ -29,8 +29,11 @@ pub(super) struct Spec {
 }
 
 impl Hub {
-    pub(super) fn on_ready(&mut self, now: Time, id: SessionId, ready: proto::Ready) {
+    pub(super) fn on_ready(&mut self, now: Time, id: SessionId, ready: &proto::Ready) {
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
+        if !ready.device.is_empty() {
+            seat.tally.trains_on(&ready.device);
+        }
         if seat.accepting != ready.accepting {
             seat.accepting = ready.accepting;
             self.place(now, id);

@@ -285,10 +285,8 @@ impl Hub {
         let Some(State::Paying { session }) = self.leases.set(lease, State::Paid) else { return };
         if let Some(Held { row, .. }) = self.leases.get(lease) {
             let (task, worker, user) = (row.task, row.worker, row.user.clone());
+            self.record_mut(&user, worker).counts.paid(amount);
             self.note(Event::Accepted { task, worker, user, amount });
-        }
-        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
-            seat.tally.paid(amount);
         }
         self.tell_paid(session, lease);
     }
@@ -322,11 +320,11 @@ impl Hub {
                 self.refuse_once_durable(now, session, unpaid);
             }
         }
-        if let Some(seat) = self.sessions.get_mut(&session).and_then(|s| s.seat_mut()) {
-            seat.tally.refused(code);
-        }
-        if let Some((worker, user)) = whose.as_ref().filter(|_| is_worthless(code)) {
-            self.strike(now, user, *worker);
+        if let Some((worker, user)) = &whose {
+            self.record_mut(user, *worker).counts.refused(code);
+            if is_worthless(code) {
+                self.strike(now, user, *worker);
+            }
         }
         self.place(now, session);
         if let Some((worker, user)) = whose {

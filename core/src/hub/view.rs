@@ -1,7 +1,7 @@
 //! How the run stands, as plain values for a screen: workers, the open round, the ledger.
 //!
 //! Making a view costs time in proportion to workers and users and changes nothing. What only people want to know
-//! (a worker's last loss, what it earned in this session) is kept here in [`Tally`] and [`Newest`], and no rule
+//! (a worker's last loss, the newest transfers) is kept here in [`Tally`] and [`Newest`], and no rule
 //! reads it.
 
 use std::collections::VecDeque;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::bench::Place;
 use super::leases::{Held, State};
+use super::records::Counts;
 use super::{Hub, session};
 use crate::credits::Credits;
 use crate::ids::{LeaseId, SessionId, TaskId, UserName, VersionNo, WorkerId};
@@ -133,13 +134,13 @@ pub struct WorkerView {
     pub loss: Option<f32>,
     /// Its speed: of the task in hand as it reports it, else over its finished ones.
     pub tokens_per_s: Option<f64>,
-    /// Updates accepted in this session.
+    /// Updates accepted since the coordinator's start, also before this session.
     pub accepted: u64,
-    /// Updates refused in this session.
+    /// Updates refused since then.
     pub refused: u64,
     /// Why the last of these was.
     pub refusal: Option<UnpaidCode>,
-    /// Earned in this session.
+    /// Earned since then.
     pub earned: Credits,
     /// When it came.
     pub since: Time,
@@ -180,37 +181,19 @@ pub(super) struct Tally {
     since: Time,
     /// Loss and speed of the last reported step.
     last: Option<(f32, f32)>,
-    accepted: u64,
-    refused: u64,
-    refusal: Option<UnpaidCode>,
-    earned: Credits,
 }
 
 impl Tally {
     pub fn begin(now: Time, device: &str) -> Self {
-        Self {
-            device: device.into(),
-            since: now,
-            last: None,
-            accepted: 0,
-            refused: 0,
-            refusal: None,
-            earned: Credits::ZERO,
-        }
+        Self { device: device.into(), since: now, last: None }
+    }
+
+    pub fn trains_on(&mut self, device: &str) {
+        self.device = device.into();
     }
 
     pub fn progressed(&mut self, progress: &Progress) {
         self.last = Some((progress.loss, progress.tokens_per_s));
-    }
-
-    pub fn paid(&mut self, amount: Credits) {
-        self.accepted += 1;
-        self.earned = self.earned.checked_add(amount).unwrap_or(self.earned);
-    }
-
-    pub fn refused(&mut self, code: UnpaidCode) {
-        self.refused += 1;
-        self.refusal = Some(code);
     }
 }
 
@@ -295,7 +278,8 @@ impl Hub {
     fn worker_view(&self, id: SessionId, session: &session::Session) -> Option<WorkerView> {
         let peer = session.peer()?;
         let seat = peer.seat.as_ref()?;
-        let Tally { device, since, last, accepted, refused, refusal, earned } = seat.tally.as_ref().clone();
+        let Tally { device, since, last } = seat.tally.as_ref().clone();
+        let Counts { accepted, refused, refusal, earned } = seat.record.counts;
         let reported = last.map(|(_, speed)| f64::from(speed)).filter(|_| seat.lease.is_some());
         Some(WorkerView {
             session: id,

@@ -155,7 +155,7 @@ fn numbers_come_as_other_languages_write_them() {
 #[test]
 fn unknown_fields_are_passed_over() {
     let bytes = map("ready", &[("since", &[0x92, 0x01, 0x81, 0xa1, b'x', 0xc0]), ("accepting", &[0xc3])]);
-    assert_eq!(decode_client(&bytes), Ok(ClientMsg::Ready(Ready { accepting: true })));
+    assert_eq!(decode_client(&bytes), Ok(ClientMsg::Ready(Ready::new(true))));
 }
 
 #[test]

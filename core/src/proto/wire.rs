@@ -85,8 +85,8 @@ pub fn decode_client(bytes: &[u8]) -> Result<ClientMsg, WireError> {
         }
         ClientMsg::Release(release) => bound("text bytes", release.text.len(), TEXT_BYTES)?,
         ClientMsg::Bye(bye) => bound("text bytes", bye.text.len(), TEXT_BYTES)?,
+        ClientMsg::Ready(ready) => bound("device bytes", ready.device.len(), LABEL_BYTES)?,
         ClientMsg::Proof(_)
-        | ClientMsg::Ready(_)
         | ClientMsg::Fetch(_)
         | ClientMsg::Progress(_)
         | ClientMsg::Update(_)

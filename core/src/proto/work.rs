@@ -6,11 +6,21 @@ use crate::codec::Codec;
 use crate::ids::{Digest, LeaseId, TaskId, VersionNo};
 
 /// See [`ClientMsg::Ready`](super::ClientMsg::Ready).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
     /// Whether a task may be pushed now. True after `welcome` without being said; said again after each `update`
     /// whose `more` was false.
     pub accepting: bool,
+    /// What it trains on now, where that has changed since it was said; empty: it has not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub device: String,
+}
+
+impl Ready {
+    /// On the same device as before.
+    pub const fn new(accepting: bool) -> Self {
+        Self { accepting, device: String::new() }
+    }
 }
 
 /// See [`ClientMsg::Fetch`](super::ClientMsg::Fetch).

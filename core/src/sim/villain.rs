@@ -29,7 +29,7 @@ impl World {
         let message = match self.rng.below(9) {
             0 => return self.send_from(client, Side::Coordinator, Frame::Bad),
             1 => ClientMsg::Release(proto::Release { lease, text: String::new() }),
-            2 => ClientMsg::Ready(proto::Ready { accepting: self.rng.below(2) == 0 }),
+            2 => ClientMsg::Ready(proto::Ready::new(self.rng.below(2) == 0)),
             3 => ClientMsg::Fetch(proto::Fetch { shard: digest }),
             4 => ClientMsg::Progress(proto::Progress { lease, step: 1, loss: 0.0, tokens_per_s: 1e-9 }),
             5 => ClientMsg::Cancel(proto::Cancel { id: QueryId(id) }),

@@ -11,13 +11,13 @@ use hydra_core::credits::Credits;
 use hydra_core::ids::{UserName, VersionNo};
 use hydra_core::proto::Status;
 use hydra_core::time::Time;
-use hydra_shell::ui::composer::{self, Composer, Edit};
+use hydra_shell::ui::composer::{self, Composer, Edit, LONGEST};
 use hydra_shell::ui::overlay::Toasts;
 use hydra_shell::ui::ratatui::Frame;
 use hydra_shell::ui::ratatui::crossterm::event::MouseEventKind;
 use hydra_shell::ui::theme::Sign;
 use hydra_shell::ui::transcript::{Entry, Transcript, Who};
-use hydra_shell::ui::{App, Binding, Event, Theme, keys};
+use hydra_shell::ui::{App, Binding, Event, Theme, keys, text};
 
 use super::answer::Running;
 use super::keys::{HELP_KEYS, KEYS};
@@ -267,6 +267,11 @@ impl App for Screen {
         match msg {
             Msg::Size => self.sized = true,
             Msg::Edit(edit) => {
+                if self.composer.overflows(&edit) {
+                    let words =
+                        format!("a message has room for {}: the rest was left out", text::bytes(LONGEST as u64));
+                    self.hint_at(words);
+                }
                 self.composer.apply(edit);
                 self.list_anew();
             }

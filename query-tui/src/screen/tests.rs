@@ -68,8 +68,7 @@ fn answered(size: (u16, u16)) -> Script<Screen> {
 fn refused(size: (u16, u16)) -> Script<Screen> {
     let mut script = connected(size, Credits(400_000));
     script.text("Anything?").keys("<enter>");
-    let text =
-        "the balance of 0.4 HYD does not cover a query for 0.5 HYD: run `hydra-worker alice` to earn 1.0 HYD a task";
+    let text = "the balance of 0.4 HYD does not cover a query for 0.5 HYD: run `hydra-worker alice ADDRESS` to earn 1.0 HYD a task";
     let reason = RefusedCode::Insufficient;
     session(&mut script, Event::Refused { reason, text: text.to_owned(), balance: Credits(400_000) });
     script
@@ -341,4 +340,6 @@ fn scrolling_stays_until_the_next_question() {
     assert!(!script.screen().contains(" more\n"), "{}", script.screen());
     script.paste("two\nlines\u{1b}[2J");
     assert_eq!(script.app.composer.text(), "two\nlines␛[2J");
+    script.paste(&"x".repeat(64 * 1024));
+    assert!(script.screen().contains("a message has room for 65.5 kB"), "{}", script.screen());
 }

@@ -72,7 +72,7 @@ impl Screen {
     }
 
     /// Puts words in the footer's place for a while.
-    fn hint_at(&mut self, words: String) {
+    pub(super) fn hint_at(&mut self, words: String) {
         self.hint = Some(Hint { until: self.now.after(READ), words, leaves: false });
     }
 

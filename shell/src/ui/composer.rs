@@ -13,8 +13,8 @@ use unicode_segmentation::UnicodeSegmentation as _;
 use super::text;
 use super::theme::Theme;
 
-/// Bytes that a message may have; more is cut.
-const LONGEST: usize = 64 * 1024;
+/// Bytes that a message may have; of a longer paste the rest is left out.
+pub const LONGEST: usize = 64 * 1024;
 /// Messages that the history keeps.
 const HISTORY: usize = 200;
 
@@ -119,6 +119,11 @@ impl Composer {
     /// The cursor's byte offset.
     pub fn cursor(&self) -> usize {
         self.cursor
+    }
+
+    /// Whether a text is longer than there is room for.
+    pub fn overflows(&self, edit: &Edit) -> bool {
+        matches!(edit, Edit::Insert(text) if text.len() > LONGEST.saturating_sub(self.text.len()))
     }
 
     /// Puts a text in the message's place, with the cursor at its end.

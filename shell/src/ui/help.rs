@@ -69,7 +69,7 @@ pub fn draw<M>(buffer: &mut Buffer, area: Rect, theme: Theme, table: &[Binding<M
     let room = usize::from(width).saturating_sub(left + 7);
     let rows: Vec<Row> = rows.into_iter().flat_map(|row| wrapped(row, room)).collect();
     let frame = overlay::centred(area, width, rows.len() as u16 + 2);
-    let inside = overlay::open(buffer, frame, theme, "Keys");
+    let inside = overlay::open(buffer, frame, theme, "Keys · Esc closes");
     let scroll = scroll.min(rows.len().saturating_sub(usize::from(inside.height)));
     let hidden = rows.len() - scroll > usize::from(inside.height);
     for (row, y) in rows[scroll..].iter().zip(inside.top()..inside.bottom()) {

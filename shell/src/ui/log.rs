@@ -82,7 +82,7 @@ impl LogPane {
         let finer = Level::ALL.iter().map(|(level, _)| *level).find(|level| *level > self.level && *level <= finest);
         self.level = finer.unwrap_or(Level::Error);
         let more = if finer.is_none() && ring.finest() < LevelFilter::DEBUG {
-            format!(" · for finer ones start with {LEVEL}=debug")
+            format!(" (for more: {LEVEL}=debug)")
         } else {
             String::new()
         };

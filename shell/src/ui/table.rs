@@ -164,9 +164,14 @@ impl<K: Clone + PartialEq> Table<K> {
         }
     }
 
-    /// Sorts by the next column. Call [`arrange`](Self::arrange) after it.
+    /// Sorts by the next column that there is room for. Call [`arrange`](Self::arrange) after it.
     pub fn sort_next(&mut self) {
-        (self.sort, self.descending) = ((self.sort + 1) % self.columns.len().max(1), false);
+        let (area, _) = self.drawn.get();
+        let count = self.columns.len().max(1);
+        let after = |by: usize| (self.sort + by) % count;
+        let seen = places(&self.columns, area);
+        let next = (1..=count).map(after).find(|column| area.is_empty() || seen.iter().any(|(at, ..)| at == column));
+        (self.sort, self.descending) = (next.unwrap_or_default(), false);
     }
 
     /// The order in words: `user ▲`.

@@ -58,7 +58,7 @@ fn footer(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let both = screen.switch.get().is_empty();
     let useful = |binding: &&Binding<Msg>| match binding.msg {
         Msg::Chart => !both,
-        Msg::Newest => !screen.log.follows(),
+        Msg::Newest => !screen.log.follows() && screen.log_rows.get() > 0,
         _ => true,
     };
     let mut table: Vec<_> = screen.keys().iter().filter(useful).cloned().collect();
@@ -76,6 +76,8 @@ fn small(screen: &Screen, buffer: &mut Buffer, area: Rect) -> Rect {
         Layout::vertical([Constraint::Fill(1), Constraint::Length(2), Constraint::Length(2), Constraint::Length(1)])
             .areas(area);
     screen.switch.set(chart);
+    // There is no log to go back in.
+    screen.log_rows.set(0);
     panels::chart(screen, screen.shown, buffer, chart);
     panels::task_short(screen, buffer, task);
     panels::credits_short(screen, buffer, credits);

@@ -75,7 +75,10 @@ fn the_order_is_named_also_where_its_column_is_hidden() {
     assert!(script.screen().contains("tokens/s▲") && script.screen().contains("by tokens/s ▲"), "{}", script.screen());
     script.keys("o o o");
     assert!(script.screen().contains("paid/not▲"), "{}", script.screen());
-    script.keys("o o o r");
+    script.keys("o o o");
+    assert!(script.screen().contains("user▲"), "what has no room is passed over: {}", script.screen());
+    assert!(script.resize((200, 55)).screen().contains("device"), "{}", script.screen());
+    script.keys("o o o o o o o o r").resize((80, 24));
     assert!(script.screen().contains("by device ▼"), "{}", script.screen());
     script.resize((40, 12)).keys("r");
     assert!(script.screen().contains("by device ▲"), "{}", script.screen());
@@ -120,14 +123,14 @@ fn a_lost_worker_is_told_of_unless_all_go() {
 #[test]
 fn averages_say_over_what_they_are() {
     let mut script = running((80, 24));
-    assert!(script.screen().contains("Traffic: in all · the last 30s"), "{}", script.screen());
+    assert!(script.screen().contains("Traffic since start · last 30s"), "{}", script.screen());
     let mut later = snapshot(workers());
     later.view.at = Time(95_000_000);
     script.advance(Duration::from_secs(35));
     tell(&mut script, later);
     let seen = script.screen();
     assert!(seen.contains("tasks in the last minute") && !seen.contains("tok/s"), "{seen}");
-    assert!(seen.contains("Traffic: in all · the last minute"), "{seen}");
+    assert!(seen.contains("Traffic since start · last minute"), "{seen}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn nothing_but_the_handshake_is_said_before_the_welcome() {
     lab.take();
     lab.hear(welcome());
     let said = lab.said();
-    let ready = said.iter().position(|m| *m == ClientMsg::Ready(proto::Ready { accepting: false }));
+    let ready = said.iter().position(|m| *m == ClientMsg::Ready(proto::Ready::new(false)));
     let release = said.iter().position(|m| matches!(m, ClientMsg::Release(r) if r.lease == LeaseId(1)));
     assert!(ready.is_some() && ready < release, "{said:?}");
 }
@@ -36,7 +36,7 @@ fn after_so_many_paid_tasks_it_leaves() {
     lab.train(2);
     assert_eq!(updates(&lab.said()), [(2, false)]);
     lab.hear(ServerMsg::Unpaid(over(1, UnpaidCode::Stale)));
-    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready { accepting: true })], "one more, then");
+    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready::new(true))], "one more, then");
     lab.begin(3, 0);
     lab.hear(credited(2));
     lab.train(3);
@@ -52,7 +52,7 @@ fn finishing_delivers_first() {
     let mut lab = Lab::open(settings());
     lab.begin(1, 0);
     lab.tell(Fact::Finish);
-    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready { accepting: false })]);
+    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready::new(false))]);
     lab.train(1);
     assert_eq!(updates(&lab.said()), [(1, false)]);
     lab.hear(credited(1));

@@ -22,7 +22,7 @@ impl Lab {
         if self.merge_ordered().is_some() {
             self.merge();
         }
-        self.says(session, ClientMsg::Ready(proto::Ready { accepting: true }));
+        self.says(session, ClientMsg::Ready(proto::Ready::new(true)));
         // It may be held back for a version that is about to come.
         self.wait(Duration::from_secs(1));
         let (_, next) = self.pushed.iter().rfind(|(to, _)| *to == session).expect("the next task was pushed");
@@ -93,7 +93,7 @@ fn a_link_that_is_too_slow_for_a_single_update_gets_fewer_bytes_too() {
     lab.says(session, ClientMsg::Update(Update { bytes, more: false, ..Lab::update(&task) }));
     lab.wait(Duration::from_secs(121));
     assert_eq!(verdict(&lab.heard(session), task.lease), Some(Err(proto::UnpaidCode::Expired)));
-    lab.says(session, ClientMsg::Ready(proto::Ready { accepting: true }));
+    lab.says(session, ClientMsg::Ready(proto::Ready::new(true)));
     lab.wait(Duration::from_secs(1));
     // Nothing ever came of it, so it is only known to be slow: 34 kB in two minutes at the most.
     assert_eq!(lab.task(session).expect("another try").codec, Codec::Sparse64);

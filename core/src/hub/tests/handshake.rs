@@ -191,7 +191,7 @@ fn roles_do_not_mix() {
     let (worker, chat) = (lab.worker("alice", 1), lab.chat("alice"));
     lab.heard(worker);
     lab.heard(chat);
-    lab.says(chat, ClientMsg::Ready(proto::Ready { accepting: true }));
+    lab.says(chat, ClientMsg::Ready(proto::Ready::new(true)));
     lab.says(worker, ClientMsg::Cancel(proto::Cancel { id: QueryId([0; 16]) }));
     for session in [worker, chat] {
         assert!(matches!(&lab.heard(session)[..], [ServerMsg::Error(e)] if !e.fatal), "the session goes on");

@@ -329,7 +329,7 @@ fn who_takes_no_tasks_for_a_while_loses_no_patience() {
     lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
     let before = patience(&lab, sessions[0]);
     lab.wait(Duration::from_hours(1));
-    lab.says(sessions[0], ClientMsg::Ready(proto::Ready { accepting: true }));
+    lab.says(sessions[0], ClientMsg::Ready(proto::Ready::new(true)));
     assert!(lab.task(sessions[0]).is_some());
     assert!((patience(&lab, sessions[0]) - before).abs() < 1e-9);
 }

@@ -39,8 +39,16 @@ fn a_worker_is_followed_from_task_to_pay() {
     lab.says(session, ClientMsg::Update(Lab::update(&Task { lease: LeaseId(77), ..task })));
     let seen = worker(&lab, session);
     assert_eq!((seen.refused, seen.refusal), (1, Some(UnpaidCode::UnknownLease)));
+    lab.says(session, ClientMsg::Ready(proto::Ready { accepting: false, device: "cpu ×3".to_owned() }));
+    assert_eq!(&*worker(&lab, session).device, "cpu ×3");
     lab.tell(Fact::Left { session, reason: String::new() });
     assert!(lab.hub.view(lab.now).workers.is_empty());
+
+    // What became of its updates is counted on when it comes back.
+    let session = lab.enter("alice", Lab::hello("alice", Some(1)));
+    let seen = worker(&lab, session);
+    assert_eq!((seen.accepted, seen.earned, seen.refused), (1, Credits::hyd(1), 1));
+    assert_eq!(seen.refusal, Some(UnpaidCode::UnknownLease));
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn client_frames() -> Vec<(&'static str, ClientMsg)> {
         ("hello of a worker", C::Hello(hello())),
         ("hello of a chat", C::Hello(short_hello)),
         ("proof", C::Proof(Proof { signature: Signature([0x77; 64]) })),
-        ("ready", C::Ready(Ready { accepting: true })),
+        ("ready", C::Ready(Ready::new(true))),
         ("fetch", C::Fetch(Fetch { shard: digest(0x66) })),
         ("progress", C::Progress(Progress { lease: LeaseId(21), step: 5, loss: 4.5, tokens_per_s: 3_700.0 })),
         ("update", C::Update(update())),

@@ -137,6 +137,23 @@ fn tables_sort_filter_and_follow_their_row() {
 }
 
 #[test]
+fn the_next_order_is_one_that_can_be_seen() {
+    let rows = rows(3);
+    let mut table = table();
+    arrange(&mut table, &rows);
+    let mut orders = |width| {
+        text(width, 4, |buffer, area| draw_table(&table, &rows, buffer, area));
+        let mut next = || {
+            table.sort_next();
+            table.order()
+        };
+        [next(), next(), next()]
+    };
+    assert_eq!(orders(24), ["loss ▲", "user ▲", "loss ▲"]);
+    assert_eq!(orders(80), ["device ▲", "what ▲", "user ▲"]);
+}
+
+#[test]
 fn the_chosen_row_has_one_look() {
     let rows = rows(3);
     let mut table = table();
@@ -315,9 +332,7 @@ fn levels_that_never_come_are_passed_over() {
     let (mut pane, all) = (LogPane::default(), Ring::default());
     let words = [(); 4].map(|()| pane.next_level(&all));
     assert_eq!(words[..3], ["log: DEBUG and above", "log: TRACE and above", "log: ERROR only"]);
-    for (finest, want) in
-        [("info", "log: ERROR only · for finer ones start with HYDRA_LOG=debug"), ("debug", "log: DEBUG and above")]
-    {
+    for (finest, want) in [("info", "log: ERROR only (for more: HYDRA_LOG=debug)"), ("debug", "log: DEBUG and above")] {
         let (mut pane, ring) = (LogPane::default(), Ring::with_finest(finest.parse().unwrap()));
         assert_eq!(pane.next_level(&ring), want);
     }
