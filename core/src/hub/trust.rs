@@ -10,7 +10,8 @@
 //!   decides, unless the sample is clear by itself.
 //!   Whoever leaves out a part of the steps gains on one half of its windows and hardly on the other. That is a
 //!   difference of a factor of two in numbers that scatter by a third, so what is seen of each half is gathered over
-//!   several updates ([`Evidence`]).
+//!   several updates ([`Evidence`]). So is what is seen of all windows: whoever trains from weights that are some
+//!   versions old gains about half of the usual again and again, which no single sample tells from bad luck.
 //!   A worker that is alone with its encoding has nobody to compare with but itself: its own noise must not become what
 //!   is usual, so it is compared loosely with what everybody gains.
 //! - *Harm.* Held-out text is looked at too, for updates that gain on their windows and destroy the rest.
@@ -58,10 +59,13 @@ const RIGHT: f64 = 0.75;
 const KNOWN: u32 = 4;
 /// A worker whose updates gain less than this part of what is usual on one half of their windows leaves out steps.
 const HALF: f64 = 0.65;
-/// What is believed of everybody before anything is seen, as the weight of having been right.
-const BELIEF: f64 = 16.0;
-/// How much of what was seen before an update still counts after it.
-const MEMORY: f64 = 0.8;
+/// A worker whose updates gain less than this part of what is usual, as seen over several, does something else than
+/// its tasks.
+const WHOLE: f64 = 0.75;
+/// Of the halves: a difference of a factor of two shows soon.
+const OF_HALVES: Belief = Belief { weight: 16.0, memory: 0.8 };
+/// Of all windows: less is missing, and nobody is to be refused for a bad beginning.
+const OF_WHOLE: Belief = Belief { weight: 40.0, memory: 0.85 };
 /// Honest updates of one version differ by so much (a part of the usual) however many windows are looked at.
 const SPREAD: f64 = 0.15;
 
@@ -73,10 +77,20 @@ struct Record {
     samples: u32,
     /// Of the windows of each half.
     halves: [Evidence; 2],
+    /// Of all of them, each update's between nothing and the usual: luck must not outweigh what is missing, and what is
+    /// worse than nothing shows by itself.
+    whole: Evidence,
 }
 
-/// What was seen of a worker's gains on one half of its windows, as parts of what is usual: each by how surely it is
-/// known.
+/// How evidence is gathered.
+struct Belief {
+    /// What is believed of everybody before anything is seen, as the weight of having been right.
+    weight: f64,
+    /// How much of what was seen before an update still counts after it.
+    memory: f64,
+}
+
+/// What was seen of a worker's gains on some of its windows, as parts of what is usual: each by how surely it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Evidence {
     sum: f64,
@@ -84,28 +98,39 @@ struct Evidence {
 }
 
 impl Evidence {
-    fn note(&mut self, score: f64, error: f64) {
+    fn note(&mut self, belief: &Belief, score: f64, error: f64) {
         let weight = 1.0 / (error.powi(2) + SPREAD.powi(2));
-        self.sum = MEMORY * self.sum + weight * score;
-        self.weight = MEMORY * self.weight + weight;
+        self.fade(belief);
+        self.sum += weight * score;
+        self.weight += weight;
     }
 
-    /// Nothing could be seen: what was seen before counts less.
-    fn fade(&mut self) {
-        self.sum *= MEMORY;
-        self.weight *= MEMORY;
+    /// What was seen before counts less.
+    fn fade(&mut self, belief: &Belief) {
+        self.sum *= belief.memory;
+        self.weight *= belief.memory;
     }
 
     /// What to believe: right until it is seen otherwise.
-    fn mean(&self) -> f64 {
-        (self.sum + BELIEF) / (self.weight + BELIEF)
+    fn mean(&self, belief: &Belief) -> f64 {
+        (self.sum + belief.weight) / (self.weight + belief.weight)
     }
 }
 
 impl Record {
-    /// Whether its updates train on one half of their windows only.
-    fn skips(&self) -> bool {
-        self.halves.iter().any(|half| half.mean() < HALF)
+    /// What is wrong with its updates, as seen over several.
+    fn fault(&self) -> Option<String> {
+        if self.halves.iter().any(|half| half.mean(&OF_HALVES) < HALF) {
+            return Some("the updates help on one half of their tasks' windows only".to_owned());
+        }
+        let gains = self.whole.mean(&OF_WHOLE);
+        (gains < WHOLE).then(|| format!("the updates gain only {gains:.2} of what is usual, as seen over several"))
+    }
+
+    /// What could not be seen counts for the worker.
+    fn fade(&mut self) {
+        self.halves.iter_mut().for_each(|half| half.fade(&OF_HALVES));
+        self.whole.fade(&OF_WHOLE);
     }
 }
 
@@ -165,14 +190,18 @@ impl Trust {
         Ok(())
     }
 
-    /// Notes how much was gained on each half of the windows, as far as others of the version say what is usual.
-    fn note_halves(&mut self, who: &(UserName, WorkerId), gain: &Gain, usual: &Usual) {
+    /// Notes how much was gained, as far as others of the version say what is usual.
+    fn note(&mut self, who: &(UserName, WorkerId), gain: &Gain, usual: &Usual) {
         let record = self.record(who);
+        let own = gain.own().mean;
+        if own.is_finite() && usual.own > CLEAR * usual.error {
+            record.whole.note(&OF_WHOLE, (own / usual.own).clamp(0.0, 1.0), usual.error / usual.own);
+        }
         for ((evidence, half), usual) in record.halves.iter_mut().zip(&gain.halves).zip(&usual.halves) {
             // Where the usual gain cannot be told from nothing there is nothing to compare with.
             if half.mean.is_finite() && usual.mean > CLEAR * usual.error {
                 let score = (half.mean / usual.mean).clamp(-MOST, MOST);
-                evidence.note(score, usual.error / usual.mean);
+                evidence.note(&OF_HALVES, score, usual.error / usual.mean);
             }
         }
     }
@@ -183,9 +212,9 @@ impl Trust {
     fn look_back(&mut self, newest: VersionNo) {
         for (worker, one) in std::mem::take(&mut self.early) {
             match self.usual(&one.user, (one.version, one.codec)) {
-                Some(usual) if usual.fresh => self.note_halves(&(one.user, worker), &one.gain, &usual),
+                Some(usual) if usual.fresh => self.note(&(one.user, worker), &one.gain, &usual),
                 _ if one.version.0 + limits::STALENESS < newest.0 => {
-                    self.record(&(one.user, worker)).halves.iter_mut().for_each(Evidence::fade);
+                    self.record(&(one.user, worker)).fade();
                 }
                 _ => self.early.push_back((worker, one)),
             }
@@ -211,7 +240,7 @@ impl Trust {
         let score = (own.mean / usual.own).clamp(-MOST, MOST);
         let average = self.average(who, score);
         if usual.fresh {
-            self.note_halves(who, gain, &usual);
+            self.note(who, gain, &usual);
         } else {
             let (version, codec) = task;
             remember(&mut self.early, (who.1, Useful { version, codec, user: who.0.clone(), gain: *gain }));
@@ -227,8 +256,8 @@ impl Trust {
             let text = "the update does not help on the windows of its task: it gains";
             return useless(format!("{text} {score:.2} of what is usual"));
         }
-        if self.records.get(who).is_some_and(Record::skips) {
-            return useless("the updates help on one half of their tasks' windows only".to_owned());
+        if let Some(fault) = self.records.get(who).and_then(Record::fault) {
+            return useless(fault);
         }
         let held = gain.held_out;
         if held.count > 0 && held.mean + CLEAR * error(&held) < usual.held_out - HARM * usual.own {
