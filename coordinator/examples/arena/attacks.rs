@@ -27,6 +27,8 @@ const ATTACKERS: usize = 3;
 const HONEST_ALONE: &str = "the honest alone";
 /// How updates are encoded.
 const CODEC: Codec = Codec::Int4;
+/// The seeds with which the honest train alone; the first one is that of the attacked runs.
+const HONEST_SEEDS: [Option<u64>; 3] = [None, Some(1), Some(2)];
 /// Held-out windows that the end is measured on.
 const MEASURED: usize = 600;
 
@@ -36,7 +38,7 @@ pub struct Args {
     #[arg(long)]
     data: PathBuf,
     /// Tasks of each worker
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 48)]
     tasks: u32,
     /// Optimiser steps a task
     #[arg(long, default_value_t = 8)]
@@ -62,7 +64,8 @@ struct Line {
 
 #[derive(Serialize)]
 struct Table {
-    honest: Outcome,
+    /// The honest alone, with one seed after the other: a single run ends where chance has it.
+    honest: Vec<Outcome>,
     lines: Vec<Line>,
     tasks: u32,
     task_tokens: u64,
@@ -83,6 +86,7 @@ struct Scene {
     name: String,
     attackers: Vec<Attack>,
     checks: bool,
+    seed: Option<u64>,
 }
 
 fn scenes(args: &Args) -> Vec<Scene> {
@@ -90,19 +94,20 @@ fn scenes(args: &Args) -> Vec<Scene> {
         Attack::ALL.iter().map(|attack| (attack.name().to_owned(), vec![*attack; ATTACKERS])).collect();
     groups.push(("mixed: sign-flip ×10, noise, copy".to_owned(), vec![Attack::FlipTen, Attack::Noise, Attack::Copy]));
     groups.retain(|(name, _)| args.only.as_deref().is_none_or(|only| name.contains(only)));
-    let honest = Scene { name: HONEST_ALONE.to_owned(), attackers: Vec::new(), checks: true };
+    let honest = |seed| Scene { name: HONEST_ALONE.to_owned(), attackers: Vec::new(), checks: true, seed };
     let with = |checks: bool| {
         let scene = move |(name, attackers): &(String, Vec<Attack>)| Scene {
             name: name.clone(),
             attackers: attackers.clone(),
             checks,
+            seed: None,
         };
         groups.iter().map(scene).collect::<Vec<_>>()
     };
     let mut plain = if args.no_plain { Vec::new() } else { with(false) };
     // An update of another shape cannot be added to anything.
     plain.retain(|scene| scene.attackers != [Attack::Shape; ATTACKERS]);
-    std::iter::once(honest).chain(with(true)).chain(plain).collect()
+    HONEST_SEEDS.into_iter().map(honest).chain(with(true)).chain(plain).collect()
 }
 
 /// Runs all of them, some at once, and prints the table.
@@ -126,7 +131,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         joined.collect::<anyhow::Result<Vec<_>>>()
     })?;
     let mut outcomes = done.into_inner()?;
-    let honest = outcomes.remove(&0).expect("all were run");
+    let honest: Vec<_> = (0..HONEST_SEEDS.len()).map(|place| outcomes.remove(&place).expect("all were run")).collect();
     let mut lines: Vec<Line> = Vec::new();
     for (place, outcome) in outcomes {
         let Scene { name, checks, .. } = &scenes[place];
@@ -136,7 +141,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             line.plain = Some(outcome);
         }
     }
-    let runs = || lines.iter().map(|line| &line.checked).chain([&honest]);
+    let runs = || lines.iter().map(|line| &line.checked).chain(&honest);
     let checked: u32 = runs().map(|run| run.checked).sum();
     let check_seconds = runs().map(|run| run.check_seconds).sum::<f64>() / f64::from(checked.max(1));
     let task_tokens = u64::from(args.steps) * 12 * 64;
@@ -151,7 +156,7 @@ impl Bench<'_> {
     fn run(&mut self, scene: &Scene) -> anyhow::Result<Outcome> {
         let checks = scene.checks;
         let folder = tempfile::tempdir()?;
-        let (settings, run) = crate::begin(&self.args.data, folder.path())?;
+        let (settings, run) = crate::begin(&self.args.data, folder.path(), scene.seed)?;
         let mut rules = run::rules(&settings, run.shape, &run.data, 0);
         rules.steps = self.args.steps;
         // The rate falls over the honest work, as in a run whose end is known; at its peak the end is mostly chance.

@@ -142,7 +142,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn play(args: &Args, scene: &Scene, device: Device) -> anyhow::Result<Line> {
     let folder = tempfile::tempdir()?;
-    let (settings, run) = crate::begin(&args.data, folder.path())?;
+    let (settings, run) = crate::begin(&args.data, folder.path(), None)?;
     let mut rules = run::rules(&settings, run.shape, &run.data, 0);
     rules.steps = scene.task;
     (rules.codec, rules.sparser, rules.checked_windows) = (scene.up, false, 0);

@@ -34,12 +34,13 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// A run of the preset `shakespeare`, begun in a folder.
-fn begin(data: &Path, folder: &Path) -> anyhow::Result<(Settings, run::Run)> {
+/// A run of the preset `shakespeare`, begun in a folder; `seed` decides its first weights and what its tasks draw.
+fn begin(data: &Path, folder: &Path, seed: Option<u64>) -> anyhow::Result<(Settings, run::Run)> {
     let flags = Flags {
         run: Some(folder.join("run")),
         data: vec![data.to_owned()],
         preset: Some("shakespeare".to_owned()),
+        seed,
         ..Flags::default()
     };
     let settings = resolve(None, std::iter::empty(), &flags).map_err(|faults| anyhow::anyhow!("{faults}"))?.settings;
@@ -50,7 +51,7 @@ fn begin(data: &Path, folder: &Path) -> anyhow::Result<(Settings, run::Run)> {
 /// A place to train for so many workers.
 fn gym(data: &Path, workers: usize, device: Device) -> anyhow::Result<Gym> {
     let folder = tempfile::tempdir()?;
-    let (settings, run) = begin(data, folder.path())?;
+    let (settings, run) = begin(data, folder.path(), None)?;
     let tokens = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&two| u16::from_le_bytes(two)).collect();
     let shards = run.data.shards.iter().map(|shard| (shard.digest, tokens(&shard.bytes))).collect();
     Gym::new((run.shape, settings.recipe), shards, workers, device)

@@ -21,7 +21,7 @@ pub struct Options {
     #[arg(long)]
     data: PathBuf,
     /// Tasks of each worker
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 48)]
     tasks: u32,
     /// What the example `arena` printed, instead of running it
     #[arg(long)]
@@ -34,7 +34,8 @@ pub struct Options {
 /// What the example prints.
 #[derive(Deserialize)]
 struct Table {
-    honest: Outcome,
+    /// The honest alone, with one seed after the other.
+    honest: Vec<Outcome>,
     lines: Vec<Line>,
     tasks: u32,
     task_tokens: u64,
@@ -52,7 +53,6 @@ struct Line {
 #[derive(Deserialize)]
 struct Outcome {
     loss: Option<f64>,
-    versions: u64,
     honest_delivered: u32,
     honest_refused: u32,
     attackers_delivered: u32,
@@ -78,16 +78,19 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     let mut report = Report::new("attacks");
     report.fact("tasks", table.tasks);
     report.fact("task_tokens", table.task_tokens);
-    report.row("honest_loss", table.honest.loss.unwrap_or(f64::NAN), "nats", None);
+    report.row("honest_loss", table.honest_loss().unwrap_or(f64::NAN), "nats, mean", None);
+    let alone = table.honest.iter().filter_map(|run| run.loss);
+    let (least, most) = alone.fold((f64::INFINITY, 0f64), |(least, most), loss| (least.min(loss), most.max(loss)));
+    report.row("honest_loss: spread over seeds", 100.0 * (most / least - 1.0), "%", None);
     for line in &table.lines {
         let name = &line.attack;
         let half = name.starts_with("half");
-        let excess = excess(&line.checked, &table.honest);
+        let excess = excess(&line.checked, table.honest_loss());
         report.row(format!("{name}: loss above the honest alone"), excess, "%", Some(Bar::Below(3.0)));
         let bar = if half { None } else { Some(Bar::Below(10.0)) };
         report.row(format!("{name}: an attacker's pay"), pay(&line.checked, &table), "%", bar);
     }
-    let all = || table.lines.iter().map(|line| &line.checked).chain([&table.honest]);
+    let all = || table.lines.iter().map(|line| &line.checked).chain(&table.honest);
     let delivered: u32 = all().map(|run| run.honest_delivered).sum();
     let refused: u32 = all().map(|run| run.honest_refused).sum();
     let refused = 100.0 * f64::from(refused) / f64::from(delivered.max(1));
@@ -98,9 +101,17 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     Ok(report)
 }
 
+impl Table {
+    /// The mean loss of the honest alone: where a single run ends is partly chance.
+    fn honest_loss(&self) -> Option<f64> {
+        let losses: Option<Vec<f64>> = self.honest.iter().map(|run| run.loss).collect();
+        losses.filter(|losses| !losses.is_empty()).map(|losses| losses.iter().sum::<f64>() / losses.len() as f64)
+    }
+}
+
 /// By how many per cent the loss lies above that of the honest alone.
-fn excess(run: &Outcome, honest: &Outcome) -> f64 {
-    match (run.loss, honest.loss) {
+fn excess(run: &Outcome, honest: Option<f64>) -> f64 {
+    match (run.loss, honest) {
         (Some(loss), Some(honest)) => 100.0 * (loss / honest - 1.0),
         _ => f64::INFINITY,
     }
@@ -128,17 +139,20 @@ fn renewed(page: &str, table: &str) -> anyhow::Result<String> {
 fn markdown(table: &Table) -> String {
     let mut text = String::new();
     let loss = |loss: Option<f64>| loss.map_or_else(|| "lost".to_owned(), |loss| format!("{loss:.3}"));
-    let honest = &table.honest;
+    let honest = table.honest_loss();
+    let alone: Vec<_> = table.honest.iter().map(|run| loss(run.loss)).collect();
+    let sum = |of: fn(&Outcome) -> u32| table.honest.iter().map(of).sum::<u32>();
     let _ = writeln!(
         text,
-        "{} tasks of {} tokens a worker, {} versions. The honest seven alone: **{}** nats a token, {} of {} tasks \
-         refused.\n",
+        "{} tasks of {} tokens a worker. The honest seven alone: **{}** nats a token, the mean of {} seeds ({}); {} of \
+         {} tasks refused.\n",
         table.tasks,
         table.task_tokens,
-        honest.versions,
-        loss(honest.loss),
-        honest.honest_refused,
-        honest.honest_delivered,
+        loss(honest),
+        alone.len(),
+        alone.join(", "),
+        sum(|run| run.honest_refused),
+        sum(|run| run.honest_delivered),
     );
     text.push_str(
         "| three of ten attack | loss | against the honest alone | an attacker earns | refused because | honest \
@@ -170,7 +184,6 @@ mod tests {
     fn outcome(loss: Option<f64>, paid: u32) -> Outcome {
         Outcome {
             loss,
-            versions: 9,
             honest_delivered: 70,
             honest_refused: 1,
             attackers_delivered: 30,
@@ -182,10 +195,14 @@ mod tests {
     #[test]
     fn the_table_says_what_was_found() {
         let line = Line { attack: "noise".into(), checked: outcome(Some(2.02), 3), plain: Some(outcome(None, 30)) };
-        let honest = outcome(Some(2.0), 0);
+        let honest = [1.9, 2.1].map(|loss| outcome(Some(loss), 0)).into();
         let table =
             Table { honest, lines: vec![line], tasks: 10, task_tokens: 9, train_seconds: 1.0, check_seconds: 0.01 };
         let text = markdown(&table);
+        assert!(
+            text.contains("alone: **2.000** nats a token, the mean of 2 seeds (1.900, 2.100); 2 of 140 tasks"),
+            "{text}"
+        );
         assert!(text.contains("| noise | 2.020 | +1.0 % | 10 % | 27 of 30: `useless` 27 | 1 of 70 | lost |"), "{text}");
         let page = format!("# A\n{BEGIN}old\n{END}rest\n");
         assert_eq!(renewed(&page, "new\n").unwrap(), format!("# A\n{BEGIN}new\n{END}rest\n"));
