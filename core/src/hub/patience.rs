@@ -17,7 +17,7 @@ const PATIENCE_MAX: f64 = 0.5;
 /// Waiting this long is allowed to whoever is not deep in debt: it covers a merge on a busy machine.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 /// How often waiting in vain counts.
-const VAIN: f64 = 4.0;
+const VAIN: f64 = 8.0;
 /// How much longer than usual the last check before a version may take for those who wait for it, and how long at
 /// most, in typical tasks.
 const CHECKS: f64 = 2.0;

@@ -208,16 +208,14 @@ fn round_trip(screen: &Screen) -> String {
     known.map_or_else(|| "–".to_owned(), |trip| format!("{:.1} ms", trip.as_secs_f64() * 1000.0))
 }
 
-fn link_rows(screen: &Screen) -> Vec<Fact> {
+/// Why there is no connection, which may take two rows, or else how quick it is; and what went over it.
+fn link_rows(screen: &Screen, width: u16) -> Vec<Fact> {
     let theme = screen.facts.theme;
-    let (mark, words, style) = state(screen);
-    let mut facts = vec![("state", format!("{mark} {words}"), style)];
-    match &screen.link {
-        Link::Waiting { reason, .. } => facts.push(("why", text::clean(reason).into_owned(), theme.warn())),
-        Link::Up { since } => facts.push(("since", text::span(screen.now.since(*since)), theme.text())),
-        Link::Starting | Link::Connecting => {}
-    }
-    facts.extend([("ping", round_trip(screen), theme.text()), ("traffic", traffic(screen), theme.text())]);
+    let mut facts = match &screen.link {
+        Link::Waiting { reason, .. } => two_rows("why", &text::clean(reason), theme.warn(), width),
+        _ => vec![("ping", round_trip(screen), theme.text())],
+    };
+    facts.push(("traffic", traffic(screen), theme.text()));
     facts
 }
 
@@ -225,7 +223,12 @@ fn link_rows(screen: &Screen) -> Vec<Fact> {
 pub fn link(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.facts.theme;
     let mut facts = vec![("to", screen.facts.coordinator.clone(), theme.text())];
-    facts.extend(link_rows(screen));
+    let (mark, words, style) = state(screen);
+    facts.push(("state", format!("{mark} {words}"), style));
+    if let Link::Up { since } = screen.link {
+        facts.push(("since", text::span(screen.now.since(since)), theme.text()));
+    }
+    facts.extend(link_rows(screen, area.width));
     facts.push(("lost", format!("connection {}", text::count(screen.losses, "time", "times")), theme.dim()));
     if let Some((version, loss)) = screen.held_out {
         facts.push(("model", format!("version {version} · held-out {loss:.3}"), theme.text()));
@@ -264,16 +267,8 @@ pub fn machine(screen: &Screen, buffer: &mut Buffer, area: Rect) {
 
 /// Both in four lines.
 pub fn link_and_machine(screen: &Screen, buffer: &mut Buffer, area: Rect) {
-    let mut facts = link_rows(screen);
-    // The header has the state; the reason why there is none is more than the time since when there is.
-    facts.remove(0);
-    facts.retain(|(name, ..)| *name != "since");
-    if let Link::Waiting { reason, .. } = &screen.link {
-        // There is nothing to measure now, and the reason may take two rows.
-        let theme = screen.facts.theme;
-        facts = two_rows("why", &text::clean(reason), theme.warn(), area.width);
-        facts.push(("traffic", traffic(screen), theme.text()));
-    }
+    // The header has the state.
+    let mut facts = link_rows(screen, area.width);
     facts.extend(machine_rows(screen));
     panel::facts(buffer, area, screen.facts.theme, &facts);
 }
