@@ -69,6 +69,7 @@ fn snapshot(number: u64, at: Time) -> Snapshot {
         params: 124_000_000,
         queries: 3,
         val_loss: Some(2.1),
+        val_version: None,
         val_bits_per_byte: Some(1.05),
     };
     let ledger = LedgerView {

@@ -27,7 +27,7 @@ impl Command {
 
 /// All of them, as help and completion list them.
 pub const COMMANDS: [Command; 11] = [
-    Command::new("/balance", "what you have"),
+    Command::new("/balance", "what you have (or: b)"),
     Command::new("/temp X", "0 greedy; off: default"),
     Command::new("/topk N", "the N likeliest only"),
     Command::new("/topp X", "likeliest up to X only"),
@@ -37,7 +37,7 @@ pub const COMMANDS: [Command; 11] = [
     Command::new("/save FILE", "save the conversation"),
     Command::new("/clear", "empty the screen"),
     Command::new("/help", "keys and commands"),
-    Command::new("/quit", "leave"),
+    Command::new("/quit", "leave (or: exit, q)"),
 ];
 
 /// What a line means.

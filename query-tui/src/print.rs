@@ -28,10 +28,11 @@ impl Printer {
         }
         match event {
             Event::Token { text } => self.piece(text),
-            Event::Answer { text, version, val_loss, charged, balance, .. } => {
+            Event::Answer { text, version, val_loss, val_version, charged, balance, .. } => {
                 self.open |= text.is_empty();
                 self.end_line();
-                self.say(&format!("{charged} HYD · balance {balance} HYD · {}", model(*version, *val_loss)));
+                let model = model(Model { version: *version, val_loss: *val_loss, val_version: *val_version });
+                self.say(&format!("{charged} HYD · balance {balance} HYD · {model}"));
             }
             Event::Refused { .. } | Event::Lost { .. } => self.end_line(),
             Event::Balance { balance, held } => {
@@ -76,11 +77,21 @@ impl Printer {
     }
 }
 
+/// A version and a held-out loss, which may be that of another version.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Model {
+    pub version: VersionNo,
+    pub val_loss: Option<f64>,
+    pub val_version: Option<VersionNo>,
+}
+
 /// `version 12, loss 2.31`.
-pub fn model(version: VersionNo, val_loss: Option<f64>) -> String {
-    match val_loss {
-        Some(loss) => format!("version {version}, loss {loss:.2}"),
-        None => format!("version {version}, not yet measured"),
+pub fn model(model: Model) -> String {
+    let Model { version, val_loss, val_version } = model;
+    match (val_loss, val_version) {
+        (Some(loss), Some(other)) => format!("version {version}, loss {loss:.2} of v{other}"),
+        (Some(loss), None) => format!("version {version}, loss {loss:.2}"),
+        (None, _) => format!("version {version}, not yet measured"),
     }
 }
 
@@ -89,7 +100,7 @@ pub fn describe(status: &Status) -> String {
     let bits = status.val_bits_per_byte.map_or_else(String::new, |bits| format!(" ({bits:.2} bits per byte)"));
     format!(
         "{}{bits} · {} · {} and {} tokens trained · {} parameters",
-        model(status.version, status.val_loss),
+        model(Model { version: status.version, val_loss: status.val_loss, val_version: status.val_version }),
         count(status.workers.into(), "worker", "workers"),
         count(status.tasks, "task", "tasks"),
         short(status.tokens as f64),

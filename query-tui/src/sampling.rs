@@ -64,7 +64,13 @@ impl Sampling {
             let what = why.strip_prefix(MUST).map(|what| format!("/{name} wants {what}"));
             what.unwrap_or(why)
         };
-        Some(result.map(|value| format!("{told}: {value}")).map_err(wants))
+        let value = |value: Option<String>| match value {
+            Some(value) => value,
+            // Without one, the coordinator draws a seed for each answer.
+            None if name == "seed" => "a new one for each answer".to_owned(),
+            None => "the run's default".to_owned(),
+        };
+        Some(result.map(|set| format!("{told}: {}", value(set))).map_err(wants))
     }
 }
 
@@ -72,13 +78,13 @@ fn change<T: Copy + ToString>(
     slot: &mut Option<T>,
     text: &str,
     parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<String, String> {
+) -> Result<Option<String>, String> {
     match text {
         "" => {}
         "off" | "default" => *slot = None,
         text => *slot = Some(parse(text)?),
     }
-    Ok(slot.map_or_else(|| "the run's default".to_owned(), |value| value.to_string()))
+    Ok(slot.map(|value| value.to_string()))
 }
 
 fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {

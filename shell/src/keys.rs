@@ -17,6 +17,9 @@ use crate::exit::{Exit, Failure};
 /// The variable that moves the configuration folder.
 pub const CONFIG_DIR: &str = "HYDRA_CONFIG_DIR";
 
+/// The file that remembers which name to use when none is given.
+const DEFAULT_USER: &str = "default-user";
+
 const KEY_LABEL: &str = "hydra-ed25519";
 
 /// Longer than any file of this module; more is not read.
@@ -75,7 +78,7 @@ impl ConfigDir {
 
     /// The name to use when none is given: the remembered one, or a fresh `user-xxxxxx` that is remembered from now.
     pub fn default_user(&self) -> Result<UserName, Failure> {
-        let path = self.0.join("default-user");
+        let path = self.0.join(DEFAULT_USER);
         let text = read_or_create(&path, Privacy::Anyone, || {
             let mut random = [0; 3];
             getrandom::fill(&mut random)?;
@@ -90,7 +93,15 @@ impl ConfigDir {
     /// The identity for a program: `user` or the default one, with the key in `key_file` or in this folder; what does
     /// not exist is made.
     pub fn identity(&self, user: Option<UserName>, key_file: Option<&Path>) -> Result<Identity, Failure> {
-        let user = user.map_or_else(|| self.default_user(), Ok)?;
+        let user = match user {
+            Some(user) if key_file.is_none() => {
+                // The first name that is used here is the one to use when none is given.
+                read_or_create(&self.0.join(DEFAULT_USER), Privacy::Anyone, || Ok(format!("{user}\n")))?;
+                user
+            }
+            Some(user) => user,
+            None => self.default_user()?,
+        };
         let path = key_file.map_or_else(|| self.key_path(&user), Path::to_owned);
         let key = load_or_create(&path)?;
         Ok(Identity { user, key, path })

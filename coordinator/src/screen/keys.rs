@@ -46,11 +46,11 @@ const COMMON: &[Binding<Msg>] = common!([] []);
 /// On the page of the workers.
 const ON_WORKERS: &[Binding<Msg>] = common!([
     Binding::new("/ f", Msg::Filter, "show only workers with some words").group(WORKERS).hint("filter"),
+    Binding::new("esc", Msg::Close, "no filter").group(WORKERS).hint("no filter"),
     Binding::new("o", Msg::Sort, "order by the next column").group(WORKERS).hint("order"),
     Binding::new("r", Msg::Reverse, "the other way round").group(WORKERS),
     Binding::new("enter", Msg::Detail, "show the chosen one in full, or hide it").group(WORKERS).hint("detail"),
     Binding::new("K delete", Msg::Kick, "kick the chosen one, with a reason that it sees").group(WORKERS).hint("kick"),
-    Binding::new("esc", Msg::Close, "no filter").group(WORKERS),
 ] []);
 
 /// On the page of the log.
@@ -120,7 +120,8 @@ pub fn as_things_are(screen: &Screen) -> Vec<Binding<Msg>> {
     for binding in table.iter_mut().filter(|binding| !binding.hint.is_empty()) {
         binding.hint = match binding.msg {
             Msg::Pause if paused => "go on",
-            Msg::Detail if screen.chosen().is_none() => "",
+            Msg::Detail | Msg::Kick if screen.chosen().is_none() => "",
+            Msg::Close if alone && screen.tab == Tab::Workers && screen.workers.filter().is_empty() => "",
             Msg::Detail if in_full => "hide detail",
             Msg::Wrap if screen.log.wrap => "cut",
             Msg::Close if alone && filtered => "no filter",

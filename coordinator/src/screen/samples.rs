@@ -33,7 +33,8 @@ pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         y = one(screen, buffer, Rect { y, height: inside.bottom() - y, ..inside }, sample, at == 0);
     }
     if screen.sample > 0 {
-        let words = format!(" ↑ {} newer ", screen.sample);
+        let newer = if screen.is_small() { "" } else { " newer" };
+        let words = format!(" ↑ {}{newer} ", screen.sample);
         let cells = (text::width(&words) as u16).min(inside.width);
         let corner = (inside.right() - cells, inside.y);
         text::put(buffer, inside, corner, &words, cells, theme.accent().patch(theme.selected()));

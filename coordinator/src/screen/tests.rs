@@ -115,6 +115,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
         params: 4_140_000,
         queries: 1,
         val_loss: Some(3.9),
+        val_version: None,
         val_bits_per_byte: Some(1.9),
     };
     let training = rows.iter().filter(|row| super::workers::is_training(&row.worker)).count();

@@ -258,7 +258,7 @@ impl Screen {
         let paused = !snapshot.view.paused;
         snapshot.view.paused = paused;
         let (words, request) = if paused {
-            ("no more tasks are generated; those in hand are finished and paid", Request::Pause)
+            ("no new tasks; those ready or in hand are still trained and paid", Request::Pause)
         } else {
             ("tasks are generated again", Request::Resume)
         };

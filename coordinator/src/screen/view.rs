@@ -53,7 +53,7 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     screen.toasts.draw(buffer, body, theme);
     match &screen.overlay {
         Overlay::None | Overlay::Filter(_) => {}
-        Overlay::Help(scroll) => help::draw(buffer, area, theme, keys::ALL, *scroll),
+        Overlay::Help(scroll) => help::draw(buffer, above(area), theme, keys::ALL, *scroll),
         Overlay::Kick(_, who, words) => cursor = kick(screen, buffer, area, who, words),
         Overlay::Quit => quit(screen, buffer, area),
     }
@@ -78,6 +78,11 @@ fn quit(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let words = "Stop the run? Answers and uploads under way are finished first, which takes a few seconds. Training \
                  goes on from here at the next start; workers connect again by themselves.";
     overlay::dialog(buffer, area, screen.facts.theme, "Stop", words, "y/Enter stop · n/Esc go on");
+}
+
+/// All but the last row, which says what the keys do.
+fn above(area: Rect) -> Rect {
+    Rect { height: area.height.saturating_sub(1), ..area }
 }
 
 /// A line that is being written; where the cursor belongs.
@@ -107,6 +112,7 @@ fn header(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let model = screen.snapshot.as_ref().map_or_else(String::new, |snapshot| {
         let version = snapshot.view.status.version;
         match screen.point.filter(|_| area.width >= SMALL.0) {
+            Some(point) if area.width < WIDE => format!("v{version} · loss {}", loss_of(&point, version)),
             Some(point) => format!("version {version} · loss {}", loss_of(&point, version)),
             None => format!("version {version}"),
         }
@@ -136,7 +142,7 @@ fn state(screen: &Screen) -> (&'static str, String, Style) {
         return ("✗", trouble.to_owned(), theme.bad());
     }
     match snapshot.rows.len() as u64 {
-        _ if screen.leaving => ("!", "stopping; q again: at once".to_owned(), theme.warn()),
+        _ if screen.leaving => ("!", "stopping; q: at once".to_owned(), theme.warn()),
         _ if view.paused => ("!", "paused".to_owned(), theme.warn()),
         _ if view.behind => ("!", "catching up with updates".to_owned(), theme.warn()),
         0 if view.status.tasks == 0 => ("○", "no worker yet".to_owned(), theme.warn()),

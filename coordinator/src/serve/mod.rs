@@ -41,6 +41,7 @@ use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::logs::{self, Ring};
 use hydra_shell::signals::{Signals, Stop};
 use hydra_shell::terminal::is_interactive;
+use hydra_shell::ui::text::count;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -212,7 +213,16 @@ async fn serve_with(
     let (val_loss, val_bits_per_byte) = score.unzip();
     events.emit(&Event::Stopped { reason, tasks, tokens, version: newest.version.0, val_loss, val_bits_per_byte });
     let measured = score.map_or_else(String::new, |(loss, bits)| format!(", loss {loss:.4}, {bits:.4} bits a byte"));
-    events.say(&format!("stopped ({reason}) at version {} after {tasks} tasks{measured}", newest.version));
+    let why = match reason {
+        "drained" => "as asked",
+        "tasks" => "all its tasks are done",
+        "tokens" => "all its tokens are trained",
+        "rounds" => "all its rounds are done",
+        "loss" => "the loss is reached",
+        other => other,
+    };
+    let tasks = count(tasks, "task", "tasks");
+    events.say(&format!("stopped, {why}: version {} after {tasks}{measured}", newest.version));
     Ok(())
 }
 

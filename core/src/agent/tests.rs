@@ -53,6 +53,7 @@ fn welcome() -> ServerMsg {
         shape: Shape::new(16, 8, 1, 1, 8),
         recipe: Recipe::default(),
         val_loss: None,
+        val_version: None,
     })
 }
 

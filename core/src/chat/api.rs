@@ -98,6 +98,9 @@ pub enum Event {
         version: VersionNo,
         /// Its held-out loss.
         val_loss: Option<f64>,
+        /// The version that this is the loss of, if it is another one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        val_version: Option<VersionNo>,
     },
     /// The session is lost; the next try is in so many milliseconds.
     Disconnected {
@@ -121,6 +124,9 @@ pub enum Event {
         version: VersionNo,
         /// Its held-out loss, nats a token.
         val_loss: Option<f64>,
+        /// The version that this is the loss of, if it is another one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        val_version: Option<VersionNo>,
         /// What it cost.
         #[serde(serialize_with = "crate::hub::hyd")]
         charged: Credits,

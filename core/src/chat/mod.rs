@@ -141,8 +141,8 @@ impl Chat {
             (Link::Proving, ServerMsg::Welcome(welcome)) => {
                 self.link = Link::Open;
                 self.opened = Some(now);
-                let proto::Welcome { balance, price, version, val_loss, .. } = welcome;
-                self.show(Event::Connected { balance, price, version, val_loss });
+                let proto::Welcome { balance, price, version, val_loss, val_version, .. } = welcome;
+                self.show(Event::Connected { balance, price, version, val_loss, val_version });
                 self.out.extend(self.early.drain(..).map(Order::Send));
             }
             (_, ServerMsg::Error(error)) if error.fatal => match error.code {
@@ -166,9 +166,9 @@ impl Chat {
             }
             (Link::Open, ServerMsg::Answer(answer)) => {
                 if let Some(asked) = self.asked.take_if(|asked| asked.id == answer.id) {
-                    let proto::Answer { tokens, version, val_loss, charged, balance, finish, .. } = answer;
+                    let proto::Answer { tokens, version, val_loss, val_version, charged, balance, finish, .. } = answer;
                     let text = asked.text;
-                    self.show(Event::Answer { text, tokens, version, val_loss, charged, balance, finish });
+                    self.show(Event::Answer { text, tokens, version, val_loss, val_version, charged, balance, finish });
                 }
             }
             (Link::Open, ServerMsg::Refused(refused)) => self.on_refused(refused),

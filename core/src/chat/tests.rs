@@ -32,6 +32,7 @@ fn answer(id: u8) -> ServerMsg {
         pieces: 2,
         tokens: 2,
         val_loss: None,
+        val_version: None,
         charged: Credits(500_000),
         balance: Credits(500_000),
         finish: Finish::Stop,
@@ -100,6 +101,7 @@ impl Lab {
             shape: Shape::new(16, 8, 1, 1, 8),
             recipe: Recipe::default(),
             val_loss: None,
+            val_version: None,
         }));
     }
 

@@ -79,6 +79,8 @@ pub(super) struct Leases {
     bases: BTreeMap<VersionNo, usize>,
     uploads: BTreeMap<(SessionId, Digest), LeaseId>,
     checking: usize,
+    /// How many of these are worth waiting for.
+    checking_awaited: usize,
     /// Tokens of leases that train or are judged.
     tokens: u64,
     /// For each task, how many leases train, are judged, or were accepted.
@@ -108,11 +110,11 @@ impl Leases {
 
     /// Nobody waits for this one any more.
     pub fn doubt(&mut self, lease: LeaseId) {
-        if let Some(held) = self.all.get_mut(&lease) {
+        if let Some(mut held) = self.all.remove(&lease) {
+            self.unindex(&held);
             held.doubted = true;
-            if let State::Running { session: Some(_), expected, .. } = held.state {
-                self.awaited.remove(&(expected.unwrap_or(NEVER), lease));
-            }
+            self.index(&held.row, &held.state, held.doubted);
+            self.all.insert(lease, held);
         }
     }
 
@@ -132,7 +134,10 @@ impl Leases {
             State::Receiving { session, update, .. } => {
                 self.uploads.insert((*session, update.blob), row.lease);
             }
-            State::Checking { .. } => self.checking += 1,
+            State::Checking { .. } => {
+                self.checking += 1;
+                self.checking_awaited += usize::from(!doubted);
+            }
             _ => {}
         }
         if state.is_training() || state.is_judged() {
@@ -143,7 +148,7 @@ impl Leases {
         }
     }
 
-    fn unindex(&mut self, Held { row, state, .. }: &Held) {
+    fn unindex(&mut self, Held { row, state, doubted }: &Held) {
         if let Some(deadline) = state.deadline() {
             self.deadlines.remove(&(deadline, row.lease));
         }
@@ -162,7 +167,10 @@ impl Leases {
             State::Receiving { session, update, .. } => {
                 self.uploads.remove(&(*session, update.blob));
             }
-            State::Checking { .. } => self.checking -= 1,
+            State::Checking { .. } => {
+                self.checking -= 1;
+                self.checking_awaited -= usize::from(!doubted);
+            }
             _ => {}
         }
         if state.is_training() || state.is_judged() {
@@ -233,12 +241,22 @@ impl Leases {
         self.checking
     }
 
-    /// Since when updates are on their way.
+    /// How many of them are worth waiting for.
+    pub fn checking_awaited(&self) -> usize {
+        self.checking_awaited
+    }
+
+    /// Since when updates are on their way that are worth waiting for.
     pub fn uploading(&self) -> impl Iterator<Item = Time> {
-        self.uploads.values().filter_map(|lease| match &self.all[lease].state {
-            State::Receiving { since, .. } => Some(*since),
+        self.uploads.values().filter_map(|lease| match &self.all[lease] {
+            Held { state: State::Receiving { since, .. }, doubted: false, .. } => Some(*since),
             _ => None,
         })
+    }
+
+    /// Updates announced but not judged yet of which something should come.
+    pub fn arriving(&self) -> usize {
+        self.uploading().count() + self.checking_awaited
     }
 
     /// The lease whose update this is, on its way.
@@ -286,6 +304,7 @@ impl Leases {
             fresh.index(row, state, *doubted);
         }
         let uploads = fresh.uploads == self.uploads && fresh.checking == self.checking;
+        let uploads = uploads && fresh.checking_awaited == self.checking_awaited;
         let training = fresh.training == self.training && fresh.bases == self.bases && fresh.tokens == self.tokens;
         let training = training && fresh.awaited == self.awaited;
         uploads && training && fresh.served == self.served && fresh.deadlines == self.deadlines

@@ -325,6 +325,7 @@ impl Hub {
             params: self.rules.shape.params() as u64,
             queries: self.queries.len() as u32,
             val_loss: self.evaluated.map(|(loss, _)| loss),
+            val_version: self.measured_before(),
             val_bits_per_byte: self.evaluated.map(|(_, bits)| bits),
         }
     }

@@ -82,7 +82,7 @@ impl Hub {
         if protected == Some(NEVER) {
             return None;
         }
-        let done = self.round.accepted.len() + self.leases.judging();
+        let done = self.round.accepted.len() + self.leases.arriving();
         let workers = self.leases.awaited() + self.bench.held() + 1;
         let close = match self.needed(workers).saturating_sub(done) {
             0 => now,

@@ -24,6 +24,7 @@ pub(super) struct Running {
     pieces: u32,
     version: crate::ids::VersionNo,
     val_loss: Option<f64>,
+    val_version: Option<crate::ids::VersionNo>,
     /// Its end is on the way to the disk.
     ending: bool,
 }
@@ -78,6 +79,7 @@ impl Hub {
             pieces: 0,
             version: self.newest.version,
             val_loss: None,
+            val_version: None,
             ending: false,
         };
         self.queries.insert(number, running);
@@ -151,9 +153,10 @@ impl Hub {
     /// The hold is durable: answer from the newest version.
     pub(super) fn on_held(&mut self, number: QueryNo) {
         let (version, val_loss) = (self.newest.version, self.evaluated.map(|(loss, _)| loss));
+        let val_version = self.measured_before();
         let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
         query.version = version;
-        query.val_loss = val_loss;
+        (query.val_loss, query.val_version) = (val_loss, val_version);
         self.out.push_back(Order::Generate {
             query: number,
             prompt: std::mem::take(&mut query.prompt),
@@ -250,6 +253,7 @@ impl Hub {
             pieces: query.pieces,
             tokens,
             val_loss: query.val_loss,
+            val_version: query.val_version,
             charged,
             balance: self.balance(&query.user),
             finish,

@@ -137,7 +137,7 @@ impl Hub {
         // Bytes that do not come, like a worker that is late, are waited for only so long.
         let patience = grace.max(UPLOAD);
         let uploads = self.leases.uploading().map(|since| since.after(patience)).filter(|until| *until > now).max();
-        let (training, checking) = (self.leases.awaited(), self.leases.checking());
+        let (training, checking) = (self.leases.awaited(), self.leases.checking_awaited());
         if training + checking == 0 {
             return uploads;
         }
@@ -298,6 +298,11 @@ impl Hub {
     /// Whether a worker's claim to hold a version is true, so that it can go on from there.
     pub(super) fn recognises(&self, held: Held) -> bool {
         self.recent.get(&held.version) == Some(&held.digest)
+    }
+
+    /// The version that was measured last, if a newer one waits for that.
+    pub(super) fn measured_before(&self) -> Option<VersionNo> {
+        self.measured.filter(|measured| *measured != self.newest.version)
     }
 
     pub(super) fn on_evaluated(&mut self, now: Time, version: VersionNo, score: (f64, f64), bytes: (u64, u64)) {

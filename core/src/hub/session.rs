@@ -302,6 +302,7 @@ impl Hub {
             shape: self.rules.shape,
             recipe: self.rules.recipe,
             val_loss: self.evaluated.map(|(loss, _)| loss),
+            val_version: self.measured_before(),
         };
         self.send(id, ServerMsg::Welcome(welcome));
     }

@@ -133,6 +133,9 @@ pub struct Status {
     /// Held-out loss of the newest evaluated version, nats a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
+    /// The version that this is the loss of, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_version: Option<VersionNo>,
     /// The same in bits per byte of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_bits_per_byte: Option<f64>,

@@ -84,6 +84,9 @@ pub struct Answer {
     /// Held-out loss of that version, nats a token, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
+    /// The version that this is the loss of, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_version: Option<VersionNo>,
     /// Micro-credits charged.
     pub charged: Credits,
     /// The user's balance after it.

@@ -94,6 +94,9 @@ pub struct Welcome {
     /// Held-out loss of the newest evaluated version, nats a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
+    /// The version that this is the loss of, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_version: Option<VersionNo>,
 }
 
 /// The end of a session, from either side.

@@ -8,7 +8,7 @@ use hydra_core::time::Time;
 use hydra_shell::ui::pacing::Pace;
 use hydra_shell::ui::text::count;
 
-use crate::print::model;
+use crate::print::{Model, model};
 
 /// Below this, a speed would be that of the clock.
 const LEAST: Duration = Duration::from_millis(50);
@@ -42,14 +42,16 @@ impl Running {
 
 /// What is told below a complete answer: cost, size, speed over the time since it was asked for, version, loss.
 pub fn foot(event: &Event, took: Duration) -> String {
-    let Event::Answer { tokens, version, val_loss, charged, finish, .. } = event else { return String::new() };
+    let Event::Answer { tokens, version, val_loss, val_version, charged, finish, .. } = event else {
+        return String::new();
+    };
     let mut parts = vec![format!("{charged} HYD"), count(u64::from(*tokens), "token", "tokens")];
     if *tokens > 0 && took >= LEAST {
         let speed = f64::from(*tokens) / took.as_secs_f64();
         let digits = usize::from(speed < 10.0);
         parts.push(format!("{speed:.digits$} tokens/s"));
     }
-    parts.push(model(*version, *val_loss));
+    parts.push(model(Model { version: *version, val_loss: *val_loss, val_version: *val_version }));
     match finish {
         Finish::Stop => {}
         Finish::Length => parts.push("cut at its length limit".to_owned()),

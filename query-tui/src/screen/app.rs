@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hydra_core::credits::Credits;
-use hydra_core::ids::{UserName, VersionNo};
+use hydra_core::ids::UserName;
 use hydra_core::proto::Status;
 use hydra_core::time::Time;
 use hydra_shell::ui::composer::{self, Composer, Edit, LONGEST};
@@ -23,7 +23,7 @@ use super::answer::Running;
 use super::keys::{HELP_KEYS, KEYS};
 use super::msg::{Cmd, Link, Msg};
 use crate::commands::{self, Command};
-use crate::print::describe;
+use crate::print::{Model, describe};
 use crate::sampling::Sampling;
 
 /// Rows that a turn of the wheel scrolls.
@@ -48,7 +48,7 @@ pub struct Screen {
     /// Once the session stood.
     pub balance: Option<Credits>,
     pub price: Option<Credits>,
-    pub version: Option<(VersionNo, Option<f64>)>,
+    pub version: Option<Model>,
     pub transcript: Transcript,
     pub composer: Composer,
     pub running: Option<Running>,
@@ -213,7 +213,8 @@ impl Screen {
 
     /// How the run is, for whoever asked.
     pub fn tell_status(&mut self, status: &Status) {
-        self.version = Some((status.version, status.val_loss));
+        let Status { version, val_loss, val_version, .. } = *status;
+        self.version = Some(Model { version, val_loss, val_version });
         if std::mem::take(&mut self.asked_status) {
             self.note(Sign::Info, &describe(status));
         }

@@ -7,7 +7,7 @@ use super::msg::Msg;
 /// Keys while somebody writes.
 pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("enter", Msg::Send, "send").group("Message").hint("send"),
-    Binding::new("esc", Msg::Cancel, "stop the answer").group("Message"),
+    Binding::new("esc", Msg::Cancel, "stop the answer (paid once begun)").group("Message"),
     Binding::new("tab", Msg::Complete, "complete a /command").group("Message"),
     Binding::new("pageup", Msg::Page(-1), "back, also the wheel").group("Conversation").hint("back"),
     Binding::new("pagedown", Msg::Page(1), "on").group("Conversation"),

@@ -10,17 +10,18 @@ use hydra_shell::ui::theme::Sign;
 use super::answer::foot;
 use super::app::Screen;
 use super::msg::Link;
+use crate::print::Model;
 
 impl Screen {
     /// Something happened in the session.
     pub(super) fn on_session(&mut self, event: &Event) {
         match event {
-            Event::Connected { balance, price, version, val_loss } => {
+            Event::Connected { balance, price, version, val_loss, val_version } => {
                 let lost = self.balance.is_some();
                 self.link = Link::Open;
                 self.looked();
                 (self.balance, self.price) = (Some(*balance), Some(*price));
-                self.version = Some((*version, *val_loss));
+                self.version = Some(Model { version: *version, val_loss: *val_loss, val_version: *val_version });
                 if let Some(running) = &mut self.running {
                     // What was asked without a session is sent only now.
                     running.asked = self.now;
@@ -42,11 +43,11 @@ impl Screen {
                     running.pace.push(self.now, &text.replace('\r', ""));
                 }
             }
-            Event::Answer { version, val_loss, balance, .. } => {
+            Event::Answer { version, val_loss, val_version, balance, .. } => {
                 self.balance = Some(*balance);
                 // A newer version may have come while this one answered.
-                if self.version.is_none_or(|(newest, _)| newest <= *version) {
-                    self.version = Some((*version, *val_loss));
+                if self.version.is_none_or(|newest| newest.version < *version) {
+                    self.version = Some(Model { version: *version, val_loss: *val_loss, val_version: *val_version });
                 }
                 if let Some(running) = &mut self.running {
                     let below = foot(event, self.now.since(running.asked));

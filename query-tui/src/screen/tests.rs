@@ -32,7 +32,7 @@ fn session(script: &mut Script<Screen>, event: Event) {
 fn connected(size: (u16, u16), balance: Credits) -> Script<Screen> {
     let mut script = started(size);
     let (price, version, val_loss) = (Credits(500_000), VersionNo(12), Some(2.31));
-    session(&mut script, Event::Connected { balance, price, version, val_loss });
+    session(&mut script, Event::Connected { balance, price, version, val_loss, val_version: None });
     script
 }
 
@@ -43,7 +43,7 @@ fn token(text: &str) -> Event {
 fn answer(tokens: u32, finish: Finish) -> Event {
     let (version, val_loss) = (VersionNo(12), Some(2.31));
     let (charged, balance) = (Credits(500_000), Credits::hyd(12));
-    Event::Answer { text: String::new(), tokens, version, val_loss, charged, balance, finish }
+    Event::Answer { text: String::new(), tokens, version, val_loss, val_version: None, charged, balance, finish }
 }
 
 /// Asked, with a first piece on the screen.
@@ -269,7 +269,10 @@ fn a_lost_session_is_counted_down_and_comes_back() {
     assert!(matches!(&script.cmds()[..], [Cmd::Ask(text, _)] if text == "What is Python?"));
     assert!(script.screen().contains("Waiting for the connection"));
     let (balance, price) = (Credits::hyd(13), Credits(500_000));
-    session(&mut script, Event::Connected { balance, price, version: VersionNo(13), val_loss: None });
+    session(
+        &mut script,
+        Event::Connected { balance, price, version: VersionNo(13), val_loss: None, val_version: None },
+    );
     assert!(script.screen().contains("✓ connected again; balance: 13.0 HYD"), "{}", script.screen());
 }
 
@@ -278,7 +281,10 @@ fn waiting_for_the_connection_is_no_part_of_the_speed() {
     let mut script = disconnected((80, 24));
     script.text("And now?").keys("<enter>").advance(Duration::from_secs(18));
     let (balance, price) = (Credits::hyd(13), Credits(500_000));
-    session(&mut script, Event::Connected { balance, price, version: VersionNo(12), val_loss: None });
+    session(
+        &mut script,
+        Event::Connected { balance, price, version: VersionNo(12), val_loss: None, val_version: None },
+    );
     script.advance(Duration::from_secs(2));
     session(&mut script, token("Now."));
     session(&mut script, answer(40, Finish::Stop));

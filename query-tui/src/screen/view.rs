@@ -107,7 +107,7 @@ fn header(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         parts.push((format!("{balance} HYD"), style));
     }
     parts.extend(screen.price.map(|price| (format!("{price} an answer"), theme.dim())));
-    parts.extend(screen.version.map(|(version, loss)| (model(version, loss), theme.dim())));
+    parts.extend(screen.version.map(|known| (model(known), theme.dim())));
     let end = area.right().saturating_sub(cells + 2);
     let mut x = area.x;
     for (at, (words, style)) in parts.iter().enumerate() {
@@ -129,7 +129,12 @@ fn welcome(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let cost = if screen.is_poor() {
         (format!("{} not enough credits: an answer costs {price}; {}", Sign::Bad.mark(), screen.earn), theme.bad())
     } else {
-        (format!("An answer costs {price}; one that breaks off costs nothing."), theme.text())
+        (
+            format!(
+                "An answer costs {price}, also one that you stop once it has begun; one that breaks off costs nothing."
+            ),
+            theme.text(),
+        )
     };
     let lines = [
         ("Talk to the model that is being trained.".to_owned(), theme.title()),

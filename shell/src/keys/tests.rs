@@ -45,6 +45,16 @@ fn the_default_user_is_remembered() {
 }
 
 #[test]
+fn the_first_name_is_the_default_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = ConfigDir::at(dir.path());
+    for name in ["alice", "bob"] {
+        assert_eq!(config.identity(Some(user(name)), None).unwrap().user, user(name));
+        assert_eq!(config.identity(None, None).unwrap().user, user("alice"));
+    }
+}
+
+#[test]
 fn many_that_start_at_once_share_one_key() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys/alice.key");

@@ -96,6 +96,7 @@ impl Rig {
             shape,
             recipe: Recipe::default(),
             val_loss: None,
+            val_version: None,
         }));
         assert!(matches!(rig.event().await, Event::Message(_)));
         (rig, 4 * shape.params() as u64)

@@ -155,14 +155,18 @@ impl Chart {
             canvas.draw(buffer, plot, style);
         }
         // Diamonds only where they stay apart; a dense second series is a line.
-        let sparse = points.len() <= usize::from(plot.width) / 3;
-        for (x, place) in points.into_iter().filter(|_| sparse) {
+        for (x, place) in points.into_iter().filter(|_| self.is_sparse(plot.width)) {
             if let Some((column, row)) = second.cell(x, place) {
                 let cell = &mut buffer[(plot.x + column, plot.y + row)];
                 cell.reset();
                 cell.set_symbol("◆").set_style(theme.chart_second());
             }
         }
+    }
+
+    /// Whether the points of the second series have room for a sign each, in a plot so wide.
+    fn is_sparse(&self, width: u16) -> bool {
+        self.second.iter().count() <= usize::from(width) / 3
     }
 
     fn legend(&self, buffer: &mut Buffer, area: Rect, (from, to): (f64, f64), theme: Theme) {
@@ -182,7 +186,8 @@ impl Chart {
             put("━", theme.chart_smooth(), &format!("smooth {value:.3}"));
         }
         if let Some((_, value)) = self.second.last() {
-            put("◆", theme.chart_second(), &format!("{} {value:.3}", text::clean(&self.names.second)));
+            let sign = if self.is_sparse(area.width.saturating_sub(LABELS)) { "◆" } else { "─" };
+            put(sign, theme.chart_second(), &format!("{} {value:.3}", text::clean(&self.names.second)));
         }
         let range = format!("{} {}–{}", text::clean(&self.names.x), text::short(from), text::short(to));
         let cells = text::width(&range) as u16;

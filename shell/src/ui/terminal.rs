@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crossterm::cursor::{Hide, Show};
+use crossterm::cursor::{Hide, MoveTo, Show};
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use crossterm::queue;
 use crossterm::style::{Attribute, Print, SetAttribute};
@@ -237,7 +237,8 @@ fn enter_bytes() -> io::Result<Vec<u8>> {
 fn leave_bytes() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     queue!(bytes, EndSynchronizedUpdate, SetAttribute(Attribute::Reset), EnableLineWrap, DisableBracketedPaste)?;
-    queue!(bytes, Print(MOUSE_OFF), LeaveAlternateScreen, Show)?;
+    // A window that grew keeps rows of the other screen in some terminals, unless they are empty.
+    queue!(bytes, Print(MOUSE_OFF), MoveTo(0, 0), Clear(ClearType::All), LeaveAlternateScreen, Show)?;
     Ok(bytes)
 }
 

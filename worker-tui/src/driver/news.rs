@@ -4,8 +4,8 @@ use super::{Driver, News, ServerMsg, Sink, proto};
 
 impl<S: Sink> Driver<S> {
     pub(super) fn tell_held_out(&mut self, message: &ServerMsg) {
-        if let ServerMsg::Status(proto::Status { version, val_loss: Some(loss), .. }) = *message {
-            self.sink.tell(News::HeldOut { version, loss });
+        if let ServerMsg::Status(proto::Status { version, val_loss: Some(loss), val_version, .. }) = *message {
+            self.sink.tell(News::HeldOut { version: val_version.unwrap_or(version), loss });
         }
     }
 

@@ -52,6 +52,9 @@ pub fn chart(screen: &Screen, shown: Shown, buffer: &mut Buffer, area: Rect) {
 }
 
 fn speed(hand: &InHand) -> String {
+    if hand.step == 0 {
+        return "– tokens/s".to_owned();
+    }
     format!("{} tokens/s", text::short(f64::from(hand.tokens_per_s).round()))
 }
 
@@ -231,7 +234,7 @@ pub fn link(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     facts.extend(link_rows(screen, area.width));
     facts.push(("lost", format!("connection {}", text::count(screen.losses, "time", "times")), theme.dim()));
     if let Some((version, loss)) = screen.held_out {
-        facts.push(("model", format!("version {version} · held-out {loss:.3}"), theme.text()));
+        facts.push(("model", format!("v{version} · held-out {loss:.3}"), theme.text()));
     }
     panel::facts(buffer, area, screen.facts.theme, &facts);
 }

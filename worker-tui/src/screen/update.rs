@@ -89,9 +89,9 @@ pub const KEYS: &[Binding<Msg>] = &[
 
 /// Keys while the help is open.
 const HELP_KEYS: &[Binding<Msg>] = &[
-    Binding::new("esc ? f1 q", Msg::Close, "close"),
-    Binding::new("up k", Msg::Scroll(-1), "up"),
-    Binding::new("down j", Msg::Scroll(1), "down"),
+    Binding::new("esc ? f1 q", Msg::Close, "close").hint("close"),
+    Binding::new("up k", Msg::Scroll(-1), "up").hint("up"),
+    Binding::new("down j", Msg::Scroll(1), "down").hint("down"),
     Binding::new("pageup", Msg::Scroll(-8), "back"),
     Binding::new("pagedown space", Msg::Scroll(8), "on"),
     Binding::new("ctrl-c", Msg::Quit, "quit"),

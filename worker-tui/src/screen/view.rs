@@ -42,7 +42,9 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     footer(screen, buffer, bottom);
     screen.toasts.draw(buffer, notice, screen.facts.theme);
     if let Some(scroll) = screen.help {
-        help::draw(buffer, area, screen.facts.theme, KEYS, scroll);
+        // The last row says what the keys do.
+        let above = Rect { height: area.height.saturating_sub(1), ..area };
+        help::draw(buffer, above, screen.facts.theme, KEYS, scroll);
     }
 }
 

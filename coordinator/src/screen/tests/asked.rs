@@ -150,11 +150,11 @@ fn a_loss_that_grows_is_explained() {
 #[test]
 fn the_loss_of_an_older_version_says_whose_it_is() {
     let mut script = running((80, 24));
-    assert!(script.screen().contains("version 12 · loss 4.304\n"), "{}", script.screen());
+    assert!(script.screen().contains(" v12 · loss 4.304\n"), "{}", script.screen());
     let mut next = snapshot(workers());
     next.view.status.version = VersionNo(13);
     tell(&mut script, next);
-    assert!(script.screen().contains("version 13 · loss 4.304 of v12"), "{}", script.screen());
+    assert!(script.screen().contains(" v13 · loss 4.304 of v12"), "{}", script.screen());
 }
 
 #[test]

@@ -83,6 +83,7 @@ fn welcome() -> Welcome {
         shape: Sizes::new(16, 8, 1, 1, 8),
         recipe: Recipe::default(),
         val_loss: None,
+        val_version: None,
     }
 }
 
@@ -97,6 +98,7 @@ fn answer(query: &Query) -> ServerMsg {
         pieces: 2,
         tokens: 2,
         val_loss: Some(2.5),
+        val_version: None,
         charged: Credits(500_000),
         balance: Credits(500_000),
         finish: Finish::Length,

@@ -76,6 +76,7 @@ fn welcome() -> Welcome {
         shape: Shape::new(10_000, 256, 4, 2, 512),
         recipe: Recipe::default(),
         val_loss: Some(4.125),
+        val_version: None,
     }
 }
 
@@ -125,6 +126,7 @@ fn answer() -> Answer {
         pieces: 40,
         tokens: 64,
         val_loss: Some(4.125),
+        val_version: None,
         charged: Credits(500_000),
         balance: Credits::hyd(12),
         finish: Finish::Length,
@@ -140,6 +142,7 @@ fn status() -> Status {
         params: 4_142_592,
         queries: 1,
         val_loss: Some(4.125),
+        val_version: None,
         val_bits_per_byte: Some(1.75),
     }
 }

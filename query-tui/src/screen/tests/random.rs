@@ -96,7 +96,7 @@ fn take(script: &mut Script<Screen>, step: Step) {
         Step::Connected(hyd) => {
             let (balance, price) = (Credits::hyd(hyd), Credits::hyd(1));
             let version = hydra_core::ids::VersionNo(hyd);
-            session(script, Event::Connected { balance, price, version, val_loss: Some(f64::NAN) });
+            session(script, Event::Connected { balance, price, version, val_loss: Some(f64::NAN), val_version: None });
         }
     }
 }
