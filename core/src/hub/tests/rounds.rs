@@ -336,19 +336,26 @@ fn who_takes_no_tasks_for_a_while_loses_no_patience() {
 
 #[test]
 fn nobody_waits_for_a_worker_whose_last_update_was_worth_nothing() {
-    let (mut lab, sessions) = known(&[10, 10]);
-    let (good, bad) = (sessions[0], sessions[1]);
-    let (mine, theirs) = (lab.task(good).expect("a task"), lab.task(bad).expect("a task"));
-    lab.wait(Duration::from_secs(1));
-    lab.upload(bad, Lab::update(&theirs));
-    let verdict = Err((UnpaidCode::NotFinite, "numbers that are none".to_owned()));
-    lab.tell(Fact::Checked { lease: theirs.lease, verdict });
-    lab.wait(Duration::from_secs(8));
-    assert!(lab.task(bad).is_some(), "it may try again");
-    lab.wait(Duration::from_secs(1));
-    lab.deliver(good, &mine);
-    let view = lab.hub.view(lab.now).round;
-    assert!(lab.merge_ordered().is_some(), "the round is the good one's: {view:?}");
-    lab.merge();
-    assert!(lab.task(good).is_some());
+    // Neither while it trains again, nor while its next update is looked at.
+    for looked_at in [false, true] {
+        let (mut lab, sessions) = known(&[10, 10]);
+        let (good, bad) = (sessions[0], sessions[1]);
+        let (mine, theirs) = (lab.task(good).expect("a task"), lab.task(bad).expect("a task"));
+        lab.wait(Duration::from_secs(1));
+        lab.upload(bad, Lab::update(&theirs));
+        let verdict = Err((UnpaidCode::NotFinite, "numbers that are none".to_owned()));
+        lab.tell(Fact::Checked { lease: theirs.lease, verdict });
+        lab.wait(Duration::from_secs(8));
+        let again = lab.task(bad).expect("it may try again");
+        lab.wait(Duration::from_secs(1));
+        if looked_at {
+            lab.upload(bad, Lab::update(&again));
+        }
+        lab.deliver(good, &mine);
+        let view = lab.hub.view(lab.now).round;
+        assert_eq!(view.judging, usize::from(looked_at));
+        assert!(lab.merge_ordered().is_some(), "the round is the good one's: {view:?}");
+        lab.merge();
+        assert!(lab.task(good).is_some());
+    }
 }
