@@ -34,7 +34,7 @@ pub struct Options {
 /// What the example prints.
 #[derive(Deserialize)]
 struct Table {
-    /// The honest alone, with one seed after the other.
+    /// The honest alone, with one seed after the other; the first is that of the attacked runs.
     honest: Vec<Outcome>,
     lines: Vec<Line>,
     tasks: u32,
@@ -78,10 +78,10 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     let mut report = Report::new("attacks");
     report.fact("tasks", table.tasks);
     report.fact("task_tokens", table.task_tokens);
-    report.row("honest_loss", table.honest_loss().unwrap_or(f64::NAN), "nats, mean", None);
+    report.row("honest_loss", table.honest_loss().unwrap_or(f64::NAN), "nats", None);
     let alone = table.honest.iter().filter_map(|run| run.loss);
     let (least, most) = alone.fold((f64::INFINITY, 0f64), |(least, most), loss| (least.min(loss), most.max(loss)));
-    report.row("honest_loss: spread over seeds", 100.0 * (most / least - 1.0), "%", None);
+    report.row("honest_loss: what seeds make of it", 100.0 * (most / least - 1.0), "%", None);
     for line in &table.lines {
         let name = &line.attack;
         let half = name.starts_with("half");
@@ -102,10 +102,9 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
 }
 
 impl Table {
-    /// The mean loss of the honest alone: where a single run ends is partly chance.
+    /// The loss of the honest alone, from the weights and with the data that the attacked runs begin with.
     fn honest_loss(&self) -> Option<f64> {
-        let losses: Option<Vec<f64>> = self.honest.iter().map(|run| run.loss).collect();
-        losses.filter(|losses| !losses.is_empty()).map(|losses| losses.iter().sum::<f64>() / losses.len() as f64)
+        self.honest.first()?.loss
     }
 }
 
@@ -144,13 +143,12 @@ fn markdown(table: &Table) -> String {
     let sum = |of: fn(&Outcome) -> u32| table.honest.iter().map(of).sum::<u32>();
     let _ = writeln!(
         text,
-        "{} tasks of {} tokens a worker. The honest seven alone: **{}** nats a token, the mean of {} seeds ({}); {} of \
-         {} tasks refused.\n",
+        "{} tasks of {} tokens a worker. The honest seven alone: **{}** nats a token (with other seeds {}); {} of {} \
+         tasks refused.\n",
         table.tasks,
         table.task_tokens,
         loss(honest),
-        alone.len(),
-        alone.join(", "),
+        alone.get(1..).unwrap_or_default().join(", "),
         sum(|run| run.honest_refused),
         sum(|run| run.honest_delivered),
     );
@@ -195,14 +193,11 @@ mod tests {
     #[test]
     fn the_table_says_what_was_found() {
         let line = Line { attack: "noise".into(), checked: outcome(Some(2.02), 3), plain: Some(outcome(None, 30)) };
-        let honest = [1.9, 2.1].map(|loss| outcome(Some(loss), 0)).into();
+        let honest = [2.0, 2.1].map(|loss| outcome(Some(loss), 0)).into();
         let table =
             Table { honest, lines: vec![line], tasks: 10, task_tokens: 9, train_seconds: 1.0, check_seconds: 0.01 };
         let text = markdown(&table);
-        assert!(
-            text.contains("alone: **2.000** nats a token, the mean of 2 seeds (1.900, 2.100); 2 of 140 tasks"),
-            "{text}"
-        );
+        assert!(text.contains("alone: **2.000** nats a token (with other seeds 2.100); 2 of 140 tasks"), "{text}");
         assert!(text.contains("| noise | 2.020 | +1.0 % | 10 % | 27 of 30: `useless` 27 | 1 of 70 | lost |"), "{text}");
         let page = format!("# A\n{BEGIN}old\n{END}rest\n");
         assert_eq!(renewed(&page, "new\n").unwrap(), format!("# A\n{BEGIN}new\n{END}rest\n"));
