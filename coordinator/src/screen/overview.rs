@@ -209,7 +209,12 @@ fn room(width: u16) -> usize {
 fn accepted(rates: &Rates, room: usize) -> String {
     let (tasks, span) = (text::count(rates.tasks, "task", "tasks"), rates.span());
     let long = format!("{tasks} · {} tokens/s in {span}", text::short(rates.tokens.round()));
-    if text::width(&long) <= room { long } else { format!("{tasks} in {span}") }
+    let short = format!("{tasks} in {span}");
+    match room {
+        room if text::width(&long) <= room => long,
+        room if text::width(&short) <= room => short,
+        _ => short.replace("the last", "last"),
+    }
 }
 
 fn model(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {

@@ -325,7 +325,7 @@ fn about(screen: &Screen, row: &Row) -> Vec<Fact> {
     vec![
         ("state", state(&worker.state, now(screen)), theme.title()),
         ("speed", format!("{speed} tokens/s · loss {loss}"), theme.text()),
-        ("earned", format!("{} HYD · {} paid since start", worker.earned, worker.accepted), theme.text()),
+        ("earned", format!("{} HYD · {} paid", worker.earned, worker.accepted), theme.text()),
         ("not paid", refused.0, refused.1),
         ("device", worker.device.to_string(), theme.text()),
         ("ping", ping.0, ping.1),
