@@ -261,10 +261,7 @@ impl<S: Sink> Driver<S> {
                 tracing::warn!(%lease, text, "a task cannot be trained");
                 Fact::Failed { lease, text }
             }
-            Report::Opened { device, threads } => {
-                self.sink.tell(News::Device { device: device.clone(), threads });
-                Fact::Device { device }
-            }
+            Report::Opened { device, threads } => self.tell_device(device, threads),
             // Told before there is a driver.
             Report::Unopened(_) => return,
         };

@@ -1,12 +1,18 @@
 //! What a screen wants to know and no event says.
 
-use super::{Driver, News, ServerMsg, Sink, proto};
+use super::{Driver, Fact, News, ServerMsg, Sink, proto};
 
 impl<S: Sink> Driver<S> {
     pub(super) fn tell_held_out(&mut self, message: &ServerMsg) {
         if let ServerMsg::Status(proto::Status { version, val_loss: Some(loss), val_version, .. }) = *message {
             self.sink.tell(News::HeldOut { version: val_version.unwrap_or(version), loss });
         }
+    }
+
+    /// The screen is told of the device, and with the fact the coordinator.
+    pub(super) fn tell_device(&mut self, device: String, threads: Option<usize>) -> Fact {
+        self.sink.tell(News::Device { device: device.clone(), threads });
+        Fact::Device { device }
     }
 
     pub(super) fn tell_balance(&mut self) {
