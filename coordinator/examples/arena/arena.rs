@@ -37,7 +37,7 @@ pub struct Plan {
     pub honest: Vec<f64>,
     /// What each attacker does.
     pub attackers: Vec<Attack>,
-    /// Tasks of each worker; nothing: the run ends by its own rules.
+    /// Tasks of the honest together; nothing: the run ends by its own rules.
     pub tasks: Option<u32>,
     /// How likely a worker leaves at each new version, to come back a while later as somebody who knows nothing.
     pub leave: f64,
@@ -83,7 +83,6 @@ struct Worker {
     /// Since when it has had nothing to do.
     free: Option<Time>,
     past: Digest,
-    delivered: u32,
     /// What it handed in last.
     before: Option<Vec<f32>>,
 }
@@ -102,6 +101,8 @@ pub struct Arena<'a> {
     /// Seats of those who left, by when they come back.
     away: BTreeSet<(Time, usize)>,
     sessions: u64,
+    /// Tasks that the honest have done or will take.
+    begun: u32,
     stopped: bool,
     uploads: BTreeMap<(SessionId, Digest), Arc<[u8]>>,
     versions: BTreeMap<VersionNo, Base>,
@@ -129,6 +130,7 @@ impl<'a> Arena<'a> {
             workers: BTreeMap::new(),
             away: BTreeSet::new(),
             sessions: 0,
+            begun: 0,
             stopped: false,
             uploads: BTreeMap::new(),
             versions: BTreeMap::from([(VersionNo(0), base)]),
@@ -141,6 +143,7 @@ impl<'a> Arena<'a> {
 
     /// Runs until the honest have done their tasks and all of that is merged; gives the last weights.
     pub fn run(mut self) -> anyhow::Result<(Outcome, Arc<Vec<f32>>)> {
+        self.begun = self.plan.honest.len() as u32;
         for seat in 0..self.plan.honest.len() + self.plan.attackers.len() {
             self.join(seat);
         }
@@ -153,10 +156,7 @@ impl<'a> Arena<'a> {
                 self.hub.handle(self.now, fact);
                 continue;
             }
-            let done = |worker: &Worker| {
-                worker.attack.is_some() || self.plan.tasks.is_some_and(|tasks| worker.delivered >= tasks)
-            };
-            if !over && !self.workers.is_empty() && self.workers.values().all(done) {
+            if !over && self.plan.tasks.is_some_and(|tasks| self.outcome.honest_delivered >= tasks) {
                 over = true;
                 self.dismiss();
                 continue;

@@ -37,7 +37,7 @@ pub struct Args {
     /// Text to train on
     #[arg(long)]
     data: PathBuf,
-    /// Tasks of each worker
+    /// Tasks of each honest worker, on average
     #[arg(long, default_value_t = 48)]
     tasks: u32,
     /// Optimiser steps a task
@@ -169,7 +169,8 @@ impl Bench<'_> {
         learner.prober.add(VersionNo(0), learner.checkpoint.weights.clone());
         let hub = Hub::new(Time(0), rules.clone(), run.key, run.recovered);
         let (honest, attackers) = (vec![1.0; HONEST], scene.attackers.clone());
-        let plan = Plan { honest, attackers, tasks: Some(self.args.tasks), leave: 0.0, checks };
+        let tasks = Some(HONEST as u32 * self.args.tasks);
+        let plan = Plan { honest, attackers, tasks, leave: 0.0, checks };
         self.gym.keep = checks;
         let (mut outcome, weights) = Arena::new(&plan, hub, rules, learner, &mut self.gym).run()?;
         let model = Model::load(run.shape, &weights, self.device)?;

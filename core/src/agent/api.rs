@@ -207,6 +207,8 @@ pub enum Why {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the contract names them")]
 pub enum Event {
+    /// Another run than before answers at the address: its credits are others.
+    OtherRun,
     Ready {
         #[serde(serialize_with = "text")]
         worker: WorkerId,

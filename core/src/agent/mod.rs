@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use self::api::{Event, Exit, Fact, Order, Settings, Why};
 use crate::backoff::Backoff;
 use crate::credits::Credits;
-use crate::ids::{Digest, LeaseId, Nonce, TaskId, VersionNo};
+use crate::ids::{Digest, LeaseId, Nonce, PublicKey, TaskId, VersionNo};
 use crate::machine::Machine;
 use crate::model::{Recipe, Shape};
 use crate::proto::{self, ClientMsg};
@@ -69,6 +69,8 @@ pub struct Agent {
     out: VecDeque<Order>,
     backoff: Backoff,
     link: Link,
+    /// The key of the coordinator that it spoke with last: each run has its own.
+    server: Option<PublicKey>,
     /// When the session that stands began.
     opened: Option<Time>,
     /// Why the coordinator is about to close it, in its words.
@@ -109,6 +111,7 @@ impl Agent {
             settings,
             out: VecDeque::from([Order::Connect]),
             link: Link::Connecting,
+            server: None,
             opened: None,
             started: now,
             greeted: false,

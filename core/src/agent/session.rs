@@ -73,6 +73,9 @@ impl Agent {
             let text = "the coordinator could not prove its own key".to_owned();
             return self.exit(Exit::Refused(text), Why::Refused);
         };
+        if self.server.replace(challenge.key).is_some_and(|before| before != challenge.key) {
+            self.note(Event::OtherRun);
+        }
         self.link = Link::Proving;
         self.out.push_back(Order::Send(ClientMsg::Proof(proof)));
     }

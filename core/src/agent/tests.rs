@@ -321,6 +321,31 @@ fn a_rest_ends_by_itself() {
 }
 
 #[test]
+fn an_update_for_another_run_keeps_the_name_of_its_task() {
+    let mut lab = Lab::open(settings());
+    lab.begin(7, 0);
+    lab.train(7);
+    lab.tell(Fact::Closed { reason: "cut".to_owned() });
+    lab.wait(Duration::from_secs(20));
+    lab.take();
+    lab.tell(Fact::Connected { nonce: Nonce([3; 32]) });
+    lab.take();
+    let key = SigningKey::from_bytes(&[8; 32]);
+    let server = PublicKey(key.verifying_key().to_bytes());
+    let client = lab.agent.settings.key.verifying_key().to_bytes();
+    let parties =
+        Parties { client: &PublicKey(client), server: &server, client_nonce: &Nonce([3; 32]), server_nonce: &NONCE };
+    let signature = sign::sign(&key, &sign::server_statement(&parties));
+    lab.hear(ServerMsg::Challenge(Challenge { key: server, nonce: NONCE, signature }));
+    assert!(matches!(lab.take()[..], [Order::Note(Event::OtherRun), Order::Send(ClientMsg::Proof(_))]));
+    lab.hear(welcome());
+    lab.take();
+    let task = TaskId(0);
+    lab.hear(ServerMsg::Unpaid(Unpaid { task, ..over(7, UnpaidCode::UnknownLease) }));
+    assert!(matches!(lab.take()[..], [Order::Drop { .. }, Order::Note(Event::Unpaid { task: TaskId(7), .. })]));
+}
+
+#[test]
 fn a_revoked_task_is_stopped_and_a_revoked_update_waits_for_its_answer() {
     let mut lab = Lab::open(settings());
     lab.begin(1, 0);

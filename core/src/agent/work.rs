@@ -1,7 +1,7 @@
 //! The worker's work: versions in order, one task at a time, and updates until they are answered.
 
 use super::{AFTER_FAILURE, Agent, Event, Finished, InHand, Link, Order, PROGRESS_EVERY};
-use crate::ids::{Digest, LeaseId, VersionNo};
+use crate::ids::{Digest, LeaseId, TaskId, VersionNo};
 use crate::proto::{self, ClientMsg, UnpaidCode};
 use crate::time::Time;
 
@@ -168,17 +168,18 @@ impl Agent {
         self.note(Event::Submitted { task, bytes });
     }
 
-    fn settle(&mut self, lease: LeaseId) -> bool {
-        let Some(place) = self.outbox.iter().position(|finished| finished.update.lease == lease) else { return false };
+    /// What was handed in for the lease is done with; of which task it was, unless that was known before.
+    fn settle(&mut self, lease: LeaseId) -> Option<TaskId> {
+        let place = self.outbox.iter().position(|finished| finished.update.lease == lease)?;
         let finished = self.outbox.remove(place);
         self.out.push_back(Order::Drop { blob: finished.update.blob });
-        true
+        Some(finished.task)
     }
 
     pub(super) fn on_credited(&mut self, credited: &proto::Credited) {
         self.balance = credited.balance;
         // A second answer to a resent update pays nothing new.
-        if self.settle(credited.lease) {
+        if self.settle(credited.lease).is_some() {
             // A coordinator that pays is worth coming back to at once, even if it is killed every few seconds.
             self.backoff.succeeded();
             self.paid += 1;
@@ -190,8 +191,9 @@ impl Agent {
     }
 
     pub(super) fn on_unpaid(&mut self, unpaid: proto::Unpaid) {
-        if self.settle(unpaid.lease) {
-            let proto::Unpaid { task, code: reason, text, .. } = unpaid;
+        // A coordinator that does not know the lease does not know the task either.
+        if let Some(task) = self.settle(unpaid.lease) {
+            let proto::Unpaid { code: reason, text, .. } = unpaid;
             self.note(Event::Unpaid { task, reason, text });
         }
         self.leave_if_done();

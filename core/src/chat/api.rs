@@ -86,6 +86,8 @@ pub enum Exit {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// Another run than before answers at the address: its credits are others. The session is about to stand.
+    OtherRun,
     /// The session stands.
     Connected {
         /// The user's balance.

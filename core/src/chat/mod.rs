@@ -220,7 +220,10 @@ impl Chat {
         let Some(proof) = sign::answer(key, nonce, challenge, Role::Chat, user) else {
             return self.exit(Exit::Refused("the coordinator could not prove its own key".to_owned()));
         };
-        self.server = Some((challenge.key, challenge.nonce));
+        let before = self.server.replace((challenge.key, challenge.nonce));
+        if before.is_some_and(|(key, _)| key != challenge.key) {
+            self.show(Event::OtherRun);
+        }
         self.link = Link::Proving;
         self.out.push_back(Order::Send(ClientMsg::Proof(proof)));
     }

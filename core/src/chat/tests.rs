@@ -13,6 +13,8 @@ const NONCE: Nonce = Nonce([4; 32]);
 
 struct Lab {
     chat: Chat,
+    /// Of the coordinator.
+    key: SigningKey,
     now: Time,
     orders: Vec<Order>,
 }
@@ -44,7 +46,7 @@ impl Lab {
         let key = SigningKey::from_bytes(&[1; 32]);
         let user = "alice".parse().expect("a plain name");
         let chat = Chat::new(Settings { user, key, agent: "test".to_owned(), reconnect, seed: 1 });
-        Self { chat, now: Time(0), orders: Vec::new() }
+        Self { chat, key: SigningKey::from_bytes(&[9; 32]), now: Time(0), orders: Vec::new() }
     }
 
     fn open(reconnect: bool) -> Self {
@@ -84,12 +86,14 @@ impl Lab {
         self.tell(Fact::Connected { nonce: Nonce([3; 32]) });
         let ClientMsg::Hello(hello) = self.said().remove(0) else { panic!("a hello") };
         assert_eq!((hello.role, hello.worker), (Role::Chat, None));
-        let server = SigningKey::from_bytes(&[9; 32]);
+        let server = self.key.clone();
         let key = PublicKey(server.verifying_key().to_bytes());
         let parties = Parties { client: &hello.key, server: &key, client_nonce: &hello.nonce, server_nonce: &NONCE };
         let signature = sign::sign(&server, &sign::server_statement(&parties));
         self.hear(ServerMsg::Challenge(Challenge { key, nonce: NONCE, signature }));
-        let ClientMsg::Proof(proof) = self.said().remove(0) else { panic!("a proof") };
+        let mut orders = self.take();
+        let Some(Order::Send(ClientMsg::Proof(proof))) = orders.pop() else { panic!("a proof") };
+        self.orders = orders;
         let statement = sign::client_statement(&parties, Role::Chat, &hello.user);
         assert!(sign::verify(&hello.key, &statement, &proof.signature));
         self.hear(ServerMsg::Welcome(Welcome {
@@ -108,6 +112,24 @@ impl Lab {
     fn lose(&mut self) {
         self.tell(Fact::Closed { reason: "cut".to_owned() });
     }
+
+    fn connect_again(&mut self) -> Vec<Event> {
+        self.lose();
+        self.shown();
+        let (due, _) = self.chat.deadline().expect("it tries again");
+        self.now = due;
+        self.chat.expire(due);
+        self.connect();
+        self.shown()
+    }
+}
+
+#[test]
+fn another_run_at_the_address_is_told() {
+    let mut lab = Lab::open(true);
+    assert!(matches!(lab.connect_again()[..], [Event::Connected { .. }]));
+    lab.key = SigningKey::from_bytes(&[8; 32]);
+    assert!(matches!(lab.connect_again()[..], [Event::OtherRun, Event::Connected { .. }]));
 }
 
 #[test]

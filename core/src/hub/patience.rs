@@ -36,7 +36,9 @@ impl Seat {
 impl Hub {
     /// A worker has delivered: if the next version is close, let it wait for that instead of training an old one.
     pub(super) fn hold_for_version(&mut self, now: Time, id: SessionId) {
-        if self.sessions.get(&id).and_then(|s| s.seat()).is_none_or(|seat| seat.lease.is_some()) {
+        let works = self.sessions.get(&id).and_then(|s| s.seat()).is_none_or(|seat| seat.lease.is_some());
+        // At the end of a run there is nothing to wait for.
+        if works || self.budget_spent() {
             return;
         }
         let typical = self.typical.unwrap_or(0.0);

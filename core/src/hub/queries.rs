@@ -50,7 +50,7 @@ impl Hub {
                 Err(BookError::Insufficient { balance, amount }) => {
                     let text = format!(
                         "the balance of {balance} HYD does not cover a query for {amount} HYD: \
-                         run `hydra-worker {user} ADDRESS` to earn {} HYD a task",
+                         hydra-worker earns {} HYD a task",
                         self.rules.reward
                     );
                     return self.refuse_query(session, user, query.id, RefusedCode::Insufficient, text);

@@ -1,7 +1,7 @@
 //! Rounds: when accepted updates become the next version, and which workers wait for it.
 //!
 //! A round closes when as many updates are in as the quorum asks of the workers at work, and nobody else is expected
-//! within the grace; a fast worker's second update counts like another worker's first, so a slow one never stops the
+//! within the grace, and somebody waits for the version; a fast worker's second update counts like another worker's first, so a slow one never stops the
 //! run. A slow worker is protected in turn: the round stays open while closing it would make the update of a worker
 //! that is expected in time too old to be taken. Who was silent before is expected when a first lease ends, so that
 //! silence does not hold the run up again and again.
@@ -76,6 +76,8 @@ pub(super) struct Round {
     pub first: Option<Time>,
     /// Nothing is merged before: the last merge failed, or workers of the last start are awaited.
     not_before: Option<Time>,
+    /// The last merge failed: the next try waits for nobody.
+    failed: bool,
     /// When to look again although nothing happens.
     pub look_at: Option<Time>,
     /// Since when there are enough updates.
@@ -124,6 +126,9 @@ impl Hub {
             self.round.look_at = Some(until);
             return;
         }
+        if self.round.failed {
+            return self.close_round(now);
+        }
         let hurry = self.round.first.get_or_insert(now).after(self.rules.round_deadline);
         match self.wait_for(now, hurry).map(|until| until.min(hurry)) {
             Some(until) if until > now => self.round.look_at = Some(until),
@@ -150,7 +155,14 @@ impl Hub {
         let arriving = (checking > 0 || uploads.is_some()).then(|| enough.after(patience));
         let near = self.leases.expected().take_while(|at| *at <= now.after(grace)).last();
         let near = near.map(|at| at.after(grace).min(enough.after(2 * grace)));
-        arriving.max(near).filter(|until| *until > now)
+        let until = arriving.max(near).filter(|until| *until > now);
+        // Nobody stands still for the version: whoever trains gets it just as well with its own update in it. So the
+        // last round of a run is made by all who are still at work, and not by one after the other.
+        if until.is_none() && training > 0 && self.bench.held() == 0 {
+            self.round.enough = None;
+            return Some(hurry);
+        }
+        until
     }
 
     /// When the last of those is expected that the next version would make too old, among those who may come in time;
@@ -205,6 +217,7 @@ impl Hub {
         self.round.merging = true;
         self.round.first = None;
         self.round.not_before = None;
+        self.round.failed = false;
         self.round.enough = None;
         self.out.push_back(Order::Merge { version: VersionNo(newest.0 + 1), inputs: orders, rule });
     }
@@ -218,6 +231,7 @@ impl Hub {
         entries.append(&mut self.round.accepted);
         self.round.accepted = entries;
         self.round.not_before = Some(now.after(RETRY));
+        self.round.failed = true;
         self.consider_round(now);
     }
 

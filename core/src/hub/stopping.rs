@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Hub, Order};
-use crate::proto::{self, ServerMsg};
+use crate::ids::SessionId;
+use crate::proto::{self, Role, ServerMsg};
 use crate::time::Time;
 
 /// When all ends, running answers and uploads may take this long.
@@ -64,9 +65,22 @@ impl Hub {
         let text = if retry { "the coordinator is stopping" } else { "the run is complete" };
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {
+            if !retry {
+                self.tell_the_end(session);
+            }
             self.send(session, ServerMsg::Bye(proto::Bye { text: text.to_owned(), retry }));
             self.out.push_back(Order::Close { session });
         }
         self.out.push_back(Order::Stop { reason });
+    }
+
+    /// Who asks keeps the figures of the end on its screen, so they are told once more.
+    fn tell_the_end(&mut self, session: SessionId) {
+        let peer = self.sessions.get(&session).and_then(|s| s.peer()).filter(|peer| peer.role == Role::Chat);
+        if let Some(user) = peer.map(|peer| peer.user.clone()) {
+            self.send_balance(session, &user);
+            let status = self.status();
+            self.send(session, ServerMsg::Status(status));
+        }
     }
 }

@@ -151,7 +151,22 @@ impl Hub {
             None => (TaskId(0), UnpaidCode::UnknownLease),
         };
         let text = "the lease ended while the worker was away".to_owned();
-        self.send(id, ServerMsg::Revoked(Unpaid { lease, task, code, text }));
+        self.tell_revoked(now, id, Unpaid { lease, task, code, text });
+    }
+
+    /// A worker is to stop: that is work without pay, unless the coordinator itself ends.
+    fn tell_revoked(&mut self, now: Time, id: SessionId, unpaid: Unpaid) {
+        let Unpaid { task, code, .. } = unpaid;
+        self.send(id, ServerMsg::Revoked(unpaid));
+        if !matches!(code, UnpaidCode::Cancelled | UnpaidCode::Finished)
+            && let Some(peer) = self.sessions.get(&id).and_then(|s| s.peer())
+            && let Some(seat) = &peer.seat
+        {
+            let (worker, user) = (seat.worker, peer.user.clone());
+            self.record_mut(&user, worker).counts.refused(code);
+            self.note(super::Event::Rejected { task, worker, user, reason: code });
+        }
+        self.place(now, id);
     }
 
     /// Puts a task back in front of all others, unless somebody else has it or has done it, or it is all over.
@@ -205,8 +220,7 @@ impl Hub {
         let (session, task) = (*session, row.task);
         self.end_lease(now, lease, code);
         if let Some(session) = session {
-            self.send(session, ServerMsg::Revoked(Unpaid { lease, task, code, text: text.to_owned() }));
-            self.place(now, session);
+            self.tell_revoked(now, session, Unpaid { lease, task, code, text: text.to_owned() });
         }
     }
 
@@ -281,7 +295,8 @@ impl Hub {
     fn lease(&mut self, now: Time, id: SessionId, spec: &Spec) {
         let at_ms = self.wall_ms(now);
         let codec = self.choose_codec(id);
-        let working = self.leases.working().max(1) as u64;
+        // Of whoever is doubted nothing is expected, which must not make the rate run ahead.
+        let working = (self.leases.awaited() + self.leases.arriving()).max(1) as u64;
         let tokens = self.rules.task_tokens();
         let session = self.sessions.get_mut(&id).expect("who is on the bench has a session");
         let user = session.peer().expect("and has been let in").user.clone();

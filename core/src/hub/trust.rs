@@ -124,7 +124,9 @@ impl Record {
             return Some("the updates help on one half of their tasks' windows only".to_owned());
         }
         let gains = self.whole.mean(&OF_WHOLE);
-        (gains < WHOLE).then(|| format!("the updates gain only {gains:.2} of what is usual, as seen over several"))
+        // Its last updates say more of what it does now.
+        (gains < WHOLE && self.gain < RIGHT)
+            .then(|| format!("the updates gain only {gains:.2} of what is usual, as seen over several"))
     }
 
     /// What could not be seen counts for the worker.

@@ -4,7 +4,7 @@
 //! (a worker's last loss, the newest transfers) is kept here in [`Tally`] and [`Newest`], and no rule
 //! reads it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::leases::{Held, State};
 use super::records::Counts;
 use super::{Hub, session};
 use crate::credits::Credits;
-use crate::ids::{LeaseId, SessionId, TaskId, UserName, VersionNo, WorkerId};
+use crate::ids::{LeaseId, SessionId, TaskId, TransferId, UserName, VersionNo, WorkerId};
 use crate::ledger::{Kind, Transfer};
 use crate::proto::{Progress, Role, Status, UnpaidCode};
 use crate::time::Time;
@@ -199,20 +199,28 @@ impl Tally {
 
 /// The newest transfers on disk.
 #[derive(Debug, Default)]
-pub(super) struct Newest(VecDeque<Arc<TransferView>>);
+pub(super) struct Newest {
+    views: VecDeque<Arc<TransferView>>,
+    /// What open holds are for: what ends one is for the same.
+    holds: BTreeMap<TransferId, String>,
+}
 
 impl Newest {
     pub fn take(&mut self, transfer: &Transfer) {
-        if self.0.len() == TRANSFERS {
-            self.0.pop_back();
+        if self.views.len() == TRANSFERS {
+            self.views.pop_back();
         }
-        self.0.push_front(Arc::new(TransferView {
+        if transfer.kind == Kind::Hold {
+            self.holds.insert(transfer.id, transfer.memo.clone());
+        }
+        let held = transfer.hold.and_then(|hold| self.holds.remove(&hold));
+        self.views.push_front(Arc::new(TransferView {
             seq: transfer.seq,
             kind: transfer.kind,
             debit: transfer.debit.to_string(),
             credit: transfer.credit.to_string(),
             amount: transfer.amount,
-            memo: transfer.memo.clone(),
+            memo: held.unwrap_or_else(|| transfer.memo.clone()),
             at_ms: transfer.at_ms,
         }));
     }
@@ -271,7 +279,7 @@ impl Hub {
             transfers: self.durable.head().seq,
             users: self.durable.balances().len(),
             top: top.into_iter().map(|(user, balance)| (user.clone(), *balance)).collect(),
-            newest: self.newest_transfers.0.iter().cloned().collect(),
+            newest: self.newest_transfers.views.iter().cloned().collect(),
         }
     }
 

@@ -14,7 +14,7 @@ impl Arena<'_> {
         let key = SigningKey::from_bytes(&[1 + seat as u8; 32]);
         let pace = self.plan.honest.get(seat).copied().unwrap_or(1.0);
         let place = attacker.unwrap_or(seat);
-        let worker = Worker { seat, key, attack, place, pace, free: None, past: FRESH, delivered: 0, before: None };
+        let worker = Worker { seat, key, attack, place, pace, free: None, past: FRESH, before: None };
         self.workers.insert(session, worker);
         self.facts.push_back(Fact::Joined { session, nonce: Nonce([session.0 as u8; 32]), host: None });
         let message = ClientMsg::Hello(self.hello(session));
@@ -101,14 +101,15 @@ impl Arena<'_> {
         let newest = self.versions.keys().next_back().map_or(0, |version| version.0);
         *self.outcome.staleness.entry(newest - task.version.0).or_default() += 1;
         let worker = self.workers.get_mut(&session).expect("who has a task is here");
-        worker.delivered += 1;
         if worker.attack.is_some() {
             self.outcome.attackers_delivered += 1;
         } else {
             self.outcome.honest_delivered += 1;
             self.last = Some(values.clone());
         }
-        let more = worker.attack.is_some() || self.plan.tasks.is_none_or(|tasks| worker.delivered < tasks);
+        // As at the end of a run whose end is known: the honest work until all their tasks are taken.
+        let more = worker.attack.is_some() || self.plan.tasks.is_none_or(|tasks| self.begun < tasks);
+        self.begun += u32::from(more && worker.attack.is_none());
         worker.free = Some(at);
         let worker_pace = worker.pace;
         worker.before = Some(values.clone());

@@ -61,7 +61,7 @@ fn too_poor_is_refused_before_any_work_with_the_next_step() {
     lab.says(chat, ask(1, "Hi"));
     let heard = lab.heard(chat);
     assert_eq!(refusal(&heard), Some(RefusedCode::Insufficient));
-    assert!(matches!(&heard[0], ServerMsg::Refused(r) if r.text.contains("hydra-worker bob")));
+    assert!(matches!(&heard[0], ServerMsg::Refused(r) if r.text.contains("hydra-worker earns 1.0 HYD a task")));
     assert_eq!((moves(&lab), number(&lab)), (vec![], None));
 }
 

@@ -120,13 +120,31 @@ fn an_announcement_without_bytes_holds_a_round_up_only_briefly() {
     let bad = lab.worker("bad", 9);
     let other = lab.task(bad).expect("a task");
     lab.says(bad, ClientMsg::Update(Lab::update(&other)));
-    for session in good {
-        let task = lab.task(session).expect("a task");
-        lab.deliver(session, &task);
+    for session in &good {
+        let task = lab.task(*session).expect("a task");
+        lab.deliver(*session, &task);
     }
     assert!(lab.merge_ordered().is_none(), "it may come in a moment");
     lab.wait(Duration::from_secs(6));
-    assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 3));
+    let next = lab.task(good[0]).expect("training goes on");
+    lab.deliver(good[0], &next);
+    assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 4));
+}
+
+#[test]
+fn the_last_round_is_made_by_all_who_are_at_work() {
+    let stop = Stop { after_tasks: Some(4), ..Stop::default() };
+    let mut lab = Lab::with(Rules { stop, ..rules() }, recovered());
+    let workers: Vec<_> = (0..4).map(|n| lab.worker("alice", n)).collect();
+    let tasks: Vec<_> = workers.iter().map(|session| lab.task(*session).expect("a task")).collect();
+    for (session, task) in workers.iter().zip(&tasks).take(3) {
+        lab.wait(Duration::from_millis(100));
+        lab.deliver(*session, task);
+    }
+    lab.wait(Duration::from_secs(2));
+    assert!(lab.merge_ordered().is_none(), "nobody would train on it");
+    lab.deliver(workers[3], &tasks[3]);
+    assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 4));
 }
 
 #[test]

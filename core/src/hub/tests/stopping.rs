@@ -59,6 +59,23 @@ fn other_ends_are_seen_too() {
 }
 
 #[test]
+fn who_asks_is_told_how_it_ended() {
+    let stop = Stop { after_tasks: Some(1), ..Stop::default() };
+    let mut lab = Lab::with(Rules { stop, ..rules() }, recovered());
+    let chat = lab.chat("alice");
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a task");
+    lab.deliver(session, &task);
+    lab.merge();
+    measured(&mut lab, 2.0);
+    let heard = lab.heard(chat);
+    let [.., ServerMsg::Balance(balance), ServerMsg::Status(status), ServerMsg::Bye(_)] = &heard[..] else {
+        panic!("{heard:?}")
+    };
+    assert_eq!((balance.balance, status.version, status.val_loss), (Credits::hyd(1), VersionNo(1), Some(2.0)));
+}
+
+#[test]
 fn a_finished_run_that_is_started_again_stops_at_once() {
     let newest = Version { tasks: 5, ..first_version() };
     let stop = Stop { after_tasks: Some(5), ..Stop::default() };

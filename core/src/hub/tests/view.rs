@@ -52,6 +52,36 @@ fn a_worker_is_followed_from_task_to_pay() {
 }
 
 #[test]
+fn a_lease_that_ended_without_an_update_counts_as_not_paid() {
+    let mut lab = Lab::new();
+    let session = lab.worker("alice", 1);
+    lab.task(session).expect("a task");
+    lab.wait(rules().lease_first);
+    let counts = |seen: &WorkerView| (seen.refused, seen.refusal);
+    assert_eq!(counts(&worker(&lab, session)), (1, Some(UnpaidCode::Expired)));
+
+    // So it does when it ends while the worker is away.
+    let session = lab.worker("bob", 2);
+    let task = lab.task(session).expect("a task");
+    lab.tell(Fact::Left { session, reason: String::new() });
+    lab.wait(rules().lease_first);
+    let session = lab.enter("bob", Hello { lease: Some(task.lease), ..Lab::hello("bob", Some(2)) });
+    assert_eq!(counts(&worker(&lab, session)), (1, Some(UnpaidCode::Expired)));
+}
+
+#[test]
+fn what_ends_a_hold_is_for_the_same() {
+    let mut lab = Lab::new();
+    lab.earn("alice", 1);
+    let chat = lab.chat("alice");
+    lab.says(chat, ClientMsg::Query(proto::Query::new(QueryId([1; 16]), "Hi")));
+    lab.says(chat, ClientMsg::Cancel(proto::Cancel { id: QueryId([1; 16]) }));
+    let seen = lab.hub.view(lab.now).ledger.newest;
+    assert_eq!((seen[0].kind, seen[1].kind, &seen[0].memo), (Kind::Void, Kind::Hold, &seen[1].memo));
+    assert!(seen[0].memo.starts_with("query "), "{}", seen[0].memo);
+}
+
+#[test]
 fn the_ledger_is_shown_as_it_is_on_disk() {
     let mut lab = Lab::new();
     lab.earn("alice", 2);
