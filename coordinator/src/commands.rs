@@ -62,7 +62,7 @@ fn status(dir: &Path, events: &Events) -> anyhow::Result<()> {
     print(
         events,
         &format!(
-            "credits        {} HYD issued, {} held, {} earned by answers",
+            "credits        {} HYD issued, {} held, {} spent on answers",
             status.issued, status.held, status.revenue
         ),
     );

@@ -19,7 +19,8 @@ Examples:
   hydra-query alice \"Once\" --temperature 0   always the likeliest next token
   hydra-query alice \"Hello\" --coordinator lab.example.org:5000 --json
 
-Credits are earned with hydra-worker.";
+Credits are earned with hydra-worker. Every question stands alone: the model knows of none before, and of one
+that is longer than its window it reads the end.";
 
 /// Asks the model that is being trained; an answer costs credits.
 #[derive(Debug, Parser)]

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::commands::{self, Said};
 use crate::driver::{Front, State};
-use crate::print::{Model, Printer, model};
+use crate::print::{Model, OTHER_RUN, Printer, model};
 use crate::sampling::Sampling;
 
 const HELP: &str = "\
@@ -130,6 +130,7 @@ impl Front for Lines {
     fn show(&mut self, event: &Event) {
         self.printer.show(event);
         match event {
+            Event::OtherRun => self.say(OTHER_RUN),
             Event::Connected { balance, price, version, val_loss, val_version } => {
                 let model = model(Model { version: *version, val_loss: *val_loss, val_version: *val_version });
                 if self.person && !self.met {

@@ -23,7 +23,10 @@ impl Printer {
     /// Prints what is for scripts, and the text of answers.
     pub fn show(&mut self, event: &Event) {
         // The session's ups and downs are no answers; a script that asks one thing reads one line.
-        if !matches!(event, Event::Connected { .. } | Event::Disconnected { .. } | Event::ApiKeys { .. }) {
+        if !matches!(
+            event,
+            Event::OtherRun | Event::Connected { .. } | Event::Disconnected { .. } | Event::ApiKeys { .. }
+        ) {
             self.events.emit(event);
         }
         match event {
@@ -42,7 +45,7 @@ impl Printer {
                 }
             }
             Event::Status(status) => self.say(&describe(status)),
-            Event::Connected { .. } | Event::Disconnected { .. } | Event::ApiKeys { .. } => {}
+            Event::OtherRun | Event::Connected { .. } | Event::Disconnected { .. } | Event::ApiKeys { .. } => {}
         }
     }
 
@@ -84,6 +87,9 @@ pub struct Model {
     pub val_loss: Option<f64>,
     pub val_version: Option<VersionNo>,
 }
+
+/// Told when the coordinator's key is not what it was.
+pub const OTHER_RUN: &str = "another run answers at this address now: what you had stays with the one before";
 
 /// `version 12, loss 2.31`.
 pub fn model(model: Model) -> String {

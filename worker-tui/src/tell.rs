@@ -27,6 +27,9 @@ pub struct Teller {
     told: Option<Time>,
 }
 
+/// Told when the coordinator's key is not what it was.
+pub const OTHER_RUN: &str = "another run answers at this address now: what was earned stays with the one before";
+
 impl Teller {
     /// `log`: there is a log file, which should hold the lines too.
     pub fn new(events: Events, clock: Clock, coordinator: String, log: bool) -> Self {
@@ -36,6 +39,7 @@ impl Teller {
     /// What people are told, if it is worth a line.
     pub fn line(&mut self, event: &Event) -> Option<String> {
         Some(match event {
+            Event::OtherRun => OTHER_RUN.to_owned(),
             Event::Ready { user, device, .. } => {
                 self.met = true;
                 format!("connected to {} as {user}, training on {device}; waiting for a task", self.coordinator)

@@ -28,7 +28,7 @@ macro_rules! common {
             Binding::new("1", Msg::Tab(Tab::Overview), "overview").group(PAGES),
             Binding::new("2", Msg::Tab(Tab::Workers), "workers: sort, filter, look closer, kick").group(PAGES),
             Binding::new("3", Msg::Tab(Tab::Ledger), "ledger: supply, balances, newest transfers").group(PAGES),
-            Binding::new("4", Msg::Tab(Tab::Samples), "samples: one prompt, answered by each version").group(PAGES),
+            Binding::new("4", Msg::Tab(Tab::Samples), "samples: one prompt, answered anew as the model learns").group(PAGES),
             Binding::new("5", Msg::Tab(Tab::Log), "log").group(PAGES),
             Binding::new("up k", Msg::Step(-1), "up").group(LISTS),
             Binding::new("down j", Msg::Step(1), "down").group(LISTS),

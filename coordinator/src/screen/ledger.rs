@@ -83,7 +83,7 @@ fn short_numbers(screen: &Screen, ledger: &LedgerView) -> Vec<Fact> {
     let theme = screen.facts.theme;
     vec![
         ("issued", format!("{} HYD", ledger.issued), theme.title()),
-        ("users", format!("{} HYD of {}", in_accounts(ledger), ledger.users), theme.text()),
+        ("users", format!("{} HYD with {}", in_accounts(ledger), ledger.users), theme.text()),
         ("held", format!("{} · spent {}", ledger.held, ledger.revenue), theme.text()),
     ]
 }
@@ -95,7 +95,11 @@ fn numbers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerView
     let facts = [
         ("issued", format!("{} HYD for tasks done", ledger.issued), theme.title()),
         ("users", format!("{} HYD with {users}", in_accounts(ledger)), theme.text()),
-        ("holds", format!("{} HYD, queries running: {}", ledger.held, ledger.holds), theme.text()),
+        (
+            "holds",
+            format!("{} HYD for {}", ledger.held, text::count(ledger.holds as u64, "query", "queries")),
+            theme.text(),
+        ),
         ("spent", format!("{} HYD on answers", ledger.revenue), theme.text()),
         ("", "these three add up to what is issued".to_owned(), theme.dim()),
         ("ledger", format!("{} transfers, all on disk", ledger.transfers), theme.text()),
@@ -139,9 +143,9 @@ fn cell(screen: &Screen, transfer: &TransferView, column: usize) -> (String, Sty
     let theme = screen.facts.theme;
     let (kind, style) = match transfer.kind {
         Kind::Reward => ("+ reward", theme.good()),
-        Kind::Hold => ("‖ hold", theme.warn()),
-        Kind::Post => ("✓ post", theme.accent()),
-        Kind::Void => ("↩ void", theme.text()),
+        Kind::Hold => ("‖ held", theme.warn()),
+        Kind::Post => ("✓ taken", theme.accent()),
+        Kind::Void => ("↩ back", theme.text()),
     };
     let account = |name: &str| name.strip_prefix("user:").unwrap_or(name).to_owned();
     match column {

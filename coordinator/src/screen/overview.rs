@@ -303,12 +303,13 @@ fn traffic(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
     let theme = screen.facts.theme;
     let rates = screen.rates().unwrap_or_default();
     let flow = |total: u64, rate: f64| format!("{} · {}/s", text::bytes(total), text::bytes(rate.round() as u64));
-    let each = screen.bytes_a_token().map_or_else(|| "–".to_owned(), |bytes| format!("{bytes:.2} bytes a token"));
+    let each =
+        screen.bytes_a_token().map_or_else(|| "–".to_owned(), |bytes| format!("{bytes:.2} bytes a trained token"));
     let ledger = &snapshot.view.ledger;
     vec![
         ("in", format!("↓ {}", flow(snapshot.up, rates.up)), theme.text()),
         ("out", format!("↑ {}", flow(snapshot.down, rates.down)), theme.text()),
-        ("cost", each, theme.text()),
+        ("both", each, theme.text()),
         ("queries", format!("{} running", snapshot.view.status.queries), theme.text()),
         ("the run", format!("{} HYD paid, {} taken", ledger.issued, ledger.revenue), theme.text()),
     ]

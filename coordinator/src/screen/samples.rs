@@ -1,4 +1,4 @@
-//! The samples: one prompt, answered by each measured version, so that one sees the model learn.
+//! The samples: one prompt, answered by one measured version after the other, so that one sees the model learn.
 
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::Rect;

@@ -229,7 +229,7 @@ fn cell(screen: &Screen, row: &Row, column: usize) -> Words {
         COUNTS if worker.refused > 0 => (format!("{}/{}", worker.accepted, worker.refused), theme.warn()),
         COUNTS => plain(format!("{}/0", worker.accepted)),
         TASK => plain(or_dash(task(&worker.state).map(|task| task.to_string()))),
-        PING => plain(or_dash(row.latency.filter(|_| row.silent.is_none()).map(millis))),
+        PING => plain(or_dash(row.latency.filter(|_| row.silent.is_none()).map(text::millis))),
         DEVICE => plain(worker.device.to_string()),
         _ => plain(brief(screen.now.since(worker.since))),
     };
@@ -238,17 +238,6 @@ fn cell(screen: &Screen, row: &Row, column: usize) -> Words {
 
 fn loss(loss: f32) -> String {
     if loss.is_finite() && loss.abs() < 100.0 { format!("{loss:.3}") } else { text::short(f64::from(loss)) }
-}
-
-fn millis(latency: Duration) -> String {
-    let millis = latency.as_secs_f64() * 1000.0;
-    if millis < 0.05 {
-        "<0.1 ms".to_owned()
-    } else if millis < 100.0 {
-        format!("{millis:.1} ms")
-    } else {
-        format!("{millis:.0} ms")
-    }
 }
 
 /// A span in few cells: `12s`, `3m`, `2h07`, `4d`.
@@ -319,7 +308,7 @@ fn about(screen: &Screen, row: &Row) -> Vec<Fact> {
     };
     let ping = match (row.silent, row.latency) {
         (Some(silent), _) => (format!("no answer for {}", text::span(silent)), theme.bad()),
-        (None, Some(latency)) => (millis(latency), theme.text()),
+        (None, Some(latency)) => (text::millis(latency), theme.text()),
         (None, None) => ("not measured yet".to_owned(), theme.text()),
     };
     vec![
@@ -331,7 +320,7 @@ fn about(screen: &Screen, row: &Row) -> Vec<Fact> {
         ("ping", ping.0, ping.1),
         ("here for", text::span(screen.now.since(worker.since)), theme.text()),
         ("worker", worker.worker.to_string(), theme.dim()),
-        ("session", worker.session.to_string(), theme.dim()),
+        ("session", format!("{}, as in the log", worker.session), theme.dim()),
     ]
 }
 

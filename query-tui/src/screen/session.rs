@@ -10,12 +10,13 @@ use hydra_shell::ui::theme::Sign;
 use super::answer::foot;
 use super::app::Screen;
 use super::msg::Link;
-use crate::print::Model;
+use crate::print::{Model, OTHER_RUN};
 
 impl Screen {
     /// Something happened in the session.
     pub(super) fn on_session(&mut self, event: &Event) {
         match event {
+            Event::OtherRun => self.note(Sign::Warn, OTHER_RUN),
             Event::Connected { balance, price, version, val_loss, val_version } => {
                 let lost = self.balance.is_some();
                 self.link = Link::Open;

@@ -139,6 +139,7 @@ fn welcome(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let lines = [
         ("Talk to the model that is being trained.".to_owned(), theme.title()),
         cost,
+        ("It knows of no question before, and of a long one it reads the end.".to_owned(), theme.text()),
         ("Enter sends · / lists the commands · F1 helps".to_owned(), theme.dim()),
     ];
     let room = usize::from(area.width.saturating_sub(2)).clamp(1, 64);

@@ -24,7 +24,11 @@ impl Screen {
             return Vec::new();
         }
         if matches!(said, Said::Question(_)) && self.is_busy() {
-            self.hint_at("the answer is still coming; Esc stops it".to_owned());
+            let words = match self.link {
+                Link::Open => "the answer is still coming; Esc stops it",
+                _ => "your question before waits for the connection; Esc takes it back",
+            };
+            self.hint_at(words.to_owned());
             return Vec::new();
         }
         self.composer.take();

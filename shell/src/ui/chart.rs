@@ -75,12 +75,12 @@ impl Chart {
         self.axis.set(None);
     }
 
-    /// The places shown, or nothing without data.
+    /// The first and the last place, or nothing without data.
     fn places(&self) -> Option<(f64, f64)> {
         let both = || [&self.raw, &self.second].into_iter();
         let last = both().filter_map(Series::last).map(|(x, _)| x).reduce(f64::max)?;
         let first = both().filter_map(Series::first_x).reduce(f64::min)?;
-        Some((first, if last > first { last } else { first + 1.0 }))
+        Some((first, last.max(first)))
     }
 
     /// Draws into `area`, legend included.
@@ -107,6 +107,8 @@ impl Chart {
             height: area.height - 2 * u16::from(framed),
         };
         let Some(axis) = self.fit(plot.height) else { return };
+        // A single place needs a width too.
+        let places = (places.0, if places.1 > places.0 { places.1 } else { places.0 + 1.0 });
         if labels > 0 {
             draw_labels(buffer, area, plot, &axis, theme);
         }
@@ -122,7 +124,7 @@ impl Chart {
         let (low, high) = values.fold(None, |range: Option<(f64, f64)>, value| {
             Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
         })?;
-        let axis = Axis::fit(self.axis.get(), low, high, (rows / 2).clamp(2, 8));
+        let axis = Axis::fit(self.axis.get(), low, high, rows);
         self.axis.set(Some(axis));
         Some(axis)
     }
@@ -169,7 +171,7 @@ impl Chart {
         self.second.iter().count() <= usize::from(width) / 3
     }
 
-    fn legend(&self, buffer: &mut Buffer, area: Rect, (from, to): (f64, f64), theme: Theme) {
+    fn legend(&self, buffer: &mut Buffer, area: Rect, (from, last): (f64, f64), theme: Theme) {
         let mut x = area.x;
         let mut put = |sign: &str, style: Style, words: &str| {
             let left = usize::from(area.right().saturating_sub(x));
@@ -189,7 +191,15 @@ impl Chart {
             let sign = if self.is_sparse(area.width.saturating_sub(LABELS)) { "◆" } else { "─" };
             put(sign, theme.chart_second(), &format!("{} {value:.3}", text::clean(&self.names.second)));
         }
-        let range = format!("{} {}–{}", text::clean(&self.names.x), text::short(from), text::short(to));
+        let name = text::clean(&self.names.x);
+        let range = if from >= last {
+            format!("{name} {}", text::short(from))
+        } else if text::short(from) == text::short(last) {
+            // Steps late in a run, of which both would be 2.0k.
+            format!("{name} {from:.0}–{last:.0}")
+        } else {
+            format!("{name} {}–{}", text::short(from), text::short(last))
+        };
         let cells = text::width(&range) as u16;
         if x + cells <= area.right() {
             text::put(buffer, area, (area.right() - cells, area.y), &range, cells, theme.dim());
@@ -237,10 +247,9 @@ fn draw_labels(buffer: &mut Buffer, area: Rect, plot: Rect, axis: &Axis, theme: 
     for y in plot.top()..plot.bottom() {
         buffer[(plot.x - 1, y)].set_symbol("│").set_style(theme.chart_axis());
     }
-    for tick in axis.ticks() {
-        let row = ((1.0 - axis.place(tick)) * f64::from(plot.height - 1)).round() as u16;
+    for (row, tick) in axis.ticks().filter(|(row, _)| *row < plot.height) {
         let label = text::pad(&axis.label(tick), usize::from(LABELS - 1), Align::Right);
-        let y = plot.y + row.min(plot.height - 1);
+        let y = plot.bottom() - 1 - row;
         text::put(buffer, area, (area.x, y), &label, LABELS - 1, theme.chart_axis());
         buffer[(plot.x - 1, y)].set_symbol("┤").set_style(theme.chart_axis());
     }

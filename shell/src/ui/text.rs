@@ -229,6 +229,18 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// How long a message is under way: `<0.1 ms`, `12.3 ms`, `250 ms`.
+pub fn millis(span: std::time::Duration) -> String {
+    let millis = span.as_secs_f64() * 1000.0;
+    if millis < 0.05 {
+        "<0.1 ms".to_owned()
+    } else if millis < 100.0 {
+        format!("{millis:.1} ms")
+    } else {
+        format!("{millis:.0} ms")
+    }
+}
+
 /// A span as people read it: `8s`, `3m 05s`, `2h 07m`, `4d 3h`.
 pub fn span(span: std::time::Duration) -> String {
     let seconds = span.as_secs();

@@ -116,7 +116,7 @@ pub fn task(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         line(buffer, rest, 2, &screen.speeds.bars(usize::from(SPARK)), theme.accent());
     }
     if !hand.preview.is_empty() {
-        line(buffer, area, 3, &format!("text “{}”", text::clean(hand.preview.trim())), theme.dim());
+        line(buffer, area, 3, &format!("shard begins “{}”", text::clean(hand.preview.trim())), theme.dim());
     }
 }
 
@@ -208,7 +208,7 @@ fn traffic(screen: &Screen) -> String {
 
 fn round_trip(screen: &Screen) -> String {
     let known = screen.usage.round_trip.filter(|_| matches!(screen.link, Link::Up { .. }));
-    known.map_or_else(|| "–".to_owned(), |trip| format!("{:.1} ms", trip.as_secs_f64() * 1000.0))
+    known.map_or_else(|| "–".to_owned(), text::millis)
 }
 
 /// Why there is no connection, which may take two rows, or else how quick it is; and what went over it.
@@ -227,7 +227,7 @@ pub fn link(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.facts.theme;
     let mut facts = vec![("to", screen.facts.coordinator.clone(), theme.text())];
     let (mark, words, style) = state(screen);
-    facts.push(("state", format!("{mark} {words}"), style));
+    facts.extend(two_rows("state", &format!("{mark} {words}"), style, area.width));
     if let Link::Up { since } = screen.link {
         facts.push(("since", text::span(screen.now.since(since)), theme.text()));
     }

@@ -15,6 +15,7 @@ use hydra_shell::ui::{App, Binding, Event as Input, keys};
 use super::model::{ASK_EVERY, Answer, InHand, Leaving, Link, SMOOTHINGS, Screen, Shown, Usage};
 use super::view;
 use crate::driver::{News, Request};
+use crate::tell::OTHER_RUN;
 
 /// So long nothing replaces the answer to a key.
 const REPLY: Duration = Duration::from_secs(3);
@@ -75,7 +76,9 @@ pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("+ =", Msg::Threads(1), "one CPU thread more, from the next task on").group("Work"),
     Binding::new("minus", Msg::Threads(-1), "one CPU thread less; a change begins the optimiser anew").group("Work"),
     Binding::new("s", Msg::Smooth, "smooth the loss over 50, 200, 1 or 10 steps").group("View").hint("smooth"),
-    Binding::new("c tab", Msg::Chart, "chart of this session or of this task").group("View").hint("chart"),
+    Binding::new("c tab", Msg::Chart, "chart of this session or of this task, where one has room")
+        .group("View")
+        .hint("chart"),
     Binding::new("l", Msg::Level, "finest level of the log").group("View").hint("log"),
     Binding::new("w", Msg::Wrap, "wrap long lines of the log, or cut them").group("View").hint("wrap"),
     Binding::new("pageup", Msg::Page(-1), "scroll the log back").group("View"),
@@ -255,6 +258,7 @@ impl Screen {
     fn on_event(&mut self, event: Event) -> Vec<Cmd> {
         let now = self.now;
         match event {
+            Event::OtherRun => self.toasts.renew(now, NOTICE, Sign::Warn, OTHER_RUN.to_owned()),
             Event::Ready { user, device, .. } => {
                 self.facts.user = Some(user.to_string());
                 // It was named so at the start; the threads may have changed since.

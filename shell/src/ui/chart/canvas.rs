@@ -7,6 +7,9 @@ use ratatui::style::Style;
 /// Unicode's bit of each dot, by row and column in the cell.
 const BITS: [[u8; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
 
+/// The sign without a dot; the others follow in the order of their bits.
+const BLANK: u32 = 0x2800;
+
 /// Dots to be drawn; heights are shares from 0 (bottom) to 1 (top), and what lies beyond is left out.
 #[derive(Debug)]
 pub struct Canvas {
@@ -69,14 +72,19 @@ impl Canvas {
         }
     }
 
-    /// Draws the cells that have dots; others stay as they are.
+    /// Draws the cells that have dots; others stay as they are, and so do the dots of what was drawn before.
     pub fn draw(&self, buffer: &mut Buffer, area: Rect, style: Style) {
         let area = area.intersection(buffer.area);
         for y in 0..area.height.min(self.rows) {
             for x in 0..area.width.min(self.columns) {
                 let dots = self.cells[usize::from(y) * usize::from(self.columns) + usize::from(x)];
-                if let Some(symbol) = (dots > 0).then(|| char::from_u32(0x2800 + u32::from(dots))).flatten() {
-                    let cell = &mut buffer[(area.x + x, area.y + y)];
+                if dots == 0 {
+                    continue;
+                }
+                let cell = &mut buffer[(area.x + x, area.y + y)];
+                let before = cell.symbol().chars().next().map_or(0, u32::from);
+                let before = if (BLANK..=BLANK + 0xff).contains(&before) { before } else { BLANK };
+                if let Some(symbol) = char::from_u32(before | u32::from(dots)) {
                     cell.reset();
                     cell.set_char(symbol).set_style(style);
                 }
