@@ -303,8 +303,13 @@ fn traffic(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
     let theme = screen.facts.theme;
     let rates = screen.rates().unwrap_or_default();
     let flow = |total: u64, rate: f64| format!("{} · {}/s", text::bytes(total), text::bytes(rate.round() as u64));
-    let each =
-        screen.bytes_a_token().map_or_else(|| "–".to_owned(), |bytes| format!("{bytes:.2} bytes a trained token"));
+    let each = screen.bytes_a_token().map_or_else(
+        || "–".to_owned(),
+        |bytes| {
+            let decimals = if bytes < 100.0 { 2 } else { 0 };
+            format!("{bytes:.decimals$} bytes a trained token")
+        },
+    );
     let ledger = &snapshot.view.ledger;
     vec![
         ("in", format!("↓ {}", flow(snapshot.up, rates.up)), theme.text()),

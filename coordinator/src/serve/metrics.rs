@@ -84,6 +84,6 @@ pub fn count(event: &Event, status: &Status) {
 }
 
 /// A code as the protocol spells it.
-fn name(code: &impl serde::Serialize) -> String {
+pub(super) fn name(code: &impl serde::Serialize) -> String {
     serde_json::to_value(code).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

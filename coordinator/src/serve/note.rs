@@ -3,6 +3,8 @@
 use hydra_core::hub::Event;
 use hydra_shell::events::Events;
 
+use super::metrics::name;
+
 /// Where the lines come from, in few letters: the screen's log is narrow.
 const RUN: &str = "run";
 
@@ -19,7 +21,7 @@ pub fn tell(events: &Events, event: &Event) {
             tracing::info!(target: RUN, %user, %amount, %task, %worker, "a task was accepted and paid");
         }
         Event::Rejected { task, worker, user, reason } => {
-            tracing::warn!(target: RUN, %user, ?reason, %task, %worker, "an update was not accepted");
+            tracing::warn!(target: RUN, %user, reason = name(reason), %task, %worker, "a task was not paid");
         }
         Event::Codec { worker, user, codec, before, send_ms, task_ms } => {
             tracing::info!(
@@ -37,6 +39,8 @@ pub fn tell(events: &Events, event: &Event) {
         Event::Query { user, version, tokens, first_ms, total_ms, charged, .. } => {
             tracing::info!(target: RUN, %user, %version, tokens, first_ms, total_ms, %charged, "a query was answered");
         }
-        Event::Refused { user, reason, .. } => tracing::info!(target: RUN, %user, ?reason, "a query was refused"),
+        Event::Refused { user, reason, .. } => {
+            tracing::info!(target: RUN, %user, reason = name(reason), "a query was refused");
+        }
     }
 }

@@ -152,9 +152,9 @@ fn one_answer_at_a_time_which_esc_stops() {
 fn the_header_keeps_up_with_what_a_worker_earns() {
     let mut script = connected((80, 24), Credits::hyd(1));
     script.cmds();
-    script.advance(Duration::from_secs(2));
+    script.advance(Duration::from_millis(700));
     assert!(script.cmds().is_empty());
-    script.advance(Duration::from_secs(2));
+    script.advance(Duration::from_millis(700));
     assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
     session(&mut script, Event::Balance { balance: Credits::hyd(3), held: Credits::ZERO });
     let screen = script.screen();

@@ -177,7 +177,7 @@ fn composer(screen: &Screen, buffer: &mut Buffer, area: Rect, low: bool) -> Opti
                 }
             }
             // The rest of it is on its way to the screen.
-            Some(_) => "Answering".to_owned(),
+            Some(_) => "Showing the answer · Esc shows all of it".to_owned(),
             None => "Message".to_owned(),
         };
         let block = theme.panel(&title, screen.help.is_none());

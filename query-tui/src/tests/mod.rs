@@ -194,7 +194,7 @@ async fn the_poor_are_told_how_to_earn() {
     let out = Out::default();
     let failure = ask(door, prompt("tell"), out.printer(true, false), no_stops()).await.unwrap_err();
     assert_eq!((failure.exit, failure.hint.as_deref()), (Exit::TooPoor, Some("earn it")));
-    assert!(failure.message.contains("0.4 HYD") && failure.message.contains("hydra-worker alice"), "{failure}");
+    assert!(failure.message.contains("0.4 HYD") && failure.message.contains("hydra-worker earns"), "{failure}");
     assert_eq!((&out.events()[0]["event"], &out.events()[0]["reason"]), (&"refused".into(), &"insufficient".into()));
 }
 

@@ -232,7 +232,7 @@ pub fn link(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         facts.push(("since", text::span(screen.now.since(since)), theme.text()));
     }
     facts.extend(link_rows(screen, area.width));
-    facts.push(("lost", format!("connection {}", text::count(screen.losses, "time", "times")), theme.dim()));
+    facts.push(("lost", format!("{} so far", text::count(screen.losses, "time", "times")), theme.dim()));
     if let Some((version, loss)) = screen.held_out {
         facts.push(("model", format!("v{version} · held-out {loss:.3}"), theme.text()));
     }
