@@ -159,7 +159,7 @@ fn the_header_keeps_up_with_what_a_worker_earns() {
     session(&mut script, Event::Balance { balance: Credits::hyd(3), held: Credits::ZERO });
     let screen = script.screen();
     assert!(screen.contains("3.0 HYD") && !screen.contains("balance:"), "{screen}");
-    script.advance(Duration::from_secs(3));
+    script.advance(Duration::from_secs(1));
     assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
     // While an answer runs, it will tell.
     script.text("Hello").keys("<enter>");
