@@ -95,8 +95,9 @@ impl ConfigDir {
     pub fn identity(&self, user: Option<UserName>, key_file: Option<&Path>) -> Result<Identity, Failure> {
         let user = match user {
             Some(user) if key_file.is_none() => {
-                // The first name that is used here is the one to use when none is given.
-                read_or_create(&self.0.join(DEFAULT_USER), Privacy::Anyone, || Ok(format!("{user}\n")))?;
+                // The first name that is used here is the one to use when none is given. Where nothing can be written
+                // one has to be given each time.
+                let _ = read_or_create(&self.0.join(DEFAULT_USER), Privacy::Anyone, || Ok(format!("{user}\n")));
                 user
             }
             Some(user) => user,

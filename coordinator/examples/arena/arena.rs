@@ -218,6 +218,9 @@ impl<'a> Arena<'a> {
                     self.outcome.fast_busy += takes.as_secs_f64();
                 }
                 self.due.insert((self.now.after(takes), session), task);
+                if self.plan.tasks.is_some_and(|tasks| self.begun >= tasks) {
+                    self.finish(session);
+                }
             }
             Order::Stop { .. } => self.stopped = true,
             Order::Persist { seq, .. } => self.facts.push_back(Fact::Persisted { upto: seq }),

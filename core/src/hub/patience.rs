@@ -38,7 +38,7 @@ impl Hub {
     pub(super) fn hold_for_version(&mut self, now: Time, id: SessionId) {
         let works = self.sessions.get(&id).and_then(|s| s.seat()).is_none_or(|seat| seat.lease.is_some());
         // At the end of a run there is nothing to wait for.
-        if works || self.budget_spent() {
+        if works || self.all_tasks_taken() {
             return;
         }
         let typical = self.typical.unwrap_or(0.0);

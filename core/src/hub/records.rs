@@ -93,7 +93,9 @@ impl Records {
         let all = (user.clone(), WorkerId([0; 8]))..=(user.clone(), WorkerId([255; 8]));
         let failed = self.away.range(all).filter(|(_, record)| record.strikes > 0);
         let worst = failed.max_by_key(|(_, record)| record.strikes).map(|(key, _)| key.clone());
-        let Record { barred_until, strikes, .. } = worst.and_then(|key| self.away.remove(&key)).unwrap_or_default();
+        let Some(worst) = worst.and_then(|key| self.away.get_mut(&key)) else { return Record::default() };
+        // What it had done stays its own.
+        let (barred_until, strikes) = (worst.barred_until.take(), std::mem::take(&mut worst.strikes));
         Record { barred_until, strikes, ..Record::default() }
     }
 

@@ -1,10 +1,10 @@
 //! Rounds: when accepted updates become the next version, and which workers wait for it.
 //!
 //! A round closes when as many updates are in as the quorum asks of the workers at work, and nobody else is expected
-//! within the grace, and somebody waits for the version; a fast worker's second update counts like another worker's first, so a slow one never stops the
+//! within the grace; a fast worker's second update counts like another worker's first, so a slow one never stops the
 //! run. A slow worker is protected in turn: the round stays open while closing it would make the update of a worker
 //! that is expected in time too old to be taken. Who was silent before is expected when a first lease ends, so that
-//! silence does not hold the run up again and again.
+//! silence does not hold the run up again and again. The last round of a run waits for all who are at work.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -156,13 +156,22 @@ impl Hub {
         let near = self.leases.expected().take_while(|at| *at <= now.after(grace)).last();
         let near = near.map(|at| at.after(grace).min(enough.after(2 * grace)));
         let until = arriving.max(near).filter(|until| *until > now);
-        // Nobody stands still for the version: whoever trains gets it just as well with its own update in it. So the
-        // last round of a run is made by all who are still at work, and not by one after the other.
-        if until.is_none() && training > 0 && self.bench.held() == 0 {
+        // Nobody would train from the version: the last round of a run is made by all who are still at work, and not
+        // by one after the other.
+        if until.is_none() && training > 0 && self.nobody_goes_on() {
             self.round.enough = None;
             return Some(hurry);
         }
         until
+    }
+
+    /// Whether no worker that is believed would take another task.
+    fn nobody_goes_on(&self) -> bool {
+        let goes_on = |id: &SessionId| {
+            let seat = self.sessions.get(id).and_then(|session| session.seat());
+            seat.is_some_and(|seat| seat.accepting && seat.record.strikes == 0)
+        };
+        self.all_tasks_taken() || !self.seats.values().any(goes_on)
     }
 
     /// When the last of those is expected that the next version would make too old, among those who may come in time;

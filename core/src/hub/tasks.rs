@@ -151,22 +151,7 @@ impl Hub {
             None => (TaskId(0), UnpaidCode::UnknownLease),
         };
         let text = "the lease ended while the worker was away".to_owned();
-        self.tell_revoked(now, id, Unpaid { lease, task, code, text });
-    }
-
-    /// A worker is to stop: that is work without pay, unless the coordinator itself ends.
-    fn tell_revoked(&mut self, now: Time, id: SessionId, unpaid: Unpaid) {
-        let Unpaid { task, code, .. } = unpaid;
-        self.send(id, ServerMsg::Revoked(unpaid));
-        if !matches!(code, UnpaidCode::Cancelled | UnpaidCode::Finished)
-            && let Some(peer) = self.sessions.get(&id).and_then(|s| s.peer())
-            && let Some(seat) = &peer.seat
-        {
-            let (worker, user) = (seat.worker, peer.user.clone());
-            self.record_mut(&user, worker).counts.refused(code);
-            self.note(super::Event::Rejected { task, worker, user, reason: code });
-        }
-        self.place(now, id);
+        self.send(id, ServerMsg::Revoked(Unpaid { lease, task, code, text }));
     }
 
     /// Puts a task back in front of all others, unless somebody else has it or has done it, or it is all over.
@@ -220,7 +205,8 @@ impl Hub {
         let (session, task) = (*session, row.task);
         self.end_lease(now, lease, code);
         if let Some(session) = session {
-            self.tell_revoked(now, session, Unpaid { lease, task, code, text: text.to_owned() });
+            self.send(session, ServerMsg::Revoked(Unpaid { lease, task, code, text: text.to_owned() }));
+            self.place(now, session);
         }
     }
 
@@ -238,10 +224,19 @@ impl Hub {
                     self.strike_holder(now, lease);
                     let text = "the lease ended before the update came; the task goes to another worker";
                     self.revoke(now, lease, UnpaidCode::Expired, text);
+                    self.count_expired(lease);
                 }
                 _ => unreachable!("only leases that run or are received have deadlines"),
             }
         }
+    }
+
+    /// A lease that ended without an update is a task that was not paid.
+    fn count_expired(&mut self, lease: LeaseId) {
+        let Some(Held { row, .. }) = self.leases.get(lease) else { return };
+        let (task, worker, user, reason) = (row.task, row.worker, row.user.clone(), UnpaidCode::Expired);
+        self.record_mut(&user, worker).counts.refused(reason);
+        self.note(super::Event::Rejected { task, worker, user, reason });
     }
 
     /// Nothing came of a lease: its worker gets the next one a little later, and for longer.
@@ -367,6 +362,11 @@ impl Hub {
             .filter(|_| self.queue.len() < self.rules.queue.max(free) && !self.budget_spent())
             .map(|_| (self.next_generation, "a task may be generated"));
         [lease, self.bench.deadline(), rate, self.copy_deadline()].into_iter().flatten().min_by_key(|(due, _)| *due)
+    }
+
+    /// Whether nobody will get another task of this run.
+    pub(super) fn all_tasks_taken(&self) -> bool {
+        self.queue.is_empty() && self.budget_spent()
     }
 
     /// Whether the tasks at hand are all that the run may still do.

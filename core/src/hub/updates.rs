@@ -304,6 +304,8 @@ impl Hub {
     pub(super) fn unpaid(&mut self, now: Time, session: SessionId, lease: LeaseId, code: UnpaidCode, text: &str) {
         let theirs = code != UnpaidCode::NotYourLease;
         let held = self.leases.get(lease).filter(|_| theirs);
+        // One that ended for want of an update was counted then.
+        let counted = held.is_some_and(|held| matches!(held.state, State::Ended(UnpaidCode::Expired)));
         let task = held.map_or(TaskId(0), |held| held.row.task);
         let mut whose = held.map(|held| (held.row.worker, held.row.user.clone()));
         if held.is_some_and(|held| !held.state.is_over()) {
@@ -321,13 +323,15 @@ impl Hub {
             }
         }
         if let Some((worker, user)) = &whose {
-            self.record_mut(user, *worker).counts.refused(code);
+            if !counted {
+                self.record_mut(user, *worker).counts.refused(code);
+            }
             if is_worthless(code) {
                 self.strike(now, user, *worker);
             }
         }
         self.place(now, session);
-        if let Some((worker, user)) = whose {
+        if let Some((worker, user)) = whose.filter(|_| !counted) {
             self.note(Event::Rejected { task, worker, user, reason: code });
         }
     }

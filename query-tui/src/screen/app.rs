@@ -33,7 +33,7 @@ const PAGE: isize = 4;
 /// How often seconds on the screen move on.
 const SECOND: Duration = Duration::from_secs(1);
 /// How often the header asks what has changed meanwhile: a worker may earn, and the model learns.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(2);
 /// The model's name in the transcript.
 pub const MODEL: &str = "model";
 

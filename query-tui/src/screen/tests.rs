@@ -132,7 +132,7 @@ fn a_question_becomes_an_answer_with_what_it_cost() {
     assert!(screen.contains("hello\n") && screen.contains("12.0 HYD"), "{screen}");
     assert!(screen.contains("0.5 HYD · 4 tokens · 2.0 tokens/s · version 12, loss 2.31 · stopped by you"), "{screen}");
     let next = hydra_shell::ui::App::wake_at(&script.app);
-    assert_eq!(next, Some(Time(3_000_000)), "nothing moves on an idle screen until the header asks again");
+    assert_eq!(next, Some(Time(4_000_000)), "nothing moves on an idle screen until the header asks again");
 }
 
 #[test]
@@ -152,14 +152,14 @@ fn one_answer_at_a_time_which_esc_stops() {
 fn the_header_keeps_up_with_what_a_worker_earns() {
     let mut script = connected((80, 24), Credits::hyd(1));
     script.cmds();
-    script.advance(Duration::from_millis(700));
+    script.advance(Duration::from_millis(1_500));
     assert!(script.cmds().is_empty());
-    script.advance(Duration::from_millis(700));
+    script.advance(Duration::from_millis(1_000));
     assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
     session(&mut script, Event::Balance { balance: Credits::hyd(3), held: Credits::ZERO });
     let screen = script.screen();
     assert!(screen.contains("3.0 HYD") && !screen.contains("balance:"), "{screen}");
-    script.advance(Duration::from_secs(1));
+    script.advance(Duration::from_secs(2));
     assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
     // While an answer runs, it will tell.
     script.text("Hello").keys("<enter>");

@@ -83,6 +83,14 @@ impl Arena<'_> {
         }
     }
 
+    /// The task in hand is this honest worker's last one.
+    pub(super) fn finish(&mut self, session: SessionId) {
+        if !self.is_attacker(session) {
+            let message = ClientMsg::Ready(proto::Ready::new(false));
+            self.facts.push_back(Fact::Frame { session, message });
+        }
+    }
+
     fn is_attacker(&self, session: SessionId) -> bool {
         self.workers.get(&session).is_some_and(|worker| worker.attack.is_some())
     }
@@ -110,6 +118,7 @@ impl Arena<'_> {
         // As at the end of a run whose end is known: the honest work until all their tasks are taken.
         let more = worker.attack.is_some() || self.plan.tasks.is_none_or(|tasks| self.begun < tasks);
         self.begun += u32::from(more && worker.attack.is_none());
+        let all_begun = self.plan.tasks.is_some_and(|tasks| self.begun >= tasks);
         worker.free = Some(at);
         let worker_pace = worker.pace;
         worker.before = Some(values.clone());
@@ -132,6 +141,12 @@ impl Arena<'_> {
         self.plain.insert(task.lease, values);
         self.facts.push_back(Fact::Frame { session, message: ClientMsg::Update(update) });
         self.facts.push_back(Fact::Received { session, blob, intact: true });
+        if all_begun {
+            let training: Vec<_> = self.due.keys().map(|(_, session)| *session).collect();
+            for session in training {
+                self.finish(session);
+            }
+        }
         Ok(())
     }
 

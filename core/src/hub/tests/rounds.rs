@@ -120,15 +120,13 @@ fn an_announcement_without_bytes_holds_a_round_up_only_briefly() {
     let bad = lab.worker("bad", 9);
     let other = lab.task(bad).expect("a task");
     lab.says(bad, ClientMsg::Update(Lab::update(&other)));
-    for session in &good {
-        let task = lab.task(*session).expect("a task");
-        lab.deliver(*session, &task);
+    for session in good {
+        let task = lab.task(session).expect("a task");
+        lab.deliver(session, &task);
     }
     assert!(lab.merge_ordered().is_none(), "it may come in a moment");
     lab.wait(Duration::from_secs(6));
-    let next = lab.task(good[0]).expect("training goes on");
-    lab.deliver(good[0], &next);
-    assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 4));
+    assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 3));
 }
 
 #[test]
@@ -145,6 +143,31 @@ fn the_last_round_is_made_by_all_who_are_at_work() {
     assert!(lab.merge_ordered().is_none(), "nobody would train on it");
     lab.deliver(workers[3], &tasks[3]);
     assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 4));
+}
+
+#[test]
+fn before_the_last_round_every_round_is_as_always() {
+    let stop = Stop { after_tasks: Some(5), ..Stop::default() };
+    let mut lab = Lab::with(Rules { stop, queue: 3, ..rules() }, recovered());
+    let session = lab.worker("alice", 1);
+    for version in 1..=5 {
+        let task = lab.task(session).expect("a task");
+        assert_eq!(task.version, VersionNo(version - 1));
+        lab.deliver(session, &task);
+        lab.merge();
+    }
+}
+
+#[test]
+fn who_only_rests_between_tasks_is_no_end() {
+    let mut lab = Lab::new();
+    let workers: Vec<_> = (0..4).map(|n| lab.worker("alice", n)).collect();
+    for session in workers.iter().take(3) {
+        let task = lab.task(*session).expect("a task");
+        lab.upload(*session, Update { more: false, ..Lab::update(&task) });
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
+    }
+    assert!(lab.merge_ordered().is_some(), "the fourth goes on");
 }
 
 #[test]

@@ -25,8 +25,8 @@ impl Axis {
     /// The axis for data from `low` to `high` on so many rows; `before` stays where it still serves.
     pub fn fit(before: Option<Self>, low: f64, high: f64, rows: u16) -> Self {
         let rows = rows.max(1);
-        let (low, high) = if low <= high { (low.max(-MOST), high.min(MOST)) } else { (0.0, 1.0) };
-        // Ticks far apart fit any data; those that are close enough for reading come first.
+        let (low, high) = if low <= high { (low.clamp(-MOST, MOST), high.clamp(-MOST, MOST)) } else { (0.0, 1.0) };
+        // The one that shows the data largest, of those whose ticks are neither too many nor too few.
         let sparsest = (rows - 1).max(1);
         let closest = rows.div_ceil(TICKS);
         let axes = (closest..=sparsest.min(3 * closest).max(closest)).map(|every| Self::with(every, low, high, rows));
