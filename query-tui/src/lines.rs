@@ -153,7 +153,7 @@ impl Front for Lines {
             Event::Refused { text, .. } => self.printer.say(&format!("no answer, nothing charged: {text}")),
             Event::Lost { .. } => self.printer.say("the answer was not completed and costs nothing; ask again"),
             Event::Balance { .. } | Event::Status(_) => self.awaiting = false,
-            Event::Token { .. } | Event::Answer { .. } | Event::ApiKeys { .. } => {}
+            _ => {}
         }
     }
 

@@ -104,15 +104,9 @@ impl Front for Once {
                 let hint = "an answer that is not complete costs nothing; ask again";
                 self.verdict = Err(Failure::new(Exit::Connect, text).hint(hint));
             }
-            // One may also be told at the end of a run.
-            Event::Balance { .. } if matches!(self.question, Some(Question::Balance) | None) => self.answered = true,
+            Event::Balance { .. } => self.answered = true,
             Event::ApiKeys { keys } => self.on_keys(keys),
-            Event::Balance { .. }
-            | Event::OtherRun
-            | Event::Connected { .. }
-            | Event::Disconnected { .. }
-            | Event::Token { .. }
-            | Event::Status(_) => {}
+            _ => {}
         }
     }
 

@@ -23,10 +23,7 @@ impl Printer {
     /// Prints what is for scripts, and the text of answers.
     pub fn show(&mut self, event: &Event) {
         // The session's ups and downs are no answers; a script that asks one thing reads one line.
-        if !matches!(
-            event,
-            Event::OtherRun | Event::Connected { .. } | Event::Disconnected { .. } | Event::ApiKeys { .. }
-        ) {
+        if event.answers() && !matches!(event, Event::ApiKeys { .. }) {
             self.events.emit(event);
         }
         match event {
@@ -45,7 +42,7 @@ impl Printer {
                 }
             }
             Event::Status(status) => self.say(&describe(status)),
-            Event::OtherRun | Event::Connected { .. } | Event::Disconnected { .. } | Event::ApiKeys { .. } => {}
+            _ => {}
         }
     }
 

@@ -161,6 +161,10 @@ fn round_words(view: &View) -> String {
         _ if round.accepted == 0 && round.training + round.judging == 0 => "nobody trains".to_owned(),
         _ if round.accepted == 0 => "waiting for the first update".to_owned(),
         (Some(_), Some(closes)) => format!("quorum reached; grace {}", left(closes)),
+        // For a slow worker, or for all in a run's last round.
+        (None, Some(closes)) if round.accepted >= round.needed => {
+            format!("waits for the rest; {} at most", left(closes))
+        }
         (None, Some(closes)) => format!("closes in {} at the latest", left(closes)),
         (_, None) => "closing".to_owned(),
     }

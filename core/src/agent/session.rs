@@ -75,6 +75,7 @@ impl Agent {
         };
         if self.server.replace(challenge.key).is_some_and(|before| before != challenge.key) {
             self.note(Event::OtherRun);
+            self.forget_leases();
         }
         self.link = Link::Proving;
         self.out.push_back(Order::Send(ClientMsg::Proof(proof)));

@@ -321,7 +321,7 @@ fn a_rest_ends_by_itself() {
 }
 
 #[test]
-fn an_update_for_another_run_keeps_the_name_of_its_task() {
+fn another_run_gets_nothing_of_the_one_before() {
     let mut lab = Lab::open(settings());
     lab.begin(7, 0);
     lab.train(7);
@@ -337,11 +337,26 @@ fn an_update_for_another_run_keeps_the_name_of_its_task() {
         Parties { client: &PublicKey(client), server: &server, client_nonce: &Nonce([3; 32]), server_nonce: &NONCE };
     let signature = sign::sign(&key, &sign::server_statement(&parties));
     lab.hear(ServerMsg::Challenge(Challenge { key: server, nonce: NONCE, signature }));
-    assert!(matches!(lab.take()[..], [Order::Note(Event::OtherRun), Order::Send(ClientMsg::Proof(_))]));
+    assert!(matches!(
+        lab.take()[..],
+        [
+            Order::Note(Event::OtherRun),
+            Order::Drop { .. },
+            Order::Note(Event::Unpaid { task: TaskId(7), .. }),
+            Order::Send(ClientMsg::Proof(_))
+        ]
+    ));
     lab.hear(welcome());
+    assert!(!lab.said().iter().any(|message| matches!(message, ClientMsg::Update(_))));
+}
+
+#[test]
+fn who_knows_no_lease_does_not_know_its_task_either() {
+    let mut lab = Lab::open(settings());
+    lab.begin(7, 0);
+    lab.train(7);
     lab.take();
-    let task = TaskId(0);
-    lab.hear(ServerMsg::Unpaid(Unpaid { task, ..over(7, UnpaidCode::UnknownLease) }));
+    lab.hear(ServerMsg::Unpaid(Unpaid { task: TaskId(0), ..over(7, UnpaidCode::UnknownLease) }));
     assert!(matches!(lab.take()[..], [Order::Drop { .. }, Order::Note(Event::Unpaid { task: TaskId(7), .. })]));
 }
 

@@ -176,6 +176,19 @@ impl Agent {
         Some(finished.task)
     }
 
+    /// Another run knows none of this worker's leases, and gives their numbers to others.
+    pub(super) fn forget_leases(&mut self) {
+        if let Some(hand) = self.hand.take_if(|hand| hand.training) {
+            self.out.push_back(Order::StopTraining { lease: hand.task.lease });
+        }
+        self.hand = None;
+        while let Some(Finished { task, update }) = self.outbox.first().cloned() {
+            self.settle(update.lease);
+            let text = "it was a task of the run before".to_owned();
+            self.note(Event::Unpaid { task, reason: UnpaidCode::UnknownLease, text });
+        }
+    }
+
     pub(super) fn on_credited(&mut self, credited: &proto::Credited) {
         self.balance = credited.balance;
         // A second answer to a resent update pays nothing new.

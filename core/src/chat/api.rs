@@ -82,6 +82,20 @@ pub enum Exit {
     Refused(String),
 }
 
+impl Event {
+    /// Whether it answers something that was asked; all else is about the session.
+    pub fn answers(&self) -> bool {
+        !matches!(
+            self,
+            Self::OtherRun
+                | Self::Connected { .. }
+                | Self::Disconnected { .. }
+                | Self::LastBalance { .. }
+                | Self::LastStatus(_)
+        )
+    }
+}
+
 /// What happened, for the screen and for scripts; serialises to `{"event": "token", …}`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -171,6 +185,17 @@ pub enum Event {
     },
     /// The run in numbers.
     Status(proto::Status),
+    /// At the run's end, unasked: as `balance`.
+    LastBalance {
+        /// Free to spend.
+        #[serde(serialize_with = "crate::hub::hyd")]
+        balance: Credits,
+        /// Held for running queries.
+        #[serde(serialize_with = "crate::hub::hyd")]
+        held: Credits,
+    },
+    /// At the run's end, unasked: as `status`.
+    LastStatus(proto::Status),
 }
 
 /// An API key of the user, as it is shown.

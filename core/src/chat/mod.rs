@@ -30,6 +30,20 @@ struct Asked {
     pieces: u32,
 }
 
+/// How many answers are due of what anybody may ask for at any time.
+#[derive(Debug, Default)]
+struct Asking {
+    balance: u32,
+    status: u32,
+}
+
+/// Takes one of the answers that are due.
+fn is_due(due: &mut u32) -> bool {
+    let asked = *due > 0;
+    *due = due.saturating_sub(1);
+    asked
+}
+
 /// The query client. See the module's page.
 #[derive(Debug)]
 pub struct Chat {
@@ -39,6 +53,7 @@ pub struct Chat {
     link: Link,
     /// The coordinator's key and nonce of this session, for what is signed later.
     server: Option<(PublicKey, Nonce)>,
+    asking: Asking,
     /// When the session that stands began.
     opened: Option<Time>,
     /// Asked for before the session stood.
@@ -58,6 +73,7 @@ impl Chat {
             out: VecDeque::from([Order::Connect]),
             link: Link::Connecting,
             server: None,
+            asking: Asking::default(),
             opened: None,
             early: VecDeque::new(),
             asked: None,
@@ -121,6 +137,12 @@ impl Chat {
             self.backoff.ended(now.since(opened));
         }
         let reason = self.why.take().unwrap_or(reason);
+        // What was asked for and not answered yet will not be, unless it still waits to be sent.
+        let waiting = |wanted: fn(&ClientMsg) -> bool| self.early.iter().filter(|m| wanted(m)).count() as u32;
+        self.asking = Asking {
+            balance: waiting(|m| matches!(m, ClientMsg::Balance(_))),
+            status: waiting(|m| matches!(m, ClientMsg::Status(_))),
+        };
         // What was never sent stays for the next session; what was sent died with this one, and its hold went back.
         let unsent =
             |asked: &Asked| self.early.iter().any(|m| matches!(m, ClientMsg::Query(query) if query.id == asked.id));
@@ -173,7 +195,8 @@ impl Chat {
             }
             (Link::Open, ServerMsg::Refused(refused)) => self.on_refused(refused),
             (Link::Open, ServerMsg::Balance(proto::Balance { balance, held })) => {
-                self.show(Event::Balance { balance, held });
+                let asked = is_due(&mut self.asking.balance);
+                self.show(if asked { Event::Balance { balance, held } } else { Event::LastBalance { balance, held } });
             }
             (Link::Open, ServerMsg::ApiKeys(known)) => {
                 let shown = |key: proto::KnownKey| Known {
@@ -183,7 +206,10 @@ impl Chat {
                 };
                 self.show(Event::ApiKeys { keys: known.keys.into_iter().map(shown).collect() });
             }
-            (Link::Open, ServerMsg::Status(status)) => self.show(Event::Status(status)),
+            (Link::Open, ServerMsg::Status(status)) => {
+                let asked = is_due(&mut self.asking.status);
+                self.show(if asked { Event::Status(status) } else { Event::LastStatus(status) });
+            }
             _ => {}
         }
     }
@@ -249,9 +275,15 @@ impl Machine for Chat {
                 }
             }
             Fact::Cancel => self.on_cancel(),
-            Fact::AskBalance => self.say(ClientMsg::Balance(Empty {})),
+            Fact::AskBalance => {
+                self.asking.balance += 1;
+                self.say(ClientMsg::Balance(Empty {}));
+            }
             Fact::ApiKey { act, key } => self.on_api_key(act, key),
-            Fact::AskStatus => self.say(ClientMsg::Status(Empty {})),
+            Fact::AskStatus => {
+                self.asking.status += 1;
+                self.say(ClientMsg::Status(Empty {}));
+            }
             Fact::Leave => {
                 if self.link == Link::Open {
                     let bye = proto::Bye { text: "the user left".to_owned(), retry: false };

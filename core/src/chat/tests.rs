@@ -125,6 +125,22 @@ impl Lab {
 }
 
 #[test]
+fn what_is_told_unasked_answers_nothing() {
+    let mut lab = Lab::open(true);
+    let balance = || ServerMsg::Balance(crate::proto::Balance { balance: Credits::hyd(2), held: Credits::ZERO });
+    lab.tell(Fact::AskBalance);
+    lab.hear(balance());
+    lab.hear(balance());
+    let shown = lab.shown();
+    assert!(matches!(&shown[..], [Event::Balance { .. }, Event::LastBalance { .. }]), "{shown:?}");
+    // An answer that was due when the session was lost is not due in the next one.
+    lab.tell(Fact::AskBalance);
+    lab.connect_again();
+    lab.hear(balance());
+    assert!(matches!(&lab.shown()[..], [Event::LastBalance { .. }]));
+}
+
+#[test]
 fn another_run_at_the_address_is_told() {
     let mut lab = Lab::open(true);
     assert!(matches!(lab.connect_again()[..], [Event::Connected { .. }]));

@@ -16,8 +16,9 @@
 //!   is usual, so it is compared loosely with what everybody gains.
 //! - *Harm.* Held-out text is looked at too, for updates that gain on their windows and destroy the rest.
 //!
-//! Others can shift what is usual by training *better* on their own windows, and only a factor of 1/[`LEAST`] makes
-//! that an attack on the rest. Norms are not compared with others' for that reason: they could be shifted at no cost;
+//! Others can shift what is usual by training *better* on their own windows: most of a version's updates, of three
+//! users or more, would have to gain more than 1/[`WHOLE`] times as much again and again to make that an attack on the
+//! rest. Norms are not compared with others' for that reason: they could be shifted at no cost;
 //! merging clips them instead ([`crate::merge::shares`]).
 //!
 //! Nothing here is stored: after a restart everybody is new, which costs some arithmetic and nobody's pay.

@@ -174,7 +174,7 @@ pub enum WorkerState {
     Resting,
 }
 
-/// What is counted of a worker's session.
+/// What a worker's session has told.
 #[derive(Debug, Clone)]
 pub(super) struct Tally {
     device: Arc<str>,

@@ -78,8 +78,10 @@ impl Screen {
                     self.finish(&format!("{mark} not complete; a part costs nothing · ↑ brings the question back"));
                 }
             }
-            Event::Balance { balance, held } => self.tell_balance(*balance, *held),
-            Event::Status(status) => self.tell_status(status),
+            Event::Balance { balance, held } | Event::LastBalance { balance, held } => {
+                self.tell_balance(*balance, *held);
+            }
+            Event::Status(status) | Event::LastStatus(status) => self.tell_status(status),
             // Asked for from the command line alone.
             Event::ApiKeys { .. } => {}
         }

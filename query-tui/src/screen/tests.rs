@@ -154,7 +154,7 @@ fn the_header_keeps_up_with_what_a_worker_earns() {
     script.cmds();
     script.advance(Duration::from_millis(1_500));
     assert!(script.cmds().is_empty());
-    script.advance(Duration::from_millis(1_000));
+    script.advance(Duration::from_secs(1));
     assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
     session(&mut script, Event::Balance { balance: Credits::hyd(3), held: Credits::ZERO });
     let screen = script.screen();

@@ -99,7 +99,7 @@ impl Chart {
         if framed {
             self.legend(buffer, area, places, theme);
         }
-        let labels = if area.width >= 24 { LABELS } else { 0 };
+        let labels = labels(area);
         let plot = Rect {
             x: area.x + labels,
             y: area.y + u16::from(framed),
@@ -188,7 +188,7 @@ impl Chart {
             put("━", theme.chart_smooth(), &format!("smooth {value:.3}"));
         }
         if let Some((_, value)) = self.second.last() {
-            let sign = if self.is_sparse(area.width.saturating_sub(LABELS)) { "◆" } else { "─" };
+            let sign = if self.is_sparse(area.width - labels(area)) { "◆" } else { "─" };
             put(sign, theme.chart_second(), &format!("{} {value:.3}", text::clean(&self.names.second)));
         }
         let name = text::clean(&self.names.x);
@@ -228,6 +228,11 @@ impl Chart {
             }
         }
     }
+}
+
+/// Cells for the numbers on the value axis; a narrow chart has none.
+fn labels(area: Rect) -> u16 {
+    if area.width >= 24 { LABELS } else { 0 }
 }
 
 /// Dots side by side in a plot.

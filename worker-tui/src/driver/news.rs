@@ -1,5 +1,7 @@
 //! What a screen wants to know and no event says.
 
+use hydra_core::limits::LABEL_BYTES;
+
 use super::{Driver, Fact, News, ServerMsg, Sink, proto};
 
 impl<S: Sink> Driver<S> {
@@ -10,8 +12,10 @@ impl<S: Sink> Driver<S> {
     }
 
     /// The screen is told of the device, and with the fact the coordinator.
-    pub(super) fn tell_device(&mut self, device: String, threads: Option<usize>) -> Fact {
+    pub(super) fn tell_device(&mut self, mut device: String, threads: Option<usize>) -> Fact {
         self.sink.tell(News::Device { device: device.clone(), threads });
+        // As in the hello: a longer one is refused.
+        device.truncate(device.floor_char_boundary(LABEL_BYTES));
         Fact::Device { device }
     }
 

@@ -109,6 +109,17 @@ fn whoever_gains_half_again_and_again_is_found() {
 }
 
 #[test]
+fn a_majority_that_gains_a_little_more_hardly_costs_the_others_their_pay() {
+    let refused = |factor: f64| {
+        let better = |rng: &mut Rng| findings(factor * 0.02, factor * 0.006, rng);
+        refused_among(better, 400, 9, |_, rng| honest(rng)).1
+    };
+    let refused = [1.0, 1.1, 1.2, 1.3, 1.5].map(refused);
+    println!("{refused:?} of 400");
+    assert!(refused[..3].iter().all(|refused| *refused < 20), "{refused:?} of 400");
+}
+
+#[test]
 fn gains_that_shrink_from_version_to_version_are_no_fault() {
     let (mut trust, mut rng) = (Trust::default(), Rng::new(5));
     // As the first versions of a run do, and faster.
