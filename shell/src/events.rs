@@ -17,6 +17,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::terminal::{Keep, sanitize};
 
+/// A code as the protocol spells it: `unknown_lease`.
+pub fn name(code: &impl Serialize) -> String {
+    serde_json::to_value(code).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The same for people: `unknown lease`.
+pub fn words(code: &impl Serialize) -> String {
+    name(code).replace('_', " ")
+}
+
 /// The printer; copies share the streams.
 #[derive(Clone)]
 pub struct Events {

@@ -25,6 +25,8 @@ use super::{ledger, workers};
 pub const SAMPLES: usize = 200;
 /// A version whose loss is so many times the best so far is worse, and not only by chance.
 const WORSE: f64 = 1.02;
+/// So many in a row are no chance either.
+const IN_A_ROW: u32 = 3;
 /// Rates are means over this span.
 const MINUTE: Duration = Duration::from_mins(1);
 /// Between two looks at what has been reached.
@@ -195,6 +197,8 @@ pub struct Screen {
     pub point: Option<Point>,
     /// The version with the lowest loss.
     pub best: Option<Point>,
+    /// Versions in a row that are clearly worse.
+    worse: u32,
     /// The newest first.
     pub samples: VecDeque<Sample>,
     /// The sample at the top.
@@ -243,6 +247,7 @@ impl Screen {
             chart,
             point: None,
             best: None,
+            worse: 0,
             samples: VecDeque::new(),
             sample: 0,
             workers: Table::new(workers::columns()),
@@ -284,12 +289,13 @@ impl Screen {
         if point.loss.is_finite() && self.best.is_none_or(|best| point.loss < best.loss) {
             self.best = Some(point);
         }
+        let worse = self.best.is_some_and(|best| point.loss > best.loss * WORSE);
+        self.worse = if worse { self.worse + 1 } else { 0 };
     }
 
-    /// The best version so far, if the newest one is clearly worse.
+    /// The best version so far, if the newest ones are clearly worse.
     pub fn better(&self) -> Option<Point> {
-        let newest = self.point?;
-        self.best.filter(|best| newest.loss > best.loss * WORSE)
+        self.best.filter(|_| self.worse >= IN_A_ROW)
     }
 
     /// A version has answered.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hydra_core::hub::{WorkerState, WorkerView};
 use hydra_core::ids::{SessionId, WorkerId};
-use hydra_core::proto::UnpaidCode;
 use hydra_core::time::Time;
+use hydra_shell::events;
 use hydra_shell::ui::panel::Fact;
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
@@ -303,7 +303,7 @@ fn about(screen: &Screen, row: &Row) -> Vec<Fact> {
         .map_or_else(|| "–".to_owned(), |speed| text::short(speed.round()));
     let loss = worker.loss.map_or_else(|| "–".to_owned(), loss);
     let refused = match worker.refusal {
-        Some(code) => (format!("{} · the last: {}", worker.refused, reason(code)), theme.warn()),
+        Some(code) => (format!("{} · the last: {}", worker.refused, events::words(&code)), theme.warn()),
         None => ("none".to_owned(), theme.dim()),
     };
     let ping = match (row.silent, row.latency) {
@@ -333,10 +333,4 @@ fn state(state: &WorkerState, now: Time) -> String {
         WorkerState::Resting => "takes no task for now".to_owned(),
         WorkerState::Barred(until) => format!("no task for {}: bad work", text::span(until.since(now))),
     }
-}
-
-/// A reason as the protocol spells it, in words.
-fn reason(code: UnpaidCode) -> String {
-    let name = serde_json::to_value(code).ok().and_then(|value| value.as_str().map(str::to_owned));
-    name.unwrap_or_default().replace('_', " ")
 }

@@ -2,6 +2,7 @@
 
 use hydra_core::hub::Event;
 use hydra_core::proto::Status;
+use hydra_shell::events::name;
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -81,9 +82,4 @@ pub fn count(event: &Event, status: &Status) {
     if let Some(bits) = status.val_bits_per_byte {
         gauge!("hydra_val_bits_per_byte").set(bits);
     }
-}
-
-/// A code as the protocol spells it.
-pub(super) fn name(code: &impl serde::Serialize) -> String {
-    serde_json::to_value(code).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

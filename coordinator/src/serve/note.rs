@@ -1,9 +1,7 @@
 //! The hub's events for people and scripts.
 
 use hydra_core::hub::Event;
-use hydra_shell::events::Events;
-
-use super::metrics::name;
+use hydra_shell::events::{Events, name};
 
 /// Where the lines come from, in few letters: the screen's log is narrow.
 const RUN: &str = "run";

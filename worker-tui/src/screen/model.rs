@@ -6,6 +6,7 @@ use std::time::Duration;
 use hydra_core::agent::FIRST_CONTACT;
 use hydra_core::credits::Credits;
 use hydra_core::ids::{TaskId, VersionNo};
+use hydra_core::proto::UnpaidCode;
 use hydra_core::time::Time;
 use hydra_shell::logs::Ring;
 use hydra_shell::ui::Theme;
@@ -142,7 +143,7 @@ pub struct Screen {
     pub paid: u64,
     pub unpaid: u64,
     pub last_paid: Option<Answer<Credits>>,
-    pub last_unpaid: Option<Answer<String>>,
+    pub last_unpaid: Option<Answer<(UnpaidCode, String)>>,
     /// An update that is not answered yet, and its bytes.
     pub submitted: Option<(TaskId, u64)>,
     pub hand: Option<InHand>,

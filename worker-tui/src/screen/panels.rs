@@ -1,6 +1,7 @@
 //! What stands in each panel, from one line to as many as there is room for: what matters most comes first.
 
 use hydra_core::ids::TaskId;
+use hydra_shell::events;
 use hydra_shell::ui::panel::{self, Fact, NAME};
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::Rect;
@@ -165,18 +166,14 @@ pub fn credits(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         ("last pay", last_paid(screen, area.height >= ROOMY), paid_style),
     ];
     let unpaid = match &screen.last_unpaid {
-        Some(unpaid) if area.height < ROOMY => format!("✗ {}", text::clean(&unpaid.what)),
-        Some(unpaid) => format!("✗ task {}, {}: {}", unpaid.task, ago(screen, unpaid.at), text::clean(&unpaid.what)),
+        Some(unpaid) if area.height < ROOMY => format!("✗ task {}: {}", unpaid.task, events::words(&unpaid.what.0)),
+        Some(unpaid) => format!("✗ task {}, {}: {}", unpaid.task, ago(screen, unpaid.at), text::clean(&unpaid.what.1)),
         None => "none".to_owned(),
     };
     let unpaid_style = if screen.last_unpaid.is_some() { theme.warn() } else { theme.dim() };
     let counts = format!("{} paid, {} not", screen.paid, screen.unpaid);
     if area.height < ROOMY {
-        if screen.last_unpaid.is_some() {
-            // The header has the balance; the reason needs two rows.
-            facts.remove(0);
-        }
-        facts.extend(two_rows("unpaid", &unpaid, unpaid_style, area.width));
+        facts.push(("unpaid", unpaid, unpaid_style));
         return panel::facts(buffer, area, screen.facts.theme, &facts);
     }
     // The whole reason where there is room.
@@ -194,7 +191,7 @@ pub fn credits_short(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     line(buffer, area, 0, &earned, theme.text());
     match (&screen.last_paid, &screen.last_unpaid) {
         (paid, Some(unpaid)) if paid.as_ref().is_none_or(|paid| paid.at < unpaid.at) => {
-            let words = format!("✗ task {}: {}", unpaid.task, text::clean(&unpaid.what));
+            let words = format!("✗ task {}: {}", unpaid.task, events::words(&unpaid.what.0));
             line(buffer, area, 1, &words, theme.warn());
         }
         (Some(_), _) => line(buffer, area, 1, &last_paid(screen, true), theme.good()),
@@ -229,7 +226,7 @@ pub fn link(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let (mark, words, style) = state(screen);
     facts.extend(two_rows("state", &format!("{mark} {words}"), style, area.width));
     if let Link::Up { since } = screen.link {
-        facts.push(("since", text::span(screen.now.since(since)), theme.text()));
+        facts.push(("up for", text::span(screen.now.since(since)), theme.text()));
     }
     facts.extend(link_rows(screen, area.width));
     facts.push(("lost", format!("{} so far", text::count(screen.losses, "time", "times")), theme.dim()));

@@ -167,7 +167,7 @@ fn an_unpaid_task_says_why() {
     insta::assert_snapshot!("unpaid_40x12", script.snapshot());
     script.resize((80, 24));
     let screen = script.screen();
-    assert!(screen.contains("✗ the update was not") && screen.contains("like the others' of its round"), "{screen}");
+    assert!(screen.contains("✗ task 6: expired") && screen.contains("balance"), "{screen}");
     script.resize((120, 40));
     assert!(script.screen().contains("✗ task 6, 5s ago:"), "{}", script.screen());
 }

@@ -286,13 +286,13 @@ impl Screen {
                 self.session.mark(self.steps as f64);
                 self.submitted.take_if(|(submitted, _)| *submitted == task);
             }
-            Event::Unpaid { task, text, .. } => {
+            Event::Unpaid { task, reason, text } => {
                 self.unpaid += 1;
                 // Payments may come every second, and the credits show them; why there is none has little room there.
                 if now >= self.replied {
                     self.toasts.renew(now, NOTICE, Sign::Warn, format!("no pay for task {task}: {text}"));
                 }
-                self.last_unpaid = Some(Answer { at: now, task, what: text });
+                self.last_unpaid = Some(Answer { at: now, task, what: (reason, text) });
                 self.submitted.take_if(|(submitted, _)| *submitted == task);
                 self.hand.take_if(|hand| hand.task == task);
             }
