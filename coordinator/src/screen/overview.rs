@@ -161,9 +161,9 @@ fn round_words(view: &View) -> String {
         _ if round.accepted == 0 && round.training + round.judging == 0 => "nobody trains".to_owned(),
         _ if round.accepted == 0 => "waiting for the first update".to_owned(),
         (Some(_), Some(closes)) => format!("quorum reached; grace {}", left(closes)),
-        // For a slow worker, or for all in a run's last round.
+        // For a slow one, for those of the last start, or in a run's last round for all.
         (None, Some(closes)) if round.accepted >= round.needed => {
-            format!("waits for the rest; {} at most", left(closes))
+            format!("waits for workers; {} at most", left(closes))
         }
         (None, Some(closes)) => format!("closes in {} at the latest", left(closes)),
         (_, None) => "closing".to_owned(),

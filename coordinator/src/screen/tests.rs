@@ -398,7 +398,7 @@ fn the_round_in_its_states() {
     let grace = told(|round| (round.enough, round.closes) = (Some(Time(59_000_000)), Some(Time(62_500_000))));
     assert!(grace.contains("quorum reached; grace 3s"), "{grace}");
     let late = told(|round| round.accepted = round.needed);
-    assert!(late.contains("waits for the rest; 1m 00s at most"), "{late}");
+    assert!(late.contains("waits for workers; 1m 00s at most"), "{late}");
     assert!(told(|round| round.merging = true).contains("the version is being made"));
     assert!(told(|round| (round.accepted, round.closes) = (0, None)).contains("waiting for the first update"));
     assert!(told(|round| *round = RoundView::default()).contains("nobody trains"));

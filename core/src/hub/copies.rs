@@ -23,7 +23,7 @@ impl Hub {
     pub(super) fn overdue(&self, now: Time) -> Option<Spec> {
         let (due, lease) = self.next_overdue().filter(|(due, _)| *due <= now)?;
         let Held { row, .. } = self.leases.get(lease)?;
-        Some(Spec { task: row.task, shard: row.shard, seed: row.seed, since: due })
+        Some(Spec { task: row.task, shard: row.shard, seed: row.seed, since: due, from: None })
     }
 
     /// When the next copy may be leased, if a worker is free for it.

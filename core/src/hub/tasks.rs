@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::bench::Place;
 use super::leases::{Held, State};
 use super::{Hub, Order, Row, rows};
-use crate::ids::{Digest, LeaseId, SessionId, TaskId, VersionNo};
+use crate::ids::{Digest, LeaseId, SessionId, TaskId, VersionNo, WorkerId};
 use crate::limits;
 use crate::proto::{self, Error, ErrorCode, ServerMsg, Unpaid, UnpaidCode};
 use crate::time::Time;
@@ -19,6 +19,9 @@ pub(super) const CHECKS: usize = 64;
 /// A worker whose leases keep ending too early gets longer ones, up to so many doublings.
 const LATE_DOUBLINGS: u32 = 10;
 
+/// So long after a task was put back, an update of it may still come from the worker that had it.
+const MAY_COME: Duration = Duration::from_secs(10);
+
 /// A generated task that nobody has yet.
 #[derive(Debug, Clone)]
 pub(super) struct Spec {
@@ -26,6 +29,8 @@ pub(super) struct Spec {
     pub shard: u32,
     pub seed: u64,
     pub since: Time,
+    /// Who had it last, if it came back.
+    pub from: Option<WorkerId>,
 }
 
 impl Hub {
@@ -159,8 +164,8 @@ impl Hub {
         if let (None, Some(Held { row, .. })) = (self.stopping, self.leases.get(lease))
             && self.leases.served(row.task) == 0
         {
-            let (task, shard, seed) = (row.task, row.shard, row.seed);
-            self.queue.push_front(Spec { task, shard, seed, since: now });
+            let (task, shard, seed, from) = (row.task, row.shard, row.seed, Some(row.worker));
+            self.queue.push_front(Spec { task, shard, seed, since: now, from });
         }
     }
 
@@ -257,10 +262,19 @@ impl Hub {
         }
         while let Some(id) = self.bench.next() {
             self.generate(now, 1);
-            let Some(spec) = self.queue.pop_front().or_else(|| self.overdue(now)) else { break };
+            let Some(spec) = self.next_spec(now, id).or_else(|| self.overdue(now)) else { break };
             self.lease(now, id, &spec);
         }
         self.generate(now, self.rules.queue);
+    }
+
+    /// The task that is next for a worker: rather not one that it had a moment ago. What it did of that may still come, and
+    /// it would do it twice.
+    fn next_spec(&mut self, now: Time, id: SessionId) -> Option<Spec> {
+        let worker = self.sessions.get(&id).and_then(|s| s.seat()).map(|seat| seat.worker);
+        let may_come = |spec: &Spec| spec.from.is_some() && spec.from == worker && now < spec.since.after(MAY_COME);
+        let other = self.queue.iter().position(|spec| !may_come(spec));
+        self.queue.remove(other.unwrap_or(0))
     }
 
     /// Tops the queue up to `wanted`, within the rate and the run's bounds.
@@ -268,7 +282,13 @@ impl Hub {
         while self.queue.len() < wanted && !self.paused && now >= self.next_generation && !self.budget_spent() {
             self.next_task += 1;
             let shard = self.pick_shard();
-            self.queue.push_back(Spec { task: TaskId(self.next_task), shard, seed: self.rng.next_u64(), since: now });
+            self.queue.push_back(Spec {
+                task: TaskId(self.next_task),
+                shard,
+                seed: self.rng.next_u64(),
+                since: now,
+                from: None,
+            });
             if let Some(every) = self.rules.every {
                 self.next_generation = now.after(every);
             }

@@ -24,7 +24,9 @@ impl Screen {
             return Vec::new();
         }
         if matches!(said, Said::Question(_)) && self.is_busy() {
+            let stopping = self.running.as_ref().is_some_and(|running| running.cancelled);
             let words = match self.link {
+                _ if stopping => "the answer is being stopped; send it again in a moment",
                 Link::Open => "the answer is still coming; Esc stops it",
                 _ => "your question before waits for the connection; Esc takes it back",
             };

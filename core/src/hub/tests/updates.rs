@@ -20,6 +20,21 @@ fn unpaid(lab: &mut Lab, session: SessionId, lease: LeaseId, code: UnpaidCode) {
 }
 
 #[test]
+fn who_comes_back_with_an_update_does_not_get_its_task_again() {
+    let (mut lab, session, task) = at_work();
+    lab.tell(Fact::Left { session, reason: String::new() });
+    lab.wait(Duration::from_secs(1));
+    let session = lab.worker("alice", 1);
+    let next = lab.task(session).expect("a task");
+    assert_ne!(next.task, task.task);
+    lab.deliver(session, &task);
+    lab.wait(Duration::from_secs(20));
+    let others: Vec<_> = (0..6).map(|n| lab.worker("bob", 2 + n)).collect();
+    let tasks: Vec<_> = others.iter().map(|other| lab.task(*other).expect("a task").task).collect();
+    assert!(!tasks.contains(&task.task), "it is done: {tasks:?}");
+}
+
+#[test]
 fn an_accepted_task_is_credited_once_it_is_durable() {
     let (mut lab, session, task) = at_work();
     lab.durable = false;
@@ -204,8 +219,9 @@ fn a_lease_ends_and_says_so() {
     assert!(heard.iter().any(revoked), "{heard:?}");
     lab.wait(Duration::from_millis(50));
     let next = lab.task(session).expect("it is free again");
-    assert_eq!(next.task, task.task, "the task goes to whoever is free");
-    assert_ne!(next.lease, task.lease);
+    let other = lab.worker("bob", 2);
+    assert_eq!(lab.task(other).expect("a task").task, task.task, "the task goes to somebody else");
+    assert_ne!(next.task, task.task);
     assert!(next.deadline_ms > task.deadline_ms, "who is late gets more time");
     lab.says(session, ClientMsg::Update(Lab::update(&task)));
     unpaid(&mut lab, session, task.lease, UnpaidCode::Expired);
