@@ -63,6 +63,8 @@ const HALF: f64 = 0.65;
 /// A worker whose updates gain less than this part of what is usual, as seen over several, does something else than
 /// its tasks.
 const WHOLE: f64 = 0.75;
+/// Whoever gains this part on average again does them again.
+const BACK: f64 = 0.85;
 /// Of the halves: a difference of a factor of two shows soon.
 const OF_HALVES: Belief = Belief { weight: 16.0, memory: 0.8 };
 /// Of all windows: less is missing, and nobody is to be refused for a bad beginning.
@@ -126,7 +128,7 @@ impl Record {
         }
         let gains = self.whole.mean(&OF_WHOLE);
         // Its last updates say more of what it does now.
-        (gains < WHOLE && self.gain < RIGHT)
+        (gains < WHOLE && self.gain < BACK)
             .then(|| format!("the updates gain only {gains:.2} of what is usual, as seen over several"))
     }
 
