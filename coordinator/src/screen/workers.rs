@@ -318,9 +318,8 @@ fn about(screen: &Screen, row: &Row) -> Vec<Fact> {
         ("not paid", refused.0, refused.1),
         ("device", worker.device.to_string(), theme.text()),
         ("ping", ping.0, ping.1),
-        ("here for", text::span(screen.now.since(worker.since)), theme.text()),
+        ("here for", format!("{} this time", text::span(screen.now.since(worker.since))), theme.text()),
         ("worker", worker.worker.to_string(), theme.dim()),
-        ("session", format!("{}, as in the log", worker.session), theme.dim()),
     ]
 }
 

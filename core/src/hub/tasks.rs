@@ -19,9 +19,6 @@ pub(super) const CHECKS: usize = 64;
 /// A worker whose leases keep ending too early gets longer ones, up to so many doublings.
 const LATE_DOUBLINGS: u32 = 10;
 
-/// So long after a task was put back, an update of it may still come from the worker that had it.
-const MAY_COME: Duration = Duration::from_secs(10);
-
 /// A generated task that nobody has yet.
 #[derive(Debug, Clone)]
 pub(super) struct Spec {
@@ -29,7 +26,7 @@ pub(super) struct Spec {
     pub shard: u32,
     pub seed: u64,
     pub since: Time,
-    /// Who had it last, if it came back.
+    /// Who had it last, if somebody had.
     pub from: Option<WorkerId>,
 }
 
@@ -262,18 +259,17 @@ impl Hub {
         }
         while let Some(id) = self.bench.next() {
             self.generate(now, 1);
-            let Some(spec) = self.next_spec(now, id).or_else(|| self.overdue(now)) else { break };
+            let Some(spec) = self.next_spec(id).or_else(|| self.overdue(now)) else { break };
             self.lease(now, id, &spec);
         }
         self.generate(now, self.rules.queue);
     }
 
-    /// The task that is next for a worker: rather not one that it had a moment ago. What it did of that may still come, and
-    /// it would do it twice.
-    fn next_spec(&mut self, now: Time, id: SessionId) -> Option<Spec> {
+    /// The task that is next for a worker: rather not one that it had before, if there is another. What it did of that
+    /// may still come, and it would do it twice.
+    fn next_spec(&mut self, id: SessionId) -> Option<Spec> {
         let worker = self.sessions.get(&id).and_then(|s| s.seat()).map(|seat| seat.worker);
-        let may_come = |spec: &Spec| spec.from.is_some() && spec.from == worker && now < spec.since.after(MAY_COME);
-        let other = self.queue.iter().position(|spec| !may_come(spec));
+        let other = self.queue.iter().position(|spec| spec.from.is_none() || spec.from != worker);
         self.queue.remove(other.unwrap_or(0))
     }
 

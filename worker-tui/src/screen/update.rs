@@ -75,7 +75,9 @@ pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("p", Msg::Pause, "pause after this task, or take tasks again").group("Work").hint("pause"),
     Binding::new("+ =", Msg::Threads(1), "one CPU thread more, from the next task on").group("Work"),
     Binding::new("minus", Msg::Threads(-1), "one CPU thread less; a change begins the optimiser anew").group("Work"),
-    Binding::new("s", Msg::Smooth, "smooth the loss over 50, 200, 1 or 10 steps").group("View").hint("smooth"),
+    Binding::new("s", Msg::Smooth, "smooth over 50, 200, 1 or 10 steps, early on over a seventh of them")
+        .group("View")
+        .hint("smooth"),
     Binding::new("c tab", Msg::Chart, "chart of this session or of this task, where one has room")
         .group("View")
         .hint("chart"),

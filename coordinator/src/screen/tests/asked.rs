@@ -59,7 +59,7 @@ fn each_fact_of_a_worker_has_one_place() {
             let column = screen.lines().nth(line).unwrap().split(name).next().unwrap().chars().count();
             (line, column)
         };
-        let names = ["here for ", "worker   0", "session  "];
+        let names = ["here for ", "worker   0"];
         let training = names.map(|name| place(&script, name));
         assert!(script.screen().contains("step 1/8 · lease ends in 30s"), "{}", script.screen());
         script.keys("down down");
