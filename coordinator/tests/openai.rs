@@ -115,7 +115,7 @@ async fn without_key_credit_or_sense_there_is_a_clear_error() {
     }
     let (status, body) = post(&coordinator, CHAT, Some(KEY), &chat(true)).await;
     assert_eq!((status, &body["error"]["code"]), (402, &json!("insufficient_quota")));
-    assert!(body["error"]["message"].as_str().unwrap().contains("hydra-worker alice"), "{body}");
+    assert!(body["error"]["message"].as_str().unwrap().contains("hydra-worker earns"), "{body}");
 
     let mut other = chat(false);
     other["model"] = json!("gpt-4");

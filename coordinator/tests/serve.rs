@@ -24,7 +24,7 @@ async fn earn_ask_pay() {
     chat.say(query(1, "Hello"));
     let ServerMsg::Refused(refused) = chat.hears().await else { panic!("too poor to be answered") };
     assert_eq!(refused.code, RefusedCode::Insufficient);
-    assert!(refused.text.contains("0.0 HYD") && refused.text.contains("hydra-worker alice"), "{}", refused.text);
+    assert!(refused.text.contains("0.0 HYD") && refused.text.contains("hydra-worker earns"), "{}", refused.text);
 
     let credited = worker.earn().await;
     assert_eq!((credited.amount, credited.balance), (Credits::hyd(1), Credits::hyd(1)));
