@@ -82,20 +82,6 @@ pub enum Exit {
     Refused(String),
 }
 
-impl Event {
-    /// Whether it answers something that was asked; all else is about the session.
-    pub fn answers(&self) -> bool {
-        !matches!(
-            self,
-            Self::OtherRun
-                | Self::Connected { .. }
-                | Self::Disconnected { .. }
-                | Self::LastBalance { .. }
-                | Self::LastStatus(_)
-        )
-    }
-}
-
 /// What happened, for the screen and for scripts; serialises to `{"event": "token", …}`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -196,6 +182,20 @@ pub enum Event {
     },
     /// At the run's end, unasked: as `status`.
     LastStatus(proto::Status),
+}
+
+impl Event {
+    /// Whether it answers something that was asked; all else is about the session.
+    pub fn answers(&self) -> bool {
+        !matches!(
+            self,
+            Self::OtherRun
+                | Self::Connected { .. }
+                | Self::Disconnected { .. }
+                | Self::LastBalance { .. }
+                | Self::LastStatus(_)
+        )
+    }
 }
 
 /// An API key of the user, as it is shown.

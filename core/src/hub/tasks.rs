@@ -269,7 +269,7 @@ impl Hub {
     /// may still come, and it would do it twice.
     fn next_spec(&mut self, id: SessionId) -> Option<Spec> {
         let worker = self.sessions.get(&id).and_then(|s| s.seat()).map(|seat| seat.worker);
-        let other = self.queue.iter().position(|spec| spec.from.is_none() || spec.from != worker);
+        let other = self.queue.iter().position(|spec| spec.from != worker);
         self.queue.remove(other.unwrap_or(0))
     }
 

@@ -20,7 +20,7 @@ pub struct Options {
     /// A text to train on; a megabyte is enough
     #[arg(long)]
     data: PathBuf,
-    /// Tasks of each worker
+    /// Tasks of each honest worker, on average
     #[arg(long, default_value_t = 48)]
     tasks: u32,
     /// What the example `arena` printed, instead of running it
