@@ -3,6 +3,7 @@
 use hydra_shell::ui::Binding;
 
 use super::model::{Overlay, Screen, Tab};
+use super::overview;
 use super::update::Msg;
 
 const RUN: &str = "Run";
@@ -39,6 +40,9 @@ macro_rules! common {
         ]
     };
 }
+
+/// Where the log stands beside the rest.
+const ON_OVERVIEW: &[Binding<Msg>] = common!([] [Binding::new("l", Msg::Level, "finest level of the log").group(LISTS),]);
 
 /// On every page.
 const COMMON: &[Binding<Msg>] = common!([] []);
@@ -105,6 +109,7 @@ pub fn keys(screen: &Screen) -> &'static [Binding<Msg>] {
         Overlay::None => match screen.tab {
             Tab::Workers => ON_WORKERS,
             Tab::Log => ON_LOG,
+            Tab::Overview if overview::has_log(screen) => ON_OVERVIEW,
             Tab::Overview | Tab::Ledger | Tab::Samples => COMMON,
         },
     }

@@ -18,6 +18,11 @@ const MEMORISES: &str = "over-fitting: it begins to memorise its text; more text
 /// Cells of the speeds' spark.
 const SPARK: u16 = 8;
 
+/// Whether there is room for the log.
+pub fn has_log(screen: &Screen) -> bool {
+    !screen.is_small() && screen.size.0 >= view::WIDE
+}
+
 /// Draws the page.
 pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     screen.page_rows.set(area.height);
@@ -26,10 +31,10 @@ pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     };
     if screen.is_small() {
         small(screen, snapshot, buffer, area);
-    } else if area.width < view::WIDE {
-        medium(screen, snapshot, buffer, area);
-    } else {
+    } else if has_log(screen) {
         large(screen, snapshot, buffer, area);
+    } else {
+        medium(screen, snapshot, buffer, area);
     }
 }
 

@@ -119,8 +119,12 @@ fn header(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     });
     let (mark, state, style) = state(screen);
     let (addr, run) = ((screen.facts.addr.as_str(), 2, theme.dim()), (screen.facts.run.as_str(), 2, theme.dim()));
-    let left: &[_] = if area.width >= SMALL.0 {
-        &[("HydraAI coordinator", 0, theme.title()), (mark, 2, style), (&state, 1, style), addr, run]
+    let name = ("HydraAI coordinator", 0, theme.title());
+    let left: &[_] = if area.width >= WIDE {
+        &[name, (mark, 2, style), (&state, 1, style), addr, run]
+    } else if area.width >= SMALL.0 {
+        // The run's folder would come and go with the length of the rest.
+        &[name, (mark, 2, style), (&state, 1, style), addr]
     } else {
         &[(mark, 0, style), (&state, 1, style)]
     };

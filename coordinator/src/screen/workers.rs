@@ -98,16 +98,12 @@ pub fn speed(worker: &WorkerView) -> Option<f64> {
 
 /// The first digits of a worker's id, which tell apart those of one user.
 pub fn short_id(worker: WorkerId) -> String {
-    digits(worker, 4)
+    worker.to_string().chars().take(4).collect()
 }
 
 /// What a worker is called where no other one may be meant.
 pub fn in_full(worker: &WorkerView) -> String {
-    format!("{} ({})", worker.user, digits(worker.worker, 8))
-}
-
-fn digits(worker: WorkerId, count: usize) -> String {
-    worker.to_string().chars().take(count).collect()
+    format!("{} {}", worker.user, short_id(worker.worker))
 }
 
 /// What tells a worker from the others of its user; empty if there are none.

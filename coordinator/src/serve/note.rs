@@ -1,6 +1,7 @@
 //! The hub's events for people and scripts.
 
 use hydra_core::hub::Event;
+use hydra_core::proto::RefusedCode;
 use hydra_shell::events::{Events, name};
 
 /// Where the lines come from, in few letters: the screen's log is narrow.
@@ -36,6 +37,9 @@ pub fn tell(events: &Events, event: &Event) {
         }
         Event::Query { user, version, tokens, first_ms, total_ms, charged, .. } => {
             tracing::info!(target: RUN, %user, %version, tokens, first_ms, total_ms, %charged, "a query was answered");
+        }
+        Event::Refused { user, reason: RefusedCode::Cancelled, .. } => {
+            tracing::info!(target: RUN, %user, "a query was taken back before its answer began; nothing was charged");
         }
         Event::Refused { user, reason, .. } => {
             tracing::info!(target: RUN, %user, reason = name(reason), "a query was refused");

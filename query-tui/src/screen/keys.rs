@@ -17,7 +17,7 @@ pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("ctrl-end", Msg::End, "to the end").group("Conversation"),
     Binding::new("ctrl-y", Msg::Copy, "copy the last answer").group("Conversation").hint("copy"),
     Binding::new("f1 ctrl-g", Msg::Help, "this help").group("Program").hint("help"),
-    Binding::new("ctrl-c", Msg::Interrupt, "stop; twice: quit").group("Program").hint("quit"),
+    Binding::new("ctrl-c", Msg::Interrupt, "stop, or clear; twice: quit").group("Program").hint("quit"),
     Binding::new("ctrl-d", Msg::EndOfInput, "quit if nothing written").group("Program"),
 ];
 

@@ -155,19 +155,27 @@ impl Screen {
         vec![Cmd::Cancel]
     }
 
-    /// Ctrl-C: stops what moves. Without anything that moves, and with something to lose, the second one leaves.
+    /// Ctrl-C: stops what moves, or else puts away what is written. Without either, and with something to lose, the
+    /// second one leaves.
     pub(super) fn interrupt(&mut self) -> Vec<Cmd> {
         let stopping = self.running.as_ref().is_some_and(|running| running.cancelled);
         if self.running.is_some() && !stopping {
             return self.stop();
         }
         let again = self.hint.as_ref().is_some_and(|hint| hint.leaves);
-        if stopping || again || self.transcript.entries().is_empty() {
+        let written = !self.composer.text().is_empty();
+        if stopping || again || (!written && self.transcript.entries().is_empty()) {
             return vec![Cmd::Leave];
         }
         // The words must be seen.
         self.help = None;
-        let words = "Ctrl-C again leaves; /save keeps the conversation".to_owned();
+        let words = if written {
+            self.composer.take();
+            self.unlisted = false;
+            "Up brings the message back; Ctrl-C again leaves".to_owned()
+        } else {
+            "Ctrl-C again leaves; /save keeps the conversation".to_owned()
+        };
         self.hint = Some(Hint { until: self.now.after(AGAIN), words, leaves: true });
         Vec::new()
     }

@@ -114,6 +114,7 @@ struct Session<P: Side> {
 impl<P: Side> Session<P> {
     fn new(side: P, ends: Ends<P::In>, stats: Arc<LinkStats>) -> Self {
         let now = Instant::now();
+        stats.heard();
         Self {
             ends,
             stats,
@@ -301,6 +302,7 @@ impl<P: Side> Session<P> {
             },
             Step::Read(Some(Ok(message))) => {
                 self.last_sign = Instant::now();
+                self.stats.heard();
                 self.hear(message)
             }
         }
@@ -310,6 +312,7 @@ impl<P: Side> Session<P> {
         if std::mem::take(&mut self.ping_due) {
             self.pinged = (self.pinged.0 + 1, Instant::now());
             self.ends.round_trip.ask();
+            self.stats.asked();
             return Some((Message::Ping(self.pinged.0.to_be_bytes().to_vec().into()), None));
         }
         self.take_commands();

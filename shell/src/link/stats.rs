@@ -73,6 +73,20 @@ impl LinkStats {
         self.round_trip.get()
     }
 
+    /// How long the other end has owed an answer; of one session, as several would answer for each other.
+    pub fn unanswered(&self) -> Option<Duration> {
+        self.round_trip.unanswered()
+    }
+
+    pub(super) fn asked(&self) {
+        self.round_trip.ask();
+    }
+
+    /// Something came, or another session began.
+    pub(super) fn heard(&self) {
+        self.round_trip.heard();
+    }
+
     pub(super) fn sent(&self, bytes: usize) {
         self.up.fetch_add(bytes as u64, Ordering::Relaxed);
     }

@@ -272,7 +272,7 @@ async fn pings_measure_and_silence_ends() {
     let Some(Message::Ping(payload)) = rig.up.recv().await else { panic!() };
     assert_eq!(start.elapsed(), PING_EVERY);
     assert_eq!(rig.stats.round_trip(), None);
-    assert!(rig.connection.outbox.unanswered().is_some());
+    assert!(rig.connection.outbox.unanswered().is_some() && rig.stats.unanswered().is_some());
     advance(Duration::from_millis(70)).await;
     rig.down.send(Ok(Message::Pong(payload))).unwrap();
     rig.tell(&credited(1));
@@ -281,10 +281,11 @@ async fn pings_measure_and_silence_ends() {
     assert_eq!(rig.stats.round_trip().unwrap().as_millis(), 70);
     assert_eq!(rig.connection.outbox.round_trip(), rig.stats.round_trip());
     assert_eq!(rig.connection.outbox.unanswered(), None);
+    assert_eq!(rig.stats.unanswered(), None);
     let heard = Instant::now();
     assert_eq!(rig.closed().await, Closed::Silent);
     assert_eq!(heard.elapsed().as_millis(), SILENCE.as_millis());
-    assert!(rig.connection.outbox.unanswered().is_some());
+    assert!(rig.connection.outbox.unanswered().is_some() && rig.stats.unanswered().is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -289,20 +289,25 @@ impl Composer {
         if column >= room { (lines, (0, row + 1)) } else { (lines, (column, row)) }
     }
 
-    /// Draws the message with a prompt sign into `area`, the cursor's row in sight; `placeholder` shows while it is
-    /// empty. Returns where the terminal's cursor belongs, for `Frame::set_cursor_position`.
+    /// Draws the message with a prompt sign into `area`, the cursor's row in sight, and arrows where there is more of it;
+    /// `placeholder` shows while it is empty. Returns where the terminal's cursor belongs, for `Frame::set_cursor_position`.
     pub fn draw(&self, buffer: &mut Buffer, area: Rect, theme: Theme, placeholder: &str) -> Option<Position> {
         let area = area.intersection(buffer.area);
         if area.width < 3 || area.height == 0 {
             return None;
         }
-        text::put(buffer, area, (area.x, area.y), "›", 1, theme.key());
         let inside = Rect { x: area.x + 2, width: area.width - 2, ..area };
         if self.text.is_empty() {
             text::put(buffer, inside, (inside.x, inside.y), placeholder, inside.width, theme.dim());
         }
         let (lines, (column, row)) = self.layout(usize::from(inside.width));
         let first = (row + 1).saturating_sub(usize::from(inside.height));
+        let below = lines.len().saturating_sub(first + usize::from(inside.height));
+        text::put(buffer, area, (area.x, area.y), if first > 0 { "↑" } else { "›" }, 1, theme.key());
+        // In a single row the sign above says enough.
+        if below > 0 && area.height > 1 {
+            text::put(buffer, area, (area.x, area.bottom() - 1), "↓", 1, theme.key());
+        }
         for (line, y) in lines.into_iter().skip(first).zip(inside.top()..inside.bottom()) {
             text::put(buffer, inside, (inside.x, y), &self.text[line], inside.width, theme.text());
         }

@@ -212,10 +212,10 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Whether it has the words, in lower case, behind its time.
+    /// Whether it has the words, in lower case, in what is seen of it.
     fn has(&self, words: &str) -> bool {
         let level = self.level.map_or("", Level::name);
-        [level, self.rest].iter().any(|part| part.to_lowercase().contains(words))
+        [self.time, level, self.rest].iter().any(|part| part.to_lowercase().contains(words))
     }
 
     /// Cells before its text.

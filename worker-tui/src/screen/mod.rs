@@ -121,8 +121,14 @@ pub async fn watch(screen: mpsc::Sender<Msg>, stats: Arc<LinkStats>) {
             () = screen.closed() => return,
         }
         let (cpu, memory) = process::usage();
-        let usage =
-            Usage { up: stats.bytes_up(), down: stats.bytes_down(), round_trip: stats.round_trip(), cpu, memory };
+        let usage = Usage {
+            up: stats.bytes_up(),
+            down: stats.bytes_down(),
+            round_trip: stats.round_trip(),
+            unanswered: stats.unanswered(),
+            cpu,
+            memory,
+        };
         // The next look comes soon.
         let _ = screen.try_send(Msg::Usage(usage));
     }

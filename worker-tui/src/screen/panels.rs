@@ -137,8 +137,10 @@ fn below(area: Rect, rows: u16) -> Rect {
     Rect { y: area.y + rows, height: area.height - rows, ..area }
 }
 
-fn per_hour(screen: &Screen) -> String {
-    screen.per_hour().map_or_else(|| "– an hour".to_owned(), |rate| format!("{rate:.1} an hour"))
+/// What was earned in this session; and how fast, once it has lasted long enough to say.
+fn earned(screen: &Screen) -> String {
+    let per_hour = screen.per_hour().map_or_else(String::new, |rate| format!(" · {rate:.1} an hour"));
+    format!("{}{per_hour}", screen.earned)
 }
 
 fn ago(screen: &Screen, at: hydra_core::time::Time) -> String {
@@ -158,11 +160,10 @@ fn last_paid(screen: &Screen, roomy: bool) -> String {
 pub fn credits(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.facts.theme;
     let balance = screen.balance.map_or_else(|| "–".to_owned(), |balance| format!("{balance} HYD"));
-    let count = format!("{} · {}", screen.earned, per_hour(screen));
     let paid_style = if screen.last_paid.is_some() { theme.good() } else { theme.dim() };
     let mut facts = vec![
         ("balance", balance, theme.title()),
-        ("earned", count, theme.text()),
+        ("earned", earned(screen), theme.text()),
         ("last pay", last_paid(screen, area.height >= ROOMY), paid_style),
     ];
     let unpaid = match &screen.last_unpaid {
@@ -187,8 +188,7 @@ pub fn credits(screen: &Screen, buffer: &mut Buffer, area: Rect) {
 /// The same in two lines.
 pub fn credits_short(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let theme = screen.facts.theme;
-    let earned = format!("earned {} · {}", screen.earned, per_hour(screen));
-    line(buffer, area, 0, &earned, theme.text());
+    line(buffer, area, 0, &format!("earned {}", earned(screen)), theme.text());
     match (&screen.last_paid, &screen.last_unpaid) {
         (paid, Some(unpaid)) if paid.as_ref().is_none_or(|paid| paid.at < unpaid.at) => {
             let words = format!("✗ task {}: {}", unpaid.task, events::words(&unpaid.what.0));

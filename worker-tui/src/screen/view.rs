@@ -201,6 +201,9 @@ pub fn state(screen: &Screen) -> (&'static str, String, Style) {
             ("!", "pausing after this task".to_owned(), theme.warn())
         }
         (_, Link::Up { .. }) if screen.paused => ("!", "paused".to_owned(), theme.warn()),
-        (_, Link::Up { .. }) => ("●", "connected".to_owned(), theme.good()),
+        (_, Link::Up { .. }) => match screen.silent() {
+            Some(silent) => ("!", format!("no answer for {}", text::countdown(silent)), theme.warn()),
+            None => ("●", "connected".to_owned(), theme.good()),
+        },
     }
 }

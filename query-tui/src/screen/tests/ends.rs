@@ -45,6 +45,19 @@ fn the_second_ctrl_c_must_come_soon_and_next() {
 }
 
 #[test]
+fn ctrl_c_puts_a_draft_away_and_up_brings_it_back() {
+    let mut script = connected((80, 24), Credits::hyd(1));
+    script.cmds();
+    script.text("a long thought").keys("<ctrl-c>");
+    assert!(script.cmds().is_empty() && script.app.composer.text().is_empty());
+    assert!(footer(&script).contains("Up brings the message back; Ctrl-C again leaves"), "{}", footer(&script));
+    script.keys("<up>");
+    assert_eq!(script.app.composer.text(), "a long thought");
+    script.keys("<ctrl-c> <ctrl-c>");
+    assert_eq!(script.cmds(), [Cmd::Leave]);
+}
+
+#[test]
 fn a_stopped_answer_moves_no_more() {
     let mut script = streaming((80, 24));
     session(&mut script, token(" It is still on its way."));

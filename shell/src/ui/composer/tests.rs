@@ -64,6 +64,24 @@ fn a_paste_is_cleaned_and_bounded() {
     assert!(composer.text().len() <= LONGEST);
 }
 
+#[test]
+fn arrows_show_that_there_is_more() {
+    let signs = |composer: &Composer| {
+        let mut buffer = Buffer::empty(Rect::new(0, 0, 10, 3));
+        composer.draw(&mut buffer, Rect::new(0, 0, 10, 3), Theme::plain(), "");
+        (0..3).map(|y| buffer[(0, y)].symbol().to_owned()).collect::<String>()
+    };
+    let mut composer = Composer::default();
+    composer.set("1\n2\n3");
+    assert_eq!(signs(&composer), "›  ");
+    composer.set("1\n2\n3\n4\n5");
+    assert_eq!(signs(&composer), "↑  ");
+    composer.apply(Edit::Up);
+    assert_eq!(signs(&composer), "↑ ↓");
+    (0..3).for_each(|_| composer.apply(Edit::Up));
+    assert_eq!(signs(&composer), "› ↓");
+}
+
 fn edits() -> impl Strategy<Value = Edit> {
     prop_oneof![
         proptest::collection::vec(any::<char>(), 0..4).prop_map(|text| Edit::Insert(text.into_iter().collect())),
