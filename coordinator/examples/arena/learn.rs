@@ -19,8 +19,6 @@ const EIGHT: usize = 8;
 /// How much slower half of the workers are in the unsteady swarm, and how many of all leave each round.
 const SLOW: f64 = 4.0;
 const LEAVE: f64 = 0.2;
-/// Rounds of the runs that compare codecs: what a sparse update leaves out comes with later ones.
-const ROUNDS: u32 = 120;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -33,6 +31,9 @@ pub struct Args {
     /// Optimiser steps a task
     #[arg(long)]
     task: u32,
+    /// Rounds of the runs that compare codecs: what a sparse update leaves out comes with later ones
+    #[arg(long, default_value_t = 120)]
+    rounds: u32,
     /// Peak learning rate of the runs of several workers, as a multiple of the preset's
     #[arg(long, default_value_t = 1.0)]
     rate: f32,
@@ -87,7 +88,7 @@ fn scenes(args: &Args) -> Vec<Scene> {
         down: Codec::Int4,
     };
     let codec = |name, up, down| {
-        let task = (args.steps / ROUNDS / FOUR as u32).max(1);
+        let task = (args.steps / args.rounds.max(1) / FOUR as u32).max(1);
         Scene { up, down, ..scene(name, FOUR, args.steps, task) }
     };
     let (short, long) = (args.steps, 4 * args.steps);

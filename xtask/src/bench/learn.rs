@@ -21,6 +21,9 @@ pub struct Options {
     /// Optimiser steps a task
     #[arg(long, default_value_t = 3)]
     task: u32,
+    /// Rounds of the runs that compare codecs
+    #[arg(long, default_value_t = 120)]
+    rounds: u32,
     /// Peak learning rate of several workers, as a multiple of the preset's
     #[arg(long, default_value_t = 1.0)]
     rate: f32,
@@ -60,7 +63,7 @@ struct Outcome {
 /// Measures.
 pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     let mut arguments: Vec<OsString> = vec!["learn".into(), "--data".into(), options.data.clone().into()];
-    for (flag, number) in [("--steps", options.steps), ("--task", options.task)] {
+    for (flag, number) in [("--steps", options.steps), ("--task", options.task), ("--rounds", options.rounds)] {
         arguments.extend([flag.into(), number.to_string().into()]);
     }
     let rates = [("--rate", Some(options.rate)), ("--outer-lr", options.outer_lr)];
