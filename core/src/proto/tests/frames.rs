@@ -166,6 +166,7 @@ fn client_frames() -> Vec<(&'static str, ClientMsg)> {
         ("hello of a chat", C::Hello(short_hello)),
         ("proof", C::Proof(Proof { signature: Signature([0x77; 64]) })),
         ("ready", C::Ready(Ready::new(true))),
+        ("ready on another device", C::Ready(Ready { accepting: false, device: "cpu ×1".into() })),
         ("fetch", C::Fetch(Fetch { shard: digest(0x66) })),
         ("progress", C::Progress(Progress { lease: LeaseId(21), step: 5, loss: 4.5, tokens_per_s: 3_700.0 })),
         ("update", C::Update(update())),
@@ -196,10 +197,13 @@ fn server_frames() -> Vec<(&'static str, ServerMsg)> {
         text: "a query costs 0.5: run hydra-worker to earn credits".into(),
         balance: Credits::ZERO,
     };
+    // The loss is that of a version before.
+    let earlier = Some(VersionNo(6));
     let error = Error { code: ErrorCode::NameTaken, text: "alice belongs to another key".into(), fatal: true };
     vec![
         ("challenge", S::Challenge(challenge)),
         ("welcome", S::Welcome(welcome())),
+        ("welcome after an earlier evaluation", S::Welcome(Welcome { val_version: earlier, ..welcome() })),
         ("welcome before any evaluation", S::Welcome(Welcome { val_loss: None, ..welcome() })),
         ("version as a difference", S::Version(version())),
         ("version as a whole", S::Version(Version { base: None, codec: Codec::F32, bytes: 16_570_368, ..version() })),
@@ -210,10 +214,12 @@ fn server_frames() -> Vec<(&'static str, ServerMsg)> {
         ("revoked", S::Revoked(unpaid(UnpaidCode::Expired, "the lease ended"))),
         ("piece", S::Piece(piece)),
         ("answer", S::Answer(answer())),
+        ("answer after an earlier evaluation", S::Answer(Answer { val_version: earlier, ..answer() })),
         ("answer before any evaluation", S::Answer(Answer { val_loss: None, finish: Finish::Stop, ..answer() })),
         ("refused", S::Refused(refused)),
         ("balance", S::Balance(Balance { balance: Credits::hyd(12), held: Credits(500_000) })),
         ("status", S::Status(status())),
+        ("status after an earlier evaluation", S::Status(Status { val_version: earlier, ..status() })),
         ("status before any evaluation", S::Status(Status { val_loss: None, val_bits_per_byte: None, ..status() })),
         ("api keys", S::ApiKeys(ApiKeys { keys: vec![KnownKey { digest: digest(0x67), at_ms: 1_800_000_000_000 }] })),
         ("bye", S::Bye(Bye { text: "the coordinator is restarting".into(), retry: true })),
