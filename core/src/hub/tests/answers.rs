@@ -208,3 +208,28 @@ fn a_free_query_that_runs_is_not_answered_twice() {
     lab.says(chat, ask(1, "Hi"));
     assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::Duplicate));
 }
+
+#[test]
+fn a_loss_of_an_earlier_version_says_whose_it_is() {
+    let (mut lab, chat) = rich();
+    let measured = lab.hub.status().version;
+    lab.tell(Fact::Evaluated { version: measured, loss: 2.5, bits_per_byte: 1.5, bytes_up: 0, bytes_down: 0 });
+    assert_eq!((lab.hub.status().val_loss, lab.hub.status().val_version), (Some(2.5), None), "the newest's own");
+    let worker = lab.worker("bob", 7);
+    let task = lab.task(worker).expect("a task");
+    lab.deliver(worker, &task);
+    lab.merge();
+    let status = lab.hub.status();
+    assert_eq!((status.version.0, status.val_loss, status.val_version), (measured.0 + 1, Some(2.5), Some(measured)));
+    lab.heard(chat);
+    lab.says(chat, ask(1, "Hi"));
+    let query = number(&lab).expect("the answer begins");
+    lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Stop });
+    let heard = lab.heard(chat);
+    let answer = heard.iter().find_map(|m| if let ServerMsg::Answer(answer) = m { Some(answer) } else { None });
+    assert_eq!(answer.map(|answer| (answer.val_loss, answer.val_version)), Some((Some(2.5), Some(measured))));
+    let other = lab.chat("bob");
+    let heard = lab.heard(other);
+    let welcome = heard.iter().find_map(|m| if let ServerMsg::Welcome(welcome) = m { Some(welcome) } else { None });
+    assert_eq!(welcome.map(|welcome| (welcome.val_loss, welcome.val_version)), Some((Some(2.5), Some(measured))));
+}

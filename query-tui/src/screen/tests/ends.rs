@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use hydra_core::chat::Event;
 use hydra_core::credits::Credits;
+use hydra_core::ids::VersionNo;
 use hydra_core::proto::Finish;
 use hydra_shell::ui::testkit::{SIZES, Script};
 
@@ -116,4 +118,17 @@ fn a_question_that_met_the_goodbye_comes_to_an_end() {
     for size in SIZES {
         script.resize(size).screen();
     }
+}
+
+#[test]
+fn a_loss_of_an_earlier_version_says_whose_it_is() {
+    let mut script = streaming((80, 24));
+    let Event::Answer { text, tokens, version, val_loss, charged, balance, finish, .. } = answer(9, Finish::Stop) else {
+        unreachable!("made as one")
+    };
+    let val_version = Some(VersionNo(10));
+    session(&mut script, Event::Answer { text, tokens, version, val_loss, val_version, charged, balance, finish });
+    script.advance(Duration::from_secs(5));
+    let screen = script.screen();
+    assert!(screen.contains("version 12, loss 2.31 of v10"), "{screen}");
 }
