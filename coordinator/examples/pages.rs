@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hydra_coordinator::screen::{Facts, History, Msg, Point, Row, Screen, Snapshot, Tab};
 use hydra_core::credits::Credits;
 use hydra_core::hub::{LedgerView, RoundView, TransferView, View, WorkerState, WorkerView};
-use hydra_core::ids::{SessionId, TaskId, VersionNo, WorkerId};
+use hydra_core::ids::{SessionId, TaskId, TransferId, VersionNo, WorkerId};
 use hydra_core::ledger::Kind;
 use hydra_core::proto::Status;
 use hydra_core::time::Time;
@@ -71,6 +71,7 @@ fn snapshot(number: u64, at: Time) -> Snapshot {
         val_loss: Some(2.1),
         val_version: None,
         val_bits_per_byte: Some(1.05),
+        paused: false,
     };
     let ledger = LedgerView {
         issued: Credits::hyd(1_000_000),
@@ -125,5 +126,16 @@ fn row(id: u64, number: u64) -> Row {
 fn transfer(seq: u64) -> Arc<TransferView> {
     let (debit, credit) = ("issuance".to_owned(), format!("user:user-{}", seq % WORKERS));
     let (amount, memo) = (Credits::hyd(1), format!("task {seq}"));
-    Arc::new(TransferView { seq, kind: Kind::Reward, debit, credit, amount, memo, at_ms: 1_769_862_896_000 + seq })
+    let id = TransferId(std::array::from_fn(|at| seq.to_le_bytes()[at % 8]));
+    Arc::new(TransferView {
+        seq,
+        id,
+        hold: None,
+        kind: Kind::Reward,
+        debit,
+        credit,
+        amount,
+        memo,
+        at_ms: 1_769_862_896_000 + seq,
+    })
 }

@@ -56,7 +56,10 @@ fn status(dir: &Path, events: &Events) -> anyhow::Result<()> {
     print(events, &format!("version        {version}"));
     print(events, &format!("tasks          {} accepted, {} waiting to be merged", status.tasks, status.waiting));
     print(events, &format!("tokens         {}", status.tokens));
-    print(events, &format!("held-out loss  {} nats a token", number(status.val_loss)));
+    // Versions may come faster than they can be measured.
+    let whose = status.evaluated.filter(|measured| Some(*measured) != status.version);
+    let whose = whose.map_or_else(String::new, |measured| format!(" (of version {measured})"));
+    print(events, &format!("held-out loss  {} nats a token{whose}", number(status.val_loss)));
     print(events, &format!("               {} bits a byte", number(status.val_bits_per_byte)));
     print(events, &format!("users          {}", status.users));
     print(

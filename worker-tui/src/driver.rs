@@ -59,6 +59,8 @@ pub enum News {
     Step { step: u32, loss: f32, tokens_per_s: f32 },
     /// It takes no task until then, to rest.
     Resting(Time),
+    /// Whether the coordinator has no tasks generated for the moment.
+    Paused(bool),
     /// Credits of the user.
     Balance(Credits),
     /// Held-out loss as the coordinator measured it, with its newest version.
@@ -78,7 +80,8 @@ pub enum Request {
     Resume,
     /// Use so many CPU cores from the next task on; answered by [`News::Device`] when it begins.
     Threads(usize),
-    /// Ask the coordinator how the run and the account stand; answered by [`News::HeldOut`] and [`News::Balance`].
+    /// Ask the coordinator how the run and the account stand; answered by [`News::HeldOut`],
+    /// [`News::Paused`] and [`News::Balance`].
     AskStatus,
 }
 
@@ -218,7 +221,7 @@ impl<S: Sink> Driver<S> {
                 if let ServerMsg::Version(version) = &message {
                     self.announced.insert(version.blob);
                 }
-                self.tell_held_out(&message);
+                self.tell_status(&message);
                 self.handle(Fact::Message(message));
                 if self.agent.is_open() {
                     self.line.greeted();

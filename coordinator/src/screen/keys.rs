@@ -42,7 +42,8 @@ macro_rules! common {
 }
 
 /// Where the log stands beside the rest.
-const ON_OVERVIEW: &[Binding<Msg>] = common!([] [Binding::new("l", Msg::Level, "finest level of the log").group(LISTS),]);
+const ON_OVERVIEW: &[Binding<Msg>] =
+    common!([] [Binding::new("l", Msg::Level, "finest level of the log").group(LISTS),]);
 
 /// On every page.
 const COMMON: &[Binding<Msg>] = common!([] []);

@@ -24,7 +24,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
-pub use model::{Facts, History, Point, Row, Sample, Screen, Snapshot, Tab};
+pub use model::{Facts, History, Point, Row, SAMPLES, Sample, Screen, Snapshot, Tab};
 use update::Cmd;
 pub use update::{Msg, Request, Saving};
 

@@ -1,7 +1,7 @@
 //! What the coordinator's screen knows: plain values, changed by [`update`](super::update) alone.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use hydra_shell::ui::ratatui::layout::Rect;
 use hydra_shell::ui::spark::Spark;
 use hydra_shell::ui::table::Table;
 use hydra_shell::ui::text;
+use serde::{Deserialize, Serialize};
 
 use super::{ledger, workers};
 
@@ -70,7 +71,7 @@ pub struct Point {
 }
 
 /// What a version answered to the prompt that all are asked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     pub version: VersionNo,
     /// Held-out loss, nats a token.
@@ -144,6 +145,8 @@ pub struct History {
     pub points: Vec<Point>,
     /// The newest transfers, the newest first.
     pub transfers: Vec<Arc<TransferView>>,
+    /// The samples of the same prompt, oldest first.
+    pub samples: Vec<Sample>,
 }
 
 /// Where the run stood at some time.
@@ -263,6 +266,7 @@ impl Screen {
             tabs_at: Cell::default(),
         };
         history.points.into_iter().for_each(|point| screen.take_point(point));
+        history.samples.into_iter().for_each(|sample| screen.take_sample(sample));
         screen
     }
 
@@ -318,6 +322,7 @@ impl Screen {
         if self.past.first().is_some_and(|newest| newest.seq + 1 == next) {
             newest.extend(self.past.iter().cloned());
         }
+        name_ends(newest);
         let status = &snapshot.view.status;
         let at = snapshot.view.at;
         if self.marks.is_empty() {
@@ -374,6 +379,20 @@ impl Screen {
     /// Since the program began.
     pub fn uptime(&self) -> Duration {
         self.now.since(self.facts.started)
+    }
+}
+
+/// What ends a hold is for the same as that, which may be from before this start.
+fn name_ends(newest: &mut [Arc<TransferView>]) {
+    let nameless = |transfer: &TransferView| transfer.hold.filter(|_| transfer.memo.is_empty());
+    if !newest.iter().any(|transfer| nameless(transfer).is_some()) {
+        return;
+    }
+    let holds: BTreeMap<_, _> = newest.iter().map(|transfer| (transfer.id, transfer.memo.clone())).collect();
+    for transfer in newest {
+        if let Some(memo) = nameless(transfer).and_then(|hold| holds.get(&hold)) {
+            Arc::make_mut(transfer).memo.clone_from(memo);
+        }
     }
 }
 

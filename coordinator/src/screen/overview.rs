@@ -13,8 +13,8 @@ use super::{ledger, workers};
 
 /// What leads to the command with which a worker joins.
 const JOIN: &str = "a worker joins with";
-/// What helps a model that gets worse on the held-out text while it trains.
-const MEMORISES: &str = "over-fitting: it begins to memorise its text; more text helps";
+/// What may be behind a model that has become worse on the held-out text.
+const WORSE: &str = "worse than before: it memorises its text (more text helps), or fewer workers make a version";
 /// Cells of the speeds' spark.
 const SPARK: u16 = 8;
 
@@ -57,7 +57,7 @@ fn small(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) 
     view::put(buffer, lines, 0, &format!("{speed}{tasks}"), theme.text());
     match screen.better() {
         Some(best) => {
-            let words = format!("! best {:.3} at v{}: more text helps", best.loss, best.version);
+            let words = format!("! was better: {:.3} at v{}", best.loss, best.version);
             view::put(buffer, lines, 1, &words, theme.warn());
         }
         None => {
@@ -110,7 +110,7 @@ fn chart_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     if screen.better().is_none() {
         return screen.chart.draw(buffer, inside, theme);
     }
-    let hint = format!("! {MEMORISES}");
+    let hint = format!("! {WORSE}");
     let lines = text::wrap(&hint, usize::from(inside.width));
     let [chart, below] =
         Layout::vertical([Constraint::Fill(1), Constraint::Length(lines.len().min(2) as u16)]).areas(inside);

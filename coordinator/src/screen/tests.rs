@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hydra_core::credits::Credits;
 use hydra_core::hub::{LedgerView, RoundView, Stop as StopAt, TransferView, View, WorkerState, WorkerView};
-use hydra_core::ids::{SessionId, TaskId, VersionNo, WorkerId};
+use hydra_core::ids::{SessionId, TaskId, TransferId, VersionNo, WorkerId};
 use hydra_core::ledger::Kind;
 use hydra_core::proto::{Status, UnpaidCode};
 use hydra_core::time::Time;
@@ -88,7 +88,9 @@ fn transfer(seq: u64) -> Arc<TransferView> {
     };
     let amount = if kind == Kind::Reward { Credits::hyd(1) } else { Credits(500_000) };
     let at_ms = 1_769_862_896_000 + 1000 * seq;
-    Arc::new(TransferView { seq, kind, debit, credit, amount, memo: memo.to_owned(), at_ms })
+    let id = |seq: u64| TransferId(std::array::from_fn(|at| if at < 8 { seq.to_le_bytes()[at] } else { 0 }));
+    let hold = (kind == Kind::Post).then(|| id(seq - 1));
+    Arc::new(TransferView { seq, id: id(seq), hold, kind, debit, credit, amount, memo: memo.to_owned(), at_ms })
 }
 
 fn ledger() -> LedgerView {
@@ -117,6 +119,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
         val_loss: Some(3.9),
         val_version: None,
         val_bits_per_byte: Some(1.9),
+        paused: false,
     };
     let training = rows.iter().filter(|row| super::workers::is_training(&row.worker)).count();
     let round = RoundView {
@@ -454,7 +457,8 @@ fn what_was_before_the_start_is_shown_once() {
         (0..5).map(|v| Point { version: VersionNo(v), loss: 9.0 - v as f64, bits_per_byte: 3.0 }).collect();
     let last = points[4];
     let past = (1..=31).rev().map(transfer).collect();
-    let mut script = Script::new(Screen::new(facts(), History { points, transfers: past }), (80, 24));
+    let mut script =
+        Script::new(Screen::new(facts(), History { points, transfers: past, samples: Vec::new() }), (80, 24));
     script.msg(Msg::Scored(last));
     assert_eq!(script.app.chart.raw.iter().count(), 5);
     // The hub's go back to 31, the file's begin there; a gap is not papered over.

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::driver::{Driver, Input};
 use super::run::{self, Run};
 use super::sampler::Sampler;
+use super::samples::Samples;
 use super::served::{Served, Versions};
 use super::sessions::{Rim, Uploads};
 use super::watch::Watch;
@@ -112,7 +113,8 @@ impl Begun {
         let say = tell("evaluator");
         let form = answers::Form { template: settings.answers.template.clone(), stops: settings.answers.stop.clone() };
         let prompt = &settings.answers.sample_prompt;
-        let sampler = screen.as_ref().and_then(|ends| Sampler::new(prompt, form.clone(), ends.tell.clone()));
+        let samples = Samples::of(&settings.run_dir, prompt);
+        let sampler = screen.as_ref().and_then(|ends| Sampler::new(samples, form.clone(), ends.tell.clone()));
         let (evaluator, evaluating) = eval::spawn(data.clone(), device, windows, sampler, move |result| {
             say(match result {
                 Ok(score) => Input::Scored(score),

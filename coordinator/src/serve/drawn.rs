@@ -14,6 +14,7 @@ use hydra_shell::logs::Ring;
 use hydra_shell::ui::Theme;
 use tokio::sync::mpsc;
 
+use super::samples::Samples;
 use crate::screen::{self, Facts, History, Msg, Point, Screen, ScreenEnds};
 use crate::store::{Reader, StoreError};
 
@@ -36,10 +37,11 @@ impl Drawn {
         clock: Clock,
         events: &Events,
     ) -> anyhow::Result<Self> {
-        let history = history(&settings.run_dir).unwrap_or_else(|error| {
+        let mut history = history(&settings.run_dir).unwrap_or_else(|error| {
             tracing::warn!(%error, "what was before this start cannot be shown");
             History::default()
         });
+        history.samples = Samples::of(&settings.run_dir, &settings.answers.sample_prompt).read();
         let facts = Facts {
             addr: addr.to_string(),
             run: settings.run_dir.display().to_string(),
@@ -85,8 +87,8 @@ fn history(run: &Path) -> Result<History, StoreError> {
     });
     let transfers = reader.newest_transfers(TRANSFERS)?.into_iter().map(|transfer| {
         let (debit, credit) = (transfer.debit.to_string(), transfer.credit.to_string());
-        let Transfer { seq, kind, amount, memo, at_ms, .. } = transfer;
-        Arc::new(TransferView { seq, kind, debit, credit, amount, memo, at_ms })
+        let Transfer { seq, id, hold, kind, amount, memo, at_ms, .. } = transfer;
+        Arc::new(TransferView { seq, id, hold, kind, debit, credit, amount, memo, at_ms })
     });
-    Ok(History { points: points.collect(), transfers: transfers.collect() })
+    Ok(History { points: points.collect(), transfers: transfers.collect(), samples: Vec::new() })
 }

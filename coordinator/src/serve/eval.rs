@@ -1,7 +1,7 @@
 //! The evaluator: the thread that measures every version on held-out text.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 
 use hydra_core::ids::VersionNo;
@@ -45,7 +45,22 @@ pub fn spawn(
     let (versions, taken): (_, Receiver<Arc<Served>>) = channel();
     let thread = std::thread::Builder::new().name("evaluator".into()).spawn(move || {
         hydra_shell::priority::step_back();
-        while let Ok(mut served) = taken.recv() {
+        loop {
+            let next = match sampler.as_ref().and_then(Sampler::waits) {
+                Some(wait) => taken.recv_timeout(wait),
+                None => taken.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            let mut served = match next {
+                Ok(served) => served,
+                Err(RecvTimeoutError::Timeout) => {
+                    // Nothing newer came meanwhile.
+                    if let Some(sampler) = &mut sampler {
+                        sampler.catch_up(&data);
+                    }
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             // On a busy machine rounds may be shorter than a measurement; then the newest counts.
             while let Ok(newer) = taken.try_recv() {
                 tracing::debug!(version = %served.version, "a version was overtaken before it could be measured");

@@ -19,6 +19,7 @@ mod note;
 mod openai;
 pub mod run;
 mod sampler;
+mod samples;
 pub mod served;
 mod sessions;
 pub mod settings;
@@ -198,6 +199,10 @@ async fn serve_with(
     unless_at_once(&signals, closing).await.context("closing the ledger")??;
     let mut score = scored.map(|score| (score.loss, score.bits_per_byte));
     if reason != "drained" {
+        events.say(&format!(
+            "measuring version {} on all held-out text; Ctrl-C leaves it at what is known",
+            newest.version
+        ));
         let last = newest.clone();
         let measuring = tokio::task::spawn_blocking(move || measure_in_full(&last, &info.data));
         let mut signals = signals.lock().await;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::answers::{Form, Outgoing};
 use super::eval::Score;
+use super::samples::Samples;
 use super::served::Served;
 use crate::data::{Dataset, PieceDecoder};
 use crate::screen::{Msg, Sample};
@@ -27,27 +28,48 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// Draws the samples.
 pub struct Sampler {
-    prompt: String,
+    samples: Samples,
     form: Form,
     screen: mpsc::Sender<Msg>,
     next: Option<Instant>,
+    /// The newest measured version, if it was too early for it.
+    early: Option<(Arc<Served>, Score)>,
 }
 
 impl Sampler {
     /// A sampler for `screen`; nothing without a prompt.
-    pub fn new(prompt: &str, form: Form, screen: mpsc::Sender<Msg>) -> Option<Self> {
-        (!prompt.trim().is_empty()).then(|| Self { prompt: prompt.to_owned(), form, screen, next: None })
+    pub fn new(samples: Samples, form: Form, screen: mpsc::Sender<Msg>) -> Option<Self> {
+        (!samples.prompt.is_empty()).then(|| Self { samples, form, screen, next: None, early: None })
+    }
+
+    /// How long the newest version still has to wait for its turn, if it does.
+    pub fn waits(&self) -> Option<Duration> {
+        let next = self.next.filter(|_| self.early.is_some())?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Has the version answer whose turn it is now.
+    pub fn catch_up(&mut self, data: &Dataset) {
+        if let Some((served, score)) = self.early.take() {
+            self.sample(&served, &score, data);
+        }
     }
 
     /// Has a version answer, if it is time.
-    pub fn sample(&mut self, served: &Served, score: &Score, data: &Dataset) {
+    pub fn sample(&mut self, served: &Arc<Served>, score: &Score, data: &Dataset) {
         let began = Instant::now();
-        if self.screen.is_closed() || self.next.is_some_and(|next| began < next) {
+        self.early = None;
+        if self.screen.is_closed() {
+            return;
+        }
+        if self.next.is_some_and(|next| began < next) {
+            self.early = Some((served.clone(), *score));
             return;
         }
         match self.draw(served, data, began) {
             Ok(text) => {
                 let sample = Sample { version: score.version, loss: score.loss, text, at_ms: wall_ms() };
+                self.samples.add(&sample);
                 // One that the screen has no room for is missed; the next comes soon.
                 let _ = self.screen.try_send(Msg::Sample(sample));
             }
@@ -58,7 +80,7 @@ impl Sampler {
 
     fn draw(&self, served: &Served, data: &Dataset, began: Instant) -> Result<String, EngineError> {
         let tokenizer = &data.tokenizer;
-        let prompt = tokenizer.encode(&self.form.template.replace("{prompt}", self.prompt.trim_end()));
+        let prompt = tokenizer.encode(&self.form.template.replace("{prompt}", &self.samples.prompt));
         let sampling = hydra_engine::Sampling {
             max_new_tokens: TOKENS,
             temperature: 0.0,

@@ -30,6 +30,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 pub const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// With so many updates unanswered, no further task is taken: behind a slow link they would pile up until they are late.
 const OUTBOX: usize = 4;
+/// Who leaves, and has an update that nobody takes, goes without delivering it after this.
+const LINGER: Duration = Duration::from_mins(1);
 /// After a task that could not be trained here: it would be pushed again at once.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
@@ -97,6 +99,8 @@ pub struct Agent {
     rest_until: Option<Time>,
     paused: bool,
     finishing: bool,
+    /// Since when it would leave and has no coordinator that takes its last updates.
+    lonely: Option<Time>,
     over: bool,
     paid: u64,
     earned: Credits,
@@ -128,6 +132,7 @@ impl Agent {
             rest_until: None,
             paused: false,
             finishing: false,
+            lonely: None,
             over: false,
             why: None,
             paid: 0,
@@ -203,6 +208,16 @@ impl Agent {
         self.say(ClientMsg::Release(proto::Release { lease, text: text.to_owned() }));
     }
 
+    /// Leaves without a coordinator if it waits for one too long: perhaps nobody is there any more to stop it.
+    fn leave_if_lonely(&mut self, now: Time) {
+        let waits = self.finishing && self.link != Link::Open && self.hand.is_none();
+        self.lonely = if waits { self.lonely.or(Some(now)) } else { None };
+        if self.lonely.is_some_and(|since| since.after(LINGER) <= now) {
+            let text = "it was asked to leave, and for a minute nobody took its last update".to_owned();
+            self.exit(Exit::Unreachable(text), Why::Asked);
+        }
+    }
+
     fn leave_if_done(&mut self) {
         let enough = self.settings.tasks.is_some_and(|n| self.paid >= n);
         if (self.finishing || enough) && self.hand.is_none() && self.outbox.is_empty() && !self.over {
@@ -265,6 +280,7 @@ impl Machine for Agent {
             Fact::Resume => self.paused = false,
         }
         self.tell_ready(now);
+        self.leave_if_lonely(now);
     }
 
     fn poll(&mut self) -> Option<Order> {
@@ -280,7 +296,8 @@ impl Machine for Agent {
             _ => None,
         };
         let rest = self.rest_until.map(|until| (until, "the rest between tasks ends"));
-        [retry, rest].into_iter().flatten().min_by_key(|(due, _)| *due)
+        let lonely = self.lonely.map(|since| (since.after(LINGER), "the patience of who leaves ends"));
+        [retry, rest, lonely].into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
     fn expire(&mut self, now: Time) {
@@ -293,5 +310,6 @@ impl Machine for Agent {
         }
         self.rest_until = self.rest_until.filter(|until| *until > now);
         self.tell_ready(now);
+        self.leave_if_lonely(now);
     }
 }

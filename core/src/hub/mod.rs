@@ -327,6 +327,7 @@ impl Hub {
             val_loss: self.evaluated.map(|(loss, _)| loss),
             val_version: self.measured_before(),
             val_bits_per_byte: self.evaluated.map(|(_, bits)| bits),
+            paused: self.paused,
         }
     }
 

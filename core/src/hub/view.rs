@@ -103,7 +103,11 @@ pub struct LedgerView {
 pub struct TransferView {
     /// Its place in the ledger.
     pub seq: u64,
-    /// What it is for.
+    /// Its id.
+    pub id: TransferId,
+    /// The hold that it ends.
+    pub hold: Option<TransferId>,
+    /// Which sort it is of.
     pub kind: Kind,
     /// From which account.
     pub debit: String,
@@ -111,7 +115,7 @@ pub struct TransferView {
     pub credit: String,
     /// How much.
     pub amount: Credits,
-    /// What it is for, in words.
+    /// What it is for, in words; of what ends a hold, that hold's words, if that was made since this start.
     pub memo: String,
     /// Wall-clock milliseconds.
     pub at_ms: u64,
@@ -216,6 +220,8 @@ impl Newest {
         let held = transfer.hold.and_then(|hold| self.holds.remove(&hold));
         self.views.push_front(Arc::new(TransferView {
             seq: transfer.seq,
+            id: transfer.id,
+            hold: transfer.hold,
             kind: transfer.kind,
             debit: transfer.debit.to_string(),
             credit: transfer.credit.to_string(),

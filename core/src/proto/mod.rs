@@ -139,6 +139,9 @@ pub struct Status {
     /// The same in bits per byte of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_bits_per_byte: Option<f64>,
+    /// Whether the operator has no tasks generated for the moment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 /// See [`ServerMsg::Error`].

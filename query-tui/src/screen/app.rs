@@ -34,6 +34,8 @@ const PAGE: isize = 4;
 const SECOND: Duration = Duration::from_secs(1);
 /// How often the header asks what has changed meanwhile: a worker may earn, and the model learns.
 const LOOK: Duration = Duration::from_secs(2);
+/// An answer to that which takes longer is told.
+const SILENT: Duration = Duration::from_secs(3);
 /// The model's name in the transcript.
 pub const MODEL: &str = "model";
 
@@ -71,6 +73,8 @@ pub struct Screen {
     pub(super) asked_status: bool,
     /// When the header asks next.
     look_at: Time,
+    /// Since when the coordinator has owed it an answer.
+    pub(super) owed: Option<Time>,
     /// The first command that is listed, where not all have room.
     pub listed: Cell<usize>,
     /// Whether the list was closed, until something else is written.
@@ -111,6 +115,7 @@ impl Screen {
             asked_balance: false,
             asked_status: false,
             look_at: Time(0),
+            owed: None,
             listed: Cell::new(0),
             unlisted: false,
         }
@@ -199,11 +204,18 @@ impl Screen {
             return Vec::new();
         }
         self.look_at = self.now.after(LOOK);
+        self.owed.get_or_insert(self.now);
         vec![Cmd::AskBalance, Cmd::AskStatus]
     }
 
+    /// Not while an answer comes: that says enough.
     fn looks(&self) -> bool {
-        matches!(self.link, Link::Open) && !self.is_busy()
+        matches!(self.link, Link::Open) && self.running.as_ref().is_none_or(|running| !running.begun)
+    }
+
+    /// How long the coordinator has been silent, if that is long.
+    pub fn silent(&self) -> Option<Duration> {
+        self.owed.map(|since| self.now.since(since)).filter(|silent| *silent >= SILENT)
     }
 
     /// The session stands: what it said is fresh.
@@ -301,7 +313,11 @@ impl App for Screen {
             Msg::Top => self.transcript.to_top(),
             Msg::End => self.transcript.to_end(),
             Msg::Copy => return self.copy(),
-            Msg::Session(event) => self.on_session(&event),
+            Msg::Session(event) => {
+                // Whatever it says, it is there; or there is no session.
+                self.owed = None;
+                self.on_session(&event);
+            }
             Msg::Goodbye(words) => self.on_goodbye(&words),
             Msg::Told(sign, words) => self.toasts.push(now, sign, words),
             Msg::Wake => {
@@ -320,7 +336,7 @@ impl App for Screen {
         let second = self.now.after(SECOND);
         let tick = match self.link {
             Link::Waiting { until } if until > self.now => Some(until.min(second)),
-            _ => self.is_busy().then_some(second),
+            _ => (self.is_busy() || self.owed.is_some()).then_some(second),
         };
         let pace = self.running.as_ref().filter(|running| !running.cancelled).and_then(|running| {
             // An answer whose last character is shown only waits for its foot.

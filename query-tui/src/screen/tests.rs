@@ -145,6 +145,8 @@ fn one_answer_at_a_time_which_esc_stops() {
     script.keys("<esc> <esc>");
     assert_eq!(script.cmds(), [Cmd::Cancel], "asked once");
     script.keys("<ctrl-c>");
+    assert!(script.cmds().is_empty() && script.app.composer.text().is_empty(), "what is written is put away first");
+    script.keys("<ctrl-c>");
     assert_eq!(script.cmds(), [Cmd::Leave], "who does not want to wait may leave");
 }
 
@@ -161,9 +163,12 @@ fn the_header_keeps_up_with_what_a_worker_earns() {
     assert!(screen.contains("3.0 HYD") && !screen.contains("balance:"), "{screen}");
     script.advance(Duration::from_secs(2));
     assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
-    // While an answer runs, it will tell.
+    // Also while an answer is awaited; once it comes it will tell.
     script.text("Hello").keys("<enter>");
     script.cmds();
+    script.advance(Duration::from_secs(2));
+    assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
+    session(&mut script, token("Hi"));
     script.advance(Duration::from_secs(20));
     assert!(script.cmds().is_empty());
 }

@@ -79,7 +79,13 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
 /// How the session stands, in words of two lengths.
 fn link(screen: &Screen) -> (Sign, String, String) {
     match screen.link {
-        Link::Open => (Sign::Good, "connected".to_owned(), "connected".to_owned()),
+        Link::Open => match screen.silent() {
+            Some(silent) => {
+                let words = format!("no answer for {}", text::countdown(silent));
+                (Sign::Warn, words.clone(), words)
+            }
+            None => (Sign::Good, "connected".to_owned(), "connected".to_owned()),
+        },
         Link::Waiting { until } if until > screen.now => {
             let left = text::countdown(until.since(screen.now));
             (Sign::Bad, format!("disconnected, again in {left}"), format!("again in {left}"))

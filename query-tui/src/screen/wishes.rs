@@ -164,7 +164,7 @@ impl Screen {
         }
         let again = self.hint.as_ref().is_some_and(|hint| hint.leaves);
         let written = !self.composer.text().is_empty();
-        if stopping || again || (!written && self.transcript.entries().is_empty()) {
+        if again || (!written && self.transcript.entries().is_empty()) {
             return vec![Cmd::Leave];
         }
         // The words must be seen.

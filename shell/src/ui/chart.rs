@@ -26,6 +26,14 @@ const MARKS: usize = 1_024;
 /// Cells of the numbers on the value axis, always the same so that the plot does not move.
 const LABELS: u16 = 7;
 
+/// The first part of the places: where nearly all of the height would be for it, as it is for a loss that falls from its
+/// first steps' heights, the axis is made for the rest.
+const EARLY: f64 = 0.2;
+/// Nearly all: the rest would have less than this share of the height.
+const SQUEEZED: f64 = 1.0 / 3.0;
+/// Buckets that tell what the rest is.
+const TELLING: usize = 8;
+
 /// A chart with its data.
 #[derive(Debug, Clone, Default)]
 pub struct Chart {
@@ -106,11 +114,15 @@ impl Chart {
             width: area.width - labels,
             height: area.height - 2 * u16::from(framed),
         };
-        let Some(axis) = self.fit(plot.height) else { return };
+        let Some((axis, above)) = self.fit(plot.height, places) else { return };
         // A single place needs a width too.
         let places = (places.0, if places.1 > places.0 { places.1 } else { places.0 + 1.0 });
         if labels > 0 {
             draw_labels(buffer, area, plot, &axis, theme);
+            if above {
+                // Earlier values lie above.
+                buffer[(plot.x - 1, plot.y)].set_symbol("↑").set_style(theme.chart_axis());
+            }
         }
         self.plot(buffer, plot, places, &axis, theme);
         if framed {
@@ -118,15 +130,23 @@ impl Chart {
         }
     }
 
-    /// The axis for what is shown; remembers it.
-    fn fit(&self, rows: u16) -> Option<Axis> {
-        let values = self.raw.iter().chain(self.second.iter()).map(|bucket| bucket.mean);
-        let (low, high) = values.fold(None, |range: Option<(f64, f64)>, value| {
-            Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
-        })?;
-        let axis = Axis::fit(self.axis.get(), low, high, rows);
+    /// The axis for what is shown, and whether early values lie above it; remembers it.
+    fn fit(&self, rows: u16, (first, last): (f64, f64)) -> Option<(Axis, bool)> {
+        let begins = first + EARLY * (last - first);
+        let (mut all, mut later, mut telling) = (None, None, 0);
+        for bucket in self.raw.iter().chain(self.second.iter()) {
+            widen(&mut all, bucket.mean);
+            if bucket.from >= begins {
+                widen(&mut later, bucket.mean);
+                telling += 1;
+            }
+        }
+        let (low, highest) = all?;
+        let high = later.map_or(highest, |(_, high)| high);
+        let squeezed = telling >= TELLING && high - low < SQUEEZED * (highest - low);
+        let axis = Axis::fit(self.axis.get(), low, if squeezed { high } else { highest }, rows);
         self.axis.set(Some(axis));
-        Some(axis)
+        Some((axis, axis.place(highest) > 1.0))
     }
 
     fn plot(&self, buffer: &mut Buffer, plot: Rect, (from, to): (f64, f64), axis: &Axis, theme: Theme) {
@@ -228,6 +248,10 @@ impl Chart {
             }
         }
     }
+}
+
+fn widen(range: &mut Option<(f64, f64)>, value: f64) {
+    *range = Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))));
 }
 
 /// Cells for the numbers on the value axis; a narrow chart has none.

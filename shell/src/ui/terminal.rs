@@ -140,6 +140,8 @@ impl Terminal {
         let size = crossterm::terminal::size()?;
         let canvas = Canvas::new(size)?;
         let (jobs, progress) = spawn_writer(own_handle()?)?;
+        // Where it could not be ended it counts as on, and would not be entered.
+        disable_raw_mode()?;
         enable_raw_mode()?;
         *lock(&ENTERED) = Some(jobs.clone());
         let mut terminal = Self { canvas, jobs, progress, sent: 0, size };
@@ -254,7 +256,10 @@ fn leave() {
         // Whether it was written or took too long, there is nothing more to be done.
         let _ = written.recv_timeout(PATIENCE);
     }
-    let _ = disable_raw_mode();
+    // A job in the background that sets modes is stopped; and the shell has set its own.
+    if job::in_foreground() {
+        let _ = disable_raw_mode();
+    }
 }
 
 /// Asks the entered terminal to put `text` on the clipboard (OSC 52); works over ssh too, but some terminals ignore
@@ -320,6 +325,14 @@ fn spawn_writer(mut out: impl Write + Send + 'static) -> io::Result<(mpsc::Sende
         }
     })?;
     Ok((jobs, progress))
+}
+
+/// There are no jobs.
+#[cfg(windows)]
+mod job {
+    pub fn in_foreground() -> bool {
+        true
+    }
 }
 
 /// Stopping and continuing, as shells do it.

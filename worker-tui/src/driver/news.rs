@@ -5,7 +5,10 @@ use hydra_core::limits::LABEL_BYTES;
 use super::{Driver, Fact, News, ServerMsg, Sink, proto};
 
 impl<S: Sink> Driver<S> {
-    pub(super) fn tell_held_out(&mut self, message: &ServerMsg) {
+    pub(super) fn tell_status(&mut self, message: &ServerMsg) {
+        if let ServerMsg::Status(status) = message {
+            self.sink.tell(News::Paused(status.paused));
+        }
         if let ServerMsg::Status(proto::Status { version, val_loss: Some(loss), val_version, .. }) = *message {
             self.sink.tell(News::HeldOut { version: val_version.unwrap_or(version), loss });
         }

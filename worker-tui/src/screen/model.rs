@@ -153,6 +153,8 @@ pub struct Screen {
     pub hand: Option<InHand>,
     /// It takes no task until then, to rest.
     pub rest_until: Option<Time>,
+    /// The coordinator has no tasks generated for the moment.
+    pub run_paused: bool,
     /// Steps done in this session.
     pub steps: u64,
     pub speeds: Spark,

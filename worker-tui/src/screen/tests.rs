@@ -318,7 +318,8 @@ fn anything() -> impl Strategy<Value = Vec<Msg>> {
             let (task, balance) = (TaskId(number), Credits(number));
             let round_trip = Some(Duration::from_micros(number));
             let unanswered = round_trip;
-            let usage = Usage { up: number, down: number, round_trip, unanswered, cpu: round_trip, memory: Some(number) };
+            let usage =
+                Usage { up: number, down: number, round_trip, unanswered, cpu: round_trip, memory: Some(number) };
             prop_oneof![
                 Just(vec![Msg::News(News::Step { step, loss, tokens_per_s })]),
                 Just(vec![Msg::News(News::HeldOut { version: VersionNo(number), loss: held })]),

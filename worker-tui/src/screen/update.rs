@@ -332,6 +332,7 @@ impl Screen {
             News::Step { step, loss, tokens_per_s } => self.on_step(step, loss, tokens_per_s),
             News::Stopped => self.hand = None,
             News::Resting(until) => self.rest_until = Some(until),
+            News::Paused(paused) => self.run_paused = paused,
             News::Balance(balance) => self.balance = Some(balance),
             News::HeldOut { version, loss } => self.on_held_out(version, loss),
         }

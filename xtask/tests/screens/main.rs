@@ -122,6 +122,23 @@ fn signals_and_the_shell() {
         (!screen.alternate_screen() && after).then_some(())
     };
     shell.wait("the shell's prompt after the chat", prompt).unwrap();
+
+    // Stopped from outside and continued behind the shell's back, it works on without the terminal, which is the
+    // shell's: a stopped one would not end.
+    let file = stage.path("pid");
+    shell
+        .type_text(&format!("sh -c \"echo \\$\\$ >{}; exec {}\"\r", file.display(), line(&stage.chat_command("carol"))))
+        .unwrap();
+    shell.wait_for("✓ connected").unwrap();
+    let pid = std::fs::read_to_string(&file).unwrap();
+    let kill = |signal: &str| assert!(Command::new("kill").args([signal, pid.trim()]).status().unwrap().success());
+    kill("-STOP");
+    shell.wait_for("Stopped").unwrap();
+    kill("-CONT");
+    shell.wait("the terminal given back", |screen| (!screen.alternate_screen()).then_some(())).unwrap();
+    kill("-TERM");
+    shell.type_text("wait; echo ended $((20 + 3)) times\r").unwrap();
+    shell.wait_for("ended 23 times").unwrap();
     shell.type_text("exit\r").unwrap();
     assert_clean(&shell, 0);
 

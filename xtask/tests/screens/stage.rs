@@ -144,7 +144,8 @@ impl Stage {
         self.path(&format!("{user}.key"))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of this stage.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }

@@ -67,6 +67,22 @@ fn finishing_delivers_first() {
 }
 
 #[test]
+fn who_leaves_waits_for_nobody_for_ever() {
+    let mut lab = Lab::open(settings());
+    lab.begin(1, 0);
+    lab.tell(Fact::Closed { reason: "gone".to_owned() });
+    lab.tell(Fact::Finish);
+    lab.wait(Duration::from_mins(2));
+    assert_eq!(exit(&lab.take()), None, "while it trains it waits for itself");
+    lab.train(1);
+    lab.wait(Duration::from_secs(59));
+    assert_eq!(exit(&lab.take()), None);
+    lab.wait(Duration::from_secs(1));
+    let orders = lab.take();
+    assert!(matches!(exit(&orders), Some(Exit::Unreachable(_))) && why(&orders) == Some(Why::Asked), "{orders:?}");
+}
+
+#[test]
 fn who_is_told_good_bye_for_good_goes() {
     for (retry, gone) in [(false, true), (true, false)] {
         let mut lab = Lab::open(settings());

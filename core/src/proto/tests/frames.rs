@@ -144,6 +144,7 @@ fn status() -> Status {
         val_loss: Some(4.125),
         val_version: None,
         val_bits_per_byte: Some(1.75),
+        paused: false,
     }
 }
 
@@ -220,6 +221,7 @@ fn server_frames() -> Vec<(&'static str, ServerMsg)> {
         ("balance", S::Balance(Balance { balance: Credits::hyd(12), held: Credits(500_000) })),
         ("status", S::Status(status())),
         ("status after an earlier evaluation", S::Status(Status { val_version: earlier, ..status() })),
+        ("status while it is paused", S::Status(Status { paused: true, ..status() })),
         ("status before any evaluation", S::Status(Status { val_loss: None, val_bits_per_byte: None, ..status() })),
         ("api keys", S::ApiKeys(ApiKeys { keys: vec![KnownKey { digest: digest(0x67), at_ms: 1_800_000_000_000 }] })),
         ("bye", S::Bye(Bye { text: "the coordinator is restarting".into(), retry: true })),

@@ -123,7 +123,8 @@ fn a_question_that_met_the_goodbye_comes_to_an_end() {
 #[test]
 fn a_loss_of_an_earlier_version_says_whose_it_is() {
     let mut script = streaming((80, 24));
-    let Event::Answer { text, tokens, version, val_loss, charged, balance, finish, .. } = answer(9, Finish::Stop) else {
+    let Event::Answer { text, tokens, version, val_loss, charged, balance, finish, .. } = answer(9, Finish::Stop)
+    else {
         unreachable!("made as one")
     };
     let val_version = Some(VersionNo(10));
@@ -131,4 +132,17 @@ fn a_loss_of_an_earlier_version_says_whose_it_is() {
     script.advance(Duration::from_secs(5));
     let screen = script.screen();
     assert!(screen.contains("version 12, loss 2.31 of v10"), "{screen}");
+}
+
+#[test]
+fn a_coordinator_that_does_not_answer_is_told() {
+    for size in SIZES {
+        let mut script = connected(size, Credits::hyd(1));
+        script.advance(Duration::from_secs(3));
+        assert!(script.screen().contains("✓ connected"), "it was asked a second ago: {}", script.screen());
+        script.advance(Duration::from_secs(10));
+        assert!(script.screen().contains("! no answer for 11s"), "{}", script.screen());
+        session(&mut script, Event::Balance { balance: Credits::hyd(1), held: Credits::ZERO });
+        assert!(script.screen().contains("✓ connected"), "{}", script.screen());
+    }
 }

@@ -17,12 +17,14 @@ pub struct Canvas {
     rows: u16,
     cells: Vec<u8>,
     pen: Option<(u16, u16)>,
+    /// Whether the last point of the line lies beyond the grid.
+    beyond: bool,
 }
 
 impl Canvas {
     /// An empty grid over so many cells.
     pub fn new(columns: u16, rows: u16) -> Self {
-        Self { columns, rows, cells: vec![0; usize::from(columns) * usize::from(rows)], pen: None }
+        Self { columns, rows, cells: vec![0; usize::from(columns) * usize::from(rows)], pen: None, beyond: false }
     }
 
     /// The row of dots, counted from the top, of a height.
@@ -55,9 +57,16 @@ impl Canvas {
         }
     }
 
-    /// A line from the last point to this one; a point beyond the grid is drawn at its edge.
+    /// A line from the last point to this one; where one of them is beyond the grid, from or to its edge.
     pub fn line_to(&mut self, x: u16, height: f64) {
         let Some(row) = self.row(height.clamp(0.0, 1.0)) else { return };
+        let beyond = !(0.0..=1.0).contains(&height);
+        let hidden = beyond && (self.pen.is_none() || self.beyond);
+        self.beyond = beyond;
+        if hidden {
+            self.pen = Some((x, row));
+            return;
+        }
         let (from, start) = self.pen.unwrap_or((x, row));
         self.pen = Some((x, row));
         let width = f64::from(x.saturating_sub(from)).max(1.0);

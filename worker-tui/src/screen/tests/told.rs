@@ -43,6 +43,15 @@ fn a_rest_is_no_waiting_for_a_task() {
 }
 
 #[test]
+fn a_paused_run_says_why_there_is_no_task() {
+    let mut script = connected((80, 24));
+    script.msg(Msg::News(News::Paused(true)));
+    assert!(script.screen().contains("the coordinator makes no tasks now"), "{}", script.screen());
+    script.msg(Msg::News(News::Paused(false)));
+    assert!(script.screen().contains("waiting for a task"), "{}", script.screen());
+}
+
+#[test]
 fn a_trained_task_without_a_coordinator_is_delivered_later() {
     for size in SIZES {
         let mut script = working(size);
