@@ -8,6 +8,7 @@ use hydra_core::model::Shape;
 use hydra_engine::{Device, DeviceChoice, Model};
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
+use hydra_shell::ui::text::count;
 use serde_json::json;
 
 use crate::args::{Args, Command, LedgerCommand};
@@ -127,8 +128,10 @@ fn ledger_verify(dir: &Path, events: &Events) -> anyhow::Result<()> {
     print(
         events,
         &format!(
-            "sound: {} transfers, {} open holds, head {}",
-            verified.head.seq, verified.open_holds, verified.head.hash
+            "sound: {}, {}, head {}",
+            count(verified.head.seq, "transfer", "transfers"),
+            count(verified.open_holds as u64, "open hold", "open holds"),
+            verified.head.hash
         ),
     );
     print(

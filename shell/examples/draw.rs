@@ -31,7 +31,13 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn charts(frames: u32) -> anyhow::Result<Vec<f64>> {
-    let names = Names { raw: "loss".into(), second: "held-out".into(), x: "step".into(), empty: "no step yet".into() };
+    let names = Names {
+        raw: "loss".into(),
+        second: "held-out".into(),
+        x: "step".into(),
+        mark: String::new(),
+        empty: "no step yet".into(),
+    };
     let mut chart = Chart::new(names);
     for step in 0..POINTS {
         push(&mut chart, step);

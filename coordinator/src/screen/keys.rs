@@ -125,6 +125,8 @@ pub fn as_things_are(screen: &Screen) -> Vec<Binding<Msg>> {
     let mut table = keys(screen).to_vec();
     for binding in table.iter_mut().filter(|binding| !binding.hint.is_empty()) {
         binding.hint = match binding.msg {
+            Msg::Quit if alone && screen.leaving => "at once",
+            Msg::Pause | Msg::Save | Msg::Queue(_) | Msg::Kick if alone && screen.leaving => "",
             Msg::Pause if paused => "go on",
             Msg::Detail | Msg::Kick if screen.chosen().is_none() => "",
             Msg::Close if alone && screen.tab == Tab::Workers && screen.workers.filter().is_empty() => "",

@@ -233,6 +233,7 @@ impl Screen {
             raw: "loss".to_owned(),
             second: "bits a byte".to_owned(),
             x: "version".to_owned(),
+            mark: String::new(),
             empty: "the loss appears here once a version has been measured".to_owned(),
         });
         // Every point is a measurement of a whole version: nothing to smooth.

@@ -319,6 +319,7 @@ impl App for Screen {
                 self.on_session(&event);
             }
             Msg::Goodbye(words) => self.on_goodbye(&words),
+            Msg::Saved(sign, words) => self.note(sign, &words),
             Msg::Told(sign, words) => self.toasts.push(now, sign, words),
             Msg::Wake => {
                 self.wake();

@@ -139,8 +139,8 @@ impl Outside {
             Cmd::AskBalance => self.wish(Fact::AskBalance),
             Cmd::AskStatus => self.wish(Fact::AskStatus),
             Cmd::Save(file, text) => self.tell(match save(&file, &text) {
-                Ok(()) => Msg::Told(Sign::Good, format!("saved as {file}")),
-                Err(why) => Msg::Told(Sign::Bad, format!("not saved: {why}")),
+                Ok(()) => Msg::Saved(Sign::Good, format!("saved as {file}")),
+                Err(why) => Msg::Saved(Sign::Bad, format!("not saved: {why}")),
             }),
             Cmd::Copy(text) => self.tell(if terminal::copy(&text) {
                 Msg::Told(Sign::Good, "copied, if your terminal allows it".to_owned())

@@ -48,8 +48,10 @@ pub enum Msg {
     Goodbye(String),
     /// The session is over for good.
     Over,
-    /// How a command went.
+    /// How something short went.
     Told(Sign, String),
+    /// What became of the wish to save the conversation.
+    Saved(Sign, String),
     /// Time has passed.
     Wake,
 }
@@ -58,7 +60,7 @@ impl Msg {
     /// Whether somebody pressed a key or turned the wheel.
     pub fn is_input(&self) -> bool {
         let other = matches!(self, Self::Size | Self::Session(_) | Self::Goodbye(_) | Self::Over | Self::Wake);
-        !other && !matches!(self, Self::Leave | Self::Told(..))
+        !other && !matches!(self, Self::Leave | Self::Told(..) | Self::Saved(..))
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Names {
     pub second: String,
     /// The places: `step`.
     pub x: String,
+    /// The marks on the axis: `paid`.
+    pub mark: String,
     /// In place of an empty chart: `no step yet`.
     pub empty: String,
 }
@@ -210,6 +212,9 @@ impl Chart {
         if let Some((_, value)) = self.second.last() {
             let sign = if self.is_sparse(area.width - labels(area)) { "◆" } else { "─" };
             put(sign, theme.chart_second(), &format!("{} {value:.3}", text::clean(&self.names.second)));
+        }
+        if !self.marks.is_empty() && !self.names.mark.is_empty() {
+            put("▲", theme.chart_mark(), &text::clean(&self.names.mark));
         }
         let name = text::clean(&self.names.x);
         let range = if from >= last {

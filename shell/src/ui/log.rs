@@ -132,7 +132,8 @@ impl LogPane {
         let end = self.end(&shown);
         if shown.is_empty() {
             let words = match (self.filter.is_empty(), self.level) {
-                (false, _) => "no line has these words".to_owned(),
+                (false, Level::Error) => "no line at ERROR has these words".to_owned(),
+                (false, level) => format!("no line at {} or above has these words", level.name()),
                 (true, Level::Error) => "no line at ERROR yet".to_owned(),
                 (true, level) => format!("no line at {} or above yet", level.name()),
             };

@@ -189,6 +189,7 @@ impl Screen {
             raw: "loss".to_owned(),
             second: second.to_owned(),
             x: "step".to_owned(),
+            mark: "paid".to_owned(),
             empty: empty.to_owned(),
         };
         let mut session = Chart::new(names("held-out", "the loss appears here with the first step"));

@@ -67,6 +67,10 @@ fn footer(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     for binding in table.iter_mut().filter(|binding| screen.paused && binding.msg == Msg::Pause) {
         binding.hint = "go on";
     }
+    if screen.leaving == Leaving::Asked {
+        table.retain(|binding| binding.msg != Msg::Pause);
+        table.iter_mut().filter(|binding| binding.hint == "quit").for_each(|binding| binding.hint = "at once");
+    }
     // Where there is little room, help and the way out matter more.
     table.sort_by_key(|binding| binding.group == "View" && binding.msg != Msg::Newest);
     keys::hints(&table, screen.facts.theme, area.width).render(area, buffer);

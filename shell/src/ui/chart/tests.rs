@@ -8,7 +8,13 @@ use super::*;
 use crate::ui::testkit::{draw_within, styles_of, text_of};
 
 fn names() -> Names {
-    Names { raw: "loss".into(), second: "held-out".into(), x: "step".into(), empty: "no step yet".into() }
+    Names {
+        raw: "loss".into(),
+        second: "held-out".into(),
+        x: "step".into(),
+        mark: String::new(),
+        empty: "no step yet".into(),
+    }
 }
 
 /// A run that learns: from 9.2 towards 3, with noise.
@@ -35,6 +41,18 @@ fn pictures() {
     insta::assert_snapshot!("chart_styles", styles_of(&buffer));
     let buffer = draw_within(40, 5, |buffer, area| Chart::new(names()).draw(buffer, area, Theme::plain()));
     insta::assert_snapshot!("chart_empty", text_of(&buffer));
+}
+
+/// A loss that fell from its first steps' height long ago: what it does since fills the chart.
+#[test]
+fn an_early_fall_does_not_squeeze_the_rest() {
+    let mut chart = Chart::new(names());
+    for step in 0..200 {
+        let early = 8.0 * (-f64::from(step) / 3.0).exp();
+        chart.raw.push(f64::from(step), 1.6 + 0.3 * (-f64::from(step) / 100.0).exp() + early);
+    }
+    let buffer = draw_within(60, 12, |buffer, area| chart.draw(buffer, area, Theme::plain()));
+    insta::assert_snapshot!("chart_early", text_of(&buffer));
 }
 
 /// The bound of the product is 5 ms at 120×40 for the whole screen; here the best of several, as tests share cores.

@@ -60,7 +60,13 @@ const HELP_KEYS: &[Binding<Msg>] =
 
 impl Demo {
     fn new() -> Self {
-        let names = Names { raw: "loss".into(), second: String::new(), x: "step".into(), empty: "no step yet".into() };
+        let names = Names {
+            raw: "loss".into(),
+            second: String::new(),
+            x: "step".into(),
+            mark: String::new(),
+            empty: "no step yet".into(),
+        };
         Self { chart: Chart::new(names), ..Self::default() }
     }
 }
