@@ -17,6 +17,7 @@ use hydra_shell::events::Events;
 use hydra_shell::link::{LinkStats, SendError};
 use hydra_shell::signals::{Signals, Stop};
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 
 use super::answers;
 use super::learner;
@@ -267,9 +268,10 @@ impl Driver {
                 Order::Push { session, worker, task, ready } => {
                     let (events, clock) = (self.events.clone(), self.clock);
                     let number = task.task;
-                    let told = move || {
-                        let at_us = wall_us();
-                        let wait_us = clock.now().since(ready).as_micros() as u64;
+                    let told = move |taken: Instant| {
+                        let since = taken.elapsed();
+                        let at_us = wall_us().saturating_sub(since.as_micros() as u64);
+                        let wait_us = clock.now().since(ready).saturating_sub(since).as_micros() as u64;
                         super::metrics::pushed(wait_us);
                         super::note::tell(&events, &Event::Pushed { task: number, worker, wait_us, at_us });
                     };

@@ -31,6 +31,7 @@ use futures_util::{Sink, Stream};
 use hydra_core::ids::Digest;
 use hydra_core::limits::{self, SILENCE, WRITE_STALL};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use pace::Pace;
@@ -183,8 +184,8 @@ impl<S> Clone for Outbox<S> {
     }
 }
 
-/// What is to be done when the socket has a message.
-type Note = Box<dyn FnOnce() + Send>;
+/// What is to be done when the system has a message, told when that was.
+type Note = Box<dyn FnOnce(Instant) + Send>;
 
 /// An encoded message.
 struct Control {
@@ -206,8 +207,8 @@ impl<S: Side> Outbox<S> {
         self.put(Command::Control(Control { bytes: S::encode(message), sent: None }))
     }
 
-    /// The same, and calls `sent`, which must be quick, the moment the system has taken the message.
-    pub fn send_noting(&self, message: &S::Out, sent: impl FnOnce() + Send + 'static) -> Result<(), SendError> {
+    /// The same, and calls `sent`, which must be quick, once the system has taken the message, with the moment of that.
+    pub fn send_noting(&self, message: &S::Out, sent: impl FnOnce(Instant) + Send + 'static) -> Result<(), SendError> {
         self.put(Command::Control(Control { bytes: S::encode(message), sent: Some(Box::new(sent)) }))
     }
 

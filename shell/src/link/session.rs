@@ -289,7 +289,12 @@ impl<P: Side> Session<P> {
                 result.map_err(broken)?;
                 self.waiting = None;
                 self.unflushed = false;
-                self.notes.drain(..).for_each(|note| note());
+                if !self.notes.is_empty() {
+                    let now = Instant::now();
+                    // What is noted is waited for, and a reader on the same machine may wait for this very core.
+                    std::thread::yield_now();
+                    self.notes.drain(..).for_each(|note| note(now));
+                }
                 Ok(())
             }
             Step::Read(None) => Err(Closed::Remote(String::new())),
