@@ -17,6 +17,8 @@
 //! Numbers that are not finite are refused when decoding; an encoder writes them so that this happens. Which codec
 //! a task uses is the coordinator's choice; when to reset a residual is the caller's.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 mod int4;
@@ -68,6 +70,9 @@ pub enum CodecError {
     },
 }
 
+/// How much of what sparse updates left out a worker begins its next task with.
+const CARRIED: f32 = 0.5;
+
 impl Codec {
     /// All codecs, from the most bytes to the fewest.
     pub const ALL: [Self; 6] = [Self::F32, Self::Bf16, Self::Int8, Self::Int4, Self::Sparse256, Self::Sparse64];
@@ -97,6 +102,19 @@ impl Codec {
     /// Whether most numbers are left out, to be sent later by error feedback, and the length depends on the numbers.
     pub const fn is_sparse(self) -> bool {
         matches!(self, Self::Sparse256 | Self::Sparse64)
+    }
+
+    /// Where training from `base` begins, and what of `residual` is then still to be added to its update.
+    ///
+    /// A sparse update leaves out most of what was trained. Who begins without it trains much of it again, and sends it
+    /// twice in the end; who begins with all of it goes its own way, since of what it sends only a share enters the next
+    /// version. So it begins with [`CARRIED`] of it.
+    pub fn start<'a>(self, base: &'a [f32], residual: &[f32]) -> (Cow<'a, [f32]>, f32) {
+        if !self.is_sparse() {
+            return (Cow::Borrowed(base), 1.0);
+        }
+        let own = base.iter().zip(residual).map(|(base, left)| base - CARRIED * left);
+        (Cow::Owned(own.collect()), 1.0 - CARRIED)
     }
 
     /// Writes `values`.

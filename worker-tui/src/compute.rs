@@ -244,13 +244,17 @@ impl Model {
             report(Report::Step { lease, step, loss, tokens_per_s });
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let trained = trainer.train(&self.weights, &job, &tokens, &mut on_step).map_err(|error| match error {
+        let (start, left) = codec.start(&self.weights, &self.residual);
+        let trained = trainer.train(&start, &job, &tokens, &mut on_step).map_err(|error| match error {
             EngineError::Stopped => Unable::Stopped,
             error => Unable::Why(explain(&error)),
         })?;
         let mut delta = trained.weights;
         for (delta, base) in delta.iter_mut().zip(&self.weights) {
             *delta = base - *delta;
+        }
+        if left < 1.0 {
+            self.residual.iter_mut().for_each(|lack| *lack *= left);
         }
         let bytes: Arc<[u8]> = codec.encode_with_feedback(&delta, &mut self.residual).into();
         let (loss_first, loss_last) = ends(&trained.losses);

@@ -128,7 +128,9 @@ impl Gym {
     fn work(&mut self, worker: usize, Work { base, shard, job, codec }: &Work) -> anyhow::Result<(Arc<[u8]>, Ends)> {
         let seat = &mut self.seats[worker];
         let shard = &self.shards[shard];
-        let trained = seat.trainer.train(&base.weights, job, shard, &mut |_| ControlFlow::Continue(()))?;
+        let (start, left) = codec.start(&base.weights, &seat.residual);
+        let trained = seat.trainer.train(&start, job, shard, &mut |_| ControlFlow::Continue(()))?;
+        seat.residual.iter_mut().for_each(|lack| *lack *= left);
         self.trained.0 += trained.seconds;
         self.trained.1 += trained.tokens;
         let delta: Vec<f32> = base.weights.iter().zip(&trained.weights).map(|(old, new)| old - new).collect();

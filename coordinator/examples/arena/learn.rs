@@ -105,6 +105,8 @@ fn scenes(args: &Args) -> Vec<Scene> {
         codec("codec sparse64", Codec::Sparse64, Codec::Sparse64),
         codec("codec sparse64 up, sparse256 down", Codec::Sparse64, Codec::Sparse256),
         codec("codec sparse256", Codec::Sparse256, Codec::Sparse256),
+        // As behind a slow link of one worker's, with the run's own codec downwards.
+        codec("codec sparse256 up, int4 down", Codec::Sparse256, Codec::Int4),
         scene("four long", FOUR, long, args.task),
         scene("one long", 1, long, args.task),
     ];

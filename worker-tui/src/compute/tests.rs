@@ -189,6 +189,22 @@ fn what_rounding_took_is_in_the_next_update() {
 }
 
 #[test]
+fn what_a_sparse_update_left_out_is_begun_with_and_lost_nowhere() {
+    let mut rig = Rig::new();
+    let sparse = |lr| proto::Task { steps: 1, lr_start: lr, lr_end: lr, ..task(Codec::Sparse64) };
+    rig.update(sparse(0.01));
+    let lacking = rig.compute.model.as_ref().unwrap().residual.clone();
+    let (start, left) = Codec::Sparse64.start(&rig.weights, &lacking);
+    assert!(start[..] != rig.weights[..] && left < 1.0);
+    // A step of rate zero changes nothing: what was lacking is sent, or is lacking still.
+    let sent = Codec::Sparse64.decode(&rig.update(sparse(0.0)), shape().params()).unwrap();
+    let still = &rig.compute.model.as_ref().unwrap().residual;
+    for ((lacked, sent), still) in lacking.iter().zip(&sent).zip(still) {
+        assert!((lacked - sent - still).abs() < 1e-6, "{lacked} {sent} {still}");
+    }
+}
+
+#[test]
 fn versions_follow_each_other_bit_by_bit() {
     let mut rig = Rig::new();
     let update = Codec::F32.decode(&rig.update(task(Codec::F32)), shape().params()).unwrap();

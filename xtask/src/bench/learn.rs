@@ -104,6 +104,7 @@ fn report(lines: &[Line]) -> Report {
     above("codec sparse64", "codec f32", 1.0);
     above("codec sparse64 up, sparse256 down", "codec f32", 1.0);
     above("codec sparse256", "codec f32", 1.0);
+    above("codec sparse256 up, int4 down", "codec f32", 1.0);
     if let Some(unsteady) = find("eight unsteady") {
         let idle = 100.0 * unsteady.fast_idle / (unsteady.fast_idle + unsteady.fast_busy);
         report.row("eight unsteady: fast workers idle", idle, "%", Some(Bar::Below(5.0)));
