@@ -305,6 +305,10 @@ impl Screen {
 
     /// A version has answered.
     pub fn take_sample(&mut self, sample: Sample) {
+        // The newest version of the last start is measured again at the next.
+        if self.samples.front().is_some_and(|newest| newest.version == sample.version) {
+            self.samples.pop_front();
+        }
         if self.samples.len() == SAMPLES {
             self.samples.pop_back();
         }

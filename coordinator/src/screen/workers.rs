@@ -80,10 +80,10 @@ fn number(value: Option<f64>) -> f64 {
     value.filter(|value| value.is_finite()).unwrap_or(f64::NEG_INFINITY)
 }
 
-/// Whether a row has the words, in lower case, in its user, device or state.
+/// Whether a row has the words, in lower case, in its user with the id's first digits, its device or its state.
 pub fn matches(row: &Row, words: &str) -> bool {
     let has = |text: &str| text.to_lowercase().contains(words);
-    has(row.worker.user.as_str()) || has(&row.worker.device) || has(name(&row.worker.state))
+    has(&in_full(&row.worker)) || has(&row.worker.device) || has(name(&row.worker.state))
 }
 
 /// Whether a worker trains.

@@ -46,6 +46,8 @@ impl Screen {
             }
             Event::Answer { version, val_loss, val_version, balance, .. } => {
                 self.balance = Some(*balance);
+                // Words about an answer that comes are over with it.
+                self.hint.take_if(|hint| !hint.leaves);
                 // A newer version may have come while this one answered.
                 if self.version.is_none_or(|newest| newest.version < *version) {
                     self.version = Some(Model { version: *version, val_loss: *val_loss, val_version: *val_version });
@@ -119,7 +121,9 @@ impl Screen {
                 };
                 self.note(Sign::Bad, &format!("too few credits: {why}\n{}\n↑ brings the question back", self.earn));
             }
-            RefusedCode::Cancelled => self.note(Sign::Info, "stopped before the first word; nothing was charged"),
+            RefusedCode::Cancelled => {
+                self.note(Sign::Info, "stopped before the first word; nothing was charged · ↑ brings it back")
+            }
             RefusedCode::Busy | RefusedCode::Stopping | RefusedCode::Failed => {
                 self.note(Sign::Bad, &format!("no answer: {text}\nnothing was charged; ↑ brings the question back"));
             }

@@ -112,6 +112,8 @@ impl Screen {
     fn waits_for_session(&mut self) {
         if self.link != Link::Open {
             self.toasts.push(self.now, Sign::Info, "waiting for the connection");
+        } else if self.silent().is_some() {
+            self.toasts.push(self.now, Sign::Info, "waiting for the coordinator");
         }
     }
 

@@ -103,7 +103,10 @@ fn workers_of_one_user_are_told_apart() {
     script.keys("2");
     let seen = script.screen();
     assert!(seen.contains("│ alice 0101 ") && seen.contains("│ alice 0808 ") && seen.contains("│ bob  "), "{seen}");
-    script.keys("K");
+    script.keys("/").text("e 0808").keys("<enter>");
+    let seen = script.screen();
+    assert!(seen.contains("│ alice 0808 ") && !seen.contains("alice 0101"), "{seen}");
+    script.keys("<esc> home K");
     assert!(script.screen().contains("Kick alice 0101?"), "{}", script.screen());
     script.keys("<enter>");
     assert!(script.screen().contains("• alice 0101 is kicked"), "{}", script.screen());
