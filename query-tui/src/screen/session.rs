@@ -122,7 +122,7 @@ impl Screen {
                 self.note(Sign::Bad, &format!("too few credits: {why}\n{}\n↑ brings the question back", self.earn));
             }
             RefusedCode::Cancelled => {
-                self.note(Sign::Info, "stopped before the first word; nothing was charged · ↑ brings it back")
+                self.note(Sign::Info, "stopped before the first word; nothing was charged · ↑ brings it back");
             }
             RefusedCode::Busy | RefusedCode::Stopping | RefusedCode::Failed => {
                 self.note(Sign::Bad, &format!("no answer: {text}\nnothing was charged; ↑ brings the question back"));
