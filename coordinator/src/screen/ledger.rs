@@ -1,5 +1,6 @@
 //! The ledger: what there is, who has most of it, and the newest transfers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hydra_core::credits::Credits;
@@ -45,6 +46,20 @@ pub fn arrange(table: &mut Table<u64>, newest: &[Arc<TransferView>]) {
     table.arrange(newest, key, |_, _, _| std::cmp::Ordering::Equal, |_, _| true);
     if follows {
         table.choose(newest, key, 0);
+    }
+}
+
+/// What ends a hold is for the same as that, which may be from before this start.
+pub fn name_ends(newest: &mut [Arc<TransferView>]) {
+    let nameless = |transfer: &TransferView| transfer.hold.filter(|_| transfer.memo.is_empty());
+    if !newest.iter().any(|transfer| nameless(transfer).is_some()) {
+        return;
+    }
+    let holds: BTreeMap<_, _> = newest.iter().map(|transfer| (transfer.id, transfer.memo.clone())).collect();
+    for transfer in newest {
+        if let Some(memo) = nameless(transfer).and_then(|hold| holds.get(&hold)) {
+            Arc::make_mut(transfer).memo.clone_from(memo);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the coordinator's screen knows: plain values, changed by [`update`](super::update) alone.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -327,7 +327,7 @@ impl Screen {
         if self.past.first().is_some_and(|newest| newest.seq + 1 == next) {
             newest.extend(self.past.iter().cloned());
         }
-        name_ends(newest);
+        ledger::name_ends(newest);
         let status = &snapshot.view.status;
         let at = snapshot.view.at;
         if self.marks.is_empty() {
@@ -384,20 +384,6 @@ impl Screen {
     /// Since the program began.
     pub fn uptime(&self) -> Duration {
         self.now.since(self.facts.started)
-    }
-}
-
-/// What ends a hold is for the same as that, which may be from before this start.
-fn name_ends(newest: &mut [Arc<TransferView>]) {
-    let nameless = |transfer: &TransferView| transfer.hold.filter(|_| transfer.memo.is_empty());
-    if !newest.iter().any(|transfer| nameless(transfer).is_some()) {
-        return;
-    }
-    let holds: BTreeMap<_, _> = newest.iter().map(|transfer| (transfer.id, transfer.memo.clone())).collect();
-    for transfer in newest {
-        if let Some(memo) = nameless(transfer).and_then(|hold| holds.get(&hold)) {
-            Arc::make_mut(transfer).memo.clone_from(memo);
-        }
     }
 }
 
