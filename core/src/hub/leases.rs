@@ -2,6 +2,7 @@
 //! until when, and which uploads are under way. Every change of a state goes through [`Leases::set`], which keeps all
 //! of it true.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows;
@@ -70,6 +71,12 @@ impl State {
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     all: BTreeMap<LeaseId, Held>,
+    index: Index,
+}
+
+/// What is asked about all leases at once.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Index {
     deadlines: BTreeSet<(Time, LeaseId)>,
     /// Those that train, by when their updates are expected; the end of time where nobody knows.
     training: BTreeSet<(Time, LeaseId)>,
@@ -84,41 +91,11 @@ pub(super) struct Leases {
     /// Tokens of leases that train or are judged.
     tokens: u64,
     /// For each task, how many leases train, are judged, or were accepted.
-    served: BTreeMap<TaskId, u32>,
+    served: BTreeMap<TaskId, usize>,
 }
 
-impl Leases {
-    pub fn get(&self, lease: LeaseId) -> Option<&Held> {
-        self.all.get(&lease)
-    }
-
-    pub fn insert(&mut self, row: rows::Lease, state: State, doubted: bool) {
-        let lease = row.lease;
-        self.index(&row, &state, doubted);
-        self.all.insert(lease, Held { row, state, doubted });
-    }
-
-    /// Gives a lease another state; returns the one before.
-    pub fn set(&mut self, lease: LeaseId, state: State) -> Option<State> {
-        let mut held = self.all.remove(&lease)?;
-        self.unindex(&held);
-        self.index(&held.row, &state, held.doubted);
-        let before = std::mem::replace(&mut held.state, state);
-        self.all.insert(lease, held);
-        Some(before)
-    }
-
-    /// Nobody waits for this one any more.
-    pub fn doubt(&mut self, lease: LeaseId) {
-        if let Some(mut held) = self.all.remove(&lease) {
-            self.unindex(&held);
-            held.doubted = true;
-            self.index(&held.row, &held.state, held.doubted);
-            self.all.insert(lease, held);
-        }
-    }
-
-    fn index(&mut self, row: &rows::Lease, state: &State, doubted: bool) {
+impl Index {
+    fn insert(&mut self, Held { row, state, doubted }: &Held) {
         if let Some(deadline) = state.deadline() {
             self.deadlines.insert((deadline, row.lease));
         }
@@ -148,7 +125,7 @@ impl Leases {
         }
     }
 
-    fn unindex(&mut self, Held { row, state, doubted }: &Held) {
+    fn remove(&mut self, Held { row, state, doubted }: &Held) {
         if let Some(deadline) = state.deadline() {
             self.deadlines.remove(&(deadline, row.lease));
         }
@@ -157,12 +134,7 @@ impl Leases {
                 let place = (expected.unwrap_or(NEVER), row.lease);
                 self.training.remove(&place);
                 self.awaited.remove(&place);
-                if let Some(count) = self.bases.get_mut(&row.version) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.bases.remove(&row.version);
-                    }
-                }
+                one_less(&mut self.bases, row.version);
             }
             State::Receiving { session, update, .. } => {
                 self.uploads.remove(&(*session, update.blob));
@@ -177,78 +149,109 @@ impl Leases {
             self.tokens -= row.tokens;
         }
         if state.serves() {
-            self.unserve(row.task);
+            one_less(&mut self.served, row.task);
         }
     }
+}
 
-    fn unserve(&mut self, task: TaskId) {
-        if let Some(count) = self.served.get_mut(&task) {
-            *count -= 1;
-            if *count == 0 {
-                self.served.remove(&task);
-            }
+/// Counts one less, and nothing that has come to none.
+fn one_less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
+}
+
+impl Leases {
+    pub fn get(&self, lease: LeaseId) -> Option<&Held> {
+        self.all.get(&lease)
+    }
+
+    pub fn insert(&mut self, row: rows::Lease, state: State, doubted: bool) {
+        let held = Held { row, state, doubted };
+        self.index.insert(&held);
+        self.all.insert(held.row.lease, held);
+    }
+
+    /// Gives a lease another state; returns the one before.
+    pub fn set(&mut self, lease: LeaseId, state: State) -> Option<State> {
+        let held = self.all.get_mut(&lease)?;
+        self.index.remove(held);
+        let before = std::mem::replace(&mut held.state, state);
+        self.index.insert(held);
+        Some(before)
+    }
+
+    /// Nobody waits for this one any more.
+    pub fn doubt(&mut self, lease: LeaseId) {
+        if let Some(held) = self.all.get_mut(&lease) {
+            self.index.remove(held);
+            held.doubted = true;
+            self.index.insert(held);
         }
     }
 
     /// How many leases of a task train, are judged, or were accepted lately.
-    pub fn served(&self, task: TaskId) -> u32 {
-        self.served.get(&task).copied().unwrap_or(0)
+    pub fn served(&self, task: TaskId) -> usize {
+        self.index.served.get(&task).copied().unwrap_or(0)
     }
 
     /// Leases that train, by when their updates are expected.
     pub fn training_by_time(&self) -> impl Iterator<Item = (Time, LeaseId)> {
-        self.training.iter().copied()
+        self.index.training.iter().copied()
     }
 
     /// The lease whose deadline is next.
     pub fn deadline(&self) -> Option<(Time, LeaseId)> {
-        self.deadlines.first().copied()
+        self.index.deadlines.first().copied()
     }
 
     /// How many connected workers train.
     pub fn training(&self) -> usize {
-        self.training.len()
+        self.index.training.len()
     }
 
     /// How many of them are worth waiting for.
     pub fn awaited(&self) -> usize {
-        self.awaited.len()
+        self.index.awaited.len()
     }
 
     /// When updates that are worth waiting for are expected, the next first; the end of time where nobody knows.
     pub fn expected(&self) -> impl DoubleEndedIterator<Item = Time> {
-        self.awaited.iter().map(|(at, _)| *at)
+        self.index.awaited.iter().map(|(at, _)| *at)
     }
 
     /// Which leases train, in no meaningful order.
     pub fn all_training(&self) -> Vec<LeaseId> {
-        self.training.iter().map(|(_, lease)| *lease).collect()
+        self.index.training.iter().map(|(_, lease)| *lease).collect()
     }
 
     /// The same of those from `version`.
     pub fn expected_from(&self, version: VersionNo) -> impl Iterator<Item = Time> {
-        let all = self.bases.contains_key(&version).then_some(&self.awaited).into_iter().flatten();
+        let all = self.index.bases.contains_key(&version).then_some(&self.index.awaited).into_iter().flatten();
         all.filter(move |(_, lease)| self.all[lease].row.version == version).map(|(at, _)| *at)
     }
 
     /// Updates announced but not judged yet.
     pub fn judging(&self) -> usize {
-        self.uploads.len() + self.checking
+        self.index.uploads.len() + self.index.checking
     }
 
     /// Updates whose bytes are here and are being checked.
     pub fn checking(&self) -> usize {
-        self.checking
+        self.index.checking
     }
 
     /// How many of them are worth waiting for.
     pub fn checking_awaited(&self) -> usize {
-        self.checking_awaited
+        self.index.checking_awaited
     }
 
     /// Since when updates are on their way that are worth waiting for.
     pub fn uploading(&self) -> impl Iterator<Item = Time> {
-        self.uploads.values().filter_map(|lease| match &self.all[lease] {
+        self.index.uploads.values().filter_map(|lease| match &self.all[lease] {
             Held { state: State::Receiving { since, .. }, doubted: false, .. } => Some(*since),
             _ => None,
         })
@@ -256,18 +259,18 @@ impl Leases {
 
     /// Updates announced but not judged yet of which something should come.
     pub fn arriving(&self) -> usize {
-        self.uploading().count() + self.checking_awaited
+        self.uploading().count() + self.index.checking_awaited
     }
 
     /// The lease whose update this is, on its way.
     pub fn upload(&self, session: SessionId, blob: Digest) -> Option<LeaseId> {
-        self.uploads.get(&(session, blob)).copied()
+        self.index.uploads.get(&(session, blob)).copied()
     }
 
     /// Leases whose updates come through this session.
     pub fn uploads_of(&self, session: SessionId) -> Vec<LeaseId> {
         let range = (session, Digest([0; 32]))..=(session, Digest([255; 32]));
-        self.uploads.range(range).map(|(_, lease)| *lease).collect()
+        self.index.uploads.range(range).map(|(_, lease)| *lease).collect()
     }
 
     /// Workers that train or have an update under way.
@@ -277,7 +280,7 @@ impl Leases {
 
     /// Tokens of the leases that [`Leases::working`] counts.
     pub fn tokens(&self) -> u64 {
-        self.tokens
+        self.index.tokens
     }
 
     /// Forgets leases that are over and older than `oldest`.
@@ -286,7 +289,7 @@ impl Leases {
             held.row.version >= oldest || !held.state.is_over() || matches!(held.state, State::Paying { .. })
         };
         for (_, held) in self.all.extract_if(.., |_, held| !kept(held)).collect::<Vec<_>>() {
-            self.unindex(&held);
+            self.index.remove(&held);
         }
     }
 
@@ -299,14 +302,8 @@ impl Leases {
     /// Whether everything at hand is what it comes to when worked out afresh; for the self-check.
     #[cfg(any(test, feature = "sim"))]
     pub fn is_sound(&self) -> bool {
-        let mut fresh = Self::default();
-        for Held { row, state, doubted } in self.all.values() {
-            fresh.index(row, state, *doubted);
-        }
-        let uploads = fresh.uploads == self.uploads && fresh.checking == self.checking;
-        let uploads = uploads && fresh.checking_awaited == self.checking_awaited;
-        let training = fresh.training == self.training && fresh.bases == self.bases && fresh.tokens == self.tokens;
-        let training = training && fresh.awaited == self.awaited;
-        uploads && training && fresh.served == self.served && fresh.deadlines == self.deadlines
+        let mut fresh = Index::default();
+        self.all.values().for_each(|held| fresh.insert(held));
+        fresh == self.index
     }
 }

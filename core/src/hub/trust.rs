@@ -216,8 +216,10 @@ impl Trust {
     /// company.
     fn look_back(&mut self, newest: VersionNo) {
         for (worker, one) in std::mem::take(&mut self.early) {
-            match self.usual(&one.user, (one.version, one.codec)) {
-                Some(usual) if usual.fresh => self.note(&(one.user, worker), &one.gain, &usual),
+            let same = self.same(&one.user, (one.version, one.codec));
+            let usual = if same.len() >= ENOUGH { Usual::of(&same, true) } else { None };
+            match usual {
+                Some(usual) => self.note(&(one.user, worker), &one.gain, &usual),
                 _ if one.version.0 + limits::STALENESS < newest.0 => {
                     self.record(&(one.user, worker)).fade();
                 }
@@ -292,35 +294,31 @@ impl Trust {
     /// What an update of `user` would usually gain: from those of others with the same version and codec if there are
     /// enough, else from those with the codec that came last. A sparse update gains less than a dense one, so where
     /// others use the same codec only those count; where nobody does, all are compared with, loosely.
-    fn usual(&self, user: &UserName, (version, codec): (VersionNo, Codec)) -> Option<Usual> {
+    fn usual(&self, user: &UserName, task: (VersionNo, Codec)) -> Option<Usual> {
+        let (version, codec) = task;
+        let same = self.same(user, task);
+        if same.len() >= ENOUGH {
+            return Usual::of(&same, true);
+        }
         // What is long past says nothing: where gains have fallen since, nobody would be paid any more.
         let recent = || self.usual.iter().filter(|one| one.version.0 + limits::STALENESS + 1 >= version.0);
-        // Who sends the most must not set its own measure, unless nobody else sends any more.
-        let others = || recent().filter(|one| one.user != *user);
-        let alike = || others().filter(|one| one.codec == codec);
-        let same = || alike().filter(|one| one.version == version);
-        let fresh = same().count() >= ENOUGH;
-        let known: Vec<&Useful> = if fresh {
-            same().collect()
-        } else if alike().count() >= ENOUGH {
-            alike().rev().take(2 * ENOUGH).collect()
-        } else if others().next().is_some() {
-            others().rev().take(2 * ENOUGH).collect()
+        let others: Vec<&Useful> = recent().filter(|one| one.user != *user).collect();
+        let alike: Vec<&Useful> = others.iter().copied().filter(|one| one.codec == codec).collect();
+        let known = if alike.len() >= ENOUGH {
+            alike
+        } else if !others.is_empty() {
+            others
         } else {
-            recent().rev().take(2 * ENOUGH).collect()
+            recent().collect()
         };
-        let gains: Vec<&Gain> = known.into_iter().map(|one| &one.gain).collect();
-        let own = median(gains.iter().map(|gain| gain.own().mean))?;
-        let held_out = median(gains.iter().filter(|gain| gain.held_out.count > 0).map(|gain| gain.held_out.mean));
-        let error_of = |of: &dyn Fn(&Gain) -> Sample| median(gains.iter().map(|gain| error(&of(gain))));
-        let half = |half: usize| {
-            Some(Half {
-                mean: median(gains.iter().map(|gain| gain.halves[half].mean))?,
-                error: error_of(&|gain| gain.halves[half])?,
-            })
-        };
-        let (halves, error) = ([half(0)?, half(1)?], error_of(&Gain::own)?);
-        Some(Usual { own, error, halves, held_out: held_out.unwrap_or(0.0), fresh })
+        Usual::of(&known[known.len().saturating_sub(2 * ENOUGH)..], false)
+    }
+
+    /// What others gained with the same version and codec. Who sends the most must not set its own measure, unless
+    /// nobody else sends any more.
+    fn same(&self, user: &UserName, (version, codec): (VersionNo, Codec)) -> Vec<&Useful> {
+        let alike = |one: &&Useful| one.version == version && one.codec == codec && one.user != *user;
+        self.usual.iter().filter(alike).collect()
     }
 }
 
@@ -334,6 +332,24 @@ struct Usual {
     held_out: f64,
     /// Whether that is known from updates of the same version.
     fresh: bool,
+}
+
+impl Usual {
+    fn of(known: &[&Useful], fresh: bool) -> Option<Self> {
+        let middle = |of: &dyn Fn(&Gain) -> f64| median(known.iter().map(|one| of(&one.gain)));
+        let half = |half: usize| {
+            let of = move |gain: &Gain| gain.halves[half];
+            Some(Half { mean: middle(&|gain| of(gain).mean)?, error: middle(&|gain| error(&of(gain)))? })
+        };
+        let scored = known.iter().map(|one| one.gain.held_out).filter(|held_out| held_out.count > 0);
+        Some(Self {
+            own: middle(&|gain| gain.own().mean)?,
+            error: middle(&|gain| error(&gain.own()))?,
+            halves: [half(0)?, half(1)?],
+            held_out: median(scored.map(|held_out| held_out.mean)).unwrap_or(0.0),
+            fresh,
+        })
+    }
 }
 
 /// What updates usually gain on one half of their windows, and how far a single sample's mean may be off.
@@ -361,7 +377,7 @@ fn loses(own: &Sample) -> String {
 
 /// The middle value, the lower one of two; nothing of nothing.
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len().saturating_sub(1) / 2).copied()
+    let mut values: Vec<f64> = values.collect();
+    let middle = values.len().checked_sub(1)? / 2;
+    Some(*values.select_nth_unstable_by(middle, f64::total_cmp).1)
 }
