@@ -82,8 +82,8 @@ struct Index {
     training: BTreeSet<(Time, LeaseId)>,
     /// Those of them that are worth waiting for.
     awaited: BTreeSet<(Time, LeaseId)>,
-    /// How many train from each version.
-    bases: BTreeMap<VersionNo, usize>,
+    /// The same by the version that they train from.
+    awaited_from: BTreeSet<(VersionNo, Time, LeaseId)>,
     uploads: BTreeMap<(SessionId, Digest), LeaseId>,
     checking: usize,
     /// How many of these are worth waiting for.
@@ -101,12 +101,12 @@ impl Index {
         }
         match state {
             State::Running { session: Some(_), expected, .. } => {
-                let place = (expected.unwrap_or(NEVER), row.lease);
-                self.training.insert(place);
+                let at = expected.unwrap_or(NEVER);
+                self.training.insert((at, row.lease));
                 if !doubted {
-                    self.awaited.insert(place);
+                    self.awaited.insert((at, row.lease));
+                    self.awaited_from.insert((row.version, at, row.lease));
                 }
-                *self.bases.entry(row.version).or_default() += 1;
             }
             State::Receiving { session, update, .. } => {
                 self.uploads.insert((*session, update.blob), row.lease);
@@ -131,10 +131,10 @@ impl Index {
         }
         match state {
             State::Running { session: Some(_), expected, .. } => {
-                let place = (expected.unwrap_or(NEVER), row.lease);
-                self.training.remove(&place);
-                self.awaited.remove(&place);
-                one_less(&mut self.bases, row.version);
+                let at = expected.unwrap_or(NEVER);
+                self.training.remove(&(at, row.lease));
+                self.awaited.remove(&(at, row.lease));
+                self.awaited_from.remove(&(row.version, at, row.lease));
             }
             State::Receiving { session, update, .. } => {
                 self.uploads.remove(&(*session, update.blob));
@@ -148,18 +148,13 @@ impl Index {
         if state.is_training() || state.is_judged() {
             self.tokens -= row.tokens;
         }
-        if state.serves() {
-            one_less(&mut self.served, row.task);
-        }
-    }
-}
-
-/// Counts one less, and nothing that has come to none.
-fn one_less<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
-    if let Entry::Occupied(mut count) = counts.entry(key) {
-        *count.get_mut() -= 1;
-        if *count.get() == 0 {
-            count.remove();
+        if state.serves()
+            && let Entry::Occupied(mut count) = self.served.entry(row.task)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 }
@@ -229,9 +224,9 @@ impl Leases {
     }
 
     /// The same of those from `version`.
-    pub fn expected_from(&self, version: VersionNo) -> impl Iterator<Item = Time> {
-        let all = self.index.bases.contains_key(&version).then_some(&self.index.awaited).into_iter().flatten();
-        all.filter(move |(_, lease)| self.all[lease].row.version == version).map(|(at, _)| *at)
+    pub fn expected_from(&self, version: VersionNo) -> impl DoubleEndedIterator<Item = Time> {
+        let range = (version, Time(0), LeaseId(0))..=(version, NEVER, LeaseId(u64::MAX));
+        self.index.awaited_from.range(range).map(|(_, at, _)| *at)
     }
 
     /// Updates announced but not judged yet.

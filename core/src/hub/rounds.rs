@@ -180,7 +180,7 @@ impl Hub {
         let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo)?;
         let grace = self.grace();
         let in_time = |at: &Time| *at == NEVER || (at.after(grace) > now && *at <= hurry);
-        self.leases.expected_from(stale).filter(in_time).max()
+        self.leases.expected_from(stale).rfind(in_time)
     }
 
     /// How long an update that is expected may be waited for.

@@ -17,7 +17,7 @@ use crate::time::Time;
 /// One in so many tasks goes to two, with [`Bug::LeasedTwice`].
 const SELDOM: u64 = 50;
 /// Steps between two self-checks of the hub.
-const CHECK_EVERY: u64 = 64;
+const CHECK_EVERY: u64 = 128;
 
 /// A running coordinator.
 #[derive(Debug)]
