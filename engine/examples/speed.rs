@@ -1,8 +1,8 @@
 //! How fast this machine trains: `speed [VOCAB WIDTH HEADS LAYERS CONTEXT BATCH] [--threads N] [--seconds S]
-//! [--device D] [--autograd] [--peak]`.
+//! [--device D] [--autograd] [--f32] [--peak]`.
 //!
 //! The counterpart of plain PyTorch's `torch_baseline.py speed`. Prints one line of JSON. With `--peak` it also
-//! measures how fast libtorch multiplies large matrices with as many threads.
+//! measures how fast libtorch multiplies large matrices there: in f32 with as many threads, or in bf16 on a GPU.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use hydra_engine::{Device, DeviceChoice, Job, Trainer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut sizes, mut threads, mut seconds, mut autograd, mut peak) = (Vec::new(), None, 10.0, false, false);
-    let mut choice = DeviceChoice::Cpu;
+    let (mut choice, mut f32) = (DeviceChoice::Cpu, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--device" => choice = value()?.parse()?,
             "--autograd" => autograd = true,
             "--peak" => peak = true,
+            "--f32" => f32 = true,
             number => sizes.push(number.parse::<u32>()?),
         }
     }
@@ -32,6 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let shape = Shape::new(vocab, width, heads, layers, context);
     let device = Device::open(choice, threads)?;
+    let device = if f32 { device.in_f32() } else { device };
     let recipe = Recipe { batch, ..Recipe::default() };
     let mut trainer =
         if autograd { Trainer::with_autograd(shape, recipe, device)? } else { Trainer::new(shape, recipe, device)? };
@@ -59,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "params": shape.params(), "device": device.describe(), "threads": device.threads(), "autograd": autograd,
         "tokens_per_s": (counted as f64 / elapsed).round(),
         "flops_per_token": flops_per_token(&shape),
-        "peak_flops": if peak { matrix_product_peak(device.threads()) } else { 0.0 },
+        "peak_flops": if peak { matrix_product_peak(&device) } else { 0.0 },
     });
     println!("{result}");
     Ok(())
@@ -73,17 +75,25 @@ fn flops_per_token(shape: &Shape) -> f64 {
 }
 
 /// The fastest of some products of large matrices, in operations a second.
-fn matrix_product_peak(threads: usize) -> f64 {
-    const SIDE: i64 = 2048;
-    tch::set_num_threads(threads as i32);
-    let matrix = || tch::Tensor::randn([SIDE, SIDE], (tch::Kind::Float, tch::Device::Cpu));
-    let (a, b) = (matrix(), matrix());
-    let product = || {
-        let begun = Instant::now();
-        let product = a.matmul(&b);
-        std::hint::black_box(product.double_value(&[0, 0]));
-        begun.elapsed().as_secs_f64()
+fn matrix_product_peak(device: &Device) -> f64 {
+    tch::set_num_threads(device.threads() as i32);
+    let (side, times, kind, place) = if device.is_gpu() {
+        (8192, 10, tch::Kind::BFloat16, tch::Device::cuda_if_available())
+    } else {
+        (2048, 1, tch::Kind::Float, tch::Device::Cpu)
     };
-    let fastest = (0..8).map(|_| product()).fold(f64::INFINITY, f64::min);
-    2.0 * (SIDE as f64).powi(3) / fastest
+    let matrix = || tch::Tensor::randn([side, side], (tch::Kind::Float, place)).to_kind(kind);
+    let (a, b) = (matrix(), matrix());
+    // One number of the last product is waited for: a GPU works through them in order.
+    let products = || {
+        let begun = Instant::now();
+        let mut last = a.matmul(&b);
+        for _ in 1..times {
+            last = a.matmul(&b);
+        }
+        std::hint::black_box(last.double_value(&[0, 0]));
+        begun.elapsed().as_secs_f64() / f64::from(times)
+    };
+    let fastest = (0..8).map(|_| products()).fold(f64::INFINITY, f64::min);
+    2.0 * (side as f64).powi(3) / fastest
 }

@@ -52,6 +52,8 @@ impl fmt::Display for DeviceChoice {
 pub struct Device {
     pub(crate) torch: tch::Device,
     threads: usize,
+    /// Whether training is in bf16, over weights in f32.
+    bf16: bool,
 }
 
 impl Device {
@@ -59,15 +61,15 @@ impl Device {
     pub fn open(choice: DeviceChoice, threads: Option<usize>) -> Result<Self, EngineError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or(cores).clamp(1, 256);
-        let cpu = Self { torch: tch::Device::Cpu, threads };
+        let cpu = Self { torch: tch::Device::Cpu, threads, bf16: false };
         match choice {
             DeviceChoice::Cpu => Ok(cpu),
             DeviceChoice::Cuda(number) => match find_cuda(number) {
-                Ok(torch) => Ok(Self { torch, threads: 1 }),
+                Ok(gpu) => Ok(gpu),
                 Err(why) => Err(EngineError::NoDevice { wanted: choice.to_string(), why }),
             },
             DeviceChoice::Auto => match find_cuda(0) {
-                Ok(torch) => Ok(Self { torch, threads: 1 }),
+                Ok(gpu) => Ok(gpu),
                 Err(why) => {
                     tracing::debug!(why, "no GPU, using the CPU");
                     Ok(cpu)
@@ -87,15 +89,29 @@ impl Device {
         if self.is_gpu() { self } else { Self { threads: threads.clamp(1, 256), ..self } }
     }
 
+    /// The same with training in f32 throughout.
+    #[must_use]
+    pub fn in_f32(self) -> Self {
+        Self { bf16: false, ..self }
+    }
+
+    /// What training multiplies in.
+    pub(crate) fn kind(&self) -> tch::Kind {
+        if self.bf16 { tch::Kind::BFloat16 } else { tch::Kind::Float }
+    }
+
     /// Whether this is a GPU.
     pub fn is_gpu(&self) -> bool {
         self.torch != tch::Device::Cpu
     }
 
-    /// For people: `cpu ×2` or `cuda:0`.
+    /// For people: `cpu ×2`, or `cuda:0, NVIDIA H100, bf16`.
     pub fn describe(&self) -> String {
         match self.torch {
-            tch::Device::Cuda(number) => format!("cuda:{number}"),
+            tch::Device::Cuda(number) => {
+                let name = native::card(number).map_or_else(String::new, |card| format!(", {}", card.name));
+                format!("cuda:{number}{name}{}", if self.bf16 { ", bf16" } else { "" })
+            }
             _ => format!("cpu ×{}", self.threads),
         }
     }
@@ -107,7 +123,7 @@ impl fmt::Display for Device {
     }
 }
 
-fn find_cuda(number: usize) -> Result<tch::Device, String> {
+fn find_cuda(number: usize) -> Result<Device, String> {
     let hint = "start with --device cpu, or run `cargo xtask setup --cuda` on a machine with an NVIDIA card";
     native::load_cuda().map_err(|why| format!("{why}; {hint}"))?;
     if !tch::Cuda::is_available() {
@@ -117,7 +133,8 @@ fn find_cuda(number: usize) -> Result<tch::Device, String> {
     if number as i64 >= count {
         return Err(format!("there are {count} CUDA devices, numbered from 0"));
     }
-    Ok(tch::Device::Cuda(number))
+    let bf16 = native::card(number).is_some_and(|card| card.capability >= (8, 0));
+    Ok(Device { torch: tch::Device::Cuda(number), threads: 1, bf16 })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The model's forward pass in libtorch operations, for any device: evaluation, and training on a GPU.
 //!
-//! The arithmetic is that of `transformers`' Qwen3 in f32. `cpu/` holds the same arithmetic by hand for training.
+//! The arithmetic is that of `transformers`' Qwen3, in f32 or in bf16 with logits and losses in f32. `cpu/` holds the
+//! same arithmetic by hand for training. Operations are chosen for what they and their gradients cost on a GPU: few
+//! launches, few passes over memory (the gradient of a split is one copy, that of a narrowing a whole tensor of zeros).
 
 use hydra_core::model::Shape;
 use tch::{Device, Kind, Tensor};
@@ -10,14 +12,16 @@ use crate::{EngineError, Result};
 
 const EPSILON: f64 = 1e-6;
 
-/// Numbers in one block of logits.
+/// Numbers in one block of logits: what stays in a CPU's caches, and what fills a GPU.
 const LOGITS_BLOCK: i64 = 4 << 20;
+const LOGITS_BLOCK_GPU: i64 = 1 << 28;
 
 /// Weights on a device, ready to be multiplied.
 pub(crate) struct Graph {
     shape: Shape,
     pub weights: Parts<Tensor>,
-    /// `[context, 1, 1, head size / 2]` each.
+    /// `[context, 1, 1, head size]` each. A head's halves are turned against each other: the sines of the first are
+    /// negative.
     cos: Tensor,
     sin: Tensor,
 }
@@ -31,11 +35,11 @@ impl Graph {
             Ok::<_, EngineError>(if trained { leaf.f_set_requires_grad(true)? } else { leaf })
         })?;
         let half = i64::from(shape.head_size()) / 2;
-        let angles = Tensor::f_from_slice(&angles(&shape))?
-            .f_view([i64::from(shape.context), 1, 1, 2 * half])?
-            .f_to_device(flat.device())?;
+        let angles = Tensor::f_from_slice(&angles(&shape))?.f_view([i64::from(shape.context), 1, 1, 2 * half])?;
+        let (cos, sin) = (angles.f_narrow(-1, 0, half)?, angles.f_narrow(-1, half, half)?);
+        let place = |table: Tensor| table.f_to_device(flat.device())?.f_totype(flat.kind());
         let (cos, sin) =
-            (angles.f_narrow(-1, 0, half)?.f_contiguous()?, angles.f_narrow(-1, half, half)?.f_contiguous()?);
+            (place(Tensor::f_cat(&[&cos, &cos], -1)?)?, place(Tensor::f_cat(&[&sin.f_neg()?, &sin], -1)?)?);
         Ok(Self { shape, weights, cos, sin })
     }
 
@@ -59,8 +63,8 @@ impl Graph {
             stream = stream.f_add(&attended.f_linear(&layer.out, None::<&Tensor>)?)?;
             let normed = stream.f_rms_norm([width], Some(&layer.norm2), EPSILON)?;
             let both = normed.f_linear(&layer.gate_up, None::<&Tensor>)?;
-            let ffn = i64::from(self.shape.ffn);
-            let gated = both.f_narrow(1, 0, ffn)?.f_silu()?.f_mul(&both.f_narrow(1, ffn, ffn)?)?;
+            let both = both.f_split(i64::from(self.shape.ffn), 1)?;
+            let gated = both[0].f_silu()?.f_mul(&both[1])?;
             stream = stream.f_add(&gated.f_linear(&layer.down, None::<&Tensor>)?)?;
         }
         Ok(stream.f_rms_norm([width], Some(&self.weights.norm), EPSILON)?)
@@ -68,38 +72,38 @@ impl Graph {
 
     fn attend(&self, layer: &Layer<Tensor>, qkv: &Tensor, [windows, length]: [i64; 2]) -> Result<Tensor> {
         let (heads, size) = (i64::from(self.shape.heads), i64::from(self.shape.head_size()));
-        let qkv = qkv.f_view([windows, length, 3, heads, size])?;
-        let normed = qkv.f_narrow(2, 0, 2)?.f_rms_norm([size], None::<&Tensor>, EPSILON)?;
+        let qkv = qkv.f_view([windows, length, 3, heads, size])?.f_split_with_sizes([2, 1], 2)?;
+        let normed = qkv[0].f_rms_norm([size], None::<&Tensor>, EPSILON)?;
         let normed = normed.f_mul(&layer.heads.f_view([2, 1, size])?)?;
         let (cos, sin) = (self.cos.f_narrow(0, 0, length)?, self.sin.f_narrow(0, 0, length)?);
-        let (a, b) = (normed.f_narrow(-1, 0, size / 2)?, normed.f_narrow(-1, size / 2, size / 2)?);
-        let first = a.f_mul(&cos)?.f_sub(&b.f_mul(&sin)?)?;
-        let second = b.f_mul(&cos)?.f_add(&a.f_mul(&sin)?)?;
-        let turned = Tensor::f_cat(&[first, second], -1)?;
-        let query = turned.f_select(2, 0)?.f_transpose(1, 2)?;
-        let key = turned.f_select(2, 1)?.f_transpose(1, 2)?;
-        let value = qkv.f_select(2, 2)?.f_transpose(1, 2)?;
+        let turned = normed.f_mul(&cos)?.f_addcmul(&normed.f_roll([size / 2], [-1])?, &sin)?;
+        let turned = turned.f_unbind(2)?;
+        let query = turned[0].f_transpose(1, 2)?;
+        let key = turned[1].f_transpose(1, 2)?;
+        let value = qkv[1].f_squeeze_dim(2)?.f_transpose(1, 2)?;
         let out =
             Tensor::f_scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, true, None, false)?;
         Ok(out.f_transpose(1, 2)?.f_reshape([windows * length, heads * size])?)
     }
 
-    /// Logits of rows of the normed stream.
+    /// Logits of rows of the normed stream, in f32 whatever the weights are in.
     pub fn logits(&self, normed: &Tensor) -> Result<Tensor> {
-        Ok(normed.f_linear(&self.weights.embed, None::<&Tensor>)?)
+        product(normed, &self.weights.embed.f_tr()?)
     }
 
-    /// Sum of nats of `targets` after the rows of `normed`, block after block: a large vocabulary's logits are far
-    /// larger than everything else. With `dembed` and a scale also the gradient of `scale` × that sum: added to
-    /// `dembed` for the output matrix, returned for `normed`. Call without gradient tracking.
+    /// Sum of nats of `targets` after the rows of `normed`, as a tensor that is not waited for, block after block: a
+    /// large vocabulary's logits are far larger than everything else. With `dembed` and a scale also the gradient of
+    /// `scale` × that sum: added to `dembed` for the output matrix, returned for `normed`. Call without gradient
+    /// tracking.
     pub fn loss(
         &self,
         normed: &Tensor,
         targets: &Tensor,
         gradient: Option<(&mut Tensor, f64)>,
-    ) -> Result<(f64, Option<Tensor>)> {
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let rows = normed.size()[0];
-        let block = (LOGITS_BLOCK / i64::from(self.shape.vocab)).max(1);
+        let most = if normed.device() == Device::Cpu { LOGITS_BLOCK } else { LOGITS_BLOCK_GPU };
+        let block = (most / i64::from(self.shape.vocab)).max(1);
         let embed = &self.weights.embed;
         let mut sum = Tensor::f_zeros([1], (Kind::Double, normed.device()))?;
         let mut gradient = gradient;
@@ -108,22 +112,34 @@ impl Graph {
             let count = block.min(rows - start);
             let part = normed.f_narrow(0, start, count)?;
             let targets = targets.f_narrow(0, start, count)?.f_unsqueeze(1)?;
-            let logits = self.logits(&part)?;
-            let mut likely = logits.f_log_softmax(1, Kind::Float)?;
+            let mut likely = self.logits(&part)?.f_log_softmax(1, Kind::Float)?;
             let nats = likely.f_gather(1, &targets, false)?.f_sum(Kind::Double)?;
             let _ = sum.f_sub_(&nats)?;
             if let Some((dembed, scale)) = &mut gradient {
-                let mut dlogits = likely.f_exp_()?;
-                let minus = Tensor::f_full([count, 1], -1.0, (Kind::Float, normed.device()))?;
-                let mut dlogits = dlogits.f_scatter_add_(1, &targets, &minus)?;
-                let dlogits = dlogits.f_mul_scalar_(*scale)?;
-                dnormed.push(dlogits.f_mm(embed)?);
-                let _ = dembed.f_addmm_(&dlogits.f_tr()?, &part)?;
+                // One pass over the block, straight into the kind of the products.
+                let mut dlogits = if part.kind() == Kind::Float {
+                    likely.f_exp_()?
+                } else {
+                    likely.f_exp_out(&Tensor::f_empty(likely.size(), (part.kind(), part.device()))?)?
+                };
+                let minus = Tensor::f_full([count, 1], -1.0, (part.kind(), part.device()))?;
+                let dlogits = dlogits.f_scatter_add_(1, &targets, &minus)?;
+                dnormed.push(dlogits.f_mm(embed)?.f_mul_scalar_(*scale)?);
+                let _ = dembed.f_add_(&product(&dlogits.f_tr()?, &part)?.f_mul_scalar_(*scale)?)?;
             }
         }
         let dnormed = if dnormed.is_empty() { None } else { Some(Tensor::f_cat(&dnormed, 0)?) };
-        Ok((sum.f_double_value(&[0])?, dnormed))
+        Ok((sum, dnormed))
     }
+}
+
+/// A matrix product in f32, summed and kept so even if the factors are in bf16.
+fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    Ok(match (a.kind(), a.device()) {
+        (Kind::Float, _) => a.f_mm(b)?,
+        (_, Device::Cpu) => a.f_totype(Kind::Float)?.f_mm(&b.f_totype(Kind::Float)?)?,
+        _ => a.f_mm_dtype(b, Kind::Float)?,
+    })
 }
 
 /// Token numbers as libtorch indexes, `[rows, columns]`.

@@ -18,6 +18,8 @@ mod backend;
 mod cpu;
 mod device;
 mod error;
+#[cfg(target_os = "linux")]
+mod gpu;
 mod graph;
 mod model;
 mod native;

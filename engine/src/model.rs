@@ -136,7 +136,9 @@ impl Model {
         let stream = self.graph.stream(&inputs)?;
         let sum = |first: usize| {
             let (start, count) = (first as i64 * scored, together.min(windows.len() - first) as i64 * scored);
-            Ok(self.graph.loss(&stream.f_narrow(0, start, count)?, &targets.f_narrow(0, start, count)?, None)?.0)
+            let (sum, _) =
+                self.graph.loss(&stream.f_narrow(0, start, count)?, &targets.f_narrow(0, start, count)?, None)?;
+            Ok(sum.f_double_value(&[0])?)
         };
         (0..windows.len()).step_by(together.max(1)).map(sum).collect()
     }

@@ -19,9 +19,7 @@ pub(crate) fn load_cuda() -> Result<(), String> {
 }
 
 fn try_load_cuda() -> Result<(), String> {
-    if tch::Cuda::is_available() {
-        return Ok(());
-    }
+    // Nothing may ask libtorch about CUDA before: it keeps the first answer for ever.
     let folders = library_folders();
     let mut tried = Vec::new();
     for folder in &folders {
@@ -33,6 +31,10 @@ fn try_load_cuda() -> Result<(), String> {
             Ok(()) => return Ok(()),
             Err(why) => tried.push(why),
         }
+    }
+    if tried.is_empty() && tch::Cuda::is_available() {
+        // Linked with it from the beginning.
+        return Ok(());
     }
     if tried.is_empty() {
         let looked: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
@@ -60,6 +62,86 @@ fn open_for_good(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// A graphics card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Card {
+    pub name: String,
+    /// What it can do: from 8.0 (Ampere) on it multiplies in bf16.
+    pub capability: (i32, i32),
+}
+
+/// The card of this number, asked from the driver that libtorch has loaded.
+#[cfg(target_os = "linux")]
+pub(crate) fn card(number: usize) -> Option<Card> {
+    use std::ffi::{c_char, c_int};
+
+    const MAJOR: c_int = 75;
+    const MINOR: c_int = 76;
+    let number = c_int::try_from(number).ok()?;
+    let (mut device, mut major, mut minor, mut name) = (0, 0, 0, [0u8; 64]);
+    // SAFETY: opening the library again only counts. The signatures are those of the driver's API (CUdevice and
+    // CUresult are C integers), every pointer is to a live variable, and the name's length goes with it.
+    unsafe {
+        let driver = libloading::os::unix::Library::new("libcuda.so.1").ok()?;
+        let get = driver.get::<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet\0").ok()?;
+        let attribute =
+            driver.get::<unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int>(b"cuDeviceGetAttribute\0").ok()?;
+        let get_name =
+            driver.get::<unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int>(b"cuDeviceGetName\0").ok()?;
+        let fine = get(&raw mut device, number) == 0
+            && attribute(&raw mut major, MAJOR, device) == 0
+            && attribute(&raw mut minor, MINOR, device) == 0
+            && get_name(name.as_mut_ptr().cast(), name.len() as c_int, device) == 0;
+        if !fine {
+            return None;
+        }
+    }
+    let name = std::ffi::CStr::from_bytes_until_nul(&name).ok()?;
+    Some(Card { name: name.to_string_lossy().into_owned(), capability: (major, minor) })
+}
+
+/// Not known elsewhere: training there is in f32.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn card(_: usize) -> Option<Card> {
+    None
+}
+
+/// CUDA's run-time compiler, which libtorch brings: next to its CUDA half lies a library that leads to it.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_nvrtc() -> Result<libloading::os::unix::Library, String> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+
+    let folders = library_folders();
+    let path = folders.iter().map(|folder| folder.join("libcaffe2_nvrtc.so")).find(|path| path.exists());
+    let path = path.ok_or("there is no libcaffe2_nvrtc.so beside libtorch")?;
+    // SAFETY: libtorch's own library, and through it NVIDIA's; their initialisers touch nothing of ours.
+    let library = unsafe { Library::open(Some(&path), RTLD_NOW) }.map_err(|error| error.to_string())?;
+    // The compiler opens its other half by name alone: that is found once it is loaded from where the compiler is.
+    let loaded = loaded_libraries();
+    let compiler = loaded.iter().find(|path| file_name(path).starts_with("libnvrtc.so"));
+    let beside = compiler.and_then(|path| std::fs::read_dir(path.parent()?).ok());
+    for entry in beside.into_iter().flatten().flatten() {
+        let path = entry.path();
+        if file_name(&path).starts_with("libnvrtc-builtins.so") {
+            // SAFETY: as above. One that does not load is missed by the compiler, which then says so.
+            if let Ok(builtins) = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
+                std::mem::forget(builtins);
+            }
+        }
+    }
+    Ok(library)
+}
+
+fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+/// The files of this process's libraries, where the system tells.
+fn loaded_libraries() -> Vec<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines().filter_map(|line| line.find('/').map(|at| PathBuf::from(&line[at..]))).collect()
+}
+
 /// Folders that may hold the CUDA half: the one the CPU half came from first, because the two must be of one version.
 fn library_folders() -> Vec<PathBuf> {
     let mut folders = Vec::new();
@@ -68,11 +150,9 @@ fn library_folders() -> Vec<PathBuf> {
             folders.push(folder);
         }
     };
-    if let Ok(maps) = std::fs::read_to_string("/proc/self/maps") {
-        let loaded = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
-        let cpu = loaded.filter(|path| path.file_name().is_some_and(|name| name == "libtorch_cpu.so"));
-        cpu.filter_map(Path::parent).for_each(|folder| push(folder.to_owned()));
-    }
+    let loaded = loaded_libraries();
+    let cpu = loaded.iter().filter(|path| file_name(path) == "libtorch_cpu.so");
+    cpu.filter_map(|path| path.parent()).for_each(|folder| push(folder.to_owned()));
     if let Some(root) = std::env::var_os("LIBTORCH") {
         push(Path::new(&root).join("lib"));
     }

@@ -18,7 +18,10 @@ pub(crate) struct Torch {
     graph: Graph,
     places: Parts<Place>,
     matrices: i64,
+    /// In f32, as everything that the optimiser works on.
     weights: Tensor,
+    /// What the graph reads where it works in another kind: the weights, rounded.
+    rounded: Option<Tensor>,
     gradient: Tensor,
     mean: Tensor,
     square: Tensor,
@@ -29,15 +32,18 @@ pub(crate) struct Torch {
 }
 
 impl Torch {
-    pub fn new(shape: Shape, recipe: Recipe, device: Device, hurdle: Option<&Hurdle>) -> Result<Self> {
+    /// `kind` is what forward and backward passes work in: f32, or bf16 over f32 weights.
+    pub fn new(shape: Shape, recipe: Recipe, device: Device, kind: Kind, hurdle: Option<&Hurdle>) -> Result<Self> {
         let zeros = || Tensor::f_zeros([shape.params() as i64], (Kind::Float, device));
         let weights = zeros()?;
+        let rounded = if kind == Kind::Float { None } else { Some(weights.f_totype(kind)?) };
         Ok(Self {
             recipe,
-            graph: Graph::new(shape, &weights, true)?,
+            graph: Graph::new(shape, rounded.as_ref().unwrap_or(&weights), true)?,
             places: Parts::of(&shape),
             matrices: shape.matrix_params() as i64,
             weights,
+            rounded,
             gradient: zeros()?,
             mean: zeros()?,
             square: zeros()?,
@@ -51,6 +57,11 @@ impl Torch {
     #[cfg(test)]
     pub fn flat_gradient(&self) -> Vec<f32> {
         Vec::try_from(&self.gradient).expect("a flat f32 tensor")
+    }
+
+    #[cfg(test)]
+    pub fn set_gradient(&mut self, gradient: &[f32]) {
+        self.gradient.copy_(&Tensor::from_slice(gradient));
     }
 
     /// One pass: adds to the flat gradient, returns the sum of nats.
@@ -74,13 +85,20 @@ impl Torch {
         for (place, gradient) in self.places.all().into_iter().zip(gradients) {
             let _ = place.view(&self.gradient)?.f_add_(&gradient)?;
         }
-        Ok(nats)
+        // Waited for only now that everything is under way.
+        Ok(nats.f_double_value(&[0])?)
+    }
+
+    fn round(&mut self) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        self.rounded.as_mut().map_or(Ok(()), |rounded| rounded.f_copy_(&self.weights)).map_err(EngineError::from)
     }
 }
 
 impl Backend for Torch {
     fn load(&mut self, weights: &[f32]) -> Result<()> {
-        self.weights.f_copy_(&Tensor::f_from_slice(weights)?).map_err(EngineError::from)
+        self.weights.f_copy_(&Tensor::f_from_slice(weights)?)?;
+        self.round()
     }
 
     fn weights(&self) -> Result<Vec<f32>> {
@@ -117,15 +135,19 @@ impl Backend for Torch {
         self.steps += 1;
         let step = AdamStep::new(&self.recipe, rate, self.steps, norm);
         let (beta1, beta2) = (f64::from(step.beta1), f64::from(step.beta2));
-        let _ = self.gradient.f_mul_scalar_(f64::from(step.clip))?;
+        if step.clip < 1.0 {
+            let _ = self.gradient.f_mul_scalar_(f64::from(step.clip))?;
+        }
         let _ = self.mean.f_lerp_(&self.gradient, 1.0 - beta1)?;
-        let _ = self.square.f_mul_scalar_(beta2)?;
-        let fresh = self.gradient.f_square()?.f_mul_scalar(1.0 - beta2)?;
-        let _ = self.square.f_add_(&fresh)?;
-        let below = self.square.f_sqrt()?.f_mul_scalar_(f64::from(step.unbias))?.f_add_scalar_(1e-8)?;
-        let change = self.mean.f_div(&below)?.f_mul_scalar_(f64::from(step.size))?;
+        let _ = self.square.f_lerp_(&self.gradient.f_square()?, 1.0 - beta2)?;
         let _ = self.weights.f_narrow(0, 0, self.matrices)?.f_mul_scalar_(1.0 - f64::from(step.shrink))?;
-        let _ = self.weights.f_sub_(&change)?;
+        if step.size > 0.0 {
+            // The change is −size × mean / (unbias × √square + ε), with −size brought below the line: one pass less.
+            let (size, unbias) = (f64::from(step.size), f64::from(step.unbias));
+            let below = self.square.f_sqrt()?.f_mul_scalar_(-unbias / size)?.f_add_scalar_(-1e-8 / size)?;
+            let _ = self.weights.f_addcdiv_(&self.mean, &below)?;
+        }
+        self.round()?;
         Ok(norm)
     }
 

@@ -10,6 +10,8 @@ use hydra_core::model::{Recipe, Shape};
 
 use crate::backend::{Backend, Batch, Hurdle};
 use crate::cpu::Cpu;
+#[cfg(target_os = "linux")]
+use crate::gpu::Gpu;
 use crate::torch::Torch;
 use crate::windows::Draws;
 use crate::{Device, EngineError, Result};
@@ -85,19 +87,24 @@ impl Trainer {
 
     pub(crate) fn with_hurdle(shape: Shape, recipe: Recipe, device: Device, hurdle: Option<&Hurdle>) -> Result<Self> {
         shape.check().map_err(|e| EngineError::input(e.to_string()))?;
-        let backend: Box<dyn Backend> = if device.is_gpu() {
-            Box::new(Torch::new(shape, recipe, device.torch, hurdle)?)
-        } else {
-            Box::new(Cpu::new(shape, recipe, device.threads(), hurdle)?)
-        };
-        Ok(Self::over(shape, backend))
+        if !device.is_gpu() {
+            return Ok(Self::over(shape, Box::new(Cpu::new(shape, recipe, device.threads(), hurdle)?)));
+        }
+        #[cfg(target_os = "linux")]
+        match Gpu::new(shape, recipe, device, hurdle) {
+            Ok(Some(gpu)) => return Ok(Self::over(shape, Box::new(gpu))),
+            // In f32, or sizes that do not fit the kernels.
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "no kernels for this card: training with libtorch's operations"),
+        }
+        Ok(Self::over(shape, Box::new(Torch::new(shape, recipe, device.torch, device.kind(), hurdle)?)))
     }
 
     /// A trainer over libtorch's autograd, whatever the device: the reference of the tests and of `examples/speed`.
     #[doc(hidden)]
     pub fn with_autograd(shape: Shape, recipe: Recipe, device: Device) -> Result<Self> {
         shape.check().map_err(|e| EngineError::input(e.to_string()))?;
-        Ok(Self::over(shape, Box::new(Torch::new(shape, recipe, device.torch, None)?)))
+        Ok(Self::over(shape, Box::new(Torch::new(shape, recipe, device.torch, device.kind(), None)?)))
     }
 
     pub(crate) fn over(shape: Shape, backend: Box<dyn Backend>) -> Self {

@@ -89,7 +89,7 @@ fn by_hand_and_autograd_agree_on_every_number() {
     for shape in shapes() {
         let case = Case::new(shape);
         let (loss, gradient) = case.by_hand(3);
-        let mut torch = Torch::new(shape, Recipe::default(), Device::Cpu, None).unwrap();
+        let mut torch = Torch::new(shape, Recipe::default(), Device::Cpu, Kind::Float, None).unwrap();
         torch.load(&case.weights).unwrap();
         let batch = Batch { context: case.context, tokens: case.tokens.clone() };
         let targets = batch.targets() as f64;
@@ -100,6 +100,29 @@ fn by_hand_and_autograd_agree_on_every_number() {
         for (at, (a, b)) in gradient.iter().zip(&other).enumerate() {
             assert!((a - b).abs() < 1e-5 * top.max(1.0), "{at}: {a} {b}");
         }
+    }
+}
+
+#[test]
+fn a_gradient_in_bf16_is_that_in_f32_but_for_rounding() {
+    for shape in shapes() {
+        let case = Case::new(shape);
+        let (loss, exact) = case.by_hand(3);
+        let mut torch = Torch::new(shape, Recipe::default(), Device::Cpu, Kind::BFloat16, None).unwrap();
+        torch.load(&case.weights).unwrap();
+        let batch = Batch { context: case.context, tokens: case.tokens.clone() };
+        let targets = batch.targets() as f64;
+        let nats = torch.gradient(batch).unwrap();
+        assert!((nats / targets / loss - 1.0).abs() < 5e-3, "{} {loss}", nats / targets);
+        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        let off =
+            norm(&mut exact.iter().zip(torch.flat_gradient()).map(|(a, b)| a - b)) / norm(&mut exact.iter().copied());
+        // Nine bits a number, a few dozen operations one after another, on weights that are large.
+        assert!(off < 0.06 && off > 1e-5, "{off}");
+        // The weights stay in f32: what is too small for bf16 adds up.
+        torch.update(1e-6).unwrap();
+        let moved = torch.weights().unwrap();
+        assert!(moved.iter().zip(&case.weights).any(|(a, b)| a != b && (a - b).abs() < 1e-5));
     }
 }
 

@@ -10,6 +10,7 @@ use hydra_core::model::{Recipe, Shape};
 use reference::{random_tokens, random_weights};
 
 use crate::backend::Hurdle;
+use crate::torch::Torch;
 use crate::{Device, DeviceChoice, EngineError, Job, Model, StepReport, Trained, Trainer};
 
 fn shape() -> Shape {
@@ -118,7 +119,8 @@ fn running_out_of_memory_halves_the_piece_and_changes_only_rounding() {
             if windows > 1 { Err(EngineError::OutOfMemory("a test".into())) } else { Ok(()) }
         });
         let mut trainer = if autograd {
-            let torch = crate::torch::Torch::new(shape(), Recipe::default(), tch::Device::Cpu, Some(&hurdle)).unwrap();
+            let torch =
+                Torch::new(shape(), Recipe::default(), tch::Device::Cpu, tch::Kind::Float, Some(&hurdle)).unwrap();
             Trainer::over(shape(), Box::new(torch))
         } else {
             Trainer::with_hurdle(shape(), Recipe::default(), cpu(1), Some(&hurdle)).unwrap()
