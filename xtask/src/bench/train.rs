@@ -1,5 +1,5 @@
 //! `cargo xtask bench train`: training speed beside plain PyTorch on the same cores, and how much of the machine's
-//! matrix-product speed it uses.
+//! matrix-product speed it uses; with `--device cuda` the same on an NVIDIA card.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -21,9 +21,12 @@ pub struct Options {
     /// A Python with torch
     #[arg(long, value_name = "PATH")]
     python: PathBuf,
-    /// The script that trains with plain PyTorch and prints `tokens_per_s`, such as `torch_baseline.py`
-    #[arg(long, value_name = "FILE")]
-    baseline: PathBuf,
+    /// The script that trains with plain PyTorch on a CPU and prints `tokens_per_s`, such as `torch_baseline.py`
+    #[arg(long, value_name = "FILE", required_unless_present = "device")]
+    baseline: Option<PathBuf>,
+    /// Measure on this card instead, such as cuda:0, beside plain PyTorch in bf16, as written and compiled
+    #[arg(long, conflicts_with = "baseline")]
+    device: Option<String>,
     /// Seconds of each measurement
     #[arg(long, default_value_t = 10)]
     seconds: u32,
@@ -57,9 +60,20 @@ const CASES: [Case; 3] = [
     Case { name: "small", vocab: 10_000, width: 256, heads: 4, layers: 2, context: 512, batch: 4, beside: false },
 ];
 
+/// The presets' sizes and the batches of their tasks.
+const ON_A_CARD: [Case; 3] = [
+    Case { name: "small", vocab: 10_000, width: 256, heads: 4, layers: 2, context: 512, batch: 4, beside: true },
+    Case { name: "base", vocab: 12_288, width: 512, heads: 8, layers: 8, context: 512, batch: 16, beside: true },
+    Case { name: "large", vocab: 24_576, width: 768, heads: 12, layers: 12, context: 1024, batch: 16, beside: true },
+];
+
+/// Plain PyTorch on a card.
+const TORCH_ON_A_CARD: &str = include_str!("torch_gpu.py");
+
 /// What `engine/examples/speed.rs` prints.
 #[derive(Deserialize)]
 struct Ours {
+    device: String,
     tokens_per_s: f64,
     flops_per_token: f64,
     peak_flops: f64,
@@ -67,6 +81,9 @@ struct Ours {
 
 /// Measures.
 pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
+    if let Some(device) = &options.device {
+        return on_a_card(repo, options, device);
+    }
     let mut report = Report::new("train");
     report.fact("threads", THREADS);
     for case in &CASES {
@@ -98,26 +115,57 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     Ok(report)
 }
 
-fn our_arguments(case: &Case, options: &Options) -> Vec<OsString> {
+fn on_a_card(repo: &Repo, options: &Options, device: &str) -> Result<Report, Failure> {
+    let mut report = Report::new("train");
+    let script = std::env::temp_dir().join(format!("hydra-torch-gpu-{}.py", std::process::id()));
+    std::fs::write(&script, TORCH_ON_A_CARD).with_context(|| format!("{} cannot be written", script.display()))?;
+    for case in &ON_A_CARD {
+        let sizes = sizes(case).into_iter().map(OsString::from);
+        let flags = ["--peak", "--device", device, "--seconds"].map(OsString::from);
+        let arguments = sizes.chain(flags).chain([options.seconds.to_string().into()]);
+        let measured: Ours = example(repo, ("hydra-engine", "speed"), "", arguments)?;
+        report.fact("device", measured.device);
+        let (name, ours) = (case.name, measured.tokens_per_s);
+        report.row(format!("{name}: tokens"), ours, "/s", None);
+        for (peer, flag) in [("plain PyTorch", None), ("torch.compile", Some("--compile"))] {
+            let mut arguments = vec![script.clone().into_os_string()];
+            arguments.extend(named_sizes(case, options));
+            arguments.extend(["--device", device].map(OsString::from));
+            arguments.extend(flag.map(OsString::from));
+            let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+            let printed = model::python(&options.python, &arguments)?;
+            let theirs = printed["tokens_per_s"].as_f64().context("the script prints tokens_per_s")?;
+            report.row(format!("{name}: {peer}"), theirs, "/s", None);
+            report.row(format!("{name}: against {peer}"), ours / theirs, "×", Some(Bar::AtLeast(1.0)));
+        }
+        let used = 100.0 * ours * measured.flops_per_token / measured.peak_flops;
+        report.row(format!("{name}: of the matrix-product peak"), used, "%", None);
+        report.row(format!("{name}: the peak"), measured.peak_flops / 1e12, "TFLOP/s", None);
+    }
+    // A leftover in the folder for such things harms nobody.
+    let _ = std::fs::remove_file(script);
+    Ok(report)
+}
+
+fn sizes(case: &Case) -> [String; 6] {
     let Case { vocab, width, heads, layers, context, batch, .. } = *case;
-    let sizes = [vocab, width, heads, layers, context, batch].map(|size| size.to_string().into());
+    [vocab, width, heads, layers, context, batch].map(|size| size.to_string())
+}
+
+fn our_arguments(case: &Case, options: &Options) -> Vec<OsString> {
     let flags = ["--peak".into(), "--threads".into(), THREADS.to_string().into(), "--seconds".into()];
-    sizes.into_iter().chain(flags).chain([options.seconds.to_string().into()]).collect()
+    sizes(case).into_iter().map(OsString::from).chain(flags).chain([options.seconds.to_string().into()]).collect()
 }
 
 fn their_arguments(case: &Case, options: &Options) -> Vec<OsString> {
-    let Case { vocab, width, heads, layers, context, batch, .. } = *case;
-    let mut arguments = vec![options.baseline.clone().into_os_string(), "speed".into()];
-    let numbers = [
-        ("--vocab", vocab),
-        ("--width", width),
-        ("--heads", heads),
-        ("--layers", layers),
-        ("--context", context),
-        ("--batch", batch),
-        ("--threads", THREADS),
-        ("--seconds", options.seconds),
-    ];
-    arguments.extend(numbers.into_iter().flat_map(|(flag, number)| [flag.into(), number.to_string().into()]));
-    arguments
+    let script = options.baseline.iter().map(|script| script.clone().into_os_string());
+    let flags = ["speed", "--threads"].map(OsString::from).into_iter().chain([THREADS.to_string().into()]);
+    script.chain(flags).chain(named_sizes(case, options)).collect()
+}
+
+/// As both of PyTorch's scripts want them.
+fn named_sizes(case: &Case, options: &Options) -> Vec<OsString> {
+    let names = ["--vocab", "--width", "--heads", "--layers", "--context", "--batch"];
+    let named = names.into_iter().zip(sizes(case)).chain([("--seconds", options.seconds.to_string())]);
+    named.flat_map(|(flag, number)| [flag.into(), number.into()]).collect()
 }
