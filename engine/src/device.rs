@@ -109,7 +109,9 @@ impl Device {
     pub fn describe(&self) -> String {
         match self.torch {
             tch::Device::Cuda(number) => {
-                let name = native::card(number).map_or_else(String::new, |card| format!(", {}", card.name));
+                // Short enough for a label of the protocol, whatever the card is called.
+                let name = native::card(number).map(|card| card.name.chars().take(40).collect::<String>());
+                let name = name.map_or_else(String::new, |name| format!(", {name}"));
                 format!("cuda:{number}{name}{}", if self.bf16 { ", bf16" } else { "" })
             }
             _ => format!("cpu ×{}", self.threads),
