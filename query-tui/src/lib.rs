@@ -120,7 +120,24 @@ async fn talk(args: Args) -> anyhow::Result<()> {
 }
 
 /// The prompt of the command line, or all of standard input for `-`; never much more than the coordinator takes.
+/// Whether it is one word with a scheme of ours, or a host with a port.
+fn looks_like_an_address(argument: &str) -> bool {
+    let word = argument.trim();
+    let scheme = ["ws://", "wss://", "http://", "https://"].iter().any(|scheme| word.starts_with(scheme));
+    let host = word.rsplit_once(':').is_some_and(|(host, port)| {
+        let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        digits && (host == "localhost" || host.contains('.'))
+    });
+    (scheme || host) && !word.contains(char::is_whitespace)
+}
+
 fn read_prompt(argument: &str) -> Result<String, Failure> {
+    if looks_like_an_address(argument) {
+        // Workers take it there; asked as a question it would be paid for.
+        let text = format!("{argument} is where a question is expected, and reads like a coordinator's address");
+        let hint = format!("give it as --coordinator {argument}; a question like that can be asked through -");
+        return Err(Failure::new(Exit::Usage, text).hint(hint));
+    }
     if argument != "-" {
         return Ok(argument.to_owned());
     }

@@ -204,7 +204,7 @@ impl<S: Sink> Driver<S> {
         self.sink.show(&Event::Stopped { reason: Why::AtOnce, tasks: self.paid, earned: self.earned, balance });
         self.line.send(&ClientMsg::Bye(Bye { text: "stopped at once".to_owned(), retry: false }));
         self.line.hang_up(HASTE).await;
-        Failure::new(Code::Interrupted, "stopped at once; the task in hand was given up")
+        Failure::new(Code::Interrupted, "stopped at once; the task in hand was given up: it is not paid")
     }
 
     fn handle(&mut self, fact: Fact) {

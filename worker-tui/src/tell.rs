@@ -6,7 +6,7 @@ use hydra_core::agent::{Event, Why};
 use hydra_core::time::Time;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
-use hydra_shell::ui::text::count;
+use hydra_shell::ui::text::{count, grouped};
 
 use crate::driver::Sink;
 
@@ -102,19 +102,6 @@ fn ending(reason: Why, paid: &str) -> String {
     words.to_owned()
 }
 
-/// `8,123`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use hydra_core::credits::Credits;
@@ -157,11 +144,5 @@ mod tests {
             let line = teller.line(&stopped(reason, 2)).unwrap();
             assert_eq!(line, format!("{why}: 2 tasks paid, 2.0 HYD earned, balance 2.0 HYD"));
         }
-    }
-
-    #[test]
-    fn digits_are_grouped() {
-        let texts = [0, 999, 1_000, 1_234_567].map(grouped);
-        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
     }
 }

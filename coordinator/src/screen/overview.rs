@@ -254,7 +254,8 @@ fn model(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
 
 /// So much, of what is wanted if that is bounded.
 fn of(done: u64, most: Option<u64>, one: &str, many: &str) -> String {
-    let number = |number: u64| text::short(number as f64);
+    // Exact as long as that is short: of two figures that look alike one must see that they are not.
+    let number = |n: u64| if n < 1_000_000 { text::grouped(n) } else { text::short(n as f64) };
     match most {
         Some(most) => format!("{} of {} {}", number(done), number(most), if most == 1 { one } else { many }),
         None => format!("{} {}", number(done), if done == 1 { one } else { many }),
@@ -323,8 +324,8 @@ fn traffic(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
     vec![
         ("in", format!("↓ {}", flow(snapshot.up, rates.up)), theme.text()),
         ("out", format!("↑ {}", flow(snapshot.down, rates.down)), theme.text()),
-        ("both", each, theme.text()),
+        ("cost", each, theme.text()),
         ("queries", format!("{} running", snapshot.view.status.queries), theme.text()),
-        ("the run", format!("{} HYD paid, {} taken", ledger.issued, ledger.revenue), theme.text()),
+        ("credits", format!("{} HYD earned, {} spent", ledger.issued, ledger.revenue), theme.text()),
     ]
 }

@@ -141,7 +141,7 @@ fn name(state: &WorkerState) -> &'static str {
         WorkerState::Sending(_) => "sending",
         WorkerState::Waiting => "waiting",
         WorkerState::Free(_) => "free",
-        WorkerState::Resting => "resting",
+        WorkerState::Resting => "paused",
         WorkerState::Barred(_) => "barred",
     }
 }
@@ -155,7 +155,7 @@ fn short_state(screen: &Screen, state: &WorkerState) -> (String, Style) {
         WorkerState::Sending(_) => ("↑ sending".to_owned(), theme.accent()),
         WorkerState::Waiting => ("… waiting".to_owned(), theme.text()),
         WorkerState::Free(_) => ("○ free".to_owned(), theme.warn()),
-        WorkerState::Resting => ("‖ resting".to_owned(), theme.dim()),
+        WorkerState::Resting => ("‖ paused".to_owned(), theme.dim()),
         WorkerState::Barred(_) => ("✗ barred".to_owned(), theme.bad()),
     }
 }

@@ -167,6 +167,7 @@ impl Begun {
             callers: super::openai::Callers::default(),
             running: BTreeMap::new(),
             scored: None,
+            best: None,
             measure_every: settings.eval.every,
             measured: None,
             unmeasured: None,

@@ -75,6 +75,8 @@ pub struct Driver {
     pub callers: Callers,
     pub running: BTreeMap<QueryNo, Arc<AtomicBool>>,
     pub scored: Option<super::eval::Score>,
+    /// The best of them since the start.
+    pub best: Option<super::eval::Score>,
     /// Shortest time between two measurements, and when the last began.
     pub measure_every: Option<Duration>,
     pub measured: Option<Time>,
@@ -103,6 +105,8 @@ pub struct Ended {
     pub tasks: u64,
     pub tokens: u64,
     pub scored: Option<super::eval::Score>,
+    /// The best of them since the start.
+    pub best: Option<super::eval::Score>,
     pub writer: Writer,
 }
 
@@ -140,9 +144,9 @@ impl Driver {
             reason = self.act().await;
         }
         let status = self.hub.status();
-        let Self { newest, scored, writer, .. } = self;
+        let Self { newest, scored, best, writer, .. } = self;
         let reason = reason.unwrap_or("drained");
-        Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, writer })
+        Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, best, writer })
     }
 
     pub(super) fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {
@@ -214,6 +218,7 @@ impl Driver {
             Input::Panicked(name) => anyhow::bail!("the thread `{name}` panicked; the log above says where"),
             Input::Scored(score) => {
                 self.scored = Some(score);
+                self.best = self.best.filter(|best| best.loss <= score.loss).or(Some(score));
                 let (down, up) = (self.traffic.bytes_up(), self.traffic.bytes_down());
                 let (bytes_up, bytes_down) = (up - self.counted.0, down - self.counted.1);
                 self.counted = (up, down);

@@ -62,6 +62,8 @@ use crate::store::Writer;
 const INPUTS: usize = 1024;
 /// Open files besides connections: the ledger, versions, libraries.
 const SPARE_FILES: u64 = 64;
+/// A version is told of at the end whose loss is below this share of the last one's: less is chance.
+const CLEARLY_BETTER: f64 = 0.98;
 /// Between two times that measured times are gathered into their histograms.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -194,7 +196,7 @@ async fn serve_with(
     // Sessions say goodbye on their own tasks; a peer that does not listen is not waited for.
     tracker.close();
     let _ = tokio::time::timeout(Duration::from_secs(3), tracker.wait()).await;
-    let Ended { reason, newest, tasks, tokens, scored, writer } = ended;
+    let Ended { reason, newest, tasks, tokens, scored, best, writer } = ended;
     let closing = tokio::task::spawn_blocking(move || close(writer, threads));
     unless_at_once(&signals, closing).await.context("closing the ledger")??;
     let mut score = scored.map(|score| (score.loss, score.bits_per_byte));
@@ -228,6 +230,12 @@ async fn serve_with(
     };
     let tasks = count(tasks, "task", "tasks");
     events.say(&format!("stopped, {why}: version {} after {tasks}{measured}", newest.version));
+    // Measured on a part, so not to the last digit the same.
+    if let (Some(best), Some((last, _))) = (best, score)
+        && best.loss < last * CLEARLY_BETTER
+    {
+        events.say(&format!("version {} was better: loss {:.3} since this start", best.version, best.loss));
+    }
     Ok(())
 }
 

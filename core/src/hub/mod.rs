@@ -296,9 +296,9 @@ impl Hub {
             Operator::Kick(session, text) => {
                 // A session that has gone by itself in the meantime is nobody to talk to.
                 if self.sessions.contains_key(&session) {
-                    let told = format!("the operator has ended this session: {text}");
+                    let told = format!("kicked by the operator: {text}");
                     self.refuse(session, proto::ErrorCode::Removed, &told);
-                    self.on_left(now, session, &format!("kicked by the operator: {text}"));
+                    self.on_left(now, session, &told);
                 }
             }
         }

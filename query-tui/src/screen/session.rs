@@ -98,7 +98,7 @@ impl Screen {
         self.link = Link::Over;
         let words = if words.trim().is_empty() { "the coordinator has said goodbye" } else { words };
         self.goodbye = text::clean(words).into_owned();
-        let hint = "/save keeps the conversation, /quit leaves";
+        let hint = "/save keeps the conversation, /quit leaves; where the run goes on, start hydra-query again";
         self.note(Sign::Info, &format!("{}\n{hint}", self.no_more()));
     }
 

@@ -191,7 +191,9 @@ fn composer(screen: &Screen, buffer: &mut Buffer, area: Rect, low: bool) -> Opti
         block.render(area, buffer);
         inside
     };
-    screen.composer.draw(buffer, inside, theme, "ask something")
+    let empty =
+        if screen.link == Link::Over { "start hydra-query again where the run goes on" } else { "ask something" };
+    screen.composer.draw(buffer, inside, theme, empty)
 }
 
 /// The keys that do something here, and to the right what was set; or the words that stand there for now.

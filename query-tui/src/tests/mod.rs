@@ -23,6 +23,7 @@ use crate::driver::Driver;
 use crate::lines::Lines;
 use crate::once::{Once, Question};
 use crate::print::Printer;
+use crate::read_prompt;
 use crate::sampling::Sampling;
 use hydra_shell::client::line::Line;
 
@@ -356,4 +357,15 @@ async fn ctrl_c_between_answers_leaves_and_twice_within_one_ends() {
     };
     let (result, ()) = tokio::join!(driver(door, 1, true).run(&mut front), person);
     result.unwrap();
+}
+
+#[test]
+fn an_address_is_no_question() {
+    for word in ["ws://127.0.0.1:5077", "127.0.0.1:5077", "localhost:5000", " lab.example.org:5000", "https://lab"] {
+        let told = read_prompt(word).expect_err("it reads like an address").to_string();
+        assert!(told.contains("address"), "{told}");
+    }
+    for question in ["What is ws://x?", "12:30", "hello", "a:1", "see 127.0.0.1:5077", "Note: 5", "e.g.:x"] {
+        assert_eq!(read_prompt(question).unwrap(), question);
+    }
 }

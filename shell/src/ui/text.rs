@@ -220,6 +220,19 @@ pub fn short(number: f64) -> String {
     }
 }
 
+/// A whole number with its digits in groups: `8,123`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Bytes as people read them: `512 B`, `1.5 kB`, `3.2 MB`.
 pub fn bytes(count: u64) -> String {
     let scaled = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];

@@ -232,7 +232,7 @@ pub fn link(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     facts.extend(link_rows(screen, area.width));
     facts.push(("lost", format!("{} so far", text::count(screen.losses, "time", "times")), theme.dim()));
     if let Some((version, loss)) = screen.held_out {
-        facts.push(("model", format!("v{version} · held-out {loss:.3}"), theme.text()));
+        facts.push(("held-out", format!("loss {loss:.3} of v{version}"), theme.text()));
     }
     panel::facts(buffer, area, screen.facts.theme, &facts);
 }

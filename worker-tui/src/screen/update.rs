@@ -75,13 +75,17 @@ pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("p", Msg::Pause, "pause after this task, or take tasks again").group("Work").hint("pause"),
     Binding::new("+ =", Msg::Threads(1), "one CPU thread more, from the next task on").group("Work"),
     Binding::new("minus", Msg::Threads(-1), "one CPU thread less; a change begins the optimiser anew").group("Work"),
-    Binding::new("s", Msg::Smooth, "smooth over 50, 200, 1 or 10 steps, early on over a seventh of them")
-        .group("View")
-        .hint("smooth"),
+    Binding::new(
+        "s",
+        Msg::Smooth,
+        "smooth the loss over 50, 200, 1 or 10 steps; while there are few, over a seventh of them",
+    )
+    .group("View")
+    .hint("smooth"),
     Binding::new("c tab", Msg::Chart, "chart of this session or of this task, where one has room")
         .group("View")
         .hint("chart"),
-    Binding::new("l", Msg::Level, "finest level of the log").group("View").hint("log"),
+    Binding::new("l", Msg::Level, "log: errors, and warnings, and news").group("View").hint("log"),
     Binding::new("w", Msg::Wrap, "wrap long lines of the log, or cut them").group("View").hint("wrap"),
     Binding::new("pageup", Msg::Page(-1), "scroll the log back").group("View"),
     Binding::new("pagedown", Msg::Page(1), "scroll the log on").group("View"),

@@ -41,7 +41,7 @@ fn goals_stand_beside_what_was_trained() {
         assert!(seen.contains("40 of 50 tasks"), "{seen}");
     }
     let tokens = goal(StopAt { after_tokens: Some(1_000_000), ..StopAt::default() }, (80, 24));
-    assert!(tokens.contains("655.4k of 1.0M tokens"), "{tokens}");
+    assert!(tokens.contains("655,360 of 1.0M tokens"), "{tokens}");
     let rounds = goal(StopAt { after_rounds: Some(20), ..StopAt::default() }, (80, 24));
     assert!(rounds.contains("12 of 20 rounds"), "{rounds}");
     let loss = goal(StopAt { at_loss: Some(2.0), ..StopAt::default() }, (80, 24));

@@ -140,7 +140,7 @@ fn the_operator_pauses_resizes_and_cuts() {
     assert!(lab.task(session).is_some());
     lab.tell(Fact::Operator(Operator::Kick(session, "too loud".to_owned())));
     let heard = lab.heard(session);
-    let told = "the operator has ended this session: too loud";
+    let told = "kicked by the operator: too loud";
     assert!(
         matches!(heard.last(), Some(ServerMsg::Error(e)) if e.code == proto::ErrorCode::Removed && e.fatal && e.text == told),
         "{heard:?}"

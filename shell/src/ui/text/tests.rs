@@ -101,3 +101,9 @@ fn countdowns_and_counts() {
     assert_eq!(left, ["0s", "1s", "1s", "1s", "1m 02s"]);
     assert_eq!([0, 1, 2].map(|n| count(n, "query", "queries")), ["0 queries", "1 query", "2 queries"]);
 }
+
+#[test]
+fn digits_are_grouped() {
+    let texts = [0, 999, 1_000, 1_234_567].map(grouped);
+    assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+}
