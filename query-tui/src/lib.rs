@@ -99,11 +99,13 @@ async fn talk(args: Args) -> anyhow::Result<()> {
         let address = address.clone();
         async move { client::connect(&address, Arc::new(LinkStats::default())).await }
     };
-    let driver = Driver { chat: Chat::new(settings), line: Line::new(dial), clock: Clock::start() };
+    let clock = Clock::start();
+    let fresh = move || Driver { chat: Chat::new(settings.clone()), line: Line::new(dial.clone()), clock };
     let earn = format!("earn credits with: hydra-worker {user} {}", args.coordinator);
     if has_screen(&args) {
-        return screen::talk(driver, user, args.sampling, earn).await;
+        return screen::talk(fresh, clock, user, args.sampling, earn).await;
     }
+    let driver = fresh();
     // With --headless, somebody may still sit at the terminal.
     let person = is_interactive() && !args.json;
     let stops = listen(question.is_some() || args.headless || !person)?;

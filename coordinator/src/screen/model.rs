@@ -200,6 +200,8 @@ pub struct Screen {
     pub point: Option<Point>,
     /// The version with the lowest loss.
     pub best: Option<Point>,
+    /// How many workers there were then, if that was in this session.
+    pub best_with: Option<u32>,
     /// Versions in a row that are clearly worse.
     worse: u32,
     /// The newest first.
@@ -251,6 +253,7 @@ impl Screen {
             chart,
             point: None,
             best: None,
+            best_with: None,
             worse: 0,
             samples: VecDeque::new(),
             sample: 0,
@@ -293,6 +296,7 @@ impl Screen {
         self.point = Some(point);
         if point.loss.is_finite() && self.best.is_none_or(|best| point.loss < best.loss) {
             self.best = Some(point);
+            self.best_with = self.snapshot.as_ref().map(|snapshot| snapshot.view.status.workers);
         }
         let worse = self.best.is_some_and(|best| point.loss > best.loss * WORSE);
         self.worse = if worse { self.worse + 1 } else { 0 };

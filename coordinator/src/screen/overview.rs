@@ -13,7 +13,9 @@ use super::{ledger, workers};
 
 /// What leads to the command with which a worker joins.
 const JOIN: &str = "a worker joins with";
-/// What may be behind a model that has become worse on the held-out text.
+/// What may be behind a model that has become worse on the held-out text: workers that left, or not.
+const FEWER: &str = "worse than before: fewer workers make a version than when it was best; it recovers with them";
+const LEARNT: &str = "worse than before: most likely it memorises its text; more text helps";
 const WORSE: &str = "worse than before: it memorises its text (more text helps), or fewer workers make a version";
 /// Cells of the speeds' spark.
 const SPARK: u16 = 8;
@@ -55,13 +57,14 @@ fn small(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) 
         format!(" · {} in {}", text::count(rates.tasks, "task", "tasks"), text::span(rates.over))
     });
     view::put(buffer, lines, 0, &format!("{speed}{tasks}"), theme.text());
-    match screen.better() {
-        Some(best) => {
-            let words = format!("! was better: {:.3} at v{}", best.loss, best.version);
+    match (screen.point, screen.better()) {
+        (Some(point), Some(best)) => {
+            let words = format!("! loss {:.3}, was {:.3} at v{}", point.loss, best.loss, best.version);
             view::put(buffer, lines, 1, &words, theme.warn());
         }
-        None => {
-            let words = format!("↓ {} ↑ {}", text::bytes(snapshot.up), text::bytes(snapshot.down));
+        (point, _) => {
+            let loss = point.map_or_else(String::new, |point| format!("loss {:.3} · ", point.loss));
+            let words = format!("{loss}↓ {} ↑ {}", text::bytes(snapshot.up), text::bytes(snapshot.down));
             view::put(buffer, lines, 1, &words, theme.text());
         }
     }
@@ -110,7 +113,13 @@ fn chart_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     if screen.better().is_none() {
         return screen.chart.draw(buffer, inside, theme);
     }
-    let hint = format!("! {WORSE}");
+    let now = screen.snapshot.as_ref().map(|snapshot| snapshot.view.status.workers);
+    let hint = match (screen.best_with, now) {
+        (Some(then), Some(now)) if now < then => FEWER,
+        (Some(_), Some(_)) => LEARNT,
+        _ => WORSE,
+    };
+    let hint = format!("! {hint}");
     let lines = text::wrap(&hint, usize::from(inside.width));
     let [chart, below] =
         Layout::vertical([Constraint::Fill(1), Constraint::Length(lines.len().min(2) as u16)]).areas(inside);

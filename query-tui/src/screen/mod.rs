@@ -2,7 +2,8 @@
 //!
 //! The session's driver and the screen's loop run side by side; what happened goes one way as messages, wishes go the
 //! other way as facts. The session is over when the screen is gone, and the screen is gone when the session is over
-//! for good; after the coordinator's goodbye it stays, for the conversation to be read and saved. `app.rs` is the model,
+//! for good; after the coordinator's goodbye it stays, for the conversation to be read and saved, and looks now and then
+//! whether the run goes on. `app.rs` is the model,
 //! `session.rs` its changes by the session, `wishes.rs` those by its user, `view.rs` how it looks.
 
 mod answer;
@@ -20,10 +21,12 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::bail;
 use hydra_core::chat::{Event, Fact};
 use hydra_core::ids::UserName;
+use hydra_shell::clock::Clock;
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::signals::Stop;
 use hydra_shell::ui::Theme;
@@ -40,23 +43,29 @@ use crate::sampling::Sampling;
 /// Messages on their way to the screen; more wait at the session's side.
 const MESSAGES: usize = 256;
 
-/// Talks on a screen until somebody leaves or the session is over for good.
-pub async fn talk(driver: Driver, user: UserName, sampling: Sampling, earn: String) -> anyhow::Result<()> {
-    let clock = driver.clock;
+/// Between two looks whether a run that has ended goes on.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Talks on a screen until somebody leaves; `fresh` makes a session that has not begun.
+pub async fn talk(
+    fresh: impl FnMut() -> Driver,
+    clock: Clock,
+    user: UserName,
+    sampling: Sampling,
+    earn: String,
+) -> anyhow::Result<()> {
     let (sender, messages) = mpsc::channel(MESSAGES);
     let (wishes, wished) = mpsc::unbounded_channel();
-    let mut panel = Panel { wished, messages: sender.clone(), waiting: VecDeque::new(), stays: false };
+    let mut panel = Panel::new(wished, sender.clone());
     let mut screen = Screen::new(Theme::detect(), user, sampling, earn);
     let over = sender.clone();
     let session = async move {
-        let ended = driver.run(&mut panel).await;
+        let ended = panel.talk(fresh, clock).await;
         // A screen that is gone needs no telling.
         for msg in std::mem::take(&mut panel.waiting) {
             let _ = over.send(msg).await;
         }
-        if !panel.stays {
-            let _ = over.send(Msg::Over).await;
-        }
+        let _ = over.send(Msg::Over).await;
         ended
     };
     let outside = Outside { wishes, told: sender };
@@ -85,8 +94,38 @@ struct Panel {
     messages: mpsc::Sender<Msg>,
     /// What the screen has no room for yet.
     waiting: VecDeque<Msg>,
-    /// Whether the screen stays beyond the session.
+    /// Whether a coordinator has said goodbye for good, beyond which the screen stays.
     stays: bool,
+    /// Whether the user has left.
+    left: bool,
+}
+
+impl Panel {
+    fn new(wished: mpsc::UnboundedReceiver<Fact>, messages: mpsc::Sender<Msg>) -> Self {
+        Self { wished, messages, waiting: VecDeque::new(), stays: false, left: false }
+    }
+
+    /// One session; after a goodbye for good others, as a run that has ended may be taken up again.
+    async fn talk(&mut self, mut fresh: impl FnMut() -> Driver, clock: Clock) -> Result<(), Failure> {
+        loop {
+            let ended = fresh().run(self).await;
+            let nobody = ended.as_ref().is_ok_and(|()| !self.left)
+                || ended.as_ref().is_err_and(|failure| failure.exit == Exit::Connect);
+            if !(self.stays && nobody) {
+                return ended;
+            }
+            let look = clock.now().after(LOOK_AGAIN);
+            loop {
+                tokio::select! {
+                    // Without a session a wish comes to nothing; the screen says so by itself.
+                    wish = self.next(State { open: false, busy: false }) => if matches!(wish?, Fact::Leave) {
+                        return Ok(());
+                    },
+                    () = clock.sleep_until(Some(look)) => break,
+                }
+            }
+        }
+    }
 }
 
 impl Front for Panel {
@@ -103,7 +142,11 @@ impl Front for Panel {
                     Err(_) => self.waiting.clear(),
                 },
                 // Without a screen nobody wishes anything more.
-                wish = self.wished.recv() => return Ok(wish.unwrap_or(Fact::Leave)),
+                wish = self.wished.recv() => {
+                    let wish = wish.unwrap_or(Fact::Leave);
+                    self.left = matches!(wish, Fact::Leave);
+                    return Ok(wish);
+                }
             }
         }
     }

@@ -98,13 +98,13 @@ impl Screen {
         self.link = Link::Over;
         let words = if words.trim().is_empty() { "the coordinator has said goodbye" } else { words };
         self.goodbye = text::clean(words).into_owned();
-        let hint = "/save keeps the conversation, /quit leaves; where the run goes on, start hydra-query again";
+        let hint = "/save keeps the conversation, /quit leaves; if the run goes on, this chat connects by itself";
         self.note(Sign::Info, &format!("{}\n{hint}", self.no_more()));
     }
 
     /// Why nothing can be asked any more.
     pub(super) fn no_more(&self) -> String {
-        format!("{}: nothing more can be asked here", self.goodbye)
+        format!("{}: nothing can be asked until it goes on", self.goodbye)
     }
 
     fn on_refused(&mut self, reason: RefusedCode, text: &str) {

@@ -192,7 +192,7 @@ fn composer(screen: &Screen, buffer: &mut Buffer, area: Rect, low: bool) -> Opti
         inside
     };
     let empty =
-        if screen.link == Link::Over { "start hydra-query again where the run goes on" } else { "ask something" };
+        if screen.link == Link::Over { "looking now and then whether the run goes on" } else { "ask something" };
     screen.composer.draw(buffer, inside, theme, empty)
 }
 

@@ -140,7 +140,7 @@ fn averages_say_over_what_they_are() {
 fn a_loss_that_grows_is_explained() {
     let worse = |script: &Script<Screen>| {
         let seen = script.screen();
-        seen.contains("worse than before") || seen.contains("was better")
+        seen.contains("worse than before") || seen.contains("was 1.772")
     };
     for size in SIZES {
         let mut script = running(size);
@@ -153,6 +153,12 @@ fn a_loss_that_grows_is_explained() {
         script.msg(point(17, 2.95));
         let seen = script.screen();
         assert!(worse(&script) && seen.contains("1.772 at v13"), "{seen}");
+        // Small screens have no room for reasons.
+        assert!(size.0 < 80 || seen.contains("memorises its text"), "{seen}");
+        let mut fewer = snapshot(workers());
+        fewer.view.status.workers -= 1;
+        tell(&mut script, fewer);
+        assert!(size.0 < 80 || script.screen().contains("fewer workers"), "{}", script.screen());
     }
 }
 

@@ -17,7 +17,7 @@ async fn wishes_reach_the_session_and_its_events_the_screen() {
     let (messages, mut shown) = mpsc::channel(1);
     let (wishes, wished) = mpsc::unbounded_channel();
     let (told, _told) = mpsc::channel(1);
-    let mut panel = Panel { wished, messages, waiting: std::collections::VecDeque::new(), stays: false };
+    let mut panel = Panel::new(wished, messages);
     let outside = Outside { wishes, told };
     let screen = async move {
         let mut events = Vec::new();
@@ -44,7 +44,7 @@ async fn after_a_goodbye_for_good_the_screen_stays() {
     let (messages, mut shown) = mpsc::channel(8);
     let (wishes, wished) = mpsc::unbounded_channel();
     let (told, _told) = mpsc::channel(1);
-    let mut panel = Panel { wished, messages, waiting: std::collections::VecDeque::new(), stays: false };
+    let mut panel = Panel::new(wished, messages);
     let outside = Outside { wishes, told };
     assert!(outside.perform(Cmd::Ask("count".to_owned(), Sampling::default())).is_continue());
     driver(door, 1, true).run(&mut panel).await.unwrap();
@@ -57,12 +57,52 @@ async fn after_a_goodbye_for_good_the_screen_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_goes_on_is_found_again() {
+    let ends = hub::start(&alice(), Credits::hyd(1), &[Script::Part(&["half "])]);
+    let goes_on = hub::start(&alice(), Credits::hyd(1), &[Script::Say(&["whole"])]);
+    let (messages, mut shown) = mpsc::channel(8);
+    let (wishes, wished) = mpsc::unbounded_channel();
+    let (told, _told) = mpsc::channel(1);
+    let mut panel = Panel::new(wished, messages);
+    let outside = Outside { wishes, told };
+    let mut doors = [ends, goes_on].into_iter();
+    let fresh = move || driver(doors.next().expect("two are enough"), 1, true);
+    let screen = async move {
+        assert!(outside.perform(Cmd::Ask("count".to_owned(), Sampling::default())).is_continue());
+        let (mut goodbye, mut connected) = (false, 0);
+        while let Some(msg) = shown.recv().await {
+            match msg {
+                // What is wished without a coordinator does no harm.
+                Msg::Goodbye(_) => {
+                    goodbye = true;
+                    assert!(outside.perform(Cmd::AskBalance).is_continue());
+                }
+                Msg::Session(Event::Connected { .. }) => {
+                    connected += 1;
+                    if connected == 2 {
+                        assert!(outside.perform(Cmd::Ask("again".to_owned(), Sampling::default())).is_continue());
+                    }
+                }
+                Msg::Session(Event::Answer { text, .. }) => {
+                    assert_eq!(text, "whole");
+                    break;
+                }
+                _ => {}
+            }
+        }
+        assert!(goodbye && connected == 2 && outside.perform(Cmd::Leave).is_break());
+    };
+    let (ended, ()) = tokio::join!(panel.talk(fresh, hydra_shell::clock::Clock::start()), screen);
+    ended.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_without_a_screen_ends() {
     let door = hub::start(&alice(), Credits::hyd(1), &[]);
     let (messages, shown) = mpsc::channel(1);
     let (wishes, wished) = mpsc::unbounded_channel::<Fact>();
     drop((wishes, shown));
-    let mut panel = Panel { wished, messages, waiting: std::collections::VecDeque::new(), stays: false };
+    let mut panel = Panel::new(wished, messages);
     driver(door, 1, true).run(&mut panel).await.unwrap();
 }
 
