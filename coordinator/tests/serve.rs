@@ -201,7 +201,7 @@ async fn a_killed_coordinator_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn a_task_of_a_vanished_worker_goes_to_another() {
-    let coordinator = Process::start(&["--stop-after-tasks", "1"]);
+    let mut coordinator = Process::start(&["--stop-after-tasks", "1"]);
     let mut first = Peer::join(&coordinator, Role::Worker, "alice", &key(1)).await.unwrap();
     let task = first.task().await;
     let mut second = Peer::join(&coordinator, Role::Worker, "bob", &key(2)).await.unwrap();
@@ -213,4 +213,8 @@ async fn a_task_of_a_vanished_worker_goes_to_another() {
     assert_eq!(again.codec, Codec::Int4);
     second.deliver(second.update(&again, &bytes), &bytes);
     assert_eq!(second.credited().await.task, task.task);
+    drop(second);
+    // Nobody is asked to join a run that has come to its goal.
+    let told = coordinator.ends_and_again();
+    assert!(told.contains("reached its goal before") && !told.contains("join with"), "{told}");
 }

@@ -57,6 +57,8 @@ pub struct Info {
     pub train_tokens: u64,
     pub val_tokens: usize,
     pub version: u64,
+    /// Whether the run has reached one of its ends before.
+    pub over: bool,
     pub data: Arc<Dataset>,
 }
 
@@ -142,12 +144,16 @@ impl Begun {
             tasks: TaskTracker::new(),
             next: Arc::new(AtomicU64::new(1)),
         };
+        let status = hub.status();
+        let stop = super::run::stop(settings);
+        let over = stop.reached(status.tasks, status.tokens, status.version, status.val_loss).is_some();
         let ready = Info {
             params: shape.params(),
             vocab: data.tokenizer.vocab_size(),
             train_tokens: data.train_tokens,
             val_tokens: data.val_tokens.len(),
             version: version.0,
+            over,
             data: data.clone(),
         };
         let driver = Driver {

@@ -178,11 +178,18 @@ async fn serve_with(
         val_tokens: info.val_tokens,
         version,
     });
-    events.say(&format!(
-        "ready on {addr}: version {version} of a model with {params} parameters and a vocabulary of {}; {} tokens to \
-         train on, {} held out; join with `hydra-worker NAME ws://{addr}`",
-        info.vocab, info.train_tokens, info.val_tokens
-    ));
+    events.say(&if info.over {
+        format!(
+            "version {version}: this run has reached its goal before, and nothing more is trained; start it without \
+             --stop-after-… and --stop-at-loss, or with larger numbers, to go on"
+        )
+    } else {
+        format!(
+            "ready on {addr}: version {version} of a model with {params} parameters and a vocabulary of {}; {} tokens \
+             to train on, {} held out; join with `hydra-worker NAME ws://{addr}`",
+            info.vocab, info.train_tokens, info.val_tokens
+        )
+    });
     let drawn = drawn.map(|(ring, ends)| Drawn::open(&settings, addr, ring, ends, clock, &events)).transpose()?;
     // A task of its own: on a thread of the runtime, what it sends is written by that same thread next, and no other
     // has to be woken for it.

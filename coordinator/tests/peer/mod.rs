@@ -79,17 +79,15 @@ impl Process {
         Self { child, address, folder, flags }
     }
 
+    fn serving(folder: &TempDir, flags: &[String]) -> Command {
+        let mut command = program(folder);
+        command.args(["--headless", "--json", "--listen", "127.0.0.1:0", "--config"]);
+        command.arg(folder.path().join("config.toml")).arg("--run").arg(folder.path().join("run")).args(flags);
+        command
+    }
+
     fn spawn(folder: &TempDir, flags: &[String]) -> (Child, String) {
-        let mut child = program(folder)
-            .args(["--headless", "--json", "--listen", "127.0.0.1:0", "--config"])
-            .arg(folder.path().join("config.toml"))
-            .arg("--run")
-            .arg(folder.path().join("run"))
-            .args(flags)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = Self::serving(folder, flags).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         assert_eq!(ready["event"], "ready");
@@ -133,6 +131,14 @@ impl Process {
 
     pub fn restart(&mut self) {
         (self.child, self.address) = Self::spawn(&self.folder, &self.flags);
+    }
+
+    /// Waits until it has ended by itself, starts it once more, and gives what that says to people until its end.
+    pub fn ends_and_again(&mut self) -> String {
+        assert!(self.child.wait().unwrap().success());
+        let output = Self::serving(&self.folder, &self.flags).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
     }
 
     /// Asks it to end, and waits.

@@ -358,19 +358,9 @@ impl Hub {
 
     /// Looks whether the run has reached one of its ends.
     pub(super) fn check_stop(&mut self, now: Time) {
-        let stop = self.rules.stop;
-        let reached = |limit: Option<u64>, value: u64| limit.is_some_and(|limit| value >= limit);
-        let reason = if reached(stop.after_tasks, self.accepted_tasks) {
-            "tasks"
-        } else if reached(stop.after_tokens, self.accepted_tokens) {
-            "tokens"
-        } else if reached(stop.after_rounds, self.newest.version.0) {
-            "rounds"
-        } else if stop.at_loss.is_some_and(|limit| self.evaluated.is_some_and(|(loss, _)| loss <= limit)) {
-            "loss"
-        } else {
-            return;
-        };
+        let loss = self.evaluated.map(|(loss, _)| loss);
+        let (tasks, tokens, version) = (self.accepted_tasks, self.accepted_tokens, self.newest.version);
+        let Some(reason) = self.rules.stop.reached(tasks, tokens, version, loss) else { return };
         self.stop(now, reason, false);
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::credits::Credits;
-use crate::ids::Digest;
+use crate::ids::{Digest, VersionNo};
 use crate::merge::OuterRule;
 use crate::model::{Recipe, Shape};
 use crate::schedule::Schedule;
@@ -89,6 +89,24 @@ pub struct Stop {
     pub after_rounds: Option<u64>,
     /// Held-out nats a token.
     pub at_loss: Option<f64>,
+}
+
+impl Stop {
+    /// Which of its ends a run has reached, in the word that its `stopped` event has for it.
+    pub fn reached(&self, tasks: u64, tokens: u64, version: VersionNo, loss: Option<f64>) -> Option<&'static str> {
+        let at = |limit: Option<u64>, value: u64| limit.is_some_and(|limit| value >= limit);
+        if at(self.after_tasks, tasks) {
+            Some("tasks")
+        } else if at(self.after_tokens, tokens) {
+            Some("tokens")
+        } else if at(self.after_rounds, version.0) {
+            Some("rounds")
+        } else if self.at_loss.is_some_and(|limit| loss.is_some_and(|loss| loss <= limit)) {
+            Some("loss")
+        } else {
+            None
+        }
+    }
 }
 
 /// How an answer is drawn.
