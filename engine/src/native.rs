@@ -1,4 +1,4 @@
-//! Unsafe code (the rest of the engine's is in `cpu/wide.rs`): loading libtorch's CUDA half at run time, and plain slices over tensors in memory.
+//! Unsafe code (the rest of the engine's is in `cpu/wide.rs` and `gpu/driver.rs`): loading libtorch's CUDA half at run time, and plain slices over tensors in memory.
 //!
 //! libtorch registers CUDA when `libtorch_cuda.so` is loaded, so one binary serves machines with and without a GPU:
 //! it links the CPU half alone and loads the other half if it is there.
