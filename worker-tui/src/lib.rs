@@ -72,7 +72,7 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the asynchronous runtime")?;
-    let threads = args.threads.map(usize::from);
+    let threads = args.threads.map(|threads| at_most(usize::from(threads), cores()));
     let Thread { commands, mut reports, handle } =
         compute::start(args.device, threads).context("starting the compute thread")?;
     runtime.block_on(async {
@@ -265,4 +265,18 @@ async fn gone(events: Option<&Events>) {
         Some(events) => events.gone().await,
         None => std::future::pending().await,
     }
+}
+
+/// CPU cores that this program may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// So many of the machine's cores as are wanted. More threads than cores would only wait for each other, and the
+/// operator would see a machine that is not there.
+fn at_most(wanted: usize, cores: usize) -> usize {
+    if wanted > cores {
+        tracing::warn!(wanted, cores, "--threads asks for more than this machine has: all of it is used");
+    }
+    wanted.min(cores)
 }

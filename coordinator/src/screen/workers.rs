@@ -187,8 +187,8 @@ fn table(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let rows = screen.rows();
     // The column may be one that there is no room for.
     let order = if rows.is_empty() { String::new() } else { format!(" · by {}", screen.workers.order()) };
-    // A coordinator that starts anew counts anew; what somebody has is in the ledger.
-    let since = if rows.is_empty() || area.width < 64 { "" } else { " · counts since this start" };
+    // A worker that is started anew is another one, and a coordinator counts anew; what somebody has is in the ledger.
+    let since = if rows.is_empty() || area.width < 64 { "" } else { " · counts since each began" };
     let title = match screen.workers.filter() {
         "" => format!("Workers: {}{order}{since}", rows.len()),
         filter => {

@@ -421,3 +421,9 @@ async fn real_training_is_paid_and_moves_the_model() {
     let revoked = seen.count(|event| matches!(event, Event::Unpaid { reason: UnpaidCode::Expired, .. }));
     assert_eq!(revoked, 0);
 }
+
+#[test]
+fn threads_are_cores_of_this_machine() {
+    assert_eq!([1, 4, 99].map(|wanted| crate::at_most(wanted, 4)), [1, 4, 4]);
+    assert!(crate::cores() >= 1);
+}
