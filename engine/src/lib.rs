@@ -22,6 +22,7 @@ mod error;
 mod gpu;
 mod graph;
 mod model;
+mod moments;
 mod native;
 mod parts;
 pub mod pretrained;

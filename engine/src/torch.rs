@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 use crate::adam::AdamStep;
 use crate::backend::{Backend, Batch, Hurdle, in_pieces};
 use crate::graph::{Graph, indexes};
+use crate::moments::Moments;
 use crate::parts::{Parts, Place};
 use crate::{EngineError, Result};
 
@@ -23,10 +24,7 @@ pub(crate) struct Torch {
     /// What the graph reads where it works in another kind: the weights, rounded.
     rounded: Option<Tensor>,
     gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    steps: u64,
-    kept: Option<(Tensor, Tensor, u64)>,
+    moments: Moments,
     most_windows: usize,
     hurdle: Option<Hurdle>,
 }
@@ -45,10 +43,7 @@ impl Torch {
             weights,
             rounded,
             gradient: zeros()?,
-            mean: zeros()?,
-            square: zeros()?,
-            steps: 0,
-            kept: None,
+            moments: Moments::new(shape.params(), device)?,
             most_windows: usize::MAX,
             hurdle: hurdle.cloned(),
         })
@@ -132,43 +127,34 @@ impl Backend for Torch {
         if !norm.is_finite() {
             return Ok(norm);
         }
-        self.steps += 1;
-        let step = AdamStep::new(&self.recipe, rate, self.steps, norm);
+        self.moments.steps += 1;
+        let step = AdamStep::new(&self.recipe, rate, self.moments.steps, norm);
         let (beta1, beta2) = (f64::from(step.beta1), f64::from(step.beta2));
         if step.clip < 1.0 {
             let _ = self.gradient.f_mul_scalar_(f64::from(step.clip))?;
         }
-        let _ = self.mean.f_lerp_(&self.gradient, 1.0 - beta1)?;
-        let _ = self.square.f_lerp_(&self.gradient.f_square()?, 1.0 - beta2)?;
+        let _ = self.moments.mean.f_lerp_(&self.gradient, 1.0 - beta1)?;
+        let _ = self.moments.square.f_lerp_(&self.gradient.f_square()?, 1.0 - beta2)?;
         let _ = self.weights.f_narrow(0, 0, self.matrices)?.f_mul_scalar_(1.0 - f64::from(step.shrink))?;
         if step.size > 0.0 {
             // The change is −size × mean / (unbias × √square + ε), with −size brought below the line: one pass less.
             let (size, unbias) = (f64::from(step.size), f64::from(step.unbias));
-            let below = self.square.f_sqrt()?.f_mul_scalar_(-unbias / size)?.f_add_scalar_(-1e-8 / size)?;
-            let _ = self.weights.f_addcdiv_(&self.mean, &below)?;
+            let below = self.moments.square.f_sqrt()?.f_mul_scalar_(-unbias / size)?.f_add_scalar_(-1e-8 / size)?;
+            let _ = self.weights.f_addcdiv_(&self.moments.mean, &below)?;
         }
         self.round()?;
         Ok(norm)
     }
 
     fn keep_optimizer(&mut self) -> Result<()> {
-        self.kept = Some((self.mean.f_detach_copy()?, self.square.f_detach_copy()?, self.steps));
-        Ok(())
+        self.moments.keep()
     }
 
     fn restore_optimizer(&mut self) -> Result<()> {
-        if let Some((mean, square, steps)) = &self.kept {
-            self.mean.f_copy_(mean)?;
-            self.square.f_copy_(square)?;
-            self.steps = *steps;
-        }
-        Ok(())
+        self.moments.restore()
     }
 
     fn reset_optimizer(&mut self) -> Result<()> {
-        self.steps = 0;
-        let _ = self.mean.f_zero_()?;
-        let _ = self.square.f_zero_()?;
-        Ok(())
+        self.moments.reset()
     }
 }

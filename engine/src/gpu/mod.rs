@@ -17,6 +17,7 @@ use self::driver::{Argument, Kernels};
 use crate::adam::AdamStep;
 use crate::backend::{Backend, Batch, Hurdle, in_pieces};
 use crate::graph::indexes;
+use crate::moments::Moments;
 use crate::parts::{Parts, Place, angles};
 use crate::{Device, EngineError, Result};
 
@@ -39,8 +40,6 @@ pub(crate) struct Gpu {
     /// The weights in bf16, which the products read.
     rounded: Tensor,
     gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
     /// Views of the rounded weights, of those in f32 (the gains are read from there), and of the gradient.
     factors: Parts<Tensor>,
     gains: Parts<Tensor>,
@@ -48,8 +47,7 @@ pub(crate) struct Gpu {
     /// Cosines and sines of the positions' angles, `[context, head size / 2]`.
     cosine: Tensor,
     sine: Tensor,
-    steps: u64,
-    kept: Option<(Tensor, Tensor, u64)>,
+    moments: Moments,
     most_windows: usize,
     hurdle: Option<Hurdle>,
 }
@@ -111,12 +109,9 @@ impl Gpu {
             weights,
             rounded,
             gradient,
-            mean: zeros(Kind::Float)?,
-            square: zeros(Kind::Float)?,
             cosine: table(0)?,
             sine: table(half)?,
-            steps: 0,
-            kept: None,
+            moments: Moments::new(shape.params(), device.torch)?,
             most_windows: usize::MAX,
             hurdle: hurdle.cloned(),
         }))
@@ -325,10 +320,11 @@ impl Backend for Gpu {
             return Ok(norm);
         }
         self.kernels.enter()?;
-        self.steps += 1;
-        let step = AdamStep::new(&self.recipe, rate, self.steps, norm);
+        self.moments.steps += 1;
+        let step = AdamStep::new(&self.recipe, rate, self.moments.steps, norm);
         let count = self.weights.numel() as i64;
-        let flat = [&self.weights, &self.gradient, &self.mean, &self.square, &self.rounded].map(Argument::from);
+        let flat = [&self.weights, &self.gradient, &self.moments.mean, &self.moments.square, &self.rounded]
+            .map(Argument::from);
         let AdamStep { clip, beta1, beta2, shrink, size, unbias } = step;
         let numbers = [clip, beta1, beta2, shrink, size, unbias].map(Argument::from);
         let mut arguments = [&flat[..], &[count.into(), self.matrices.into()], &numbers].concat();
@@ -338,24 +334,15 @@ impl Backend for Gpu {
     }
 
     fn keep_optimizer(&mut self) -> Result<()> {
-        self.kept = Some((self.mean.f_detach_copy()?, self.square.f_detach_copy()?, self.steps));
-        Ok(())
+        self.moments.keep()
     }
 
     fn restore_optimizer(&mut self) -> Result<()> {
-        if let Some((mean, square, steps)) = &self.kept {
-            self.mean.f_copy_(mean)?;
-            self.square.f_copy_(square)?;
-            self.steps = *steps;
-        }
-        Ok(())
+        self.moments.restore()
     }
 
     fn reset_optimizer(&mut self) -> Result<()> {
-        self.steps = 0;
-        let _ = self.mean.f_zero_()?;
-        let _ = self.square.f_zero_()?;
-        Ok(())
+        self.moments.reset()
     }
 }
 
