@@ -91,6 +91,7 @@ fn snapshot(number: u64, at: Time) -> Snapshot {
         chats: 3,
         queued: 64,
         queue: 64,
+        averaged: false,
         paused: false,
         behind: false,
         stopping: None,

@@ -2,8 +2,11 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hydra_core::hub::rows::Version;
+use hydra_core::ids::VersionNo;
+use hydra_core::merge;
 use hydra_core::model::Shape;
 use hydra_engine::{Device, DeviceChoice, Model};
 use hydra_shell::events::Events;
@@ -12,6 +15,7 @@ use hydra_shell::ui::text::count;
 use serde_json::json;
 
 use crate::args::{Args, Command, LedgerCommand};
+use crate::average::Average;
 use crate::pretrained::{self, Origin};
 use crate::serve::{eval, settings};
 use crate::store::seal::Sealed;
@@ -145,20 +149,53 @@ fn ledger_verify(dir: &Path, events: &Events) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The newest version whose weights are whole, with its weights.
-fn newest(dir: &Path, events: &Events) -> anyhow::Result<(Shape, Version, Vec<f32>)> {
+/// The model that answers, from a run's folder.
+struct Best {
+    shape: Shape,
+    /// The newest version in it.
+    version: Version,
+    averaged: bool,
+    weights: Vec<f32>,
+    /// Held-out loss in nats a token and in bits a byte.
+    measured: Option<(f64, f64)>,
+}
+
+impl Best {
+    /// For people.
+    fn name(&self) -> String {
+        let number = self.version.version;
+        if self.averaged { format!("the average up to version {number}") } else { format!("version {number}") }
+    }
+}
+
+/// The average of the run's versions if that was measured as better, else the newest version whose weights are whole.
+fn best(dir: &Path, events: &Events) -> anyhow::Result<Best> {
     let shape = settings::begun_shape(dir)?;
-    let versions = VersionFiles::open_readable(dir, shape);
+    let reader = reader(dir)?;
+    let versions = reader.current_versions().map_err(|error| fail::store(&error))?;
+    let newest = versions.first().map_or(VersionNo(0), |newest| newest.version);
+    if let Some(Average { version, weights, better: Some(measured) }) = Average::read(dir, &shape, newest)
+        && let Some(version) = versions.iter().find(|row| row.version == version)
+    {
+        let version = Version { digest: merge::weights_digest(&weights), ..version.clone() };
+        let weights = Arc::unwrap_or_clone(weights);
+        return Ok(Best { shape, version, averaged: true, weights, measured: Some(measured) });
+    }
+    let files = VersionFiles::open_readable(dir, shape);
     let mut missing = None;
-    for version in reader(dir)?.current_versions().map_err(|error| fail::store(&error))? {
-        match versions.read(&version) {
+    for version in versions {
+        match files.read(&version) {
             Ok(checkpoint) => {
                 if let Some(newest) = missing {
                     // A running coordinator writes it soon; one that was killed makes it again at its next start.
                     let number = version.version;
                     events.say(&format!("version {newest} has no file yet, so this is version {number}"));
                 }
-                return Ok((shape, version, checkpoint.weights.to_vec()));
+                let status = reader.status().map_err(|error| fail::store(&error))?;
+                let measured = status.val_loss.zip(status.val_bits_per_byte);
+                let measured = measured.filter(|_| status.evaluated == Some(version.version));
+                let weights = checkpoint.weights.to_vec();
+                return Ok(Best { shape, version, averaged: false, weights, measured });
             }
             Err(FileError::Missing { .. }) => missing = missing.or(Some(version.version)),
             Err(error) => events.say(&format!("version {} cannot be used: {error}", version.version)),
@@ -170,30 +207,29 @@ fn newest(dir: &Path, events: &Events) -> anyhow::Result<(Shape, Version, Vec<f3
 fn evaluate(dir: &Path, paths: &[PathBuf], events: &Events) -> anyhow::Result<()> {
     let sources = data::read(paths).map_err(|error| fail::read(&error))?;
     let tokenizer = data::load_tokenizer(dir).map_err(|error| fail::data(&error))?;
-    let (shape, version, weights) = newest(dir, events)?;
+    let best = best(dir, events)?;
     let documents: Vec<&str> = sources.iter().flat_map(|s| s.documents.iter().map(String::as_str)).collect();
     let tokens = tokenizer.encode_documents(&documents);
     let engine = |error: hydra_engine::EngineError| Failure::new(Exit::Data, error.to_string());
     let device = Device::open(DeviceChoice::Cpu, None).map_err(engine)?;
-    let model = Model::load(shape, &weights, device).map_err(engine)?;
+    let model = Model::load(best.shape, &best.weights, device).map_err(engine)?;
     let (loss, bits_per_byte) = eval::measure(&model, &tokenizer, &tokens, usize::MAX).map_err(engine)?;
-    events.emit(&json!({ "event": "eval", "version": version.version, "tokens": tokens.len(), "val_loss": loss,
-        "val_bits_per_byte": bits_per_byte }));
-    let text = format!("version {}: {loss:.4} nats a token, {bits_per_byte:.4} bits a byte", version.version);
-    print(events, &text);
+    events.emit(&json!({ "event": "eval", "version": best.version.version, "averaged": best.averaged,
+        "tokens": tokens.len(), "val_loss": loss, "val_bits_per_byte": bits_per_byte }));
+    print(events, &format!("{}: {loss:.4} nats a token, {bits_per_byte:.4} bits a byte", best.name()));
     Ok(())
 }
 
-/// The newest version for other tools.
+/// The model that answers for other tools.
 fn export(dir: &Path, to: &Path, args: &Args, events: &Events) -> anyhow::Result<()> {
-    let (shape, version, weights) = newest(dir, events)?;
+    let best = best(dir, events)?;
     let tokenizer = data::load_tokenizer(dir).map_err(|error| fail::data(&error))?;
-    let status = reader(dir)?.status().map_err(|error| fail::store(&error))?;
-    let measured = status.val_loss.zip(status.val_bits_per_byte).filter(|_| status.evaluated == Some(version.version));
     let answers = settings::gather(args, None)?.settings.answers;
-    let origin = Origin { version: &version, measured, answers: &answers };
-    pretrained::write(to, &shape, &weights, &tokenizer, &origin)?;
-    events.emit(&json!({ "event": "exported", "version": version.version, "dir": to.display().to_string() }));
-    print(events, &format!("version {} is in {}", version.version, to.display()));
+    let Best { version, averaged, measured, .. } = &best;
+    let origin = Origin { version, averaged: *averaged, measured: *measured, answers: &answers };
+    pretrained::write(to, &best.shape, &best.weights, &tokenizer, &origin)?;
+    events.emit(&json!({ "event": "exported", "version": version.version, "averaged": averaged,
+        "dir": to.display().to_string() }));
+    print(events, &format!("{} is in {}", best.name(), to.display()));
     Ok(())
 }

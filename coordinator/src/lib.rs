@@ -1,12 +1,13 @@
 //! The coordinator: everything around the pure [`hydra_core::hub::Hub`] that a run needs.
 //!
 //! [`data`] turns text into shards, [`store`] keeps what must survive, [`serve`] runs the hub with its sockets and
-//! threads, [`commands`] answers questions about a run from its folder, [`pretrained`] writes and reads models as other
-//! tools have them. The rules (who gets which task, when a round
-//! closes, who is paid) are the hub's and not here.
+//! threads, [`commands`] answers questions about a run from its folder, [`average`] is what answers where it is better
+//! than the newest version, [`pretrained`] writes and reads models as other tools have them. The rules (who gets which
+//! task, when a round closes, who is paid) are the hub's and not here.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod args;
+mod average;
 mod commands;
 pub mod data;
 mod fail;

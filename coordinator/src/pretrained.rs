@@ -74,6 +74,8 @@ impl Pretrained {
 /// What an export tells about where it comes from.
 pub struct Origin<'a> {
     pub version: &'a Version,
+    /// Whether it is the average of the versions up to that one.
+    pub averaged: bool,
     /// Held-out loss in nats a token and in bits a byte, if it was measured.
     pub measured: Option<(f64, f64)>,
     pub answers: &'a AnswerSettings,
@@ -104,7 +106,7 @@ pub fn write(
     put(TOKENIZER, tokenizer.json().as_bytes())?;
     put("tokenizer_config.json", pretty(&tokenizer_config(shape, tokenizer, origin.answers)).as_bytes())?;
     put("README.md", card(shape, tokenizer, origin).as_bytes())?;
-    put(WEIGHTS, &hydra_engine::to_safetensors(shape, weights).map_err(|error| cannot(&error))?)
+    put(WEIGHTS, &hydra_engine::to_safetensors(shape, weights, &[]).map_err(|error| cannot(&error))?)
 }
 
 fn generation(answers: &AnswerSettings, end: u16) -> serde_json::Value {
@@ -153,6 +155,7 @@ fn chat_template(template: &str) -> String {
 fn card(shape: &Shape, tokenizer: &Tokenizer, origin: &Origin<'_>) -> String {
     let Shape { vocab, width, heads, layers, context, ffn } = shape;
     let Version { version, tokens, tasks, digest, .. } = origin.version;
+    let average = if origin.averaged { ", averaged with those before it" } else { "" };
     let measured = origin.measured.map_or_else(
         || "not measured".to_owned(),
         |(loss, bits)| format!("{loss:.4} nats a token, {bits:.4} bits a byte"),
@@ -166,7 +169,7 @@ fn card(shape: &Shape, tokenizer: &Tokenizer, origin: &Origin<'_>) -> String {
          # Version {version} of a HydraAI run\n\n\
          A language model trained by volunteers' computers, exported with `hydra-coordinator export`.\n\n\
          | | |\n|---|---|\n\
-         | version | {version} |\n\
+         | version | {version}{average} |\n\
          | trained by | {tasks} tasks, {tokens} tokens |\n\
          | held-out loss | {measured} |\n\
          | parameters | {} |\n\

@@ -40,6 +40,6 @@ pub use error::EngineError;
 pub(crate) use error::Result;
 pub use model::{Evaluation, Model};
 pub use sample::Sampling;
-pub use store::{StoreError, from_safetensors, load_safetensors, to_safetensors};
+pub use store::{StoreError, from_safetensors, load_safetensors, safetensors_notes, to_safetensors};
 pub use trainer::{Job, StepReport, Trained, Trainer};
 pub use windows::offsets;

@@ -37,8 +37,8 @@ pub enum StoreError {
 }
 
 /// The bytes of a safetensors file with `weights` (flat, in the shape's order; a wrong length is
-/// [`StoreError::Misshapen`]).
-pub fn to_safetensors(shape: &Shape, weights: &[f32]) -> Result<Vec<u8>, StoreError> {
+/// [`StoreError::Misshapen`]) and `notes` in its header.
+pub fn to_safetensors(shape: &Shape, weights: &[f32], notes: &[(&str, String)]) -> Result<Vec<u8>, StoreError> {
     if weights.len() != shape.params() {
         let (found, expected) = (weights.len().to_string(), shape.params().to_string());
         return Err(StoreError::Misshapen { name: "(all weights)".into(), found, expected });
@@ -51,8 +51,15 @@ pub fn to_safetensors(shape: &Shape, weights: &[f32]) -> Result<Vec<u8>, StoreEr
     let views = layout.iter().map(|t| Ok((t.name.as_str(), view(t.offset, t.shape.clone(), t.len())?)));
     let views = views.collect::<Result<Vec<_>, StoreError>>()?;
     // Readers of the family expect this mark.
-    let note = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(note)).map_err(format)
+    let mark = ("format", "pt".to_owned());
+    let notes = notes.iter().chain([&mark]).map(|(name, text)| ((*name).to_owned(), text.clone()));
+    safetensors::serialize(views, Some(notes.collect())).map_err(format)
+}
+
+/// The notes in the header of a safetensors file.
+pub fn safetensors_notes(bytes: &[u8]) -> Result<HashMap<String, String>, StoreError> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
+    Ok(header.metadata().clone().unwrap_or_default())
 }
 
 /// The flat weights of `shape` from the bytes of a safetensors file; half precision is widened. Tensors that the shape
@@ -103,8 +110,9 @@ mod tests {
     #[test]
     fn weights_survive_a_round_trip_by_name() {
         let weights: Vec<f32> = (0..shape().params()).map(|i| i as f32).collect();
-        let bytes = to_safetensors(&shape(), &weights).unwrap();
+        let bytes = to_safetensors(&shape(), &weights, &[("version", "7".to_owned())]).unwrap();
         assert_eq!(from_safetensors(&shape(), &bytes).unwrap(), weights);
+        assert_eq!(safetensors_notes(&bytes).unwrap().get("version").map(String::as_str), Some("7"));
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let up = file.tensor("model.layers.1.mlp.up_proj.weight").unwrap();
         assert_eq!(up.shape(), [48, 16]);
@@ -132,13 +140,13 @@ mod tests {
     #[test]
     fn faults_are_named() {
         let weights = vec![0.0; shape().params()];
-        let bytes = to_safetensors(&shape(), &weights).unwrap();
+        let bytes = to_safetensors(&shape(), &weights, &[]).unwrap();
         let deeper = from_safetensors(&Shape::new(20, 16, 2, 3, 8), &bytes).unwrap_err();
         assert!(matches!(&deeper, StoreError::Missing(name) if name.contains("layers.2")), "{deeper}");
         let wider = from_safetensors(&Shape::new(21, 16, 2, 2, 8), &bytes).unwrap_err();
         assert!(matches!(&wider, StoreError::Misshapen { name, .. } if name.contains("embed")), "{wider}");
         assert!(matches!(from_safetensors(&shape(), &bytes[..50]), Err(StoreError::Format(_))));
-        assert!(matches!(to_safetensors(&shape(), &weights[1..]), Err(StoreError::Misshapen { .. })));
+        assert!(matches!(to_safetensors(&shape(), &weights[1..], &[]), Err(StoreError::Misshapen { .. })));
         let nowhere = load_safetensors(Path::new("/nonexistent/x"), &shape());
         assert!(matches!(nowhere, Err(StoreError::Io { .. })));
     }

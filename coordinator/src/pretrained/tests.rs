@@ -53,7 +53,7 @@ fn export(to: &Path) {
         Version { version: VersionNo(7), digest: Digest([1; 32]), tokens: 90, tasks: 3, inputs: Vec::new(), at_ms: 0 };
     let mut answers = hydra_config::resolve(None, [], &Flags::default()).unwrap().settings.answers;
     answers.template = "Question: {prompt}\nAnswer:".to_owned();
-    let origin = Origin { version: &version, measured: Some((2.5, 1.25)), answers: &answers };
+    let origin = Origin { version: &version, averaged: false, measured: Some((2.5, 1.25)), answers: &answers };
     write(to, &shape(), &weights(), &tokenizer(), &origin).unwrap();
 }
 

@@ -254,6 +254,9 @@ fn model(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
         // A name of blanks keeps the column.
         facts.push((if at == 0 { "trained" } else { " " }, line, theme.text()));
     }
+    if snapshot.view.averaged {
+        facts.push(("answers", "from the versions' average".to_owned(), theme.text()));
+    }
     facts.push(("size", format!("{} parameters", text::short(status.params as f64)), theme.text()));
     facts.push(("task", format!("{} tokens", text::short(snapshot.view.task_tokens as f64)), theme.text()));
     facts.push(("up for", text::span(screen.uptime()), theme.text()));

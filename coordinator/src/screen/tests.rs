@@ -141,6 +141,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
         chats: 1,
         queued: 8,
         queue: 8,
+        averaged: false,
         paused: false,
         behind: false,
         stopping: None,

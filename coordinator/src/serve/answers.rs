@@ -1,6 +1,6 @@
 //! Answers: threads that draw text while training goes on, each for many queries at once.
 //!
-//! An answer comes from one version from its first token to its last, whatever is published meanwhile. Queries join
+//! An answer comes from one model from its first token to its last, whatever is published meanwhile. Queries join
 //! and leave a thread's batch between two tokens; what runs beside an answer changes nothing in it. A thread takes one
 //! new query a token, so that many that come together are shared evenly. Pieces are whole characters, sent as they
 //! come.
@@ -18,7 +18,7 @@ use hydra_core::proto::Finish;
 use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream};
 
 pub use self::outgoing::Outgoing;
-use super::served::Served;
+use super::served::Source;
 use crate::data::{Dataset, PieceDecoder};
 
 /// Threads, at most: a second core halves the wait where there are several queries, and training needs the others.
@@ -36,7 +36,7 @@ pub struct Job {
     /// The query's own stops.
     pub stops: Vec<String>,
     pub sampling: Sampling,
-    pub from: Arc<Served>,
+    pub from: Source,
     pub stop: Arc<AtomicBool>,
 }
 
@@ -75,13 +75,14 @@ pub fn spawn(
     Ok((jobs, threads))
 }
 
-type Newest = Arc<Mutex<Option<(VersionNo, Arc<Decoder>)>>>;
+/// A version, whether it is the average up to it, and the weights laid out for drawing.
+type Newest = Arc<Mutex<Option<((VersionNo, bool), Arc<Decoder>)>>>;
 
 /// What a thread answers with.
 struct Desk {
     data: Arc<Dataset>,
     form: Form,
-    /// The newest version that anybody asked, laid out for drawing; shared by the threads.
+    /// The newest that anybody asked; shared by the threads.
     newest: Newest,
 }
 
@@ -180,19 +181,20 @@ impl Desk {
         })
     }
 
-    /// The version's weights as streams read them; a version older than the newest is laid out for its answer alone.
-    fn decoder(&self, from: &Served) -> Result<Arc<Decoder>, EngineError> {
+    /// The weights as streams read them; those older than the newest are laid out for their answer alone.
+    fn decoder(&self, from: &Source) -> Result<Arc<Decoder>, EngineError> {
+        let which = (from.version, from.averaged);
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         match &*newest {
-            Some((version, decoder)) if *version == from.version => return Ok(decoder.clone()),
-            Some((version, _)) if *version > from.version => {
+            Some((laid_out, decoder)) if *laid_out == which => return Ok(decoder.clone()),
+            Some((laid_out, _)) if *laid_out > which => {
                 drop(newest);
                 return Ok(Arc::new(Decoder::new(from.shape, &from.weights)?));
             }
             _ => {}
         }
         let decoder = Arc::new(Decoder::new(from.shape, &from.weights)?);
-        *newest = Some((from.version, decoder.clone()));
+        *newest = Some((which, decoder.clone()));
         Ok(decoder)
     }
 

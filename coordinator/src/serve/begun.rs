@@ -22,6 +22,7 @@ use super::served::{Served, Versions};
 use super::sessions::{Rim, Uploads};
 use super::watch::Watch;
 use super::{INPUTS, answers, eval, learner};
+use crate::average::Average;
 use crate::data::Dataset;
 use crate::screen::RunEnds;
 
@@ -117,9 +118,12 @@ impl Begun {
         let prompt = &settings.answers.sample_prompt;
         let samples = Samples::of(&settings.run_dir, prompt);
         let sampler = screen.as_ref().and_then(|ends| Sampler::new(samples, form.clone(), ends.tell.clone()));
-        let (evaluator, evaluating) = eval::spawn(data.clone(), device, windows, sampler, move |result| {
+        let run = settings.run_dir.clone();
+        let average = Average::read(&run, &shape, version);
+        let evaluator = eval::Evaluator { data: data.clone(), shape, device, windows, run, average };
+        let (evaluator, evaluating) = eval::spawn(evaluator, sampler, move |result| {
             say(match result {
-                Ok(score) => Input::Scored(score),
+                Ok((score, source)) => Input::Scored(score, source),
                 Err(version) => Input::Fact(Fact::Unmeasured { version }),
             });
         })
@@ -173,7 +177,7 @@ impl Begun {
             callers: super::openai::Callers::default(),
             running: BTreeMap::new(),
             scored: None,
-            best: None,
+            averaged: None,
             measure_every: settings.eval.every,
             measured: None,
             unmeasured: None,

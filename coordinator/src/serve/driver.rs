@@ -20,9 +20,10 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
 use super::answers;
+use super::eval::Score;
 use super::learner;
 use super::openai::{Caller, Callers};
-use super::served::{Served, Versions};
+use super::served::{Served, Source, Versions};
 use super::sessions::{Outbox, Uploads};
 use super::watch::Watch;
 use crate::data::Dataset;
@@ -50,8 +51,8 @@ pub enum Input {
     Unwritten(String),
     /// The writer has something to say.
     Saved(Saved),
-    /// A version's score; the driver adds the traffic.
-    Scored(super::eval::Score),
+    /// A version's score, and what it is of; the driver adds the traffic.
+    Scored(Score, Source),
     /// A thread of this name has panicked; without it the run cannot go on.
     Panicked(&'static str),
 }
@@ -74,9 +75,9 @@ pub struct Driver {
     /// Sessions that are requests over HTTP.
     pub callers: Callers,
     pub running: BTreeMap<QueryNo, Arc<AtomicBool>>,
-    pub scored: Option<super::eval::Score>,
-    /// The best of them since the start.
-    pub best: Option<super::eval::Score>,
+    pub scored: Option<Score>,
+    /// The average that was measured last, while it is better than the version's own weights.
+    pub averaged: Option<Source>,
     /// Shortest time between two measurements, and when the last began.
     pub measure_every: Option<Duration>,
     pub measured: Option<Time>,
@@ -104,9 +105,7 @@ pub struct Ended {
     pub newest: Arc<Served>,
     pub tasks: u64,
     pub tokens: u64,
-    pub scored: Option<super::eval::Score>,
-    /// The best of them since the start.
-    pub best: Option<super::eval::Score>,
+    pub scored: Option<Score>,
     pub writer: Writer,
 }
 
@@ -144,9 +143,9 @@ impl Driver {
             reason = self.act().await;
         }
         let status = self.hub.status();
-        let Self { newest, scored, best, writer, .. } = self;
+        let Self { newest, scored, writer, .. } = self;
         let reason = reason.unwrap_or("drained");
-        Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, best, writer })
+        Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, writer })
     }
 
     pub(super) fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {
@@ -216,14 +215,15 @@ impl Driver {
             }
             Input::Saved(Saved::Broken(error)) => return Err(crate::fail::store(&error).into()),
             Input::Panicked(name) => anyhow::bail!("the thread `{name}` panicked; the log above says where"),
-            Input::Scored(score) => {
+            Input::Scored(score, source) => {
+                let averaged = source.averaged;
                 self.scored = Some(score);
-                self.best = self.best.filter(|best| best.loss <= score.loss).or(Some(score));
+                self.averaged = Some(source).filter(|_| averaged);
                 let (down, up) = (self.traffic.bytes_up(), self.traffic.bytes_down());
                 let (bytes_up, bytes_down) = (up - self.counted.0, down - self.counted.1);
                 self.counted = (up, down);
-                let super::eval::Score { version, loss, bits_per_byte } = score;
-                self.handle(Fact::Evaluated { version, loss, bits_per_byte, bytes_up, bytes_down });
+                let Score { version, loss, bits_per_byte } = score;
+                self.handle(Fact::Evaluated { version, averaged, loss, bits_per_byte, bytes_up, bytes_down });
                 if let Some(watch) = &self.watch {
                     watch.tell(Msg::Scored(Point { version, loss, bits_per_byte }));
                 }
@@ -318,10 +318,11 @@ impl Driver {
                     }
                     self.published = Some((version, merged));
                 }
-                Order::Generate { query, prompt, raw, stop: stops, sampling } => {
+                Order::Generate { query, averaged, prompt, raw, stop: stops, sampling } => {
                     let stop = Arc::new(AtomicBool::new(false));
                     self.running.insert(query, stop.clone());
-                    let from = self.newest.clone();
+                    let from =
+                        self.averaged.clone().filter(|_| averaged).unwrap_or_else(|| Source::from(&*self.newest));
                     self.answers.send(answers::Job { query, prompt, raw, stops, sampling, from, stop }).ok();
                 }
                 Order::StopGenerating { query } => {

@@ -1,17 +1,29 @@
-//! The evaluator: the thread that measures every version on held-out text.
+//! The evaluator: the thread that measures every version on held-out text, keeps the average of them, and finds out
+//! which of the two is better.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use hydra_core::ids::VersionNo;
-use hydra_engine::{Device, EngineError, Evaluation, Model};
+use hydra_core::model::Shape;
+use hydra_engine::{Device, DeviceChoice, EngineError, Evaluation, Model};
 
 use super::sampler::Sampler;
-use super::served::Served;
+use super::served::{Served, Source};
+use crate::average::Average;
 use crate::data::{Dataset, Tokenizer};
 
-/// How well a version predicts held-out text.
+/// Versions from one comparison of a version with the average to the next; between them only the better is measured.
+const COMPARE: u32 = 4;
+/// The shortest time between two writes of the average's file.
+const WRITE: Duration = Duration::from_mins(1);
+/// Writing may cost so small a part of the thread's time.
+const SHARE: u32 = 20;
+
+/// How well a version, or the average up to it, predicts held-out text.
 #[derive(Debug, Clone, Copy)]
 pub struct Score {
     pub version: VersionNo,
@@ -33,18 +45,31 @@ pub fn measure(
     Ok((evaluation.loss(), evaluation.bits_per_byte(bytes)))
 }
 
+/// What the thread measures with, and the average.
+pub struct Evaluator {
+    pub data: Arc<Dataset>,
+    pub shape: Shape,
+    pub device: Device,
+    /// Windows of held-out text, at most.
+    pub windows: usize,
+    /// The run's folder.
+    pub run: PathBuf,
+    /// Of the versions so far; nothing at the beginning of a run.
+    pub average: Option<Average>,
+}
+
 /// Starts the thread; it ends when the sender is dropped. A version that is overtaken while it waits is left out. What
 /// was measured may be asked for a sample, too. A version that cannot be measured is reported as such.
 pub fn spawn(
-    data: Arc<Dataset>,
-    device: Device,
-    windows: usize,
+    evaluator: Evaluator,
     mut sampler: Option<Sampler>,
-    mut report: impl FnMut(Result<Score, VersionNo>) + Send + 'static,
+    mut report: impl FnMut(Result<(Score, Source), VersionNo>) + Send + 'static,
 ) -> std::io::Result<(Sender<Arc<Served>>, JoinHandle<()>)> {
     let (versions, taken): (_, Receiver<Arc<Served>>) = channel();
     let thread = std::thread::Builder::new().name("evaluator".into()).spawn(move || {
         hydra_shell::priority::step_back();
+        let data = evaluator.data.clone();
+        let mut desk = Desk { evaluator, averaged: false, ago: COMPARE, write: Instant::now() + WRITE };
         loop {
             let next = match sampler.as_ref().and_then(Sampler::waits) {
                 Some(wait) => taken.recv_timeout(wait),
@@ -59,22 +84,21 @@ pub fn spawn(
                     }
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return desk.write(),
             };
             // On a busy machine rounds may be shorter than a measurement; then the newest counts.
             while let Ok(newer) = taken.try_recv() {
                 tracing::debug!(version = %served.version, "a version was overtaken before it could be measured");
+                desk.add(&served);
                 report(Err(served.version));
                 served = newer;
             }
-            let scored =
-                served.model(device).and_then(|model| measure(&model, &data.tokenizer, &data.val_tokens, windows));
-            match scored {
-                Ok((loss, bits_per_byte)) => {
-                    let score = Score { version: served.version, loss, bits_per_byte };
-                    report(Ok(score));
+            desk.add(&served);
+            match desk.judge(&served) {
+                Ok((score, source)) => {
+                    report(Ok((score, source.clone())));
                     if let Some(sampler) = &mut sampler {
-                        sampler.sample(&served, &score, &data);
+                        sampler.sample(&source, &score, &data);
                     }
                 }
                 Err(error) => {
@@ -82,7 +106,91 @@ pub fn spawn(
                     report(Err(served.version));
                 }
             }
+            desk.write_if_due();
         }
     })?;
     Ok((versions, thread))
+}
+
+/// The thread's own.
+struct Desk {
+    evaluator: Evaluator,
+    /// Whether the average was better when both were measured last, and how many versions ago that was.
+    averaged: bool,
+    ago: u32,
+    /// When the average's file is to be written.
+    write: Instant,
+}
+
+impl Desk {
+    fn add(&mut self, served: &Served) {
+        match &mut self.evaluator.average {
+            Some(average) => average.add(served.version, &served.weights),
+            none => *none = Some(Average::new(served.version, served.weights.clone())),
+        }
+    }
+
+    /// Measures a version, the average up to it, or both; gives the better.
+    fn judge(&mut self, served: &Served) -> Result<(Score, Source), EngineError> {
+        let own = Source::from(served);
+        let average = self.evaluator.average.as_ref().filter(|average| average.weights != own.weights);
+        let mean = average.map(|average| Source { averaged: true, weights: average.weights.clone(), ..own.clone() });
+        let (score, source) = match mean {
+            Some(mean) if self.ago >= COMPARE => {
+                let scores = (self.score(&own)?, self.score(&mean)?);
+                self.averaged = scores.1.loss < scores.0.loss;
+                self.ago = 0;
+                if self.averaged { (scores.1, mean) } else { (scores.0, own) }
+            }
+            Some(mean) if self.averaged => (self.score(&mean)?, mean),
+            _ => (self.score(&own)?, own),
+        };
+        self.ago += 1;
+        if let Some(average) = self.evaluator.average.as_mut().filter(|_| source.averaged) {
+            average.better = Some((score.loss, score.bits_per_byte));
+        }
+        Ok((score, source))
+    }
+
+    fn score(&self, source: &Source) -> Result<Score, EngineError> {
+        let Evaluator { data, device, windows, .. } = &self.evaluator;
+        let model = Model::load(source.shape, &source.weights, *device)?;
+        let (loss, bits_per_byte) = measure(&model, &data.tokenizer, &data.val_tokens, *windows)?;
+        Ok(Score { version: source.version, loss, bits_per_byte })
+    }
+
+    fn write_if_due(&mut self) {
+        let began = Instant::now();
+        if began >= self.write {
+            self.write();
+            self.write = began + WRITE.max(began.elapsed() * SHARE);
+        }
+    }
+
+    fn write(&self) {
+        let Evaluator { run, shape, average, .. } = &self.evaluator;
+        if let Some(Err(error)) = average.as_ref().map(|average| average.write(run, shape)) {
+            tracing::warn!(%error, "the average of the versions cannot be kept");
+        }
+    }
+}
+
+/// Loss and bits a byte of the newest version on all held-out text, or of the average up to it if that is better, which
+/// its file is told.
+pub fn measure_in_full(run: &Path, newest: &Served, data: &Dataset) -> anyhow::Result<(f64, f64)> {
+    let failed = |error: EngineError| anyhow::anyhow!("{error}");
+    let device = Device::open(DeviceChoice::Cpu, None).map_err(failed)?;
+    let score = |weights: &[f32]| {
+        let model = Model::load(newest.shape, weights, device)?;
+        measure(&model, &data.tokenizer, &data.val_tokens, usize::MAX)
+    };
+    let own = score(&newest.weights).map_err(failed)?;
+    let Some(mut average) = Average::read(run, &newest.shape, newest.version) else { return Ok(own) };
+    average.add(newest.version, &newest.weights);
+    let mean = score(&average.weights).map_err(failed)?;
+    average.better = Some(mean).filter(|mean| mean.0 < own.0);
+    if let Err(error) = average.write(run, &newest.shape) {
+        tracing::warn!(%error, "the average of the versions cannot be kept");
+    }
+    Ok(average.better.unwrap_or(own))
 }

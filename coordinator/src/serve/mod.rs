@@ -29,13 +29,14 @@ mod watch;
 mod tests;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hydra_config::Settings;
-use hydra_engine::{Device, DeviceChoice, EngineError, Model};
+use hydra_core::ids::VersionNo;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
@@ -51,12 +52,10 @@ use self::begun::{Begun, Threads};
 use self::drawn::Drawn;
 use self::driver::Ended;
 use self::gate::{Gate, Room};
-use self::served::Served;
 use crate::args::Args;
-use crate::data::Dataset;
 use crate::pretrained::Pretrained;
 use crate::screen::Channels;
-use crate::store::Writer;
+use crate::store::{Reader, Writer};
 
 /// Inputs that wait for the driver; beyond them sockets are not read.
 const INPUTS: usize = 1024;
@@ -203,7 +202,7 @@ async fn serve_with(
     // Sessions say goodbye on their own tasks; a peer that does not listen is not waited for.
     tracker.close();
     let _ = tokio::time::timeout(Duration::from_secs(3), tracker.wait()).await;
-    let Ended { reason, newest, tasks, tokens, scored, best, writer } = ended;
+    let Ended { reason, newest, tasks, tokens, scored, writer } = ended;
     let closing = tokio::task::spawn_blocking(move || close(writer, threads));
     unless_at_once(&signals, closing).await.context("closing the ledger")??;
     let mut score = scored.map(|score| (score.loss, score.bits_per_byte));
@@ -212,8 +211,8 @@ async fn serve_with(
             "measuring version {} on all held-out text; Ctrl-C leaves it at what is known",
             newest.version
         ));
-        let last = newest.clone();
-        let measuring = tokio::task::spawn_blocking(move || measure_in_full(&last, &info.data));
+        let (last, run) = (newest.clone(), settings.run_dir.clone());
+        let measuring = tokio::task::spawn_blocking(move || eval::measure_in_full(&run, &last, &info.data));
         let mut signals = signals.lock().await;
         tokio::select! {
             full = measuring => score = Some(full.context("measuring the last version")??),
@@ -237,13 +236,22 @@ async fn serve_with(
     };
     let tasks = count(tasks, "task", "tasks");
     events.say(&format!("stopped, {why}: version {} after {tasks}{measured}", newest.version));
-    // Measured on a part, so not to the last digit the same.
-    if let (Some(best), Some((last, _))) = (best, score)
-        && best.loss < last * CLEARLY_BETTER
+    if let (Some((best, loss)), Some((last, _))) = (best(&settings.run_dir), score)
+        && loss < last * CLEARLY_BETTER
     {
-        events.say(&format!("version {} was better: loss {:.3} since this start", best.version, best.loss));
+        events.say(&format!("version {best} was better: loss {loss:.3}"));
     }
     Ok(())
+}
+
+/// The version of the run with the lowest held-out loss, as far as they were measured: on a part of it, so not to the last
+/// digit the same.
+fn best(run: &Path) -> Option<(VersionNo, f64)> {
+    let versions = Reader::open(run).and_then(|reader| reader.versions());
+    let versions = versions.inspect_err(|error| tracing::warn!(%error, "the run's versions cannot be read")).ok()?;
+    let measured = versions.iter().filter(|version| !version.superseded);
+    let measured = measured.filter_map(|version| Some((version.version, version.val_loss?)));
+    measured.min_by(|one, other| one.1.total_cmp(&other.1))
 }
 
 /// Waits for a thread's work, or for somebody who wants to stop.
@@ -297,15 +305,6 @@ fn close(writer: Writer, threads: Threads) -> anyhow::Result<()> {
         anyhow::bail!("a thread of the coordinator panicked; the log above says where");
     }
     Ok(())
-}
-
-/// Loss and bits a byte of a version on all held-out text.
-fn measure_in_full(version: &Served, data: &Dataset) -> anyhow::Result<(f64, f64)> {
-    let failed = |error: EngineError| anyhow::anyhow!("{error}");
-    let device = Device::open(DeviceChoice::Cpu, None).map_err(failed)?;
-    // Not the shared model, which knows but one core.
-    let model = Model::load(version.shape, &version.weights, device).map_err(failed)?;
-    eval::measure(&model, &data.tokenizer, &data.val_tokens, usize::MAX).map_err(failed)
 }
 
 async fn bind(listen: &str) -> anyhow::Result<TcpListener> {

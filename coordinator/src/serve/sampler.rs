@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::answers::{Form, Outgoing};
 use super::eval::Score;
 use super::samples::Samples;
-use super::served::Served;
+use super::served::Source;
 use crate::data::{Dataset, PieceDecoder};
 use crate::screen::{Msg, Sample};
 
@@ -33,7 +33,7 @@ pub struct Sampler {
     screen: mpsc::Sender<Msg>,
     next: Option<Instant>,
     /// The newest measured version, if it was too early for it.
-    early: Option<(Arc<Served>, Score)>,
+    early: Option<(Source, Score)>,
 }
 
 impl Sampler {
@@ -50,23 +50,23 @@ impl Sampler {
 
     /// Has the version answer whose turn it is now.
     pub fn catch_up(&mut self, data: &Dataset) {
-        if let Some((served, score)) = self.early.take() {
-            self.sample(&served, &score, data);
+        if let Some((source, score)) = self.early.take() {
+            self.sample(&source, &score, data);
         }
     }
 
     /// Has a version answer, if it is time.
-    pub fn sample(&mut self, served: &Arc<Served>, score: &Score, data: &Dataset) {
+    pub fn sample(&mut self, source: &Source, score: &Score, data: &Dataset) {
         let began = Instant::now();
         self.early = None;
         if self.screen.is_closed() {
             return;
         }
         if self.next.is_some_and(|next| began < next) {
-            self.early = Some((served.clone(), *score));
+            self.early = Some((source.clone(), *score));
             return;
         }
-        match self.draw(served, data, began) {
+        match self.draw(source, data, began) {
             Ok(text) => {
                 let sample = Sample { version: score.version, loss: score.loss, text, at_ms: wall_ms() };
                 self.samples.add(&sample);
@@ -78,7 +78,7 @@ impl Sampler {
         self.next = Some(began + EVERY.max(began.elapsed() * SHARE));
     }
 
-    fn draw(&self, served: &Served, data: &Dataset, began: Instant) -> Result<String, EngineError> {
+    fn draw(&self, source: &Source, data: &Dataset, began: Instant) -> Result<String, EngineError> {
         let tokenizer = &data.tokenizer;
         let prompt = tokenizer.encode(&self.form.template.replace("{prompt}", &self.samples.prompt));
         let sampling = hydra_engine::Sampling {
@@ -89,7 +89,7 @@ impl Sampler {
             seed: 0,
             allowed: 0..tokenizer.vocab_size(),
         };
-        let decoder = Arc::new(Decoder::new(served.shape, &served.weights)?);
+        let decoder = Arc::new(Decoder::new(source.shape, &source.weights)?);
         let mut stream = Stream::new(&decoder, &prompt, sampling)?;
         let mut batch = DecodeBatch::default();
         let (mut pieces, mut out, mut text) =

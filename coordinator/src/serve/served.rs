@@ -1,14 +1,13 @@
 //! Versions in memory: what workers are sent and what answers are drawn from.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use hydra_core::codec::Codec;
 use hydra_core::ids::{Digest, VersionNo};
 use hydra_core::merge;
 use hydra_core::model::Shape;
 use hydra_core::proto;
-use hydra_engine::{Device, EngineError, Model};
 
 /// Versions whose deltas are kept for workers that are a little behind.
 const DELTAS: usize = 4;
@@ -22,7 +21,6 @@ pub struct Served {
     pub delta: Option<Delta>,
     pub shape: Shape,
     snapshot: OnceLock<Arc<[u8]>>,
-    model: Mutex<Option<Model>>,
 }
 
 /// An encoded difference.
@@ -41,22 +39,12 @@ impl Delta {
 
 impl Served {
     pub fn new(shape: Shape, version: VersionNo, digest: Digest, weights: Arc<Vec<f32>>, delta: Option<Delta>) -> Self {
-        Self { version, digest, weights, delta, shape, snapshot: OnceLock::new(), model: Mutex::new(None) }
+        Self { version, digest, weights, delta, shape, snapshot: OnceLock::new() }
     }
 
     /// All weights as bytes; their digest is the version's own. Made once, on the thread that asks first.
     pub fn snapshot(&self) -> Arc<[u8]> {
         self.snapshot.get_or_init(|| merge::weights_to_bytes(&self.weights).into()).clone()
-    }
-
-    /// The model on `device`, loaded once and shared.
-    pub fn model(&self, device: Device) -> Result<Model, EngineError> {
-        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(model) = &*model {
-            return Ok(model.share());
-        }
-        let loaded = Model::load(self.shape, &self.weights, device)?;
-        Ok(model.insert(loaded).share())
     }
 
     /// The announcement of this version to a worker that has `base`, with the blob to send; nothing if the delta is
@@ -72,6 +60,22 @@ impl Served {
         let bytes = 4 * self.weights.len() as u64;
         let codec = Codec::F32;
         Some((proto::Version { version, digest, base: None, codec, blob: digest, bytes }, None))
+    }
+}
+
+/// What answers are drawn from: a version's own weights, or the average of the versions up to it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub version: VersionNo,
+    pub averaged: bool,
+    pub shape: Shape,
+    pub weights: Arc<Vec<f32>>,
+}
+
+impl From<&Served> for Source {
+    fn from(served: &Served) -> Self {
+        let Served { version, shape, ref weights, .. } = *served;
+        Self { version, averaged: false, shape, weights: weights.clone() }
     }
 }
 

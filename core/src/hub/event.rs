@@ -85,6 +85,8 @@ pub enum Event {
     Round {
         /// The version.
         version: VersionNo,
+        /// Whether its loss is that of the average of the versions up to it, which then answers.
+        averaged: bool,
         /// Updates merged into it.
         updates: usize,
         /// Tokens trained in all so far.

@@ -79,10 +79,12 @@ pub enum Fact {
         /// Which version.
         version: VersionNo,
     },
-    /// A version was evaluated.
+    /// A version was evaluated: its own weights, or the average of the versions up to it, whichever is better.
     Evaluated {
         /// Which.
         version: VersionNo,
+        /// Whether it is the average, which then answers.
+        averaged: bool,
         /// Nats a token.
         loss: f64,
         /// Bits a byte of text.

@@ -125,6 +125,8 @@ pub struct Hub {
     recent: BTreeMap<VersionNo, Digest>,
     /// Of the newest version that was measured: loss and bits a byte.
     evaluated: Option<(f64, f64)>,
+    /// Whether that was the average of the versions up to it, which then answers.
+    averaged: bool,
     /// Which version that is.
     measured: Option<VersionNo>,
     round: rounds::Round,
@@ -164,8 +166,8 @@ impl Machine for Hub {
             Fact::Persisted { upto } => self.on_persisted(now, upto),
             Fact::Merged { version, digest } => self.on_merged(now, version, digest),
             Fact::MergeFailed { version } => self.on_merge_failed(now, version),
-            Fact::Evaluated { version, loss, bits_per_byte, bytes_up, bytes_down } => {
-                self.on_evaluated(now, version, (loss, bits_per_byte), (bytes_up, bytes_down));
+            Fact::Evaluated { version, averaged, loss, bits_per_byte, bytes_up, bytes_down } => {
+                self.on_evaluated(now, (version, averaged), (loss, bits_per_byte), (bytes_up, bytes_down));
             }
             Fact::Unmeasured { version } => drop(self.unevaluated.remove(&version)),
             Fact::Piece { query, text } => self.on_piece(now, query, text),

@@ -94,7 +94,7 @@ pub enum Order {
         /// The outer step.
         rule: OuterRule,
     },
-    /// The version is durable: serve it, evaluate it (answer [`Fact::Evaluated`]), forget what it merged.
+    /// The version is durable: serve it, evaluate it and the average up to it (answer [`Fact::Evaluated`]), forget what it merged.
     Publish {
         /// Which.
         version: VersionNo,
@@ -105,6 +105,8 @@ pub enum Order {
     Generate {
         /// The number to answer under.
         query: QueryNo,
+        /// From the average that was measured last; else from the newest version's own weights.
+        averaged: bool,
         /// The prompt.
         prompt: String,
         /// Whether it is given to the model as it is, without the run's template and stops.

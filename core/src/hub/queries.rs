@@ -150,15 +150,17 @@ impl Hub {
         self.note(Event::Refused { id, user: user.clone(), reason: code });
     }
 
-    /// The hold is durable: answer from the newest version.
+    /// The hold is durable: answer from the newest version, or from the average that was measured last if that is better.
     pub(super) fn on_held(&mut self, number: QueryNo) {
-        let (version, val_loss) = (self.newest.version, self.evaluated.map(|(loss, _)| loss));
-        let val_version = self.measured_before();
+        let (averaged, val_loss) = (self.averaged(), self.evaluated.map(|(loss, _)| loss));
+        let version = averaged.unwrap_or(self.newest.version);
+        let val_version = self.measured.filter(|measured| *measured != version);
         let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
         query.version = version;
         (query.val_loss, query.val_version) = (val_loss, val_version);
         self.out.push_back(Order::Generate {
             query: number,
+            averaged: averaged.is_some(),
             prompt: std::mem::take(&mut query.prompt),
             raw: query.raw,
             stop: std::mem::take(&mut query.stop),

@@ -80,6 +80,8 @@ impl Hub {
             recent: BTreeMap::from([(newest.version, newest.digest)]),
             newest,
             evaluated,
+            // Until this start has measured it, its own weights answer.
+            averaged: false,
             round,
             trust: Trust::default(),
             typical: None,

@@ -328,18 +328,33 @@ impl Hub {
         self.measured.filter(|measured| *measured != self.newest.version)
     }
 
-    pub(super) fn on_evaluated(&mut self, now: Time, version: VersionNo, score: (f64, f64), bytes: (u64, u64)) {
+    /// The version whose average answers, if one does.
+    pub(super) fn averaged(&self) -> Option<VersionNo> {
+        self.measured.filter(|_| self.averaged)
+    }
+
+    pub(super) fn on_evaluated(
+        &mut self,
+        now: Time,
+        (version, averaged): (VersionNo, bool),
+        score: (f64, f64),
+        bytes: (u64, u64),
+    ) {
         let (loss, bits_per_byte) = score;
         let first = self.measured.is_none_or(|measured| measured < version);
         if first {
             self.evaluated = Some(score);
             self.measured = Some(version);
         }
+        if self.measured == Some(version) {
+            self.averaged = averaged;
+        }
         if let Some(published) = self.unevaluated.remove(&version) {
             self.unevaluated.retain(|waiting, _| *waiting > version);
             let Unevaluated { updates, tokens, seconds } = published;
             self.note(Event::Round {
                 version,
+                averaged,
                 updates,
                 tokens,
                 val_loss: loss,

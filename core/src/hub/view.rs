@@ -40,6 +40,8 @@ pub struct View {
     pub queued: usize,
     /// How many there should be.
     pub queue: usize,
+    /// Answers come from the average of the versions, which was measured last and is better than the newest alone.
+    pub averaged: bool,
     /// No tasks are generated, because the operator wants it so.
     pub paused: bool,
     /// No tasks are handed out, because too much waits for the disk or to be checked.
@@ -244,6 +246,7 @@ impl Hub {
             chats: self.sessions.values().filter(is_chat).count(),
             queued: self.queue.len(),
             queue: self.rules.queue,
+            averaged: self.averaged().is_some(),
             paused: self.paused,
             behind: self.is_behind(),
             stopping: self.stopping.map(|stopping| stopping.reason),

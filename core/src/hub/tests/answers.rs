@@ -209,27 +209,66 @@ fn a_free_query_that_runs_is_not_answered_twice() {
     assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::Duplicate));
 }
 
-#[test]
-fn a_loss_of_an_earlier_version_says_whose_it_is() {
-    let (mut lab, chat) = rich();
-    let measured = lab.hub.status().version;
-    lab.tell(Fact::Evaluated { version: measured, loss: 2.5, bits_per_byte: 1.5, bytes_up: 0, bytes_down: 0 });
-    assert_eq!((lab.hub.status().val_loss, lab.hub.status().val_version), (Some(2.5), None), "the newest's own");
-    let worker = lab.worker("bob", 7);
+/// A measurement of `version` that says 2.5 nats.
+fn measured(version: VersionNo, averaged: bool) -> Fact {
+    Fact::Evaluated { version, averaged, loss: 2.5, bits_per_byte: 1.5, bytes_up: 0, bytes_down: 0 }
+}
+
+/// Asks and has it answered; whether from an average, and the answer.
+fn answered(lab: &mut Lab, chat: SessionId, id: u8) -> (bool, proto::Answer) {
+    lab.heard(chat);
+    lab.says(chat, ask(id, "Hi"));
+    let begun =
+        |o: &Order| if let Order::Generate { query, averaged, .. } = o { Some((*query, *averaged)) } else { None };
+    let (query, averaged) = lab.orders.iter().rev().find_map(begun).expect("the answer begins");
+    lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Stop });
+    let told = |m| if let ServerMsg::Answer(answer) = m { Some(answer) } else { None };
+    (averaged, lab.heard(chat).into_iter().find_map(told).expect("an answer"))
+}
+
+/// Has a worker bring a new version about.
+fn new_version(lab: &mut Lab, worker: u8) -> VersionNo {
+    let worker = lab.worker("bob", worker);
     let task = lab.task(worker).expect("a task");
     lab.deliver(worker, &task);
     lab.merge();
+    lab.hub.status().version
+}
+
+#[test]
+fn an_average_that_is_better_answers_until_a_newer_version_is_better() {
+    let (mut lab, chat) = rich();
+    let first = lab.hub.status().version;
+    lab.tell(measured(first, true));
+    let (averaged, answer) = answered(&mut lab, chat, 1);
+    assert!(averaged);
+    assert_eq!((answer.version, answer.val_loss, answer.val_version), (first, Some(2.5), None));
+    let second = new_version(&mut lab, 7);
+    let (averaged, answer) = answered(&mut lab, chat, 2);
+    assert!(averaged, "nobody knows yet what the newest is worth");
+    assert_eq!((answer.version, answer.val_loss, answer.val_version), (first, Some(2.5), None));
+    lab.tell(measured(second, false));
+    let (averaged, answer) = answered(&mut lab, chat, 3);
+    assert!(!averaged);
+    assert_eq!((answer.version, answer.val_loss, answer.val_version), (second, Some(2.5), None));
+    // Late news of an older version change nothing.
+    lab.tell(measured(first, true));
+    assert!(!answered(&mut lab, chat, 4).0);
+}
+
+#[test]
+fn a_loss_of_an_earlier_version_says_whose_it_is() {
+    let (mut lab, chat) = rich();
+    let first = lab.hub.status().version;
+    lab.tell(measured(first, false));
+    assert_eq!((lab.hub.status().val_loss, lab.hub.status().val_version), (Some(2.5), None), "the newest's own");
+    let second = new_version(&mut lab, 7);
     let status = lab.hub.status();
-    assert_eq!((status.version.0, status.val_loss, status.val_version), (measured.0 + 1, Some(2.5), Some(measured)));
-    lab.heard(chat);
-    lab.says(chat, ask(1, "Hi"));
-    let query = number(&lab).expect("the answer begins");
-    lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Stop });
-    let heard = lab.heard(chat);
-    let answer = heard.iter().find_map(|m| if let ServerMsg::Answer(answer) = m { Some(answer) } else { None });
-    assert_eq!(answer.map(|answer| (answer.val_loss, answer.val_version)), Some((Some(2.5), Some(measured))));
+    assert_eq!((status.version, status.val_loss, status.val_version), (second, Some(2.5), Some(first)));
+    let (_, answer) = answered(&mut lab, chat, 1);
+    assert_eq!((answer.version, answer.val_loss, answer.val_version), (second, Some(2.5), Some(first)));
     let other = lab.chat("bob");
     let heard = lab.heard(other);
     let welcome = heard.iter().find_map(|m| if let ServerMsg::Welcome(welcome) = m { Some(welcome) } else { None });
-    assert_eq!(welcome.map(|welcome| (welcome.val_loss, welcome.val_version)), Some((Some(2.5), Some(measured))));
+    assert_eq!(welcome.map(|welcome| (welcome.val_loss, welcome.val_version)), Some((Some(2.5), Some(first))));
 }

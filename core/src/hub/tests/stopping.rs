@@ -9,7 +9,7 @@ fn stopped(lab: &Lab) -> Option<&'static str> {
 
 fn measured(lab: &mut Lab, loss: f64) {
     let version = lab.hub.status().version;
-    lab.tell(Fact::Evaluated { version, loss, bits_per_byte: loss, bytes_up: 0, bytes_down: 0 });
+    lab.tell(Fact::Evaluated { version, averaged: false, loss, bits_per_byte: loss, bytes_up: 0, bytes_down: 0 });
 }
 
 #[test]
@@ -162,7 +162,14 @@ fn tasks_come_no_faster_than_the_rate() {
 fn an_end_waits_for_measurements_under_way_and_for_no_others() {
     for fact in [
         Fact::Unmeasured { version: VersionNo(1) },
-        Fact::Evaluated { version: VersionNo(1), loss: 2.0, bits_per_byte: 2.0, bytes_up: 0, bytes_down: 0 },
+        Fact::Evaluated {
+            version: VersionNo(1),
+            averaged: false,
+            loss: 2.0,
+            bits_per_byte: 2.0,
+            bytes_up: 0,
+            bytes_down: 0,
+        },
     ] {
         let mut lab = Lab::new();
         let session = lab.worker("alice", 1);

@@ -1,0 +1,163 @@
+//! The average of a run's versions: what answers where it knows held-out text better than the newest version alone.
+//!
+//! While the learning rate is high, versions jump about the place that they all circle, and their average lies nearer to
+//! it. At version n, version k weighs about (k / n)^[`POWER`], as Karras et al. (2024) weigh theirs, so that the average
+//! spans the newest part of a run of any length and needs no setting. It lives beside training: no worker sees it and
+//! no version is made from it. Its file, `average.safetensors`, is written now and then and at the end; a run that
+//! loses it begins a new one.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use hydra_core::ids::VersionNo;
+use hydra_core::merge;
+use hydra_core::model::Shape;
+
+use crate::store::{FileError, write_whole};
+
+/// Its name in the run's folder.
+const NAME: &str = "average.safetensors";
+/// The newest eighth of the versions has two thirds of the weight.
+const POWER: i32 = 7;
+
+/// The average up to a version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Average {
+    /// The newest version in it.
+    pub version: VersionNo,
+    /// In the flat order.
+    pub weights: Arc<Vec<f32>>,
+    /// Its loss in nats a token and in bits a byte, if that is better than the version's own.
+    pub better: Option<(f64, f64)>,
+}
+
+impl Average {
+    /// Of one version.
+    pub fn new(version: VersionNo, weights: Arc<Vec<f32>>) -> Self {
+        Self { version, weights, better: None }
+    }
+
+    /// Takes a newer version in; one that is not newer changes nothing.
+    pub fn add(&mut self, version: VersionNo, weights: &[f32]) {
+        if version <= self.version {
+            return;
+        }
+        // As if every version since had been this one: it stands for those that were left out.
+        let stays = (self.version.0 as f64 / version.0 as f64).powi(POWER) as f32;
+        for (mean, new) in Arc::make_mut(&mut self.weights).iter_mut().zip(weights) {
+            *mean += (1.0 - stays) * (new - *mean);
+        }
+        self.version = version;
+        self.better = None;
+    }
+
+    /// Writes it to a run's folder.
+    pub fn write(&self, run: &Path, shape: &Shape) -> Result<(), FileError> {
+        let failed =
+            |error: hydra_engine::StoreError| FileError::io("write", &run.join(NAME), &io::Error::other(error));
+        let mut notes = vec![
+            ("hydra.version", self.version.to_string()),
+            ("hydra.weights", merge::weights_digest(&self.weights).to_string()),
+        ];
+        notes.extend(self.better.map(|(loss, bits_per_byte)| ("hydra.better", format!("{loss} {bits_per_byte}"))));
+        let bytes = hydra_engine::to_safetensors(shape, &self.weights, &notes).map_err(failed)?;
+        write_whole(run, NAME, |out| out.write_all(&bytes)).map(drop)
+    }
+
+    /// That of a run's folder, if there is one of a version up to `newest`; what is damaged is told and left.
+    pub fn read(run: &Path, shape: &Shape, newest: VersionNo) -> Option<Self> {
+        let path = run.join(NAME);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(%error, path = %path.display(), "the average of the versions cannot be read");
+                }
+                return None;
+            }
+        };
+        let read = parse(&bytes, shape);
+        if read.is_none() {
+            tracing::warn!(path = %path.display(), "the average of the versions is damaged; a new one begins");
+        }
+        read.filter(|average| average.version <= newest)
+    }
+}
+
+/// Nothing where it is damaged.
+fn parse(bytes: &[u8], shape: &Shape) -> Option<Average> {
+    let notes = hydra_engine::safetensors_notes(bytes).ok()?;
+    let weights = hydra_engine::from_safetensors(shape, bytes).ok()?;
+    if merge::weights_digest(&weights).to_string() != *notes.get("hydra.weights")? {
+        return None;
+    }
+    let version = VersionNo(notes.get("hydra.version")?.parse().ok()?);
+    let better = match notes.get("hydra.better") {
+        Some(text) => {
+            let (loss, bits_per_byte) = text.split_once(' ')?;
+            Some((loss.parse().ok()?, bits_per_byte.parse().ok()?))
+        }
+        None => None,
+    };
+    Some(Average { version, weights: Arc::new(weights), better })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape() -> Shape {
+        Shape::new(20, 16, 2, 2, 8)
+    }
+
+    fn of(version: u64, number: f32) -> Average {
+        Average::new(VersionNo(version), Arc::new(vec![number; shape().params()]))
+    }
+
+    fn plus(mut average: Average, versions: &[(u64, f32)]) -> Average {
+        for (version, number) in versions {
+            average.add(VersionNo(*version), &vec![*number; shape().params()]);
+        }
+        average
+    }
+
+    #[test]
+    fn the_first_version_leaves_nothing_of_the_untrained_weights() {
+        let average = plus(of(0, 5.0), &[(1, 1.0)]);
+        assert_eq!((average.version, average.weights[0]), (VersionNo(1), 1.0));
+    }
+
+    #[test]
+    fn the_newest_eighth_has_two_thirds_of_the_weight() {
+        let average = plus(of(0, 0.0), &(1..=800).map(|n| (n, f32::from(n > 700))).collect::<Vec<_>>());
+        assert!((0.58..0.62).contains(&average.weights[0]), "{}", average.weights[0]);
+    }
+
+    #[test]
+    fn a_version_stands_for_those_that_were_left_out() {
+        let all = plus(of(10, 0.0), &[(11, 1.0), (12, 1.0), (13, 1.0)]);
+        let one = plus(of(10, 0.0), &[(13, 1.0)]);
+        assert!((all.weights[0] - one.weights[0]).abs() < 1e-6);
+        assert_eq!(plus(one.clone(), &[(13, 9.0), (2, 9.0)]), one, "no version counts twice");
+    }
+
+    #[test]
+    fn a_file_is_read_as_it_was_written_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |newest| Average::read(folder.path(), &shape(), VersionNo(newest));
+        assert_eq!(read(9), None);
+        let average = Average { better: Some((2.5, 1.25)), ..plus(of(4, 0.1), &[(5, 0.3)]) };
+        average.write(folder.path(), &shape()).unwrap();
+        assert_eq!(read(5), Some(average.clone()));
+        assert_eq!(read(4), None, "of a version that was given up");
+        assert_eq!(plus(average.clone(), &[(6, 0.3)]).better, None, "nobody has measured that one");
+        assert_eq!(Average::read(folder.path(), &Shape::new(20, 16, 2, 3, 8), VersionNo(9)), None);
+        let path = folder.path().join(NAME);
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(read(5), None);
+    }
+}
