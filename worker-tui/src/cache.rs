@@ -21,7 +21,7 @@ pub const LIMIT: u64 = 2 << 30;
 pub const SHARD_BYTES: u64 = 2 * SHARD_TOKENS as u64;
 /// What a program that died in mid-write left is removed after this.
 const DRAFT_AGE: Duration = Duration::from_hours(1);
-const DRAFT: &str = ".draft-";
+pub const DRAFT: &str = ".draft-";
 
 /// See the module's page.
 #[derive(Debug)]
@@ -31,11 +31,9 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The user's cache: `HYDRA_CACHE_DIR`, or the system's place for such things.
+    /// The user's own.
     pub fn find() -> Self {
-        let named = std::env::var_os(CACHE_DIR).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let usual = || directories::ProjectDirs::from("", "", "hydra").map(|dirs| dirs.cache_dir().to_owned());
-        let folder = named.or_else(usual).map(|folder| folder.join("shards"));
+        let folder = folder("shards");
         if folder.is_none() {
             tracing::warn!("there is no folder to keep shards in; name one with {CACHE_DIR}=FOLDER");
         }
@@ -109,6 +107,13 @@ impl Cache {
     }
 }
 
+/// A folder in the user's cache, if there is one: `HYDRA_CACHE_DIR`, or the system's place for such things.
+pub fn folder(name: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(CACHE_DIR).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let usual = || directories::ProjectDirs::from("", "", "hydra").map(|dirs| dirs.cache_dir().to_owned());
+    named.or_else(usual).map(|folder| folder.join(name))
+}
+
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let mut bytes = Vec::new();
@@ -118,7 +123,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file that is whole from the moment it has its name.
+pub fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let random = keys::random().map_err(io::Error::other)?;
     let draft = folder.join(format!("{DRAFT}{:016x}", u64::from_le_bytes(random)));

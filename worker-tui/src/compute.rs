@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use hydra_core::ids::{Digest, LeaseId, VersionNo};
+use hydra_core::ids::{Digest, LeaseId, PublicKey, VersionNo};
 use hydra_core::limits::SHARD_TOKENS;
 use hydra_core::merge;
 use hydra_core::model::{Recipe, Shape};
 use hydra_core::proto;
 use hydra_engine::{Device, DeviceChoice, EngineError, Job, StepReport, Trainer};
 use tokio::sync::mpsc;
+
+use crate::unsent::{Left, Unsent};
 
 #[cfg(test)]
 mod tests;
@@ -26,14 +28,17 @@ const STEP_TOKENS: u64 = 1 << 22;
 const STEPS: u32 = 1 << 20;
 /// Reports that wait for the driver; beyond them training waits too.
 const REPORTS: usize = 64;
+/// Versions for which what updates of an earlier start lacked is still sent: a sparse update leaves a number out for as
+/// long.
+const LACKS: u64 = 64;
 /// What is reported as the digest of weights that are not those of any version.
 const NO_VERSION: Digest = Digest([0; 32]);
 
 /// What the thread is told, in order.
 #[derive(Debug)]
 pub enum Command {
-    /// Get ready for this model; forget any other.
-    Setup { shape: Shape, recipe: Recipe },
+    /// Get ready for this run's model; forget any other.
+    Setup { run: PublicKey, shape: Shape, recipe: Recipe },
     /// Make `version` from `bytes`; answered by [`Report::Installed`].
     Install { version: proto::Version, bytes: Vec<u8> },
     /// Use so many CPU cores from the next task on; answered by [`Report::Opened`] when it begins. Another number begins
@@ -97,8 +102,9 @@ pub struct Thread {
     pub handle: JoinHandle<()>,
 }
 
-/// Starts the thread, which opens the device first.
-pub fn start(choice: DeviceChoice, threads: Option<usize>) -> std::io::Result<Thread> {
+/// Starts the thread, which opens the device first. What updates lacked before it may find in `unsent`, where it leaves
+/// what its own lack in the end.
+pub fn start(choice: DeviceChoice, threads: Option<usize>, unsent: Unsent) -> std::io::Result<Thread> {
     let (commands, mut taken) = mpsc::unbounded_channel();
     let (sender, reports) = mpsc::channel(REPORTS);
     let handle = std::thread::Builder::new().name("compute".to_owned()).spawn(move || {
@@ -110,10 +116,11 @@ pub fn start(choice: DeviceChoice, threads: Option<usize>) -> std::io::Result<Th
             Err(error) => return report(Report::Unopened(error)),
         };
         report(opened(device));
-        let mut compute = Compute { device, wanted: None, model: None };
+        let mut compute = Compute { device, unsent, wanted: None, model: None };
         while let Some(command) = taken.blocking_recv() {
             compute.carry_out(command, &report);
         }
+        compute.leave();
     })?;
     Ok(Thread { commands, reports, handle })
 }
@@ -124,12 +131,14 @@ fn opened(device: Device) -> Report {
 
 struct Compute {
     device: Device,
+    unsent: Unsent,
     /// CPU cores asked for since the last task.
     wanted: Option<usize>,
     model: Option<Model>,
 }
 
 struct Model {
+    run: PublicKey,
     shape: Shape,
     recipe: Recipe,
     /// Absent, with the reason, where the device does not hold the model.
@@ -137,14 +146,21 @@ struct Model {
     weights: Vec<f32>,
     /// Which version the weights are; nothing before the first and after a failed one.
     version: Option<VersionNo>,
+    /// The newest that they were.
+    newest: VersionNo,
     /// What the updates so far lacked through rounding; joins the next one.
     residual: Vec<f32>,
+    /// The same from an earlier start, until a version shows how old it is.
+    left: Option<Left>,
 }
 
 impl Compute {
     fn carry_out(&mut self, command: Command, report: &impl Fn(Report)) {
         match command {
-            Command::Setup { shape, recipe } => self.model = self.setup(shape, recipe),
+            Command::Setup { run, shape, recipe } => {
+                self.leave();
+                self.model = self.setup(run, shape, recipe);
+            }
             Command::Install { version, bytes } => {
                 let installed = self.model.as_mut().is_some_and(|model| model.install(&version, &bytes));
                 let digest = if installed { version.digest } else { NO_VERSION };
@@ -177,14 +193,23 @@ impl Compute {
         report(opened(self.device));
     }
 
-    fn setup(&self, shape: Shape, recipe: Recipe) -> Option<Model> {
+    /// Keeps what the updates lacked for the next start.
+    fn leave(&mut self) {
+        let Some(Model { run, newest, residual, left, .. }) = self.model.take() else { return };
+        let own = residual.iter().any(|lack| *lack != 0.0).then_some(Left { version: newest, residual });
+        [left, own].into_iter().flatten().for_each(|left| self.unsent.put(&run, &left));
+    }
+
+    fn setup(&self, run: PublicKey, shape: Shape, recipe: Recipe) -> Option<Model> {
         // The wire has checked it before; whatever comes here sizes allocations.
         if let Err(error) = shape.check() {
             tracing::warn!(%error, "the coordinator's model is impossible");
             return None;
         }
         let trainer = trainer(shape, recipe, self.device);
-        Some(Model { shape, recipe, trainer, weights: Vec::new(), version: None, residual: vec![0.0; shape.params()] })
+        let (weights, residual) = (Vec::new(), vec![0.0; shape.params()]);
+        let left = self.unsent.take(&run, shape.params());
+        Some(Model { run, shape, recipe, trainer, weights, version: None, newest: VersionNo(0), residual, left })
     }
 }
 
@@ -225,6 +250,12 @@ impl Model {
             return false;
         }
         self.version = Some(version.version);
+        self.newest = version.version;
+        if let Some(Left { version, residual }) = self.left.take()
+            && (version.0..=version.0.saturating_add(LACKS)).contains(&self.newest.0)
+        {
+            self.residual = residual;
+        }
         true
     }
 

@@ -295,8 +295,8 @@ impl<S: Sink> Driver<S> {
                     None => tracing::error!(%blob, "an update's bytes are not at hand"),
                 },
                 Order::Expect { blob, bytes } => self.expect(blob, bytes),
-                Order::Setup { shape, recipe } => {
-                    self.command(Command::Setup { shape, recipe });
+                Order::Setup { run, shape, recipe } => {
+                    self.command(Command::Setup { run, shape, recipe });
                     self.sink.tell(News::Model);
                 }
                 Order::Install(version) => self.install(version),

@@ -1,7 +1,8 @@
 //! The worker: trains what the coordinator pushes and earns credits for it.
 //!
 //! [`driver`] carries out what the pure [`hydra_core::agent::Agent`] orders: messages go over a [`Line`], arithmetic
-//! to the one [`compute`] thread, shards come from the [`cache`]. What happens is told to a [`driver::Sink`]: lines
+//! to the one [`compute`] thread, shards come from the [`cache`], and what the last updates
+//! lacked waits in [`unsent`]. What happens is told to a [`driver::Sink`]: lines
 //! and events ([`tell`]), or a [`screen`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -13,6 +14,7 @@ mod screen;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod unsent;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,6 +46,7 @@ use crate::compute::{Report, Thread};
 use crate::driver::{Driver, News, Request, Sink};
 use crate::screen::{Facts, Feed, Msg, Screen};
 use crate::tell::Teller;
+use crate::unsent::Unsent;
 use hydra_shell::client::line::Line;
 
 /// For the compute thread to finish its step when the program ends: libtorch must not be taken down under it.
@@ -74,7 +77,7 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .context("starting the asynchronous runtime")?;
     let threads = args.threads.map(|threads| at_most(usize::from(threads), cores()));
     let Thread { commands, mut reports, handle } =
-        compute::start(args.device, threads).context("starting the compute thread")?;
+        compute::start(args.device, threads, Unsent::find()).context("starting the compute thread")?;
     runtime.block_on(async {
         let work = Work::new(args);
         let ended = if screen {

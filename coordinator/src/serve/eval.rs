@@ -139,6 +139,10 @@ impl Desk {
             Some(mean) if self.ago >= COMPARE => {
                 let scores = (self.score(&own)?, self.score(&mean)?);
                 self.averaged = scores.1.loss < scores.0.loss;
+                tracing::debug!(
+                    version = %served.version, own = scores.0.loss, average = scores.1.loss,
+                    "a version and the average up to it were compared"
+                );
                 self.ago = 0;
                 if self.averaged { (scores.1, mean) } else { (scores.0, own) }
             }

@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
 use crate::credits::Credits;
-use crate::ids::{Digest, LeaseId, Nonce, TaskId, UserName, VersionNo, WorkerId};
+use crate::ids::{Digest, LeaseId, Nonce, PublicKey, TaskId, UserName, VersionNo, WorkerId};
 use crate::model::{Recipe, Shape};
 use crate::proto::{self, ClientMsg, ServerMsg, UnpaidCode};
 
@@ -135,8 +135,10 @@ pub enum Order {
         /// Its size.
         bytes: u64,
     },
-    /// Get ready for this model; forget any other.
+    /// Get ready for this run's model; forget any other.
     Setup {
+        /// The coordinator's key, which is one run's.
+        run: PublicKey,
         /// Its sizes.
         shape: Shape,
         /// How to train.

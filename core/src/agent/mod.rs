@@ -85,7 +85,8 @@ pub struct Agent {
     renamed: bool,
     /// The lease that the last hello named.
     claimed: Option<LeaseId>,
-    model: Option<(Shape, Recipe)>,
+    /// What the compute thread was told to get ready for, and of which run.
+    model: Option<(PublicKey, Shape, Recipe)>,
     /// The version that the compute thread has, or will have after the orders given.
     ordered: Option<VersionNo>,
     /// What it is known to have, for the next hello.

@@ -87,7 +87,9 @@ impl Agent {
         self.greeted = true;
         self.told = true;
         self.balance = welcome.balance;
-        let model = (welcome.shape, welcome.recipe);
+        // Proven before the welcome.
+        let Some(run) = self.server else { return };
+        let model = (run, welcome.shape, welcome.recipe);
         if self.model != Some(model) {
             self.model = Some(model);
             self.forget_versions();
@@ -95,7 +97,7 @@ impl Agent {
             if let Some(hand) = self.hand.take_if(|hand| hand.training) {
                 self.out.push_back(Order::StopTraining { lease: hand.task.lease });
             }
-            self.out.push_back(Order::Setup { shape: welcome.shape, recipe: welcome.recipe });
+            self.out.push_back(Order::Setup { run, shape: welcome.shape, recipe: welcome.recipe });
         }
         self.note(Event::Ready {
             worker: self.settings.worker,

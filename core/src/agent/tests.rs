@@ -347,7 +347,9 @@ fn another_run_gets_nothing_of_the_one_before() {
         ]
     ));
     lab.hear(welcome());
-    assert!(!lab.said().iter().any(|message| matches!(message, ClientMsg::Update(_))));
+    let orders = lab.take();
+    assert!(orders.iter().any(|order| matches!(order, Order::Setup { run, .. } if *run == server)), "{orders:?}");
+    assert!(!orders.iter().any(|order| matches!(order, Order::Send(ClientMsg::Update(_)))), "{orders:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Real training of a tiny model, and everything that a hostile coordinator may ask for.
 
+use std::path::Path;
 use std::sync::Mutex;
 
 use hydra_core::codec::Codec;
@@ -9,6 +10,7 @@ use hydra_core::rng::Rng;
 
 use super::*;
 
+const RUN: PublicKey = PublicKey([1; 32]);
 const RECIPE: Recipe = Recipe { batch: 2, beta1: 0.9, beta2: 0.99, weight_decay: 0.1, clip: 1.0 };
 
 fn shape() -> Shape {
@@ -103,13 +105,26 @@ struct Rig {
 impl Rig {
     /// A thread's inside, with version 0 installed.
     fn new() -> Self {
-        let weights = shape().initial_weights(3);
-        let mut rig =
-            Self { compute: Compute { device: device(), wanted: None, model: None }, weights: weights.clone() };
-        assert!(rig.tell(Command::Setup { shape: shape(), recipe: RECIPE }).is_empty());
-        let (version, bytes) = snapshot(0, &weights);
+        Self::beside(None, 0)
+    }
+
+    /// The same with another version, and with a folder for what updates lack.
+    fn beside(folder: Option<&Path>, version: u64) -> Self {
+        let mut rig = Self::empty(folder);
+        assert!(rig.tell(Command::Setup { run: RUN, shape: shape(), recipe: RECIPE }).is_empty());
+        let (version, bytes) = snapshot(version, &rig.weights.clone());
         assert_eq!(rig.install(version, bytes), version.digest);
         rig
+    }
+
+    /// Without a model.
+    fn empty(folder: Option<&Path>) -> Self {
+        let compute = Compute { device: device(), unsent: Unsent::at(folder), wanted: None, model: None };
+        Self { compute, weights: shape().initial_weights(3) }
+    }
+
+    fn residual(&self) -> &[f32] {
+        &self.compute.model.as_ref().unwrap().residual
     }
 
     fn tell(&mut self, command: Command) -> Vec<Report> {
@@ -177,7 +192,7 @@ fn what_rounding_took_is_in_the_next_update() {
     let mut rig = Rig::new();
     let bytes = rig.update(task(Codec::Int4));
     let sent = Codec::Int4.decode(&bytes, shape().params()).unwrap();
-    let residual = rig.compute.model.as_ref().unwrap().residual.clone();
+    let residual = rig.residual().to_owned();
     let whole = trained(&rig.weights, &task(Codec::Int4));
     assert!(residual.iter().any(|lack| *lack != 0.0));
     for ((base, new), (sent, lack)) in rig.weights.iter().zip(&whole).zip(sent.iter().zip(&residual)) {
@@ -193,15 +208,45 @@ fn what_a_sparse_update_left_out_is_begun_with_and_lost_nowhere() {
     let mut rig = Rig::new();
     let sparse = |lr| proto::Task { steps: 1, lr_start: lr, lr_end: lr, ..task(Codec::Sparse64) };
     rig.update(sparse(0.01));
-    let lacking = rig.compute.model.as_ref().unwrap().residual.clone();
+    let lacking = rig.residual().to_owned();
     let (start, left) = Codec::Sparse64.start(&rig.weights, &lacking);
     assert!(start[..] != rig.weights[..] && left < 1.0);
     // A step of rate zero changes nothing: what was lacking is sent, or is lacking still.
     let sent = Codec::Sparse64.decode(&rig.update(sparse(0.0)), shape().params()).unwrap();
-    let still = &rig.compute.model.as_ref().unwrap().residual;
+    let still = rig.residual();
     for ((lacked, sent), still) in lacking.iter().zip(&sent).zip(still) {
         assert!((lacked - sent - still).abs() < 1e-6, "{lacked} {sent} {still}");
     }
+}
+
+#[test]
+fn what_an_ended_worker_left_out_is_the_next_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = Some(folder.path());
+    let sparse = |version| proto::Task { version: VersionNo(version), ..task(Codec::Sparse64) };
+    let mut first = Rig::beside(folder, 0);
+    first.update(sparse(0));
+    let lacking = first.residual().to_owned();
+    assert!(lacking.iter().any(|lack| *lack != 0.0));
+    first.compute.leave();
+    let mut second = Rig::beside(folder, 9);
+    assert_eq!(second.residual(), lacking);
+    assert!(Rig::beside(folder, 9).residual().iter().all(|lack| *lack == 0.0), "taken once");
+    // Too old, and from a version that there never was.
+    for (left, found) in [(9, 9 + LACKS + 1), (9, 8)] {
+        assert_eq!(second.compute.model.as_ref().unwrap().newest, VersionNo(left));
+        second.compute.leave();
+        assert!(Rig::beside(folder, found).residual().iter().all(|lack| *lack == 0.0));
+        second = Rig::beside(folder, left);
+        second.update(sparse(left));
+    }
+    // Who ends before a version came passes it on as it was.
+    let lacking = second.residual().to_owned();
+    second.compute.leave();
+    let mut idle = Rig::empty(folder);
+    idle.tell(Command::Setup { run: RUN, shape: shape(), recipe: RECIPE });
+    idle.compute.leave();
+    assert_eq!(Rig::beside(folder, 10).residual(), lacking);
 }
 
 #[test]
@@ -317,11 +362,11 @@ fn a_stopped_task_ends_without_a_word() {
 
 #[test]
 fn without_a_model_everything_is_answered() {
-    let mut rig = Rig { compute: Compute { device: device(), wanted: None, model: None }, weights: Vec::new() };
+    let mut rig = Rig::empty(None);
     rig.fails(task(Codec::F32), shard());
     let (version, bytes) = snapshot(0, &shape().initial_weights(3));
     assert_eq!(rig.install(version, bytes), NO_VERSION);
-    rig.tell(Command::Setup { shape: Shape { heads: 0, ..shape() }, recipe: RECIPE });
+    rig.tell(Command::Setup { run: RUN, shape: Shape { heads: 0, ..shape() }, recipe: RECIPE });
     rig.fails(task(Codec::F32), shard());
 }
 
@@ -337,11 +382,8 @@ fn any_setup_of_bounded_size_is_survived() {
             weight_decay: odd(&mut rng),
             clip: odd(&mut rng),
         };
-        let mut rig = Rig {
-            compute: Compute { device: device(), wanted: None, model: None },
-            weights: shape().initial_weights(3),
-        };
-        rig.tell(Command::Setup { shape: shape(), recipe });
+        let mut rig = Rig::empty(None);
+        rig.tell(Command::Setup { run: RUN, shape: shape(), recipe });
         let (version, bytes) = snapshot(0, &rig.weights);
         rig.install(version, bytes);
         let reports = rig.train(task(Codec::Int4), shard());

@@ -25,6 +25,7 @@ use self::hub::{Handle, Meddle};
 use crate::cache::{Cache, LIMIT};
 use crate::compute::{self, Command, Report, Thread};
 use crate::driver::{Driver, News, Request, Sink};
+use crate::unsent::Unsent;
 use hydra_shell::client::line::Line;
 
 /// After so long, of time that stands still, a test has failed.
@@ -394,7 +395,8 @@ async fn real_training_is_paid_and_moves_the_model() {
     let coordinator = hub::start();
     let cache = tempfile::tempdir().unwrap();
     let clock = Clock::start();
-    let Thread { commands, mut reports, handle } = compute::start(DeviceChoice::Cpu, Some(1)).unwrap();
+    let Thread { commands, mut reports, handle } =
+        compute::start(DeviceChoice::Cpu, Some(1), Unsent::at(None)).unwrap();
     assert!(matches!(reports.recv().await, Some(Report::Opened { device, .. }) if device == "cpu ×1"));
     let seen = Seen::default();
     let agent = Agent::new(clock.now(), settings(Some(3)));
