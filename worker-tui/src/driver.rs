@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hydra_core::agent::{Agent, Event, Exit, Fact, Order, Why};
 use hydra_core::credits::Credits;
-use hydra_core::ids::{Digest, LeaseId, Nonce, VersionNo};
+use hydra_core::ids::{Digest, LeaseId, Nonce};
 use hydra_core::machine::Machine as _;
 use hydra_core::proto::{self, Bye, ClientMsg, Empty, ServerMsg};
 use hydra_core::time::Time;
@@ -26,6 +26,8 @@ use hydra_shell::client::line::{Heard, Line};
 
 mod news;
 
+pub use self::news::{News, Request};
+
 /// For the last words in both directions.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// The same for somebody who is in a hurry.
@@ -40,49 +42,6 @@ pub trait Sink {
     fn tell(&mut self, news: News) {
         let _ = news;
     }
-}
-
-/// What a screen shows beyond the [`Event`]s.
-#[derive(Debug, Clone, PartialEq)]
-pub enum News {
-    /// The line is being made.
-    Connecting,
-    /// The device has another name, and uses so many CPU cores.
-    Device { device: String, threads: Option<usize> },
-    /// Another model is to be trained: losses so far say nothing about it.
-    Model,
-    /// The first words of the shard that training begins with.
-    Preview(String),
-    /// The task in hand is trained no more, and no event says so: its model or version went.
-    Stopped,
-    /// A step of the task in hand; all of them come.
-    Step { step: u32, loss: f32, tokens_per_s: f32 },
-    /// It takes no task until then, to rest.
-    Resting(Time),
-    /// Whether the coordinator has no tasks generated for the moment.
-    Paused(bool),
-    /// Credits of the user.
-    Balance(Credits),
-    /// Held-out loss as the coordinator measured it, with its newest version.
-    HeldOut { version: VersionNo, loss: f64 },
-}
-
-/// What people ask of a running worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
-    /// Finish the task in hand, deliver it, then leave.
-    Finish,
-    /// Leave at once.
-    Stop,
-    /// Take no task after the one in hand.
-    Pause,
-    /// Take tasks again.
-    Resume,
-    /// Use so many CPU cores from the next task on; answered by [`News::Device`] when it begins.
-    Threads(usize),
-    /// Ask the coordinator how the run and the account stand; answered by [`News::HeldOut`],
-    /// [`News::Paused`] and [`News::Balance`].
-    AskStatus,
 }
 
 /// All that is needed to work.

@@ -85,23 +85,23 @@ impl Unsent {
     }
 }
 
-/// Removes what nobody will take any more.
+/// Removes what nobody will take any more, or what is too much.
 fn prune(folder: &Path) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         // Another worker may have taken it meanwhile.
-        if let Ok(modified) = entry.metadata().and_then(|metadata| metadata.modified()) {
-            files.push((modified, entry.path()));
+        if let Ok(about) = entry.metadata() {
+            files.push((about.modified()?, about.len(), entry.path()));
         }
     }
     files.sort();
-    let many = files.len().saturating_sub(FILES);
-    let old = SystemTime::now() - AGE;
-    for (_, path) in
-        files.iter().enumerate().filter(|(at, (modified, _))| *at < many || *modified < old).map(|(_, f)| f)
-    {
-        let _ = fs::remove_file(path);
+    let (old, mut total) = (SystemTime::now() - AGE, 0);
+    for (at, (modified, bytes, path)) in files.into_iter().rev().enumerate() {
+        total += bytes;
+        if at >= FILES || total > cache::LIMIT || modified < old {
+            let _ = fs::remove_file(path);
+        }
     }
     Ok(())
 }

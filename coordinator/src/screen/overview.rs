@@ -254,11 +254,11 @@ fn model(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
         // A name of blanks keeps the column.
         facts.push((if at == 0 { "trained" } else { " " }, line, theme.text()));
     }
+    facts.push(("size", format!("{} parameters", text::short(status.params as f64)), theme.text()));
+    facts.push(("task", format!("{} tokens", text::short(snapshot.view.task_tokens as f64)), theme.text()));
     if snapshot.view.averaged {
         facts.push(("answers", "from the versions' average".to_owned(), theme.text()));
     }
-    facts.push(("size", format!("{} parameters", text::short(status.params as f64)), theme.text()));
-    facts.push(("task", format!("{} tokens", text::short(snapshot.view.task_tokens as f64)), theme.text()));
     facts.push(("up for", text::span(screen.uptime()), theme.text()));
     facts.push(("run", screen.facts.run.clone(), theme.dim()));
     facts

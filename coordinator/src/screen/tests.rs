@@ -141,7 +141,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
         chats: 1,
         queued: 8,
         queue: 8,
-        averaged: false,
+        averaged: true,
         paused: false,
         behind: false,
         stopping: None,

@@ -27,7 +27,7 @@ use super::served::{Served, Source, Versions};
 use super::sessions::{Outbox, Uploads};
 use super::watch::Watch;
 use crate::data::Dataset;
-use crate::screen::{Msg, Point, Request};
+use crate::screen::Request;
 use crate::store::{FileError, Saved, StoreError, Writer};
 
 mod publish;
@@ -215,19 +215,7 @@ impl Driver {
             }
             Input::Saved(Saved::Broken(error)) => return Err(crate::fail::store(&error).into()),
             Input::Panicked(name) => anyhow::bail!("the thread `{name}` panicked; the log above says where"),
-            Input::Scored(score, source) => {
-                let averaged = source.averaged;
-                self.scored = Some(score);
-                self.averaged = Some(source).filter(|_| averaged);
-                let (down, up) = (self.traffic.bytes_up(), self.traffic.bytes_down());
-                let (bytes_up, bytes_down) = (up - self.counted.0, down - self.counted.1);
-                self.counted = (up, down);
-                let Score { version, loss, bits_per_byte } = score;
-                self.handle(Fact::Evaluated { version, averaged, loss, bits_per_byte, bytes_up, bytes_down });
-                if let Some(watch) = &self.watch {
-                    watch.tell(Msg::Scored(Point { version, loss, bits_per_byte }));
-                }
-            }
+            Input::Scored(score, source) => self.on_scored(score, source),
         }
         Ok(())
     }

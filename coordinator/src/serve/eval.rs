@@ -19,7 +19,7 @@ use crate::data::{Dataset, Tokenizer};
 /// Versions from one comparison of a version with the average to the next; between them only the better is measured.
 const COMPARE: u32 = 4;
 /// The shortest time between two writes of the average's file.
-const WRITE: Duration = Duration::from_mins(1);
+const WRITE: Duration = Duration::from_secs(10);
 /// Writing may cost so small a part of the thread's time.
 const SHARE: u32 = 20;
 

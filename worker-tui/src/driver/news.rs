@@ -1,8 +1,54 @@
-//! What a screen wants to know and no event says.
+//! What passes between a running worker and its screen: what no event says, and what people ask.
 
+use hydra_core::credits::Credits;
+use hydra_core::ids::VersionNo;
 use hydra_core::limits::LABEL_BYTES;
+use hydra_core::time::Time;
 
-use super::{Driver, Fact, News, ServerMsg, Sink, proto};
+use super::{Driver, Fact, ServerMsg, Sink, proto};
+
+/// What a screen shows beyond the [`Event`]s.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// The line is being made.
+    Connecting,
+    /// The device has another name, and uses so many CPU cores.
+    Device { device: String, threads: Option<usize> },
+    /// Another model is to be trained: losses so far say nothing about it.
+    Model,
+    /// The first words of the shard that training begins with.
+    Preview(String),
+    /// The task in hand is trained no more, and no event says so: its model or version went.
+    Stopped,
+    /// A step of the task in hand; all of them come.
+    Step { step: u32, loss: f32, tokens_per_s: f32 },
+    /// It takes no task until then, to rest.
+    Resting(Time),
+    /// Whether the coordinator has no tasks generated for the moment.
+    Paused(bool),
+    /// Credits of the user.
+    Balance(Credits),
+    /// Held-out loss as the coordinator measured it, with its newest version.
+    HeldOut { version: VersionNo, loss: f64 },
+}
+
+/// What people ask of a running worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Finish the task in hand, deliver it, then leave.
+    Finish,
+    /// Leave at once.
+    Stop,
+    /// Take no task after the one in hand.
+    Pause,
+    /// Take tasks again.
+    Resume,
+    /// Use so many CPU cores from the next task on; answered by [`News::Device`] when it begins.
+    Threads(usize),
+    /// Ask the coordinator how the run and the account stand; answered by [`News::HeldOut`],
+    /// [`News::Paused`] and [`News::Balance`].
+    AskStatus,
+}
 
 impl<S: Sink> Driver<S> {
     pub(super) fn tell_status(&mut self, message: &ServerMsg) {

@@ -1,7 +1,9 @@
 //! What becomes of a version: its bytes for the workers, the learner's and the evaluator's part.
 
-use super::{Driver, Duration, SendError, ServerMsg, SessionId, VersionNo, cut, learner};
-use crate::serve::served::Delta;
+use super::{Driver, Duration, Fact, SendError, ServerMsg, SessionId, VersionNo, cut, learner};
+use crate::screen::{Msg, Point};
+use crate::serve::eval::Score;
+use crate::serve::served::{Delta, Source};
 
 impl Driver {
     /// Has the newest version measured, unless the last measurement is too fresh.
@@ -13,6 +15,21 @@ impl Driver {
         } else {
             self.measured = Some(now);
             self.evaluator.send(self.newest.clone()).ok();
+        }
+    }
+
+    /// Tells the hub, with the traffic since the last score, and the screen.
+    pub(super) fn on_scored(&mut self, score: Score, source: Source) {
+        let averaged = source.averaged;
+        self.scored = Some(score);
+        self.averaged = Some(source).filter(|_| averaged);
+        let (down, up) = (self.traffic.bytes_up(), self.traffic.bytes_down());
+        let (bytes_up, bytes_down) = (up - self.counted.0, down - self.counted.1);
+        self.counted = (up, down);
+        let Score { version, loss, bits_per_byte } = score;
+        self.handle(Fact::Evaluated { version, averaged, loss, bits_per_byte, bytes_up, bytes_down });
+        if let Some(watch) = &self.watch {
+            watch.tell(Msg::Scored(Point { version, loss, bits_per_byte }));
         }
     }
 
