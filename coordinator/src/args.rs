@@ -7,14 +7,15 @@ use hydra_core::ids::UserName;
 
 const EXAMPLES: &str = "\
 Examples:
-  hydra-coordinator                                   train on the built-in primer
-  hydra-coordinator --data book.txt --data notes/     train on your own text
-  hydra-coordinator --preset shakespeare --data shakespeare.txt --stop-after-tokens 1536000
-  hydra-coordinator --listen 0.0.0.0:5000             accept workers from other machines
-  hydra-coordinator balance alice                     what a user has
-  hydra-coordinator ledger verify                     check every transfer
+  hydra-coordinator                                train on the built-in primer
+  hydra-coordinator --data book.txt --data notes/  train on your own text
+  hydra-coordinator --preset shakespeare --data t.txt --stop-after-tokens 1536000
+  hydra-coordinator --listen 0.0.0.0:5000          for workers elsewhere, too
+  hydra-coordinator balance alice                  what a user has
+  hydra-coordinator ledger verify                  check every transfer
 
-Settings come from a preset, then --config FILE, then HYDRA_* variables, then flags; --print-config shows them all.";
+Settings come from a preset, then --config FILE, then HYDRA_* variables, then
+flags; --print-config shows them all.";
 
 /// HydraAI's coordinator: pushes training tasks to workers, merges what they learn, pays them, answers queries.
 #[derive(Debug, Parser)]
@@ -55,12 +56,12 @@ pub enum Command {
         #[command(subcommand)]
         command: LedgerCommand,
     },
-    /// Write the newest version as a folder that Python's transformers loads
+    /// Write the model that answers as a folder that Python's transformers loads
     Export {
         /// Folder to write to
         dir: PathBuf,
     },
-    /// Measure the newest version on a text
+    /// Measure the model that answers on a text
     Eval {
         /// The text; a file or a folder
         #[arg(long, value_name = "FILE", required = true)]

@@ -11,16 +11,16 @@ use crate::sampling::Sampling;
 
 const EXAMPLES: &str = "\
 Examples:
-  hydra-query alice \"What is Python?\"        the answer on standard output, the balance on standard error
-  hydra-query alice - < question.txt         the prompt from standard input
-  hydra-query alice                          a chat on the screen; F1 helps. In a pipe: line after line
-  hydra-query alice --balance                what alice has
-  hydra-query alice --api-key new            a key for OpenAI-style clients of the coordinator
-  hydra-query alice \"Once\" --temperature 0   always the likeliest next token
+  hydra-query alice \"What is Python?\"       answer on standard output
+  hydra-query alice - < question.txt        prompt from standard input
+  hydra-query alice                         a chat; in a pipe: line after line
+  hydra-query alice --balance               what alice has
+  hydra-query alice --api-key new           a key for OpenAI-style clients
+  hydra-query alice \"Once\" --temperature 0  always the likeliest next token
   hydra-query alice \"Hello\" --coordinator lab.example.org:5000 --json
 
-Credits are earned with hydra-worker. Every question stands alone: the model knows of none before, and of one
-that is longer than its window it reads the end.";
+Credits are earned with hydra-worker. Every question stands alone: the model
+knows of none before. Of one that is longer than its window it reads the end.";
 
 /// Asks the model that is being trained; an answer costs credits.
 #[derive(Debug, Parser)]

@@ -10,11 +10,11 @@ use hydra_shell::address::Address;
 
 const EXAMPLES: &str = "\
 Examples:
-  hydra-worker alice                            train for a coordinator on this machine, earn as alice
-  hydra-worker alice lab.example.org:5000       for one elsewhere
-  hydra-worker alice wss://hydra.example.org    encrypted
-  hydra-worker alice --tasks 10 --pause 5       ten tasks, five seconds of rest after each
-  hydra-worker alice --device cpu --threads 2   leave the GPU and the other cores alone
+  hydra-worker alice                           train here, earn as alice
+  hydra-worker alice lab.example.org:5000      for a coordinator elsewhere
+  hydra-worker alice wss://hydra.example.org   encrypted
+  hydra-worker alice --tasks 10 --pause 5      ten tasks, 5 s of rest after each
+  hydra-worker alice --device cpu --threads 2  leave the GPU and other cores alone
 
 Spend what you earned with hydra-query.";
 

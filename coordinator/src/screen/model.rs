@@ -288,12 +288,11 @@ impl Screen {
     /// A version was measured.
     pub fn take_point(&mut self, point: Point) {
         // The newest version of the last start is measured again at the next.
-        if self.point.is_some_and(|known| known.version == point.version) {
+        if self.point.replace(point).is_some_and(|known| known.version == point.version) {
             return;
         }
         self.chart.raw.push(point.version.0 as f64, point.loss);
         self.chart.second.push(point.version.0 as f64, point.bits_per_byte);
-        self.point = Some(point);
         if point.loss.is_finite() && self.best.is_none_or(|best| point.loss < best.loss) {
             self.best = Some(point);
             self.best_with = self.snapshot.as_ref().map(|snapshot| snapshot.view.status.workers);

@@ -16,7 +16,6 @@ pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         prompt => format!("Versions answer “{}”", text::clip(&text::clean(prompt), 60)),
     };
     let inside = view::panel(screen, buffer, area, &title);
-    screen.page_rows.set(inside.height);
     if screen.samples.is_empty() {
         let words = if screen.facts.prompt.is_empty() {
             "There is no prompt for samples: answers.sample_prompt is empty."
@@ -25,13 +24,15 @@ pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         };
         return view::put(buffer, inside, 0, words, theme.dim());
     }
-    let mut y = inside.top();
+    let (mut y, mut shown) = (inside.top(), 0);
     for (at, sample) in screen.samples.iter().enumerate().skip(screen.sample) {
         if y >= inside.bottom() {
             break;
         }
         y = one(screen, buffer, Rect { y, height: inside.bottom() - y, ..inside }, sample, at == 0);
+        shown += 1;
     }
+    screen.page_rows.set(shown);
     if screen.sample > 0 {
         let newer = if screen.is_small() { "" } else { " newer" };
         let words = format!(" ↑ {}{newer} ", screen.sample);

@@ -445,6 +445,13 @@ fn samples_stay_where_they_are_read() {
     assert!(script.screen().contains("version 11") && script.screen().contains("↑ 2 newer"), "{}", script.screen());
     script.keys("g");
     assert!(script.screen().contains("newer"));
+    let tops = |script: &mut Script<Screen>, keys| {
+        script.keys(keys);
+        script.app.sample
+    };
+    let page = tops(&mut script, "pagedown");
+    assert!(page > 1, "{}", script.screen());
+    assert_eq!([tops(&mut script, "down"), tops(&mut script, "pageup"), tops(&mut script, "pageup")], [page + 1, 1, 0]);
     for version in 14..400 {
         let sample = Sample { version: VersionNo(version), loss: 3.0, text: String::new(), at_ms: 0 };
         script.msg(Msg::Sample(sample));

@@ -165,6 +165,8 @@ impl App for Screen {
                 self.toasts.renew(now, "level", Sign::Info, words);
             }
             Msg::Wrap => self.log.wrap = !self.log.wrap,
+            // A sample has several lines.
+            Msg::Step(by) if self.tab == Tab::Samples => self.step(by.signum()),
             Msg::Step(by) => self.step(by),
             Msg::Page(by) => self.step(by * (self.page_rows.get().max(2) as isize - 1)),
             Msg::Edge(last) => self.step(if last { isize::MAX } else { isize::MIN }),
@@ -294,12 +296,7 @@ impl Screen {
                 self.transfers.step(newest, ledger::key, by);
             }
             Tab::Samples => {
-                self.sample = self.sample.saturating_add_signed(by.signum()).min(self.samples.len().saturating_sub(1));
-                if by == isize::MIN {
-                    self.sample = 0;
-                } else if by == isize::MAX {
-                    self.sample = self.samples.len().saturating_sub(1);
-                }
+                self.sample = self.sample.saturating_add_signed(by).min(self.samples.len().saturating_sub(1));
             }
             Tab::Log if by == isize::MAX => self.log.follow(),
             Tab::Log => self.log.scroll(&self.facts.ring, by as i64),

@@ -341,12 +341,11 @@ impl Hub {
         bytes: (u64, u64),
     ) {
         let (loss, bits_per_byte) = score;
-        let first = self.measured.is_none_or(|measured| measured < version);
-        if first {
+        // The newest version of the last start is measured again, and another average may answer now.
+        let newest = self.measured.is_none_or(|measured| measured <= version);
+        if newest {
             self.evaluated = Some(score);
             self.measured = Some(version);
-        }
-        if self.measured == Some(version) {
             self.averaged = averaged;
         }
         if let Some(published) = self.unevaluated.remove(&version) {
@@ -364,8 +363,7 @@ impl Hub {
                 seconds,
             });
         }
-        // The newest version of the last start may be measured only now.
-        if first && version <= self.newest.version {
+        if newest && version <= self.newest.version {
             self.persist(vec![Row::Evaluated { version, loss, bits_per_byte }]);
         }
         self.check_stop(now);

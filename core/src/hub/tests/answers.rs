@@ -254,6 +254,16 @@ fn an_average_that_is_better_answers_until_a_newer_version_is_better() {
     // Late news of an older version change nothing.
     lab.tell(measured(first, true));
     assert!(!answered(&mut lab, chat, 4).0);
+    // The newest, measured again.
+    lab.tell(Fact::Evaluated {
+        version: second,
+        averaged: true,
+        loss: 2.0,
+        bits_per_byte: 1.0,
+        bytes_up: 0,
+        bytes_down: 0,
+    });
+    assert_eq!((lab.hub.status().val_loss, lab.hub.averaged()), (Some(2.0), Some(second)));
 }
 
 #[test]
