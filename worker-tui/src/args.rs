@@ -14,7 +14,7 @@ Examples:
   hydra-worker alice lab.example.org:5000      for a coordinator elsewhere
   hydra-worker alice wss://hydra.example.org   encrypted
   hydra-worker alice --tasks 10 --pause 5      ten tasks, 5 s of rest after each
-  hydra-worker alice --device cpu --threads 2  leave the GPU and other cores alone
+  hydra-worker alice --device cpu --threads 2  leave GPU and other cores alone
 
 Spend what you earned with hydra-query.";
 
