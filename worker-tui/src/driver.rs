@@ -16,6 +16,7 @@ use hydra_core::time::Time;
 use hydra_shell::clock::Clock;
 use hydra_shell::exit::{Exit as Code, Failure};
 use hydra_shell::keys;
+use hydra_shell::ui::text::count;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Duration;
@@ -356,6 +357,14 @@ fn failure(exit: Exit, line: &Line) -> Result<(), Failure> {
             None => Failure::new(Code::Connect, format!("no session with the coordinator: {reason}"))
                 .hint("see whether the coordinator runs and has the version of this program"),
         }),
+        Exit::Undelivered(tasks) => Err(Failure::new(
+            Code::Connect,
+            format!(
+                "no coordinator for a minute: {} not delivered and not paid",
+                count(tasks as u64, "finished task", "finished tasks")
+            ),
+        )
+        .hint("a worker that is not asked to leave waits for its coordinator, however long, and delivers then")),
         Exit::Refused(text) => Err(Failure::new(Code::Refused, format!("the coordinator refuses: {text}"))),
     }
 }

@@ -182,6 +182,8 @@ pub enum Exit {
     Done,
     /// The coordinator was never reached.
     Unreachable(String),
+    /// It was asked to leave, and for [`LINGER`](super::LINGER) nobody took its last updates, so many.
+    Undelivered(usize),
     /// The coordinator does not want this worker.
     Refused(String),
 }

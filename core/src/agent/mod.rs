@@ -31,7 +31,7 @@ pub const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// With so many updates unanswered, no further task is taken: behind a slow link they would pile up until they are late.
 const OUTBOX: usize = 4;
 /// Who leaves, and has an update that nobody takes, goes without delivering it after this.
-const LINGER: Duration = Duration::from_mins(1);
+pub const LINGER: Duration = Duration::from_mins(1);
 /// After a task that could not be trained here: it would be pushed again at once.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
@@ -214,8 +214,7 @@ impl Agent {
         let waits = self.finishing && self.link != Link::Open && self.hand.is_none();
         self.lonely = if waits { self.lonely.or(Some(now)) } else { None };
         if self.lonely.is_some_and(|since| since.after(LINGER) <= now) {
-            let text = "it was asked to leave, and for a minute nobody took its last update".to_owned();
-            self.exit(Exit::Unreachable(text), Why::Asked);
+            self.exit(Exit::Undelivered(self.outbox.len()), Why::Asked);
         }
     }
 

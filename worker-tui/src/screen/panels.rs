@@ -66,7 +66,7 @@ fn left(hand: &InHand) -> String {
 /// What is done while no task is in hand.
 fn idle(screen: &Screen) -> String {
     if let Some(task) = screen.undelivered() {
-        return delivered_later(task);
+        return delivered_later(task, screen.leaving == Leaving::Asked);
     }
     match (&screen.link, screen.submitted) {
         (Link::Up { .. }, Some((task, bytes))) => {
@@ -80,13 +80,17 @@ fn idle(screen: &Screen) -> String {
             None => "waiting for a task; it comes by itself".to_owned(),
         },
         (Link::Starting, _) => "opening the device".to_owned(),
-        (_, Some((task, _))) => delivered_later(task),
+        (_, Some((task, _))) => delivered_later(task, screen.leaving == Leaving::Asked),
         (_, None) => "no coordinator, no task".to_owned(),
     }
 }
 
-fn delivered_later(task: TaskId) -> String {
-    format!("task {task} is done, is delivered when the coordinator is back")
+fn delivered_later(task: TaskId, leaving: bool) -> String {
+    if leaving {
+        format!("task {task} is done, is lost unless the coordinator is back within a minute")
+    } else {
+        format!("task {task} is done, is delivered when the coordinator is back")
+    }
 }
 
 /// The task in hand, unless it only waits to be delivered.

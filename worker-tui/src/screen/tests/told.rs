@@ -60,6 +60,8 @@ fn a_trained_task_without_a_coordinator_is_delivered_later() {
         let screen = script.screen();
         assert!(screen.contains("task 6 is done, is delivered when the"), "{screen}");
         assert!(!screen.contains("0s left") && !screen.contains("100 %"), "{screen}");
+        script.keys("q");
+        assert!(script.screen().contains("task 6 is done, is lost unless the"), "{}", script.screen());
     }
 }
 
