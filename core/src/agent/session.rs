@@ -44,6 +44,9 @@ impl Agent {
             self.backoff.ended(now.since(opened));
         }
         let wait = self.backoff.wait();
+        // The last try before it gives up is made in time.
+        let left = self.started.after(FIRST_CONTACT).since(now);
+        let wait = if self.greeted { wait } else { wait.min(left) };
         self.link = Link::Waiting { until: now.after(wait) };
         self.note(Event::Disconnected { retry_ms: wait.as_millis() as u64, reason });
     }

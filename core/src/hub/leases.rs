@@ -25,7 +25,7 @@ pub(super) struct Held {
 #[derive(Debug, Clone)]
 pub(super) enum State {
     /// A worker trains it. Without a session the worker is away; its task is with somebody else, but the update is
-    /// still welcome.
+    /// still welcome, and after a restart of the coordinator expected until the worker should have connected again.
     Running { session: Option<SessionId>, deadline: Time, expected: Option<Time>, step: u32 },
     /// The update was announced at `since`, and its bytes must be here at the deadline.
     Receiving { session: SessionId, since: Time, deadline: Time, update: Box<proto::Update> },
@@ -84,6 +84,8 @@ struct Index {
     awaited: BTreeSet<(Time, LeaseId)>,
     /// The same by the version that they train from.
     awaited_from: BTreeSet<(VersionNo, Time, LeaseId)>,
+    /// Those whose workers are away and expected back, in the same way.
+    returning_from: BTreeSet<(VersionNo, Time, LeaseId)>,
     uploads: BTreeMap<(SessionId, Digest), LeaseId>,
     checking: usize,
     /// How many of these are worth waiting for.
@@ -107,6 +109,9 @@ impl Index {
                     self.awaited.insert((at, row.lease));
                     self.awaited_from.insert((row.version, at, row.lease));
                 }
+            }
+            State::Running { session: None, expected: Some(at), .. } => {
+                self.returning_from.insert((row.version, *at, row.lease));
             }
             State::Receiving { session, update, .. } => {
                 self.uploads.insert((*session, update.blob), row.lease);
@@ -136,6 +141,9 @@ impl Index {
                 self.awaited.remove(&(at, row.lease));
                 self.awaited_from.remove(&(row.version, at, row.lease));
             }
+            State::Running { session: None, expected: Some(at), .. } => {
+                self.returning_from.remove(&(row.version, *at, row.lease));
+            }
             State::Receiving { session, update, .. } => {
                 self.uploads.remove(&(*session, update.blob));
             }
@@ -157,6 +165,11 @@ impl Index {
             }
         }
     }
+}
+
+fn from(index: &BTreeSet<(VersionNo, Time, LeaseId)>, version: VersionNo) -> impl DoubleEndedIterator<Item = Time> {
+    let range = (version, Time(0), LeaseId(0))..=(version, NEVER, LeaseId(u64::MAX));
+    index.range(range).map(|(_, at, _)| *at)
 }
 
 impl Leases {
@@ -225,8 +238,12 @@ impl Leases {
 
     /// The same of those from `version`.
     pub fn expected_from(&self, version: VersionNo) -> impl DoubleEndedIterator<Item = Time> {
-        let range = (version, Time(0), LeaseId(0))..=(version, NEVER, LeaseId(u64::MAX));
-        self.index.awaited_from.range(range).map(|(_, at, _)| *at)
+        from(&self.index.awaited_from, version)
+    }
+
+    /// By when workers that are away are expected back with updates from `version`, the next first.
+    pub fn returning_from(&self, version: VersionNo) -> impl DoubleEndedIterator<Item = Time> {
+        from(&self.index.returning_from, version)
     }
 
     /// Updates announced but not judged yet.

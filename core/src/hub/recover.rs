@@ -10,7 +10,7 @@ use super::leases::{Leases, State};
 use super::records::Records;
 use super::rounds::{Entry, Round};
 use super::trust::Trust;
-use super::{Hub, Recovered, Row, Rules};
+use super::{Hub, Recovered, Row, Rules, rounds};
 use crate::ids::LeaseId;
 use crate::rng::Rng;
 use crate::time::Time;
@@ -41,8 +41,9 @@ impl Hub {
             unmerged.iter().fold((newest.tasks, newest.tokens), |(n, t), (lease, _)| (n + 1, t + lease.tokens));
         let deadline = now.after(rules.lease_first);
         let mut leases = Leases::default();
+        let expected = Some(now.after(rounds::RETURN));
         for row in open {
-            leases.insert(row, State::Running { session: None, deadline, expected: None, step: 0 }, false);
+            leases.insert(row, State::Running { session: None, deadline, expected, step: 0 }, false);
         }
         let records = Records::from_rows(settled.iter().chain(&unmerged).map(|(lease, accepted)| (lease, accepted)));
         for (row, _) in settled.into_iter().chain(unmerged) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::leases::NEVER;
 use super::{Action, Event, Hub, MergeInput, Order, Row, rows};
+use crate::backoff::LONGEST;
 use crate::codec::Codec;
 use crate::ids::{Digest, LeaseId, SessionId, UserName, VersionNo};
 use crate::limits;
@@ -27,6 +28,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// After a start, until a round that has updates may close without the workers that trained at the last one's end:
 /// they need a second or so to connect again.
 const REUNION: Duration = Duration::from_secs(3);
+/// After a start, until the updates of workers that trained at the last one's end may become too old: after a long absence
+/// of the coordinator they try to connect so rarely.
+pub(super) const RETURN: Duration = LONGEST.saturating_add(Duration::from_secs(1));
 /// Blobs remembered to recognise copies.
 const MEMORY: usize = 512;
 
@@ -143,13 +147,17 @@ impl Hub {
         let patience = grace.max(UPLOAD);
         let uploads = self.leases.uploading().map(|since| since.after(patience)).filter(|until| *until > now).max();
         let (training, checking) = (self.leases.awaited(), self.leases.checking_awaited());
-        if training + checking == 0 {
+        let protected = self.protected(now, hurry);
+        if training + checking == 0 && protected.is_none() {
             return uploads;
         }
-        let protected = self.protected(now, hurry).is_some();
-        if self.round.accepted.len() < self.needed(training + self.bench.held()) || protected {
+        if self.round.accepted.len() < self.needed(training + self.bench.held()) {
             self.round.enough = None;
             return Some(hurry);
+        }
+        if let Some(at) = protected {
+            self.round.enough = None;
+            return Some(at.after(grace));
         }
         let enough = *self.round.enough.get_or_insert(now);
         let arriving = (checking > 0 || uploads.is_some()).then(|| enough.after(patience));
@@ -180,7 +188,8 @@ impl Hub {
         let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo)?;
         let grace = self.grace();
         let in_time = |at: &Time| *at == NEVER || (at.after(grace) > now && *at <= hurry);
-        self.leases.expected_from(stale).rfind(in_time)
+        let returning = self.leases.returning_from(stale).rfind(in_time).filter(|_| self.stopping.is_none());
+        self.leases.expected_from(stale).rfind(in_time).max(returning)
     }
 
     /// How long an update that is expected may be waited for.

@@ -83,6 +83,21 @@ fn who_leaves_waits_for_nobody_for_ever() {
 }
 
 #[test]
+fn who_never_reaches_a_coordinator_gives_up_in_time() {
+    let mut lab = Lab::new(settings());
+    let exit = loop {
+        lab.tell(Fact::Closed { reason: "nobody there".to_owned() });
+        let orders = lab.take();
+        if let Some(exit) = exit(&orders) {
+            break exit.clone();
+        }
+        let (due, _) = lab.agent.deadline().expect("another try");
+        lab.wait(due.since(lab.now));
+    };
+    assert_eq!((exit, lab.now), (Exit::Unreachable("nobody there".to_owned()), Time(0).after(FIRST_CONTACT)));
+}
+
+#[test]
 fn who_is_told_good_bye_for_good_goes() {
     for (retry, gone) in [(false, true), (true, false)] {
         let mut lab = Lab::open(settings());

@@ -1,6 +1,7 @@
 //! What is paid, what is not and why, and that nothing is paid twice.
 
 use super::*;
+use crate::limits;
 use crate::proto::{Progress, Release, UnpaidCode};
 
 /// A worker with a task in hand.
@@ -333,6 +334,44 @@ fn after_a_restart_open_leases_are_taken_and_settled_ones_answered() {
         assert_eq!(verdict(&lab.heard(session), LeaseId(lease)), Some(Ok(Credits::hyd(1))), "lease {lease}");
         assert_eq!(rewards(&lab.rows), paid);
     }
+}
+
+/// Seconds of a worker that is back at once after a restart while another one, in mid-task at the end before, is not;
+/// versions come as fast as the hub lets them.
+fn alone_again(lab: &mut Lab, worker: SessionId, seconds: u64) {
+    for _ in 0..seconds {
+        if let Some(task) = lab.task(worker) {
+            lab.deliver(worker, &task);
+        }
+        if lab.merge_ordered().is_some() {
+            lab.merge();
+        }
+        lab.wait(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn after_a_restart_nobodys_work_gets_too_old_while_it_waits_to_connect_again() {
+    let mut recovered = recovered();
+    let user = |name: &str| (name.parse().expect("a name"), PublicKey(key_of(name).verifying_key().to_bytes()));
+    recovered.users = vec![user("alice"), user("bob")];
+    recovered.open = vec![lease_row(5, "bob", 2)];
+    recovered.boot = 2;
+
+    let mut lab = Lab::with(rules(), recovered.clone());
+    let alice = lab.worker("alice", 1);
+    alone_again(&mut lab, alice, 14);
+    assert_eq!(lab.hub.status().version, VersionNo(limits::STALENESS), "she does not stand still");
+    let bob = lab.worker("bob", 2);
+    let mut task = lab.task(bob).expect("a task");
+    (task.lease, task.version) = (LeaseId(5), VersionNo(0));
+    lab.deliver(bob, &task);
+    assert_eq!(verdict(&lab.heard(bob), task.lease), Some(Ok(Credits::hyd(1))));
+
+    let mut lab = Lab::with(rules(), recovered);
+    let alice = lab.worker("alice", 1);
+    alone_again(&mut lab, alice, 30);
+    assert!(lab.hub.status().version.0 > limits::STALENESS + 5, "who does not come back is not waited for");
 }
 
 #[test]
