@@ -29,14 +29,12 @@ mod watch;
 mod tests;
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hydra_config::Settings;
-use hydra_core::ids::VersionNo;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
@@ -236,22 +234,16 @@ async fn serve_with(
     };
     let tasks = count(tasks, "task", "tasks");
     events.say(&format!("stopped, {why}: version {} after {tasks}{measured}", newest.version));
-    if let (Some((best, loss)), Some((last, _))) = (best(&settings.run_dir), score)
-        && loss < last * CLEARLY_BETTER
-    {
-        events.say(&format!("version {best} was better: loss {loss:.3}"));
+    // Measured on a part of the held-out text, so not the same to the last digit.
+    let best = Reader::open(&settings.run_dir).and_then(|reader| reader.best_version());
+    match (best, score) {
+        (Ok(Some((best, loss))), Some((last, _))) if loss < last * CLEARLY_BETTER => {
+            events.say(&format!("version {best} was better: loss {loss:.3}"));
+        }
+        (Ok(_), _) => {}
+        (Err(error), _) => tracing::warn!(%error, "the run's versions cannot be read"),
     }
     Ok(())
-}
-
-/// The version of the run with the lowest held-out loss, as far as they were measured: on a part of it, so not to the last
-/// digit the same.
-fn best(run: &Path) -> Option<(VersionNo, f64)> {
-    let versions = Reader::open(run).and_then(|reader| reader.versions());
-    let versions = versions.inspect_err(|error| tracing::warn!(%error, "the run's versions cannot be read")).ok()?;
-    let measured = versions.iter().filter(|version| !version.superseded);
-    let measured = measured.filter_map(|version| Some((version.version, version.val_loss?)));
-    measured.min_by(|one, other| one.1.total_cmp(&other.1))
 }
 
 /// Waits for a thread's work, or for somebody who wants to stop.

@@ -42,14 +42,35 @@ pub struct Run {
 /// Opens the run that the settings name, or begins it, from a model that exists if there is one.
 pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Run> {
     let dir = &settings.run_dir;
+    let new = !dir.exists();
     std::fs::create_dir_all(dir).map_err(|error| fail::file(FileError::io("make", dir, &error)))?;
     let key = keys::load_or_create(&dir.join("coordinator.key"))?;
     let at_ms = wall_ms();
     let mut store = Store::open(dir, &Opening { key: key.clone(), at_ms }).map_err(|error| fail::store(&error))?;
+    let opened = open_locked(settings, init, events, &mut store, at_ms);
+    if opened.is_err() && new {
+        // Of a run that did not begin nothing stays that looks like one. The lock is still held.
+        if let Err(error) = std::fs::remove_dir_all(dir) {
+            tracing::warn!(%error, dir = %dir.display(), "what a failed first start has left cannot be removed");
+        }
+    }
+    let (shape, data, recovered, learner) = opened?;
+    Ok(Run { shape, data, store, key, recovered, learner })
+}
+
+fn open_locked(
+    settings: &Settings,
+    init: Option<&Pretrained>,
+    events: &Events,
+    store: &mut Store,
+    at_ms: u64,
+) -> anyhow::Result<(Shape, Arc<Dataset>, Recovered, Learner)> {
+    let dir = &settings.run_dir;
     let data = Arc::new(dataset(settings, init, events)?);
     let shape = remembered::shape(settings, data.tokenizer.vocab_size(), dir)?;
     data.check_windows(shape.context).map_err(|error| fail::data(&error))?;
     remembered::remember(dir, settings)?;
+    let seed = remembered::seed(dir)?;
 
     let versions = VersionFiles::open(dir, shape).map_err(fail::file)?;
     let updates = UpdateFiles::open(dir).map_err(fail::file)?;
@@ -70,9 +91,15 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
             )
             .map_err(|error| fail::store(&error))
     };
-    let mut loaded = load(&mut store)?;
+    let mut loaded = load(store)?;
     if loaded.recovered.is_some() && init.is_some() {
         events.say("this run has its weights already; --init is for beginning a run");
+    }
+    if let Some(seed) = seed.filter(|seed| *seed != settings.seed) {
+        events.say(&format!(
+            "this run began with seed {seed}, and its first weights stay; seed {} decides the order of the data from here on",
+            settings.seed
+        ));
     }
     if loaded.recovered.is_none() {
         let weights = match init {
@@ -84,7 +111,7 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
         versions.write(VersionNo(0), &digest, &weights, &outer).map_err(fail::file)?;
         let first = Version { version: VersionNo(0), digest, tokens: 0, tasks: 0, inputs: Vec::new(), at_ms };
         store.write(&[Row::Version(first)]).map_err(|error| fail::store(&error))?;
-        loaded = load(&mut store)?;
+        loaded = load(store)?;
     }
     let Loaded { recovered, history, repairs } = loaded;
     let recovered = recovered.expect("a run with a version is loaded");
@@ -143,7 +170,7 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
         likeness,
         prober,
     };
-    Ok(Run { shape, data, store, key, recovered, learner })
+    Ok((shape, data, recovered, learner))
 }
 
 fn dataset(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Dataset> {

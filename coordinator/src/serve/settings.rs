@@ -105,6 +105,16 @@ pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The seed that the run began with, if it remembers one.
+pub fn seed(run_dir: &Path) -> anyhow::Result<Option<u64>> {
+    let path = run_dir.join(FILE);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Failure::new(Exit::RunFolder, format!("{} cannot be read: {error}", path.display())))?;
+    let file = ConfigFile { name: &path.display().to_string(), text: &text };
+    // It may be of an older program, whose settings others are by now: only the flags in force must be understood.
+    Ok(resolve(Some(file), [], &Flags::default()).ok().map(|resolved| resolved.settings.seed))
+}
+
 /// The model's sizes, which must be those that the run began with.
 pub fn shape(settings: &Settings, vocab: u32, run_dir: &Path) -> anyhow::Result<Shape> {
     let shape = settings.model.shape(vocab).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;

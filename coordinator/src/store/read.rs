@@ -151,6 +151,15 @@ impl Reader {
         self.read(|from| from.prepare(sql)?.query_map([], version)?.collect())
     }
 
+    /// The version with the lowest held-out loss of those that count and were measured, and that loss; of two with the
+    /// same, the newer.
+    pub fn best_version(&self) -> Result<Option<(VersionNo, f64)>, StoreError> {
+        let sql = "SELECT version, val_loss FROM versions WHERE state != 'superseded' AND val_loss IS NOT NULL
+                   ORDER BY val_loss, version DESC LIMIT 1";
+        let best = |row: &rusqlite::Row<'_>| Ok((VersionNo(rows::whole(row, 0)?), row.get(1)?));
+        self.read(|from| from.query_row(sql, [], best).optional())
+    }
+
     /// The newest versions that count, newest first: those whose weights may still be on disk.
     pub fn current_versions(&self) -> Result<Vec<Version>, StoreError> {
         let found = self.read(|from| rows::current_versions(from, 0, NEWEST))?;

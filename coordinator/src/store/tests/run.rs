@@ -169,6 +169,29 @@ fn damaged_weights_fall_back_and_their_updates_wait_again() {
 }
 
 #[test]
+fn the_best_version_is_the_one_measured_lowest_of_those_that_count() {
+    let (dir, _) = sample_run();
+    let best = |store: &mut Store, rows: &[Row]| {
+        store.write(rows).expect("they fit");
+        Reader::open(dir.path()).expect("readable").best_version().expect("readable")
+    };
+    let measured = |n, loss| Row::Evaluated { version: VersionNo(n), loss, bits_per_byte: loss / 2.0 };
+    let mut store = open(dir.path());
+    load(&mut store);
+    assert_eq!(best(&mut store, &[]), Some((VersionNo(2), 4.5)), "the newest");
+    assert_eq!(best(&mut store, &[measured(2, 5.5)]), Some((VersionNo(1), 5.0)), "an older one");
+    assert_eq!(best(&mut store, &[measured(2, 5.0)]), Some((VersionNo(2), 5.0)), "of two alike the newer");
+    store.load(&mut |v| damaged(v, &[2]), &mut never, &mut |_, _| Ok(true)).expect("version 1 is whole");
+    assert_eq!(best(&mut store, &[]), Some((VersionNo(1), 5.0)), "the superseded one does not count");
+
+    let empty = folder();
+    let mut store = open(empty.path());
+    store.write(&[Row::Version(version(0, &[]))]).expect("it fits");
+    load(&mut store);
+    assert_eq!(Reader::open(empty.path()).expect("readable").best_version().expect("readable"), None, "none measured");
+}
+
+#[test]
 fn damaged_weights_are_made_again_from_the_newest_whole_ones_on() {
     let (dir, _) = sample_run();
     let mut store = open(dir.path());
