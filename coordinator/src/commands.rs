@@ -56,7 +56,6 @@ fn print(events: &Events, line: &str) {
 fn status(dir: &Path, events: &Events) -> anyhow::Result<()> {
     let status = reader(dir)?.status().map_err(|error| fail::store(&error))?;
     events.emit(&json!({ "event": "status", "status": status }));
-    let number = |value: Option<f64>| value.map_or_else(|| "not measured yet".to_owned(), |v| format!("{v:.4}"));
     let version = status.version.map_or_else(|| "none yet".to_owned(), |version| version.to_string());
     print(events, &format!("version        {version}"));
     print(events, &format!("tasks          {} accepted, {} waiting to be merged", status.tasks, status.waiting));
@@ -64,8 +63,13 @@ fn status(dir: &Path, events: &Events) -> anyhow::Result<()> {
     // Versions may come faster than they can be measured.
     let whose = status.evaluated.filter(|measured| Some(*measured) != status.version);
     let whose = whose.map_or_else(String::new, |measured| format!(" (of version {measured})"));
-    print(events, &format!("held-out loss  {} nats a token{whose}", number(status.val_loss)));
-    print(events, &format!("               {} bits a byte", number(status.val_bits_per_byte)));
+    match status.val_loss.zip(status.val_bits_per_byte) {
+        Some((loss, bits_per_byte)) => {
+            print(events, &format!("held-out loss  {loss:.4} nats a token{whose}"));
+            print(events, &format!("               {bits_per_byte:.4} bits a byte"));
+        }
+        None => print(events, "held-out loss  not measured yet"),
+    }
     print(events, &format!("users          {}", status.users));
     print(
         events,

@@ -30,6 +30,8 @@ const SINCE: usize = 9;
 
 /// Rows of the pane below the table.
 const PANE: u16 = 8;
+/// Columns of a panel's border and the blanks about its title.
+const BORDER: usize = 4;
 /// Columns of the pane beside it.
 const SIDE: u16 = 40;
 /// Where facts stand in two columns, so many are in the left one.
@@ -188,9 +190,13 @@ fn table(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     // The column may be one that there is no room for.
     let order = if rows.is_empty() { String::new() } else { format!(" · by {}", screen.workers.order()) };
     // A worker that is started anew is another one, and a coordinator counts anew; what somebody has is in the ledger.
-    let since = if rows.is_empty() || area.width < 64 { "" } else { " · counts since each began" };
+    let since = if rows.is_empty() { "" } else { " · counts since worker/coordinator began" };
     let title = match screen.workers.filter() {
-        "" => format!("Workers: {}{order}{since}", rows.len()),
+        "" => {
+            let title = format!("Workers: {}{order}", rows.len());
+            let fits = text::width(&title) + text::width(since) + BORDER <= usize::from(area.width);
+            title + if fits { since } else { "" }
+        }
         filter => {
             format!("Workers: {} of {} with “{}”{order}", screen.workers.shown(), rows.len(), text::clean(filter))
         }
