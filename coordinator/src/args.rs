@@ -9,7 +9,7 @@ const EXAMPLES: &str = "\
 Examples:
   hydra-coordinator                                train on the built-in primer
   hydra-coordinator --data book.txt --data notes/  train on your own text
-  hydra-coordinator --preset shakespeare --data t.txt --stop-after-tokens 1536000
+  hydra-coordinator --preset tiny --data book.txt --stop-after-tasks 200
   hydra-coordinator --listen 0.0.0.0:5000          for workers elsewhere, too
   hydra-coordinator balance alice                  what a user has
   hydra-coordinator ledger verify                  check every transfer
@@ -126,4 +126,24 @@ pub struct Serve {
     /// Print every setting with where it comes from, as TOML, and end
     #[arg(long)]
     pub print_config: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_help_fits_80_columns() {
+        let mut command = Args::command().term_width(80);
+        command.build();
+        let help = command.render_long_help().to_string();
+        // As it is written, with no line broken by clap.
+        assert!(help.contains(long_help().trim_end()), "{help}");
+        let others = command.get_subcommands_mut().map(|command| command.render_long_help().to_string());
+        for help in std::iter::once(help).chain(others) {
+            assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        }
+    }
 }

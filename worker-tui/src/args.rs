@@ -113,4 +113,12 @@ mod tests {
         let help = <Args as clap::CommandFactory>::command().render_long_help().to_string();
         assert!(help.contains("Examples:") && help.contains("  6  no such device"), "{help}");
     }
+
+    #[test]
+    fn the_help_fits_80_columns() {
+        let help = <Args as clap::CommandFactory>::command().term_width(80).render_long_help().to_string();
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        // As it is written, with no line broken by clap.
+        assert!(help.contains(long_help().trim_end()), "{help}");
+    }
 }
