@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
+use hydra_coordinator::average::Average;
 use hydra_coordinator::serve::learner::{Command, Learner, Report};
 use hydra_core::hub::{Fact, Findings, Hub, MergeInput, Order, Rules};
 use hydra_core::ids::{Digest, LeaseId, Nonce, PublicKey, SessionId, VersionNo, WorkerId};
@@ -49,6 +50,8 @@ pub struct Plan {
 #[derive(Debug, Default, Serialize)]
 pub struct Outcome {
     pub loss: Option<f64>,
+    /// That of the last version alone, where `loss` may be that of the average up to it.
+    pub own_loss: Option<f64>,
     pub versions: u64,
     pub honest_delivered: u32,
     pub honest_refused: u32,
@@ -106,6 +109,8 @@ pub struct Arena<'a> {
     stopped: bool,
     uploads: BTreeMap<(SessionId, Digest), Arc<[u8]>>,
     versions: BTreeMap<VersionNo, Base>,
+    /// Of all versions so far, as the coordinator's evaluator keeps it.
+    average: Average,
     /// Plain averaging: what was handed in, whatever it is.
     plain: BTreeMap<LeaseId, Vec<f32>>,
     /// The honest update that came last.
@@ -117,6 +122,7 @@ pub struct Arena<'a> {
 impl<'a> Arena<'a> {
     pub fn new(plan: &'a Plan, hub: Hub, rules: Rules, learner: Learner, gym: &'a mut Gym) -> Self {
         let weights = learner.checkpoint.weights.clone();
+        let average = Average::new(VersionNo(0), weights.clone());
         let base = Base { digest: merge::weights_digest(&weights), weights };
         Self {
             plan,
@@ -134,6 +140,7 @@ impl<'a> Arena<'a> {
             stopped: false,
             uploads: BTreeMap::new(),
             versions: BTreeMap::from([(VersionNo(0), base)]),
+            average,
             plain: BTreeMap::new(),
             last: None,
             rng: Rng::new(11),
@@ -142,7 +149,8 @@ impl<'a> Arena<'a> {
     }
 
     /// Runs until the honest have done their tasks and all of that is merged; gives the last weights.
-    pub fn run(mut self) -> anyhow::Result<(Outcome, Arc<Vec<f32>>)> {
+    /// What came of it, the last version's weights, and the average up to it.
+    pub fn run(mut self) -> anyhow::Result<(Outcome, Arc<Vec<f32>>, Average)> {
         self.begun = self.plan.honest.len() as u32;
         for seat in 0..self.plan.honest.len() + self.plan.attackers.len() {
             self.join(seat);
@@ -184,7 +192,7 @@ impl<'a> Arena<'a> {
         }
         let (version, base) = self.versions.last_key_value().expect("there is a first version");
         self.outcome.versions = version.0;
-        Ok((self.outcome, base.weights.clone()))
+        Ok((self.outcome, base.weights.clone(), self.average))
     }
 
     fn is_lost(&self) -> bool {
@@ -260,6 +268,7 @@ impl<'a> Arena<'a> {
             Some(Report::Checked { lease, verdict }) => self.facts.push_back(Fact::Checked { lease, verdict }),
             Some(Report::Merged(served)) => {
                 let base = Base { digest: served.digest, weights: served.weights.clone() };
+                self.average.add(served.version, &served.weights);
                 self.outcome.bytes_version += served.delta.as_ref().map_or(0, |delta| delta.bytes.len() as u64);
                 self.versions.insert(served.version, base);
                 while self.versions.len() > VERSIONS {

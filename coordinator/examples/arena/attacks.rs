@@ -172,7 +172,8 @@ impl Bench<'_> {
         let tasks = Some(HONEST as u32 * self.args.tasks);
         let plan = Plan { honest, attackers, tasks, leave: 0.0, checks };
         self.gym.keep = checks;
-        let (mut outcome, weights) = Arena::new(&plan, hub, rules, learner, &mut self.gym).run()?;
+        // The last version alone: an average would hide what an attack did lately.
+        let (mut outcome, weights, _) = Arena::new(&plan, hub, rules, learner, &mut self.gym).run()?;
         let model = Model::load(run.shape, &weights, self.device)?;
         let loss = model.evaluate(&run.data.val_tokens, MEASURED)?.loss();
         outcome.loss = loss.is_finite().then_some(loss);

@@ -125,9 +125,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             let Some(scene) = next else { return Ok(()) };
             let line = play(args, &scene, device)?;
             eprintln!(
-                "{}: loss {:.4} after {} versions, {:.1} % idle, staleness {:?}",
+                "{}: loss {:.4} (the last version's own {:.4}) after {} versions, {:.1} % idle, staleness {:?}",
                 line.name,
                 line.outcome.loss.unwrap_or(f64::NAN),
+                line.outcome.own_loss.unwrap_or(f64::NAN),
                 line.outcome.versions,
                 100.0 * line.outcome.fast_idle / (line.outcome.fast_idle + line.outcome.fast_busy).max(1e-9),
                 line.outcome.staleness,
@@ -165,10 +166,15 @@ fn play(args: &Args, scene: &Scene, device: Device) -> anyhow::Result<Line> {
     gym.keep = false;
     let plan =
         Plan { honest: scene.paces.clone(), attackers: Vec::new(), tasks: None, leave: scene.leave, checks: true };
-    let (mut outcome, weights) = Arena::new(&plan, hub, rules, learner, &mut gym).run()?;
-    let model = Model::load(run.shape, &weights, device)?;
-    let loss = model.evaluate(&run.data.val_tokens, usize::MAX)?.loss();
-    outcome.loss = loss.is_finite().then_some(loss);
+    let (mut outcome, weights, average) = Arena::new(&plan, hub, rules, learner, &mut gym).run()?;
+    let loss = |weights: &[f32]| -> anyhow::Result<f64> {
+        let model = Model::load(run.shape, weights, device)?;
+        Ok(model.evaluate(&run.data.val_tokens, usize::MAX)?.loss())
+    };
+    // As the coordinator has it at the end of a run.
+    let (own, averaged) = (loss(&weights)?, loss(&average.weights)?);
+    outcome.own_loss = own.is_finite().then_some(own);
+    outcome.loss = own.is_finite().then_some(own.min(averaged));
     Ok(Line {
         name: scene.name,
         workers: scene.paces.len(),

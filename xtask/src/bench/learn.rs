@@ -52,6 +52,7 @@ struct Line {
 #[derive(Deserialize)]
 struct Outcome {
     loss: Option<f64>,
+    own_loss: Option<f64>,
     versions: u64,
     fast_busy: f64,
     fast_idle: f64,
@@ -84,6 +85,8 @@ fn report(lines: &[Line]) -> Report {
         let left = if *departures > 0 { format!(", {departures} departures") } else { String::new() };
         report.fact(name, how + &left);
         report.row(format!("{name}: loss"), outcome.loss.unwrap_or(f64::INFINITY), "nats", None);
+        let own = outcome.own_loss.unwrap_or(f64::INFINITY);
+        report.row(format!("{name}: loss of the last version alone"), own, "nats", None);
         // A version goes to every worker.
         let bytes = (bytes_up + bytes_version * *workers as u64) as f64 / *tokens as f64;
         report.row(format!("{name}: traffic"), bytes, "bytes a token", None);
@@ -120,6 +123,7 @@ mod tests {
     fn losses_are_compared() {
         let outcome = |loss, fast_idle| Outcome {
             loss,
+            own_loss: loss,
             versions: 9,
             fast_busy: 90.0,
             fast_idle,
