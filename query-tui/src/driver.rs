@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hydra_core::chat::{Chat, Event, Exit, Fact, Order};
-use hydra_core::ids::Nonce;
+use hydra_core::ids::{Nonce, PublicKey};
 use hydra_core::machine::Machine as _;
 use hydra_shell::client::line::{Heard, Line};
 use hydra_shell::clock::Clock;
@@ -19,6 +19,10 @@ pub trait Front {
     fn show(&mut self, event: &Event);
     /// The next wish, when there is one. Must be cancel safe. An error ends the program at once.
     async fn next(&mut self, state: State) -> Result<Fact, Failure>;
+    /// The session is over; it was of this run.
+    fn parted(&mut self, run: Option<PublicKey>) {
+        let _ = run;
+    }
     /// The coordinator has said goodbye for good, in these words. Whether somebody stays to read; for everybody else
     /// that is an error.
     fn over(&mut self, text: &str) -> bool {
@@ -68,6 +72,7 @@ impl Driver {
                 () = self.clock.sleep_until(deadline) => self.chat.expire(self.clock.now()),
             }
         };
+        front.parted(self.chat.run());
         let ended = match exit {
             Exit::Over(text) if met && front.over(&text) => Ok(()),
             exit => failure(exit, &self.line),

@@ -93,6 +93,7 @@ async fn talk(args: Args) -> anyhow::Result<()> {
         agent: concat!("hydra-query ", env!("CARGO_PKG_VERSION")).to_owned(),
         reconnect: question.is_none(),
         seed: u64::from_le_bytes(keys::random()?),
+        run: None,
     };
     let address = args.coordinator.clone();
     let dial = move || {
@@ -100,12 +101,16 @@ async fn talk(args: Args) -> anyhow::Result<()> {
         async move { client::connect(&address, Arc::new(LinkStats::default())).await }
     };
     let clock = Clock::start();
-    let fresh = move || Driver { chat: Chat::new(settings.clone()), line: Line::new(dial.clone()), clock };
+    // A session that has not begun, after one of a run if there was any.
+    let fresh = move |run| {
+        let chat = Chat::new(Settings { run, ..settings.clone() });
+        Driver { chat, line: Line::new(dial.clone()), clock }
+    };
     let earn = format!("earn credits with: hydra-worker {user} {}", args.coordinator);
     if has_screen(&args) {
         return screen::talk(fresh, clock, user, args.sampling, earn).await;
     }
-    let driver = fresh();
+    let driver = fresh(None);
     // With --headless, somebody may still sit at the terminal.
     let person = is_interactive() && !args.json;
     let stops = listen(question.is_some() || args.headless || !person)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hydra_core::agent::{Event, Why};
+use hydra_core::credits::Credits;
 use hydra_core::time::Time;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
@@ -25,21 +26,29 @@ pub struct Teller {
     met: bool,
     steps: u32,
     told: Option<Time>,
+    /// Tasks paid and what they earned: so far, and of that in runs before this one.
+    paid: (u64, Credits),
+    before: (u64, Credits),
 }
 
 /// Told when the coordinator's key is not what it was.
 pub const OTHER_RUN: &str = "another run answers at this address now: what was earned stays with the one before";
 
+const NOTHING: (u64, Credits) = (0, Credits::ZERO);
+
 impl Teller {
     /// `log`: there is a log file, which should hold the lines too.
     pub fn new(events: Events, clock: Clock, coordinator: String, log: bool) -> Self {
-        Self { events, clock, coordinator, log, met: false, steps: 0, told: None }
+        Self { events, clock, coordinator, log, met: false, steps: 0, told: None, paid: NOTHING, before: NOTHING }
     }
 
     /// What people are told, if it is worth a line.
     pub fn line(&mut self, event: &Event) -> Option<String> {
         Some(match event {
-            Event::OtherRun => OTHER_RUN.to_owned(),
+            Event::OtherRun => {
+                self.before = self.paid;
+                OTHER_RUN.to_owned()
+            }
             Event::Ready { user, device, .. } => {
                 self.met = true;
                 format!("connected to {} as {user}, training on {device}; waiting for a task", self.coordinator)
@@ -62,6 +71,7 @@ impl Teller {
                 format!("task {task}: done, sending {} kB", grouped(bytes.div_ceil(1000)))
             }
             Event::Credited { task, amount, balance } => {
+                self.paid = (self.paid.0 + 1, plus(self.paid.1, *amount));
                 format!("+{amount} HYD for task {task}, balance {balance} HYD")
             }
             Event::Unpaid { task, text, .. } => format!("no pay for task {task}: {text}"),
@@ -69,9 +79,18 @@ impl Teller {
                 format!("not connected: {reason}; trying again in {:.1} s", *retry_ms as f64 / 1000.0)
             }
             Event::Stopped { reason, tasks, earned, balance } => {
-                let paid = count(*tasks, "task", "tasks");
+                let count = |tasks| count(tasks, "task", "tasks");
                 let balance = if self.met { format!("balance {balance} HYD") } else { "balance unknown".to_owned() };
-                format!("{}: {paid} paid, {earned} HYD earned, {balance}", ending(*reason, &paid))
+                let (tasks_before, earned_before) = self.before;
+                let here = count(tasks.saturating_sub(tasks_before));
+                let earned_here = earned.checked_sub(earned_before).unwrap_or_default();
+                // Balance and pay would not fit together without it.
+                let before = match tasks_before {
+                    0 => String::new(),
+                    tasks => format!("; in another run before: {} paid, {earned_before} HYD", count(tasks)),
+                };
+                let why = ending(*reason, &count(*tasks));
+                format!("{why}: {here} paid, {earned_here} HYD earned, {balance}{before}")
             }
         })
     }
@@ -89,6 +108,10 @@ impl Sink for Teller {
     }
 }
 
+fn plus(one: Credits, other: Credits) -> Credits {
+    one.checked_add(other).unwrap_or(one)
+}
+
 /// Why it ends, with how much was paid.
 fn ending(reason: Why, paid: &str) -> String {
     let words = match reason {
@@ -104,7 +127,6 @@ fn ending(reason: Why, paid: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hydra_core::credits::Credits;
     use hydra_core::ids::{TaskId, VersionNo, WorkerId};
 
     use super::*;
@@ -144,5 +166,14 @@ mod tests {
             let line = teller.line(&stopped(reason, 2)).unwrap();
             assert_eq!(line, format!("{why}: 2 tasks paid, 2.0 HYD earned, balance 2.0 HYD"));
         }
+        let credited = Event::Credited { task: TaskId(1), amount: Credits::hyd(1), balance: Credits::hyd(1) };
+        for event in [&credited, &credited, &Event::OtherRun, &credited] {
+            teller.line(event).unwrap();
+        }
+        let stopped =
+            Event::Stopped { reason: Why::Tasks, tasks: 3, earned: Credits::hyd(3), balance: Credits::hyd(1) };
+        let line = "3 tasks done, as asked: 1 task paid, 1.0 HYD earned, balance 1.0 HYD; \
+                    in another run before: 2 tasks paid, 2.0 HYD";
+        assert_eq!(teller.line(&stopped).unwrap(), line);
     }
 }

@@ -4,7 +4,7 @@ use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
 use crate::credits::Credits;
-use crate::ids::{Digest, Nonce, UserName, VersionNo};
+use crate::ids::{Digest, Nonce, PublicKey, UserName, VersionNo};
 use crate::proto::{self, ClientMsg, Finish, KeyAct, RefusedCode, ServerMsg};
 
 /// What a client is told at its start.
@@ -20,6 +20,8 @@ pub struct Settings {
     pub reconnect: bool,
     /// Seeds the jitter of reconnects.
     pub seed: u64,
+    /// The run that the session before was of, if there was one: another is told of.
+    pub run: Option<PublicKey>,
 }
 
 /// Facts for the client.

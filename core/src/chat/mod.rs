@@ -82,6 +82,11 @@ impl Chat {
         }
     }
 
+    /// The run that it has talked to last: its coordinator's key.
+    pub fn run(&self) -> Option<PublicKey> {
+        self.server.map(|(key, _)| key)
+    }
+
     /// Whether an answer is awaited.
     pub fn is_busy(&self) -> bool {
         self.asked.is_some()
@@ -246,8 +251,9 @@ impl Chat {
         let Some(proof) = sign::answer(key, nonce, challenge, Role::Chat, user) else {
             return self.exit(Exit::Refused("the coordinator could not prove its own key".to_owned()));
         };
-        let before = self.server.replace((challenge.key, challenge.nonce));
-        if before.is_some_and(|(key, _)| key != challenge.key) {
+        let before = self.run().or(self.settings.run);
+        self.server = Some((challenge.key, challenge.nonce));
+        if before.is_some_and(|run| run != challenge.key) {
             self.show(Event::OtherRun);
         }
         self.link = Link::Proving;

@@ -45,7 +45,7 @@ impl Lab {
     fn new(reconnect: bool) -> Self {
         let key = SigningKey::from_bytes(&[1; 32]);
         let user = "alice".parse().expect("a plain name");
-        let chat = Chat::new(Settings { user, key, agent: "test".to_owned(), reconnect, seed: 1 });
+        let chat = Chat::new(Settings { user, key, agent: "test".to_owned(), reconnect, seed: 1, run: None });
         Self { chat, key: SigningKey::from_bytes(&[9; 32]), now: Time(0), orders: Vec::new() }
     }
 
@@ -146,6 +146,12 @@ fn another_run_at_the_address_is_told() {
     assert!(matches!(lab.connect_again()[..], [Event::Connected { .. }]));
     lab.key = SigningKey::from_bytes(&[8; 32]);
     assert!(matches!(lab.connect_again()[..], [Event::OtherRun, Event::Connected { .. }]));
+    // Also by one that begins anew, as after the end of a run.
+    let run = lab.chat.run();
+    let mut next = Lab::new(true);
+    next.chat = Chat::new(Settings { run, ..next.chat.settings.clone() });
+    next.connect();
+    assert!(matches!(next.shown()[..], [Event::OtherRun, Event::Connected { .. }]));
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl World {
         self.clients[client].born = self.now;
         self.mark("live", client as u64, self.clients[client].life);
         if role == Role::User {
-            let settings = chat::Settings { user, key, agent: "sim".to_owned(), reconnect: true, seed };
+            let settings = chat::Settings { user, key, agent: "sim".to_owned(), reconnect: true, seed, run: None };
             self.clients[client].user = Some(User::new(Chat::new(settings)));
             let (at, life) = (self.soon(0, 5_000_000), self.clients[client].life);
             self.push(at, Event::Whim(client, life));

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use hydra_core::chat::{Event, Fact};
-use hydra_core::ids::UserName;
+use hydra_core::ids::{PublicKey, UserName};
 use hydra_shell::clock::Clock;
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::signals::Stop;
@@ -48,7 +48,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Talks on a screen until somebody leaves; `fresh` makes a session that has not begun.
 pub async fn talk(
-    fresh: impl FnMut() -> Driver,
+    fresh: impl FnMut(Option<PublicKey>) -> Driver,
     clock: Clock,
     user: UserName,
     sampling: Sampling,
@@ -98,17 +98,19 @@ struct Panel {
     stays: bool,
     /// Whether the user has left.
     left: bool,
+    /// The run that the last session was of.
+    run: Option<PublicKey>,
 }
 
 impl Panel {
     fn new(wished: mpsc::UnboundedReceiver<Fact>, messages: mpsc::Sender<Msg>) -> Self {
-        Self { wished, messages, waiting: VecDeque::new(), stays: false, left: false }
+        Self { wished, messages, waiting: VecDeque::new(), stays: false, left: false, run: None }
     }
 
     /// One session; after a goodbye for good others, as a run that has ended may be taken up again.
-    async fn talk(&mut self, mut fresh: impl FnMut() -> Driver, clock: Clock) -> Result<(), Failure> {
+    async fn talk(&mut self, mut fresh: impl FnMut(Option<PublicKey>) -> Driver, clock: Clock) -> Result<(), Failure> {
         loop {
-            let ended = fresh().run(self).await;
+            let ended = fresh(self.run).run(self).await;
             let nobody = ended.as_ref().is_ok_and(|()| !self.left)
                 || ended.as_ref().is_err_and(|failure| failure.exit == Exit::Connect);
             if !(self.stays && nobody) {
@@ -149,6 +151,10 @@ impl Front for Panel {
                 }
             }
         }
+    }
+
+    fn parted(&mut self, run: Option<PublicKey>) {
+        self.run = run.or(self.run);
     }
 
     fn over(&mut self, text: &str) -> bool {

@@ -84,6 +84,7 @@ pub fn driver(door: Door, key: u8, reconnect: bool) -> Driver {
         agent: "test".to_owned(),
         reconnect,
         seed: 1,
+        run: None,
     };
     let dial = move || {
         let door = door.clone();

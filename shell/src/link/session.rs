@@ -114,7 +114,7 @@ struct Session<P: Side> {
 impl<P: Side> Session<P> {
     fn new(side: P, ends: Ends<P::In>, stats: Arc<LinkStats>) -> Self {
         let now = Instant::now();
-        stats.heard();
+        stats.begun();
         Self {
             ends,
             stats,

@@ -43,6 +43,11 @@ impl RoundTrip {
         self.micros.store(at_least_1(round_trip), Ordering::Relaxed);
     }
 
+    pub(super) fn forget(&self) {
+        self.micros.store(0, Ordering::Relaxed);
+        self.heard();
+    }
+
     /// Something came that shows that the other end is there.
     pub(super) fn heard(&self) {
         self.asked.store(0, Ordering::Relaxed);
@@ -82,7 +87,12 @@ impl LinkStats {
         self.round_trip.ask();
     }
 
-    /// Something came, or another session began.
+    /// Another session begins: what the one before knew of its other end is of no use.
+    pub(super) fn begun(&self) {
+        self.round_trip.forget();
+    }
+
+    /// Something came.
     pub(super) fn heard(&self) {
         self.round_trip.heard();
     }
@@ -97,5 +107,22 @@ impl LinkStats {
 
     pub(super) fn ponged(&self, round_trip: Duration) {
         self.round_trip.set(round_trip);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_session_knows_no_round_trip() {
+        let stats = LinkStats::default();
+        stats.begun();
+        stats.asked();
+        stats.ponged(Duration::from_millis(1403));
+        stats.sent(7);
+        assert_eq!((stats.round_trip(), stats.unanswered().is_some()), (Some(Duration::from_millis(1403)), true));
+        stats.begun();
+        assert_eq!((stats.round_trip(), stats.unanswered(), stats.bytes_up()), (None, None, 7));
     }
 }

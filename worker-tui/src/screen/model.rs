@@ -143,6 +143,8 @@ pub struct Screen {
     /// When the usage was last told.
     pub used_at: Time,
     pub balance: Option<Credits>,
+    /// Since when it is counted what was earned and paid: the start, or that of another run.
+    pub counted: Time,
     pub earned: Credits,
     pub paid: u64,
     pub unpaid: u64,
@@ -195,12 +197,20 @@ impl Screen {
         let mut session = Chart::new(names("held-out", "the loss appears here with the first step"));
         let mut task = Chart::new(names("", "no step of this task yet"));
         (session.smoothing, task.smoothing) = (SMOOTHINGS[0], SMOOTHINGS[0]);
-        Self { now: facts.started, facts, session, task, speeds: Spark::new(SPEEDS), ..Self::default() }
+        Self {
+            now: facts.started,
+            counted: facts.started,
+            facts,
+            session,
+            task,
+            speeds: Spark::new(SPEEDS),
+            ..Self::default()
+        }
     }
 
     /// Credits earned an hour, once a minute has passed.
     pub fn per_hour(&self) -> Option<f64> {
-        let hours = self.now.since(self.facts.started).as_secs_f64() / 3600.0;
+        let hours = self.now.since(self.counted).as_secs_f64() / 3600.0;
         (hours >= 1.0 / 60.0).then(|| self.earned.as_hyd() / hours)
     }
 

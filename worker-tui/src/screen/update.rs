@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hydra_core::agent::Event;
+use hydra_core::credits::Credits;
 use hydra_core::ids::VersionNo;
 use hydra_core::time::Time;
 use hydra_shell::signals::Stop;
@@ -264,7 +265,12 @@ impl Screen {
     fn on_event(&mut self, event: Event) -> Vec<Cmd> {
         let now = self.now;
         match event {
-            Event::OtherRun => self.toasts.renew(now, NOTICE, Sign::Warn, OTHER_RUN.to_owned()),
+            Event::OtherRun => {
+                self.toasts.renew(now, NOTICE, Sign::Warn, OTHER_RUN.to_owned());
+                // Beside another run's balance the counts would not make sense.
+                (self.paid, self.unpaid, self.earned, self.counted) = (0, 0, Credits::ZERO, now);
+                (self.last_paid, self.last_unpaid) = (None, None);
+            }
             Event::Ready { user, device, .. } => {
                 self.facts.user = Some(user.to_string());
                 // It was named so at the start; the threads may have changed since.

@@ -1,5 +1,8 @@
 //! The panel between session and screen, against the real hub; and what is done outside.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use hydra_core::chat::{Event, Fact};
 use hydra_core::credits::Credits;
 use tokio::sync::mpsc;
@@ -66,7 +69,12 @@ async fn a_run_that_goes_on_is_found_again() {
     let mut panel = Panel::new(wished, messages);
     let outside = Outside { wishes, told };
     let mut doors = [ends, goes_on].into_iter();
-    let fresh = move || driver(doors.next().expect("two are enough"), 1, true);
+    let runs = Rc::new(RefCell::new(Vec::new()));
+    let seen = runs.clone();
+    let fresh = move |run| {
+        seen.borrow_mut().push(run);
+        driver(doors.next().expect("two are enough"), 1, true)
+    };
     let screen = async move {
         assert!(outside.perform(Cmd::Ask("count".to_owned(), Sampling::default())).is_continue());
         let (mut goodbye, mut connected) = (false, 0);
@@ -94,6 +102,8 @@ async fn a_run_that_goes_on_is_found_again() {
     };
     let (ended, ()) = tokio::join!(panel.talk(fresh, hydra_shell::clock::Clock::start()), screen);
     ended.unwrap();
+    // So that it is told whether this is another run.
+    assert!(matches!(runs.borrow()[..], [None, Some(_)]), "{:?}", runs.borrow());
 }
 
 #[tokio::test(start_paused = true)]

@@ -52,6 +52,17 @@ fn a_paused_run_says_why_there_is_no_task() {
 }
 
 #[test]
+fn beside_another_runs_balance_counts_begin_anew() {
+    let mut script = working((120, 40));
+    assert!(script.screen().contains("2 paid, 1 not"), "{}", script.screen());
+    script.msg(Msg::Event(Event::OtherRun));
+    let screen = script.screen();
+    assert!(screen.contains("0 paid, 0 not") && screen.contains("another run answers at this address"), "{screen}");
+    script.msg(Msg::Event(Event::Credited { task: TaskId(1), amount: Credits::hyd(1), balance: Credits::hyd(1) }));
+    assert!(script.screen().contains("1 paid, 0 not"), "{}", script.screen());
+}
+
+#[test]
 fn a_trained_task_without_a_coordinator_is_delivered_later() {
     for size in SIZES {
         let mut script = working(size);
