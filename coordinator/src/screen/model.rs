@@ -289,7 +289,8 @@ impl Screen {
     pub fn take_point(&mut self, point: Point) {
         // The newest version of the last start is measured again at the next.
         if self.point.replace(point).is_some_and(|known| known.version == point.version) {
-            return;
+            self.chart.raw.correct(point.loss);
+            return self.chart.second.correct(point.bits_per_byte);
         }
         self.chart.raw.push(point.version.0 as f64, point.loss);
         self.chart.second.push(point.version.0 as f64, point.bits_per_byte);
@@ -393,8 +394,7 @@ impl Screen {
 /// Tokens a second of those that train, as they report it.
 pub fn speed(rows: &[Row]) -> f64 {
     let heard = rows.iter().filter(|row| row.silent.is_none());
-    let speeds = heard.filter_map(|row| workers::speed(&row.worker));
-    let speeds = speeds.filter(|speed| speed.is_finite() && *speed > 0.0);
+    let speeds = heard.filter_map(|row| workers::speed(&row.worker)).filter(|s| s.is_finite() && *s > 0.0);
     // Not a sum, which is -0 where nobody trains.
     speeds.fold(0.0, |all, speed| all + speed)
 }

@@ -50,10 +50,14 @@ pub struct Series {
     last: Option<(f64, f64)>,
 }
 
+fn is_absurd(number: f64) -> bool {
+    number.is_nan() || number.abs() > ABSURD
+}
+
 impl Series {
     /// Adds a point. One that is no number is left out; one whose place lies before the last stands at the last.
     pub fn push(&mut self, x: f64, y: f64) {
-        if x.is_nan() || y.is_nan() || x.abs() > ABSURD || y.abs() > ABSURD {
+        if is_absurd(x) || is_absurd(y) {
             return;
         }
         let x = self.last.map_or(x, |(last, _)| x.max(last));
@@ -72,6 +76,17 @@ impl Series {
                 carried = Some(first.with(second));
             }
             level += 1;
+        }
+    }
+
+    /// Gives the newest point another value: it was measured again.
+    pub fn correct(&mut self, y: f64) {
+        if let (false, Some((_, last)), Some(newest)) =
+            (is_absurd(y), &mut self.last, self.levels.first_mut().and_then(VecDeque::back_mut))
+        {
+            *last = y;
+            // The newest bucket of the finest level holds one point.
+            (newest.mean, newest.min, newest.max) = (y, y, y);
         }
     }
 
@@ -168,6 +183,21 @@ mod tests {
             series.iter().map(|bucket| (bucket.from, bucket.mean)).collect::<Vec<_>>(),
             [(5.0, 1.0), (5.0, 2.0)]
         );
+    }
+
+    #[test]
+    fn the_newest_point_is_corrected_alone() {
+        let mut series = Series::default();
+        series.correct(1.0);
+        assert!(series.is_empty());
+        for n in 0..3 * LEVEL {
+            series.push(n as f64, 5.0);
+        }
+        series.correct(4.0);
+        series.correct(f64::NAN);
+        assert_eq!(series.last(), Some((3.0 * LEVEL as f64 - 1.0, 4.0)));
+        let least: Vec<_> = series.iter().map(|bucket| bucket.min).collect();
+        assert_eq!((least.iter().filter(|min| **min < 5.0).count(), least.last()), (1, Some(&4.0)));
     }
 
     #[test]
