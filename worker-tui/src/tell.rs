@@ -87,7 +87,7 @@ impl Teller {
                 // Balance and pay would not fit together without it.
                 let before = match tasks_before {
                     0 => String::new(),
-                    tasks => format!("; in another run before: {} paid, {earned_before} HYD", count(tasks)),
+                    tasks => format!("; in runs before: {} paid, {earned_before} HYD", count(tasks)),
                 };
                 let why = ending(*reason, &count(*tasks));
                 format!("{why}: {here} paid, {earned_here} HYD earned, {balance}{before}")
@@ -173,7 +173,7 @@ mod tests {
         let stopped =
             Event::Stopped { reason: Why::Tasks, tasks: 3, earned: Credits::hyd(3), balance: Credits::hyd(1) };
         let line = "3 tasks done, as asked: 1 task paid, 1.0 HYD earned, balance 1.0 HYD; \
-                    in another run before: 2 tasks paid, 2.0 HYD";
+                    in runs before: 2 tasks paid, 2.0 HYD";
         assert_eq!(teller.line(&stopped).unwrap(), line);
     }
 }
