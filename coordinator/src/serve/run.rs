@@ -95,7 +95,7 @@ fn open_locked(
     if loaded.recovered.is_some() && init.is_some() {
         events.say("this run has its weights already; --init is for beginning a run");
     }
-    if let Some(seed) = seed.filter(|seed| *seed != settings.seed) {
+    if let Some(seed) = seed.filter(|seed| loaded.recovered.is_some() && *seed != settings.seed) {
         events.say(&format!(
             "this run began with seed {seed}, and its first weights stay; seed {} decides the order of the data from here on",
             settings.seed

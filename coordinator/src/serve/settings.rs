@@ -111,7 +111,7 @@ pub fn seed(run_dir: &Path) -> anyhow::Result<Option<u64>> {
     let text = std::fs::read_to_string(&path)
         .map_err(|error| Failure::new(Exit::RunFolder, format!("{} cannot be read: {error}", path.display())))?;
     let file = ConfigFile { name: &path.display().to_string(), text: &text };
-    // It may be of an older program, whose settings others are by now: only the flags in force must be understood.
+    // One that an older program wrote may not be understood any more; then the seed is not known.
     Ok(resolve(Some(file), [], &Flags::default()).ok().map(|resolved| resolved.settings.seed))
 }
 
