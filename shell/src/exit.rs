@@ -9,7 +9,7 @@
 //! | 1 | a bug, or something nobody expected |
 //! | 2 | bad usage: see `--help` |
 //! | 3 | cannot connect to the coordinator |
-//! | 4 | refused by the coordinator (a name with another key, another protocol) |
+//! | 4 | refused by the coordinator (another's name, other protocol, bad proof) |
 //! | 5 | too few credits |
 //! | 6 | no such device to compute on |
 //! | 7 | data or a file cannot be read |
@@ -91,7 +91,7 @@ impl Exit {
             Self::Bug => "a bug, or something nobody expected",
             Self::Usage => "bad usage: see `--help`",
             Self::Connect => "cannot connect to the coordinator",
-            Self::Refused => "refused by the coordinator (a name with another key, another protocol)",
+            Self::Refused => "refused by the coordinator (another's name, other protocol, bad proof)",
             Self::TooPoor => "too few credits",
             Self::NoDevice => "no such device to compute on",
             Self::Data => "data or a file cannot be read",

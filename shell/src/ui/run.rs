@@ -61,8 +61,9 @@ pub(crate) enum Happening {
 pub(crate) trait Console {
     /// Columns and rows.
     fn size(&self) -> (u16, u16);
-    /// The next report. Cancel safe.
-    fn next(&mut self) -> impl Future<Output = Happening> + Send;
+    /// The next report. `room` asks for [`Happening::Room`]: the loop was told that a frame could not be drawn, which may
+    /// have changed since. Cancel safe.
+    fn next(&mut self, room: bool) -> impl Future<Output = Happening> + Send;
     /// Takes a new size.
     fn resize(&mut self, size: (u16, u16)) -> io::Result<()>;
     /// Whether a frame can be drawn.
@@ -120,12 +121,13 @@ impl<A: App, P: FnMut(A::Cmd) -> ControlFlow<()>> Loop<'_, A, P> {
                 return end;
             }
             // A frame that the console cannot take yet is drawn when it reports room.
-            let frame = self.pacer.due().filter(|_| console.is_ready());
+            let ready = console.is_ready();
+            let frame = self.pacer.due().filter(|_| ready);
             let wake = self.app.wake_at().map(|at| woken.map_or(at, |last: Time| at.max(last.after(LEAST))));
             let until = frame.into_iter().chain(wake).min();
             tokio::select! {
                 biased;
-                happening = console.next() => step = match self.happened(happening, &mut console) {
+                happening = console.next(!ready) => step = match self.happened(happening, &mut console) {
                     Ok(step) => step,
                     Err(end) => return end,
                 },

@@ -65,7 +65,7 @@ impl Console for Real {
         self.size
     }
 
-    async fn next(&mut self) -> Happening {
+    async fn next(&mut self, room: bool) -> Happening {
         loop {
             let Some((input, terminal)) = &mut self.screen else {
                 tokio::select! {
@@ -78,7 +78,7 @@ impl Console for Real {
                     None => continue,
                 }
             };
-            let (busy, closed) = (!terminal.is_ready(), terminal.closed());
+            let closed = terminal.closed();
             tokio::select! {
                 stop = self.signals.next() => return Happening::Stop(stop),
                 event = input.next() => return match event {
@@ -95,7 +95,7 @@ impl Console for Real {
                         return happening;
                     }
                 }
-                room = terminal.ready(), if busy => return match room {
+                taken = terminal.ready(), if room => return match taken {
                     Ok(()) => Happening::Room,
                     Err(error) => Happening::Lost(error),
                 },

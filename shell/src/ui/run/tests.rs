@@ -1,5 +1,6 @@
 //! The loop on a paused clock with a console that notes when frames were drawn.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ratatui::Terminal;
@@ -88,6 +89,8 @@ struct Fake {
     clock: Clock,
     seen: Arc<Mutex<Seen>>,
     room: watch::Receiver<bool>,
+    /// How often room comes only after the question whether there is any.
+    late: AtomicU32,
 }
 
 impl Console for Fake {
@@ -95,11 +98,11 @@ impl Console for Fake {
         self.size
     }
 
-    async fn next(&mut self) -> Happening {
+    async fn next(&mut self, room: bool) -> Happening {
         tokio::select! {
             biased;
             Some(event) = self.events.recv() => event,
-            Ok(()) = self.room.changed() => Happening::Room,
+            Ok(()) = async { self.room.wait_for(|room| *room).await.map(drop) }, if room => Happening::Room,
             else => std::future::pending().await,
         }
     }
@@ -112,7 +115,8 @@ impl Console for Fake {
     }
 
     fn is_ready(&self) -> bool {
-        *self.room.borrow()
+        let late = self.late.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |late| late.checked_sub(1));
+        late.is_err() && *self.room.borrow()
     }
 
     fn draw(&mut self, view: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
@@ -138,14 +142,20 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(mut app: Counter) -> Self {
+    fn start(app: Counter) -> Self {
+        Self::start_late(app, 0)
+    }
+
+    /// With a console that says `late` times that there is no room when there is some the moment after.
+    fn start_late(mut app: Counter, late: u32) -> Self {
         let clock = Clock::start();
         let (events, receiver) = mpsc::unbounded_channel();
         let (messages, inbox) = mpsc::channel(1_000);
         let (room, has_room) = watch::channel(true);
         let seen = Arc::new(Mutex::new(Seen::default()));
         let terminal = Terminal::new(TestBackend::new(20, 2)).unwrap();
-        let console = Fake { events: receiver, terminal, size: (20, 2), clock, seen: seen.clone(), room: has_room };
+        let (seen_by, late, size) = (seen.clone(), AtomicU32::new(late), (20, 2));
+        let console = Fake { events: receiver, terminal, size, clock, seen: seen_by, room: has_room, late };
         let ended = tokio::spawn(async move {
             let this = Loop {
                 app: &mut app,
@@ -233,6 +243,15 @@ async fn a_hanging_terminal_holds_frames_not_work() {
     bench.room.send(true).unwrap();
     bench.pass(1).await;
     assert_eq!(bench.frames().last().unwrap().1, "300");
+    bench.quit().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_comes_between_two_looks_is_not_missed() {
+    // Asked once before it draws and once before it waits.
+    let bench = Bench::start_late(Counter::default(), 2);
+    bench.pass(1).await;
+    assert_eq!(bench.frames(), [(Time(0), "0".to_owned())]);
     bench.quit().await;
 }
 
