@@ -21,6 +21,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+mod block;
 mod int4;
 mod int8;
 mod sparse;
@@ -124,7 +125,9 @@ impl Codec {
             Self::F32 => values.chunks(PART).for_each(|part| put_f32(&mut out, part)),
             Self::Bf16 => values.chunks(PART).for_each(|part| put_bf16(&mut out, part)),
             // Blocks are the same with and without feedback; what they lack is dropped here.
-            _ => self.encode_onto(&mut out, values, &mut vec![0.0; values.len()]),
+            _ => values.chunks(Self::BLOCK).for_each(|part| {
+                self.encode_onto(&mut out, part, &mut [0.0; Self::BLOCK][..part.len()]);
+            }),
         }
         out
     }

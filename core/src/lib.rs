@@ -23,3 +23,4 @@ pub mod schedule;
 pub mod sim;
 pub mod sketch;
 pub mod time;
+mod wide;

@@ -2,24 +2,20 @@
 //!
 //! Decoding is specified in [`super`]; the choice of scale is the encoder's freedom. This one tries the clips
 //! of [`CLIPS`] and keeps the one with the least squared error, the first among equals.
+#![allow(clippy::inline_always)]
 
 use half::f16;
 
 use super::CodecError;
+use super::block::{self, BLOCK, ROUND, Values};
 
-/// Numbers in a block.
-pub(super) const BLOCK: usize = 128;
 /// Bytes of a full block.
 const BLOCK_BYTES: usize = 2 + BLOCK / 2;
 /// The largest integer.
 const TOP: f32 = 7.0;
 /// Clipping points to try, as parts of the largest magnitude in the block: numbers beyond one lose, all others gain.
 const CLIPS: [f32; 6] = [1.0, 0.92, 0.84, 0.74, 0.62, 0.5];
-/// Added to a number of less than 2^22 in magnitude, it leaves the number's nearest integer (ties to even) in the
-/// lowest bits of the sum, in two's complement; subtracted again, the integer itself.
-const ROUND: f32 = 12_582_912.0;
 
-type Values = [f32; BLOCK];
 type Packed = [u8; BLOCK / 2];
 
 /// A block's scale and integers. A scale that is not finite marks a block that decoding must refuse.
@@ -35,14 +31,11 @@ pub(super) const fn encoded_len(n: usize) -> usize {
 
 pub(super) fn encode(out: &mut Vec<u8>, values: &[f32], residual: &mut [f32]) {
     for (values, residual) in values.chunks(BLOCK).zip(residual.chunks_mut(BLOCK)) {
-        let mut sums = [0.0; BLOCK];
-        for ((sum, value), left) in sums.iter_mut().zip(values).zip(residual.iter()) {
-            *sum = value + left;
-        }
-        let block = quantise(&sums);
+        let sums = block::sums(values, residual);
+        let block = wide::quantise(&sums);
         put(out, &block, values.len());
         if block.scale.is_finite() {
-            let sent = expand(block.scale.to_f32(), &block.packed);
+            let sent = wide::expand(block.scale.to_f32(), &block.packed);
             for ((left, sum), sent) in residual.iter_mut().zip(&sums).zip(&sent) {
                 *left = sum - sent;
             }
@@ -74,7 +67,7 @@ pub(super) fn read(bytes: &[u8], out: &mut [f32], put: impl Fn(&mut f32, f32)) {
         let (scale, nibbles) = split(block);
         let mut packed = [0; BLOCK / 2];
         packed[..nibbles.len()].copy_from_slice(nibbles);
-        let values = expand(scale.to_f32(), &packed);
+        let values = wide::expand(scale.to_f32(), &packed);
         slots.iter_mut().zip(&values).for_each(|(slot, value)| put(slot, *value));
     }
 }
@@ -89,15 +82,12 @@ fn put(out: &mut Vec<u8>, block: &Block, n: usize) {
     out.extend_from_slice(&block.packed[..n.div_ceil(2)]);
 }
 
+#[inline(always)]
 fn quantise(values: &Values) -> Block {
-    // As integers, the bits of magnitudes keep their order, and NaN and infinity are the greatest.
-    let greatest = values.iter().fold(0, |max, x| (x.to_bits() as i32 & i32::MAX).max(max));
-    let greatest = f32::from_bits(greatest as u32);
-    if !greatest.is_finite() {
+    let Some(greatest) = block::greatest(values) else {
         return Block { scale: f16::NAN, packed: [0; BLOCK / 2] };
-    }
-    // Past f16's range the block saturates; error feedback sends the rest later.
-    let scale_for = |clip: f32| f16::from_f32((greatest / TOP * clip).min(f16::MAX.to_f32()));
+    };
+    let scale_for = |clip: f32| block::scale(greatest / TOP * clip);
     let mut best = (f32::INFINITY, scale_for(CLIPS[0]));
     for scale in CLIPS.map(scale_for) {
         let error = squared_error(values, scale.to_f32());
@@ -108,14 +98,10 @@ fn quantise(values: &Values) -> Block {
     Block { scale: best.1, packed: pack(values, best.1.to_f32()) }
 }
 
-/// One over the scale, with which numbers are multiplied; 0 for scale 0, whose integers are all 0.
-fn inverse(scale: f32) -> f32 {
-    if scale > 0.0 { 1.0 / scale } else { 0.0 }
-}
-
+#[inline(always)]
 fn squared_error(values: &Values, scale: f32) -> f32 {
     const LANES: usize = 16;
-    let inverse = inverse(scale);
+    let inverse = block::inverse(scale);
     // Independent sums: the order of additions is fixed, and they fit vector registers.
     let mut sums = [0.0; LANES];
     for part in values.as_chunks::<LANES>().0 {
@@ -128,8 +114,9 @@ fn squared_error(values: &Values, scale: f32) -> f32 {
     sums.iter().sum()
 }
 
+#[inline(always)]
 fn pack(values: &Values, scale: f32) -> Packed {
-    let inverse = inverse(scale);
+    let inverse = block::inverse(scale);
     let mut levels = [0; BLOCK];
     for (level, value) in levels.iter_mut().zip(values) {
         *level = ((value * inverse).clamp(-TOP, TOP) + ROUND).to_bits() as u8 & 0x0f;
@@ -141,6 +128,7 @@ fn pack(values: &Values, scale: f32) -> Packed {
     packed
 }
 
+#[inline(always)]
 fn expand(scale: f32, packed: &Packed) -> Values {
     let mut values = [0.0; BLOCK];
     for ([first, second], byte) in values.as_chunks_mut().0.iter_mut().zip(packed) {
@@ -149,4 +137,16 @@ fn expand(scale: f32, packed: &Packed) -> Values {
         *second = f32::from(*byte as i8 >> 4) * scale;
     }
     values
+}
+
+/// What takes the time, for this machine's registers.
+mod wide {
+    #![allow(unsafe_code)]
+    use super::{Block, Packed, Values};
+
+    crate::widest! {
+        super:
+        fn quantise(values: &Values) -> Block;
+        fn expand(scale: f32, packed: &Packed) -> Values;
+    }
 }

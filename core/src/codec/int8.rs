@@ -1,17 +1,23 @@
 //! Eight-bit blocks: a scale and one integer a number.
 //!
 //! Decoding is specified in [`super`]; this encoder takes the scale from the greatest magnitude of the block.
+#![allow(clippy::inline_always)]
 
 use half::f16;
 
 use super::CodecError;
+use super::block::{self, BLOCK, ROUND, Values};
 
-/// Numbers in a block.
-const BLOCK: usize = 128;
 /// Bytes of a full block.
 const BLOCK_BYTES: usize = 2 + BLOCK;
 /// The largest integer.
 const TOP: f32 = 127.0;
+
+/// A block's scale and integers. A scale that is not finite marks a block that decoding must refuse.
+struct Block {
+    scale: f16,
+    levels: [u8; BLOCK],
+}
 
 pub(super) const fn encoded_len(n: usize) -> usize {
     let rest = n % BLOCK;
@@ -20,24 +26,29 @@ pub(super) const fn encoded_len(n: usize) -> usize {
 
 pub(super) fn encode(out: &mut Vec<u8>, values: &[f32], residual: &mut [f32]) {
     for (values, residual) in values.chunks(BLOCK).zip(residual.chunks_mut(BLOCK)) {
-        let mut sums = [0.0; BLOCK];
-        let sums = &mut sums[..values.len()];
-        for ((sum, value), left) in sums.iter_mut().zip(values).zip(residual.iter()) {
-            *sum = value + left;
-        }
-        let finite = sums.iter().all(|x| x.is_finite());
-        let greatest = sums.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-        // Past f16's range the block saturates; error feedback sends the rest later.
-        let scale = if finite { f16::from_f32((greatest / TOP).min(f16::MAX.to_f32())) } else { f16::NAN };
+        let sums = block::sums(values, residual);
+        let Block { scale, levels } = wide::quantise(&sums);
         out.extend_from_slice(&scale.to_le_bytes());
-        let scale = scale.to_f32();
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        for (sum, left) in sums.iter().zip(residual) {
-            let level = (sum * inverse).clamp(-TOP, TOP).round_ties_even();
-            out.push(level as i8 as u8);
-            *left = if finite { sum - level * scale } else { *left };
+        out.extend_from_slice(&levels[..values.len()]);
+        if scale.is_finite() {
+            let scale = scale.to_f32();
+            for ((left, sum), level) in residual.iter_mut().zip(&sums).zip(&levels) {
+                *left = sum - f32::from(*level as i8) * scale;
+            }
         }
     }
+}
+
+#[inline(always)]
+fn quantise(values: &Values) -> Block {
+    let mut levels = [0; BLOCK];
+    let Some(greatest) = block::greatest(values) else { return Block { scale: f16::NAN, levels } };
+    let scale = block::scale(greatest / TOP);
+    let inverse = block::inverse(scale.to_f32());
+    for (level, value) in levels.iter_mut().zip(values) {
+        *level = ((value * inverse).clamp(-TOP, TOP) + ROUND).to_bits() as u8;
+    }
+    Block { scale, levels }
 }
 
 pub(super) fn check(bytes: &[u8]) -> Result<(), CodecError> {
@@ -67,4 +78,15 @@ pub(super) fn read(bytes: &[u8], out: &mut [f32], put: impl Fn(&mut f32, f32)) {
 fn split(block: &[u8]) -> (f16, &[u8]) {
     let (scale, levels) = block.split_first_chunk().expect("every block of the right length begins with a scale");
     (f16::from_le_bytes(*scale), levels)
+}
+
+/// What takes the time, for this machine's registers.
+mod wide {
+    #![allow(unsafe_code)]
+    use super::{Block, Values};
+
+    crate::widest! {
+        super:
+        fn quantise(values: &Values) -> Block;
+    }
 }

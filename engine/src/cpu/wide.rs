@@ -1,9 +1,8 @@
 //! The kernels of `kernels.rs`, `product.rs` and `kept.rs`, each compiled for this machine's widest useful registers and for any
 //! machine.
 //!
-//! AVX2 runs the same operations in the same order on wider registers (no fused multiply-add), so both give the same
-//! bits; so do AVX2 and AVX-512 with fused multiply-add for the others. The only unsafe step is calling a function
-//! compiled for such registers after having asked the processor.
+//! AVX2 gives the same bits as any machine ([`hydra_core::widest`]); so do AVX2 and AVX-512 with fused multiply-add for
+//! the others. The only unsafe step is calling a function compiled for such registers after having asked the processor.
 #![allow(unsafe_code, clippy::inline_always)]
 
 use super::kept::{self, Kept};
@@ -11,28 +10,8 @@ use super::kernels::{self, Heads};
 use super::product::{self, LANES, Panels, Room};
 use crate::adam::AdamStep;
 
-macro_rules! widest {
-    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)?;)*) => {$(
-        $(#[$doc])*
-        pub(crate) fn $name($($arg: $kind),*) $(-> $out)? {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2")]
-                #[allow(clippy::too_many_arguments)]
-                fn avx2($($arg: $kind),*) $(-> $out)? {
-                    kernels::$name($($arg),*)
-                }
-                if std::arch::is_x86_feature_detected!("avx2") {
-                    // SAFETY: this processor has AVX2, as just asked; the function is safe otherwise.
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            kernels::$name($($arg),*)
-        }
-    )*};
-}
-
-widest! {
+hydra_core::widest! {
+    kernels:
     fn norm(x: &[f32], gain: &[f32], out: &mut [f32], inverse: &mut [f32]);
     fn add_norm(x: &[f32], delta: &[f32], sum: &mut [f32], gain: &[f32], out: &mut [f32], inverse: &mut [f32]);
     fn norm_back(dout: &[f32], x: &[f32], inverse: &[f32], gain: &[f32], dx: &mut [f32], dgain: &mut [f32]);
