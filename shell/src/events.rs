@@ -27,6 +27,13 @@ pub fn words(code: &impl Serialize) -> String {
     name(code).replace('_', " ")
 }
 
+fn log(kind: Kind, line: &str) {
+    match kind {
+        Kind::News => tracing::info!(target: "run", "{line}"),
+        Kind::Caution => tracing::warn!(target: "run", "{line}"),
+    }
+}
+
 /// The printer; copies share the streams.
 #[derive(Clone)]
 pub struct Events {
@@ -43,7 +50,19 @@ struct Shared {
     gone: CancellationToken,
     /// Whether a screen has the terminal.
     drawn: AtomicBool,
+    /// The first lines for people, which a screen that comes then hides.
+    said: Mutex<Vec<(Kind, String)>>,
 }
+
+/// How much a line for people matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    News,
+    Caution,
+}
+
+/// Lines kept for a screen that may come.
+const SAID: usize = 64;
 
 impl Events {
     /// A printer to the standard streams; `json` as the flag says.
@@ -59,8 +78,8 @@ impl Events {
     /// The same, with the lines for people to `people`.
     pub fn over(json: bool, terminal: bool, out: Box<dyn Write + Send>, people: Box<dyn Write + Send>) -> Self {
         let (gone, drawn) = (CancellationToken::new(), AtomicBool::new(false));
-        let (out, people) = (Mutex::new(out), Mutex::new(people));
-        Self { shared: Arc::new(Shared { json, terminal, out, people, gone, drawn }) }
+        let (out, people, said) = (Mutex::new(out), Mutex::new(people), Mutex::default());
+        Self { shared: Arc::new(Shared { json, terminal, out, people, gone, drawn, said }) }
     }
 
     /// Whether events are wanted.
@@ -103,17 +122,40 @@ impl Events {
 
     /// Prints a line for people to standard error; while a screen has the terminal, into the log, which it shows.
     pub fn say(&self, line: &str) {
+        self.tell(Kind::News, line);
+    }
+
+    /// The same for a line that people should not miss, as when something that they asked for is not done.
+    pub fn caution(&self, line: &str) {
+        self.tell(Kind::Caution, line);
+    }
+
+    fn tell(&self, kind: Kind, line: &str) {
         if self.shared.drawn.load(Ordering::Relaxed) {
-            return tracing::info!(target: "run", "{line}");
+            return log(kind, line);
         }
+        let mut said = self.shared.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() < SAID {
+            said.push((kind, line.to_owned()));
+        }
+        drop(said);
         let line = format!("{}\n", sanitize(line, Keep::Lines));
         // A closed standard error is nobody to tell, so no error.
         let _ = self.shared.people.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
 
-    /// A screen takes the terminal, or gives it back.
-    pub fn set_drawn(&self, drawn: bool) {
+    /// A screen takes the terminal, or gives it back. What was said before goes to the log, too, where the screen has it;
+    /// the cautions among it are given back.
+    pub fn set_drawn(&self, drawn: bool) -> Vec<String> {
         self.shared.drawn.store(drawn, Ordering::Relaxed);
+        let said = std::mem::take(&mut *self.shared.said.lock().unwrap_or_else(PoisonError::into_inner));
+        if !drawn {
+            return Vec::new();
+        }
+        for (kind, line) in &said {
+            log(*kind, line);
+        }
+        said.into_iter().filter(|(kind, _)| *kind == Kind::Caution).map(|(_, line)| line).collect()
     }
 
     /// Resolves when standard output has no reader any more: a reason to stop cleanly, not an error.
@@ -189,6 +231,19 @@ mod tests {
             amount: Credits,
             reason: &'a str,
         },
+    }
+
+    #[test]
+    fn a_screen_gets_the_cautions_of_before() {
+        let people = Pipe::new(9);
+        let events = Events::over(false, false, Box::new(io::sink()), Box::new(people.clone()));
+        events.say("ready");
+        events.caution("not used");
+        assert_eq!(events.set_drawn(true), ["not used"]);
+        events.caution("for the log");
+        assert_eq!(people.text(), "ready\nnot used\n");
+        assert_eq!(events.set_drawn(false), [""; 0]);
+        assert_eq!(events.set_drawn(true), [""; 0]);
     }
 
     #[test]

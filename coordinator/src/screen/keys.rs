@@ -22,7 +22,7 @@ macro_rules! common {
             Binding::new("shift-tab left", Msg::Turn(-1), "page before").group(PAGES),
             Binding::new("? f1", Msg::Help, "this help").group(PROGRAM).hint("help"),
             Binding::new("q ctrl-c", Msg::Quit, "finish what is under way, then stop").group(PROGRAM).hint("quit"),
-            Binding::new("s", Msg::Save, "make the next version now, of what has come").group(RUN).hint("save"),
+            Binding::new("s", Msg::Save, "save now: make the next version of what has come").group(RUN).hint("save"),
             Binding::new("+ =", Msg::Queue(1), "keep one task more in the queue").group(RUN).hint("queue"),
             Binding::new("minus", Msg::Queue(-1), "keep one task less in the queue").group(RUN),
             $($then,)*

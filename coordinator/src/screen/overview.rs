@@ -15,8 +15,8 @@ use super::{ledger, workers};
 const JOIN: &str = "a worker joins with";
 /// What may be behind a model that has become worse on the held-out text: workers that left, or not.
 const FEWER: &str = "worse than before: fewer workers make a version than when it was best; it recovers with them";
-const LEARNT: &str = "worse than before: most likely it memorises its text; more text helps";
-const WORSE: &str = "worse than before: it memorises its text (more text helps), or fewer workers make a version";
+const LEARNT: &str = "worse than before: most likely it memorises its text; begin a run with more text";
+const WORSE: &str = "worse than before: it memorises its text (begin a run with more), or fewer workers make a version";
 /// Cells of the speeds' spark.
 const SPARK: u16 = 8;
 
@@ -141,13 +141,7 @@ fn round_panel(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: 
     round_gauge(screen, &snapshot.view, buffer, view::row(inside, 0));
     view::put(buffer, inside, 1, &round_words(&snapshot.view), theme.title());
     let RoundView { training, judging, waiting, .. } = snapshot.view.round;
-    view::put(
-        buffer,
-        inside,
-        2,
-        &format!("{training} training · {judging} coming in · {waiting} waiting"),
-        theme.text(),
-    );
+    view::put(buffer, inside, 2, &format!("workers: {training} train · {judging} send · {waiting} wait"), theme.text());
     let age = text::span(snapshot.view.version_age);
     view::put(buffer, inside, 3, &format!("the last version is {age} old"), theme.dim());
 }

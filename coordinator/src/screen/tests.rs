@@ -343,7 +343,21 @@ fn saving_says_what_is_saved() {
     tell(&mut script, saved);
     assert!(!script.screen().contains("is made and safe"), "told once");
     script.msg(Msg::Saving(Saving::Nothing { version: VersionNo(13), transfers: 60 }));
-    assert!(script.screen().contains("all 60 transfers are safe already"), "{}", script.screen());
+    assert!(script.screen().contains("nothing new to save: version 13, 60 transfers are safe"), "{}", script.screen());
+}
+
+#[test]
+fn what_was_said_before_the_screen_is_on_it() {
+    let line = "--data is not used: this run has its text; begin another with --run DIR";
+    for (lines, seen) in [(vec![line.to_owned()], line), (vec![line.to_owned(); 2], "2 warnings about this start")] {
+        let mut screen = Screen::new(facts(), History::default());
+        screen.caution(&lines);
+        let mut script = Script::new(screen, (80, 24));
+        script.advance(Duration::from_secs(10));
+        assert!(script.screen().contains(seen), "{}", script.screen());
+        script.advance(Duration::from_secs(11));
+        assert!(!script.screen().contains(seen), "{}", script.screen());
+    }
 }
 
 #[test]

@@ -197,6 +197,16 @@ impl App for Screen {
 }
 
 impl Screen {
+    /// What was said before the screen came and people should not miss; the log has it, too.
+    pub fn caution(&mut self, lines: &[String]) {
+        let words = match lines {
+            [] => return,
+            [line] => line.clone(),
+            lines => format!("{} warnings about this start: see the log, page 5", lines.len()),
+        };
+        self.toasts.push_long(self.now, Sign::Warn, words);
+    }
+
     /// Whether there is no room for panels.
     pub fn is_small(&self) -> bool {
         view::is_small(self.size)
@@ -247,7 +257,7 @@ impl Screen {
                 (Sign::Info, format!("version {version} is being made already"))
             }
             Saving::Nothing { version, transfers } => {
-                (Sign::Good, format!("version {version} and all {transfers} transfers are safe already"))
+                (Sign::Good, format!("nothing new to save: version {version}, {transfers} transfers are safe"))
             }
             Saving::Ending => (Sign::Info, "the run is ending and saves everything".to_owned()),
         };

@@ -52,7 +52,7 @@ impl Drawn {
             started: clock.now(),
         };
         let tell = ends.tell.clone();
-        events.set_drawn(true);
+        let cautions = events.set_drawn(true);
         let said = events.clone();
         let over = move |lost: Option<String>| {
             said.set_drawn(false);
@@ -61,8 +61,9 @@ impl Drawn {
                 said.say(&why);
             }
         };
-        let thread =
-            screen::show(Screen::new(facts, history), clock, ends, over).inspect_err(|_| events.set_drawn(false))?;
+        let mut shown = Screen::new(facts, history);
+        shown.caution(&cautions);
+        let thread = screen::show(shown, clock, ends, over).inspect_err(|_| drop(events.set_drawn(false)))?;
         Ok(Self { tell, thread })
     }
 

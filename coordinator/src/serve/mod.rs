@@ -238,7 +238,11 @@ async fn serve_with(
     let best = Reader::open(&settings.run_dir).and_then(|reader| reader.best_version());
     match (best, score) {
         (Ok(Some((best, loss))), Some((last, _))) if loss < last * CLEARLY_BETTER => {
-            events.say(&format!("version {best} was better: loss {loss:.3}"));
+            // Its weights are gone, or soon will be: only the newest versions are kept.
+            events.say(&format!(
+                "version {best} was better: loss {loss:.3}; it helps to begin a run with more text, or one that ends \
+                 there (--stop-after-rounds {best})"
+            ));
         }
         (Ok(_), _) => {}
         (Err(error), _) => tracing::warn!(%error, "the run's versions cannot be read"),

@@ -93,11 +93,11 @@ fn open_locked(
     };
     let mut loaded = load(store)?;
     if loaded.recovered.is_some() && init.is_some() {
-        events.say("this run has its weights already; --init is for beginning a run");
+        events.caution("--init is not used: this run has its weights; begin another with --run DIR");
     }
     if let Some(seed) = seed.filter(|seed| loaded.recovered.is_some() && *seed != settings.seed) {
-        events.say(&format!(
-            "this run began with seed {seed}, and its first weights stay; seed {} decides the order of the data from here on",
+        events.caution(&format!(
+            "seed {} only orders the data: this run's first weights stay those of seed {seed}",
             settings.seed
         ));
     }
@@ -164,6 +164,7 @@ fn open_locked(
         updates,
         keep: settings.rounds.keep_versions as usize,
         waiting,
+        at_hand: BTreeMap::new(),
         unkept: VecDeque::new(),
         // Files of updates merged before this start are swept at the next one.
         merged: VecDeque::new(),
@@ -177,7 +178,7 @@ fn dataset(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> a
     let dir = &settings.run_dir;
     if data::is_prepared(dir) {
         if !settings.data.is_empty() {
-            events.say("this run has its data already; --data is for beginning a run");
+            events.caution("--data is not used: this run has its text; begin another with --run DIR");
         }
         return Ok(data::load(dir).map_err(|error| fail::data(&error))?);
     }

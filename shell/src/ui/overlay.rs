@@ -13,7 +13,9 @@ use super::theme::{Sign, Theme};
 
 /// How long a toast stays.
 const STAYS: Duration = Duration::from_secs(4);
-/// Toasts shown at once; older ones go.
+/// How long one stays that nobody asked for, who may look elsewhere at first.
+const STAYS_LONG: Duration = Duration::from_secs(20);
+/// Toasts kept at once; older ones go.
 const TOASTS: usize = 3;
 
 /// `width` × `height` in the middle of `area`, or as much of it as there is.
@@ -79,25 +81,30 @@ pub struct Toasts {
 impl Toasts {
     /// Shows one.
     pub fn push(&mut self, now: Time, sign: Sign, words: impl Into<String>) {
-        self.add(now, "", sign, words.into());
+        self.add(now.after(STAYS), "", sign, words.into());
+    }
+
+    /// Shows one for longer, since nothing that somebody did leads to it.
+    pub fn push_long(&mut self, now: Time, sign: Sign, words: impl Into<String>) {
+        self.add(now.after(STAYS_LONG), "", sign, words.into());
     }
 
     /// Shows one in the place of an older one that is about the same.
     pub fn renew(&mut self, now: Time, kind: &'static str, sign: Sign, words: impl Into<String>) {
         self.shown.retain(|toast| toast.kind != kind);
-        self.add(now, kind, sign, words.into());
+        self.add(now.after(STAYS), kind, sign, words.into());
     }
 
-    fn add(&mut self, now: Time, kind: &'static str, sign: Sign, words: String) {
+    fn add(&mut self, until: Time, kind: &'static str, sign: Sign, words: String) {
         if self.shown.len() == TOASTS {
             self.shown.pop_front();
         }
-        self.shown.push_back(Toast { until: now.after(STAYS), sign, words, kind });
+        self.shown.push_back(Toast { until, sign, words, kind });
     }
 
     /// When the next one goes; for `App::wake_at`.
     pub fn wake_at(&self) -> Option<Time> {
-        self.shown.front().map(|toast| toast.until)
+        self.shown.iter().map(|toast| toast.until).min()
     }
 
     /// Lets those go whose time is over.
@@ -105,16 +112,25 @@ impl Toasts {
         self.shown.retain(|toast| toast.until > now);
     }
 
-    /// Draws them over `area`, the newest lowest.
+    /// Draws them over the last row of `area`, which panels have their border in: the newest at the right, and older
+    /// ones as far as they fit.
     pub fn draw(&self, buffer: &mut Buffer, area: Rect, theme: Theme) {
         let area = area.intersection(buffer.area);
-        for (toast, y) in self.shown.iter().rev().zip((area.top()..area.bottom()).rev()) {
+        if area.is_empty() {
+            return;
+        }
+        let (mut right, y) = (area.right(), area.bottom() - 1);
+        for (place, toast) in self.shown.iter().rev().enumerate() {
             let line = format!(" {} {} ", toast.sign.mark(), text::clean(toast.words.trim()));
-            let cells = text::width(&line).min(usize::from(area.width)) as u16;
-            let x = area.right() - cells;
-            Clear.render(Rect { x, y, width: cells, height: 1 }, buffer);
+            let (cells, room) = (text::width(&line), usize::from(right - area.x));
+            if place > 0 && cells > room {
+                return;
+            }
+            let cells = cells.min(room) as u16;
+            right -= cells;
+            Clear.render(Rect { x: right, y, width: cells, height: 1 }, buffer);
             let style = theme.sign(toast.sign).patch(theme.selected());
-            text::put(buffer, area, (x, y), &line, cells, style);
+            text::put(buffer, area, (right, y), &line, cells, style);
         }
     }
 }

@@ -73,7 +73,10 @@ impl Sink for Feed {
         }
         // The log pane shows what people without a screen read.
         if let Some(line) = self.teller.line(event) {
-            tracing::info!(target: "worker", "{line}");
+            match event {
+                Event::Unpaid { .. } | Event::Disconnected { .. } => tracing::warn!(target: "worker", "{line}"),
+                _ => tracing::info!(target: "worker", "{line}"),
+            }
             if matches!(event, Event::Stopped { .. }) {
                 // There is but one.
                 let _ = self.last.set(line);

@@ -230,12 +230,9 @@ impl Screen {
         self.hand.as_ref().filter(|hand| !up && hand.step >= hand.steps).map(|hand| hand.task)
     }
 
-    /// Whether the coordinator, never reached so far, is given up if the next attempt fails.
-    pub fn last_try(&self) -> bool {
-        match (&self.link, self.first_try) {
-            (Link::Waiting { until, .. }, Some(first)) => !self.met && until.since(first) >= FIRST_CONTACT,
-            _ => false,
-        }
+    /// Until a coordinator that was never reached is given up.
+    pub fn gives_up_in(&self) -> Option<Duration> {
+        self.first_try.filter(|_| !self.met).map(|first| first.after(FIRST_CONTACT).since(self.now))
     }
 
     /// Until the next attempt to connect.

@@ -197,9 +197,11 @@ pub fn state(screen: &Screen) -> (&'static str, String, Style) {
         (_, Link::Starting) => ("○", "starting".to_owned(), theme.warn()),
         (_, Link::Connecting) => ("○", "connecting".to_owned(), theme.warn()),
         (_, Link::Waiting { .. }) => {
-            let wait = text::countdown(screen.retry_in().unwrap_or_default());
-            let next = if screen.last_try() { "last try" } else { "again" };
-            ("✗", format!("not connected, {next} in {wait}"), theme.bad())
+            let next = match screen.gives_up_in() {
+                Some(left) => format!("gives up in {}", text::countdown(left)),
+                None => format!("again in {}", text::countdown(screen.retry_in().unwrap_or_default())),
+            };
+            ("✗", format!("not connected, {next}"), theme.bad())
         }
         (_, Link::Up { .. }) if screen.paused && screen.hand.is_some() => {
             ("!", "pausing after this task".to_owned(), theme.warn())

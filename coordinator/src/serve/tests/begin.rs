@@ -39,3 +39,18 @@ fn a_run_knows_the_seed_that_it_began_with() {
         assert_eq!(crate::serve::settings::seed(&begun.run_dir).unwrap(), Some(7));
     }
 }
+
+#[test]
+fn what_an_existing_run_cannot_follow_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = settings(dir.path());
+    let told = |settings: &Settings| {
+        let events = Events::stdout(false);
+        drop(run::open(settings, None, &events).unwrap());
+        events.set_drawn(true)
+    };
+    assert_eq!(told(&begun), [""; 0]);
+    assert_eq!(told(&Settings { data: Vec::new(), ..begun.clone() }), [""; 0]);
+    let [data, seed] = told(&Settings { seed: begun.seed + 1, ..begun }).try_into().unwrap();
+    assert!(data.contains("--data is not used") && seed.contains("only orders the data"), "{data}, {seed}");
+}

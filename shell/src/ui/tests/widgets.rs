@@ -373,8 +373,22 @@ fn a_newer_toast_takes_the_place_of_one_about_the_same() {
     toasts.renew(Time(2), "queue", Sign::Info, "9 tasks");
     toasts.renew(Time(3), "level", Sign::Info, "log: TRACE");
     let shown = text(40, 4, |buffer, area| toasts.draw(buffer, area, Theme::plain()));
-    assert!(["+1.0 HYD", "9 tasks", "log: TRACE"].iter().all(|words| shown.contains(words)), "{shown}");
+    assert_eq!(shown.trim(), "✓ +1.0 HYD  • 9 tasks  • log: TRACE");
     assert!(!shown.contains("log: DEBUG"), "{shown}");
+    // Where they do not all fit into the one row, the newest do.
+    let shown = text(30, 4, |buffer, area| toasts.draw(buffer, area, Theme::plain()));
+    assert_eq!(shown.trim(), "• 9 tasks  • log: TRACE");
+}
+
+#[test]
+fn a_toast_that_nobody_asked_for_stays_longer() {
+    let mut toasts = Toasts::default();
+    toasts.push_long(Time(0), Sign::Warn, "by itself");
+    toasts.push(Time(0), Sign::Good, "+1.0 HYD");
+    assert_eq!(toasts.wake_at(), Some(Time(4_000_000)));
+    toasts.expire(Time(4_000_000));
+    let shown = text(40, 4, |buffer, area| toasts.draw(buffer, area, Theme::plain()));
+    assert!(shown.contains("by itself") && !shown.contains("HYD"), "{shown}");
 }
 
 #[test]

@@ -77,12 +77,12 @@ fn a_trained_task_without_a_coordinator_is_delivered_later() {
 }
 
 #[test]
-fn a_last_try_is_told_as_one() {
+fn a_coordinator_that_was_never_reached_is_given_up_in_sight() {
     let mut script = open((80, 24));
     script.msg(device(4)).msg(Msg::News(News::Connecting)).advance(Duration::from_secs(4)).msg(lost(3_000));
-    assert!(script.screen().contains("not connected, again in 3s"), "{}", script.screen());
+    assert!(script.screen().contains("not connected, gives up in 6s"), "{}", script.screen());
     script.advance(Duration::from_secs(3)).msg(Msg::News(News::Connecting)).msg(lost(6_000));
-    assert!(script.screen().contains("not connected, last try in 6s"), "{}", script.screen());
+    assert!(script.screen().contains("not connected, gives up in 3s"), "{}", script.screen());
     let mut script = working((80, 24));
     script.msg(lost(15_000));
     assert!(script.screen().contains("not connected, again in 15s"), "once found, it is never given up");
