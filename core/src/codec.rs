@@ -20,6 +20,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use zerocopy::IntoBytes as _;
 
 mod block;
 mod int4;
@@ -122,7 +123,7 @@ impl Codec {
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.max_len(values.len()));
         match self {
-            Self::F32 => values.chunks(PART).for_each(|part| put_f32(&mut out, part)),
+            Self::F32 => out.extend_from_slice(&le_bytes(values)),
             Self::Bf16 => values.chunks(PART).for_each(|part| put_bf16(&mut out, part)),
             // Blocks are the same with and without feedback; what they lack is dropped here.
             _ => values.chunks(Self::BLOCK).for_each(|part| {
@@ -158,7 +159,7 @@ impl Codec {
                 *sum = value + left;
             }
             if self == Self::F32 {
-                put_f32(out, sums);
+                out.extend_from_slice(&le_bytes(sums));
             } else {
                 put_bf16(out, sums);
             }
@@ -253,12 +254,13 @@ impl<'a> Reader<'a> {
 /// Numbers handled at a time: their sums and bytes stay in the first-level cache.
 const PART: usize = 1024;
 
-fn put_f32(out: &mut Vec<u8>, part: &[f32]) {
-    let mut bytes = [0; 4 * PART];
-    for (slot, value) in bytes.chunks_exact_mut(4).zip(part) {
-        slot.copy_from_slice(&value.to_le_bytes());
+/// Numbers as the codec `f32` writes them; without a copy where the machine has them so.
+pub fn le_bytes(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        values.as_bytes().into()
+    } else {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
     }
-    out.extend_from_slice(&bytes[..4 * part.len()]);
 }
 
 fn put_bf16(out: &mut Vec<u8>, part: &[f32]) {

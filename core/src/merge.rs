@@ -20,7 +20,7 @@
 
 use std::ops::Range;
 
-use crate::codec::{Codec, CodecError};
+use crate::codec::{self, Codec, CodecError};
 use crate::ids::Digest;
 
 mod shares;
@@ -187,15 +187,7 @@ pub fn squares(values: &[f32]) -> f64 {
 
 /// The digest of a version: BLAKE3 of its weights as little-endian `f32`s.
 pub fn weights_digest(weights: &[f32]) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    let mut bytes = [0; 4 * PART];
-    for part in weights.chunks(PART) {
-        for (slot, value) in bytes.chunks_exact_mut(4).zip(part) {
-            slot.copy_from_slice(&value.to_le_bytes());
-        }
-        hasher.update(&bytes[..4 * part.len()]);
-    }
-    Digest(*hasher.finalize().as_bytes())
+    Digest::of(&codec::le_bytes(weights))
 }
 
 /// Weights as the bytes that [`weights_digest`] digests.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use hydra_core::codec;
 use hydra_core::model::{Shape, TensorSpec};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -43,7 +44,7 @@ pub fn to_safetensors(shape: &Shape, weights: &[f32], notes: &[(&str, String)]) 
         let (found, expected) = (weights.len().to_string(), shape.params().to_string());
         return Err(StoreError::Misshapen { name: "(all weights)".into(), found, expected });
     }
-    let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let bytes = codec::le_bytes(weights);
     let layout = shape.layout();
     let view = |offset: usize, size: Vec<usize>, len: usize| {
         TensorView::new(Dtype::F32, size, &bytes[4 * offset..4 * (offset + len)]).map_err(format)

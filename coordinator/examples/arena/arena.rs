@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use hydra_coordinator::average::Average;
-use hydra_coordinator::serve::learner::{Command, Learner, Report};
+use hydra_coordinator::serve::learner::{Check, Command, Learner, Report};
 use hydra_core::hub::{Fact, Findings, Hub, MergeInput, Order, Rules};
 use hydra_core::ids::{Digest, LeaseId, Nonce, PublicKey, SessionId, VersionNo, WorkerId};
 use hydra_core::machine::Machine as _;
@@ -237,7 +237,7 @@ impl<'a> Arena<'a> {
                 let Some(bytes) = self.uploads.remove(&(session, blob)) else { return };
                 if self.plan.checks {
                     let began = Instant::now();
-                    let told = self.told(Command::Check { lease, codec, bytes, blob, base, probe });
+                    let told = self.told(Command::Check(Check { lease, codec, bytes, blob, base, probe }));
                     self.outcome.check_seconds += began.elapsed().as_secs_f64();
                     self.outcome.checked += 1;
                     self.report(told);

@@ -288,7 +288,10 @@ impl Driver {
                 }
                 Order::Persist { seq, rows } => self.unwritten.push((seq, rows)),
                 Order::Check { lease, session, blob, codec, base, probe } => match self.uploads.take(session, blob) {
-                    Some(bytes) => self.learn(learner::Command::Check { lease, codec, bytes, blob, base, probe }),
+                    Some(bytes) => {
+                        let check = learner::Check { lease, codec, bytes, blob, base, probe };
+                        self.learn(learner::Command::Check(check));
+                    }
                     // Cannot happen: the hub was told of the blob after it was put there, and only it takes it away. A
                     // lease without a verdict would be waited for, so it gets one.
                     None => {

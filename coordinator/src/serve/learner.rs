@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use hydra_core::codec::{Codec, CodecError};
 use hydra_core::hub::{Findings, MergeInput, Probe, Source};
 use hydra_core::ids::{Digest, LeaseId, VersionNo};
-use hydra_core::merge::{self, OuterRule};
+use hydra_core::merge::OuterRule;
 use hydra_core::model::Shape;
 use hydra_core::proto::UnpaidCode;
 
@@ -32,15 +32,7 @@ use crate::store::{Checkpoint, FileError, UpdateFiles, VersionFiles};
 
 /// What the learner is told, in order.
 pub enum Command {
-    Check {
-        lease: LeaseId,
-        codec: Codec,
-        bytes: Arc<[u8]>,
-        blob: Digest,
-        /// The version that it trained from.
-        base: VersionNo,
-        probe: Probe,
-    },
+    Check(Check),
     /// What was checked is refused.
     Forget {
         lease: LeaseId,
@@ -56,6 +48,17 @@ pub enum Command {
         version: VersionNo,
         merged: Vec<LeaseId>,
     },
+}
+
+/// An update that has come.
+pub struct Check {
+    pub lease: LeaseId,
+    pub codec: Codec,
+    pub bytes: Arc<[u8]>,
+    pub blob: Digest,
+    /// The version that it trained from.
+    pub base: VersionNo,
+    pub probe: Probe,
 }
 
 /// What it answers.
@@ -77,6 +80,10 @@ pub enum Report {
     },
 }
 
+/// Updates that are put on disk at once, if they come while others are checked: a sync takes as long for all as for one.
+const TOGETHER: usize = 4;
+/// Bytes of updates on disk that are kept at hand for the merge, too.
+const AT_HAND: usize = 64 << 20;
 /// Between two tries to keep what the disk did not take.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -103,6 +110,8 @@ pub struct Learner {
     pub keep: usize,
     /// Updates that wait on disk, by lease.
     pub waiting: BTreeMap<LeaseId, Digest>,
+    /// The bytes of some of them.
+    pub at_hand: BTreeMap<LeaseId, Arc<[u8]>>,
     /// Good updates for which the disk has no room, oldest first. The hub bounds how many are being checked.
     pub unkept: VecDeque<Unkept>,
     /// Merged updates still on disk, for the case that a version's file is missing or turns out damaged.
@@ -144,7 +153,10 @@ impl Learner {
                         return;
                     }
                 };
-                self.obey(command, &mut report);
+                let mut next = Some(command);
+                while let Some(command) = next {
+                    next = self.obey_with(command, || taken.try_recv().ok(), &mut report);
+                }
             }
         })?;
         Ok((commands, thread))
@@ -152,13 +164,18 @@ impl Learner {
 
     /// Does as told.
     pub fn obey(&mut self, command: Command, report: &mut impl FnMut(Report)) {
+        self.obey_with(command, || None, report);
+    }
+
+    /// The same; while it checks updates it takes more of them from `more`, and gives back what was something else.
+    pub fn obey_with(
+        &mut self,
+        command: Command,
+        more: impl Fn() -> Option<Command>,
+        report: &mut impl FnMut(Report),
+    ) -> Option<Command> {
         match command {
-            Command::Check { lease, codec, bytes, blob, base, probe } => {
-                match self.check(lease, codec, &bytes, base, &probe) {
-                    Ok(found) => self.keep(Unkept { lease, blob, bytes, found }, report),
-                    Err(why) => report(Report::Checked { lease, verdict: Err(why) }),
-                }
-            }
+            Command::Check(check) => return self.check_together(check, more, report),
             Command::Forget { lease, blob } => self.forget(lease, &blob),
             Command::Merge { version, inputs, rule } => {
                 let before = self.checkpoint.weights.clone();
@@ -177,16 +194,35 @@ impl Learner {
                 self.merged.push_back((version, merged.collect()));
             }
         }
+        None
     }
 
-    fn check(
+    fn check_together(
         &mut self,
-        lease: LeaseId,
-        codec: Codec,
-        bytes: &[u8],
-        base: VersionNo,
-        probe: &Probe,
-    ) -> Result<Findings, (UnpaidCode, String)> {
+        mut check: Check,
+        more: impl Fn() -> Option<Command>,
+        report: &mut impl FnMut(Report),
+    ) -> Option<Command> {
+        let mut good = Vec::new();
+        let other = loop {
+            match self.check(&check) {
+                Ok(found) => good.push(Unkept { lease: check.lease, blob: check.blob, bytes: check.bytes, found }),
+                Err(why) => report(Report::Checked { lease: check.lease, verdict: Err(why) }),
+            }
+            if good.len() == TOGETHER {
+                break None;
+            }
+            match more() {
+                Some(Command::Check(next)) => check = next,
+                other => break other,
+            }
+        };
+        self.keep(good, report);
+        other
+    }
+
+    fn check(&mut self, check: &Check) -> Result<Findings, (UnpaidCode, String)> {
+        let Check { lease, codec, ref bytes, base, ref probe, .. } = *check;
         let look = look::update(codec, bytes, self.shape.params(), self.likeness.seed(), probe.windows > 0).map_err(
             |error| {
                 let code = match error {
@@ -215,6 +251,7 @@ impl Learner {
 
     fn forget(&mut self, lease: LeaseId, blob: &Digest) {
         self.likeness.forget(lease);
+        self.at_hand.remove(&lease);
         if self.waiting.remove(&lease).is_some()
             && let Err(error) = self.updates.remove(lease, blob)
         {
@@ -222,16 +259,31 @@ impl Learner {
         }
     }
 
-    /// Puts a good update on disk, then says so. A full disk must not cost the worker its pay: then it waits.
-    fn keep(&mut self, update: Unkept, report: &mut impl FnMut(Report)) {
+    /// Puts good updates on disk, then says so. A full disk must not cost a worker its pay: then they wait.
+    fn keep(&mut self, good: Vec<Unkept>, report: &mut impl FnMut(Report)) {
         if !self.unkept.is_empty() {
-            return self.unkept.push_back(update);
+            return self.unkept.extend(good);
         }
-        if let Err(error) = self.updates.put(update.lease, &update.blob, &update.bytes) {
-            self.unkept.push_back(update);
-            return report(Report::Waiting(error));
+        let updates = &self.updates;
+        let put = |update: &Unkept| updates.put(update.lease, &update.blob, &update.bytes);
+        let written: Vec<_> = match good.as_slice() {
+            [one] => vec![put(one)],
+            several => std::thread::scope(|scope| {
+                let running: Vec<_> = several.iter().map(|update| scope.spawn(|| put(update))).collect();
+                running.into_iter().map(|thread| thread.join().expect("writing does not panic")).collect()
+            }),
+        };
+        for (update, written) in good.into_iter().zip(written) {
+            match written {
+                Ok(()) => self.kept(update, report),
+                Err(error) => {
+                    if self.unkept.is_empty() {
+                        report(Report::Waiting(error));
+                    }
+                    self.unkept.push_back(update);
+                }
+            }
         }
-        self.kept(update, report);
     }
 
     fn keep_again(&mut self, report: &mut impl FnMut(Report)) {
@@ -247,8 +299,11 @@ impl Learner {
         report(Report::Resumed);
     }
 
-    fn kept(&mut self, Unkept { lease, blob, found, .. }: Unkept, report: &mut impl FnMut(Report)) {
+    fn kept(&mut self, Unkept { lease, blob, bytes, found }: Unkept, report: &mut impl FnMut(Report)) {
         self.waiting.insert(lease, blob);
+        if self.at_hand.values().map(|bytes| bytes.len()).sum::<usize>() + bytes.len() <= AT_HAND {
+            self.at_hand.insert(lease, bytes);
+        }
         report(Report::Checked { lease, verdict: Ok(found) });
     }
 
@@ -258,15 +313,20 @@ impl Learner {
         }
         let mut updates = Vec::with_capacity(inputs.len());
         for input in inputs {
-            let bytes = self.updates.get(input.lease, &input.blob)?;
+            let bytes = match self.at_hand.get(&input.lease) {
+                Some(bytes) => bytes.clone(),
+                None => self.updates.get(input.lease, &input.blob)?.into(),
+            };
             updates.push((input.share, input.codec, bytes));
         }
         // From here on nothing fails. Others may hold the weights; the outer state is copied only while it is written.
         self.writer.drop_waiting();
-        let mut weights = self.checkpoint.weights.to_vec();
-        let outer = Arc::make_mut(&mut self.checkpoint.outer);
-        let bytes = outer::step(&mut weights, outer, &updates, rule, self.codec);
-        let digest = merge::weights_digest(&weights);
+        for input in inputs {
+            self.at_hand.remove(&input.lease);
+        }
+        let state = Arc::make_mut(&mut self.checkpoint.outer);
+        let (weights, bytes) = outer::step(&self.checkpoint.weights, state, &updates, rule, self.codec);
+        let digest = outer::digest(&weights);
         let weights = Arc::new(weights);
         self.checkpoint.weights = weights.clone();
         self.writer.add(version, digest, self.checkpoint.clone());

@@ -23,7 +23,7 @@ use hydra_core::time::Time;
 use hydra_shell::events::Events;
 use tempfile::TempDir;
 
-use super::learner::{Command, Report};
+use super::learner::{Check, Command, Report};
 use super::run;
 use crate::store::verify::verify;
 use crate::store::{Reader, Store};
@@ -155,7 +155,7 @@ impl Coordinator {
             Order::Persist { seq, rows } => self.unwritten.push_back((seq, rows)),
             Order::Check { lease, blob, codec, base, probe, .. } => {
                 let bytes = self.blobs.remove(&blob).expect("it was received");
-                return self.ask(Command::Check { lease, codec, bytes, blob, base, probe }).map(Some);
+                return self.ask(Command::Check(Check { lease, codec, bytes, blob, base, probe })).map(Some);
             }
             Order::Merge { version, inputs, rule } => {
                 return self.ask(Command::Merge { version, inputs, rule }).map(Some);

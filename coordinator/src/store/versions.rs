@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hydra_core::codec;
 use hydra_core::hub::rows::Version;
 use hydra_core::ids::{Digest, VersionNo};
 use hydra_core::merge::OuterState;
@@ -236,13 +237,5 @@ fn read_header(file: &mut File) -> io::Result<Option<(String, String)>> {
 }
 
 fn each_part(values: &[f32], mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    let mut buffer = vec![0; 4 * PART.min(values.len())];
-    for part in values.chunks(PART) {
-        let bytes = &mut buffer[..4 * part.len()];
-        for (slot, value) in bytes.chunks_exact_mut(4).zip(part) {
-            slot.copy_from_slice(&value.to_le_bytes());
-        }
-        take(bytes)?;
-    }
-    Ok(())
+    values.chunks(PART).try_for_each(|part| take(&codec::le_bytes(part)))
 }

@@ -111,7 +111,12 @@ fn squared_error(values: &Values, scale: f32) -> f32 {
             *sum += error * error;
         }
     }
-    sums.iter().sum()
+    // By halves, which takes four steps on such registers instead of fifteen.
+    for half in [8, 4, 2, 1] {
+        let (low, high) = sums[..2 * half].split_at_mut(half);
+        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
+    }
+    sums[0]
 }
 
 #[inline(always)]

@@ -17,6 +17,9 @@ use tokio_tungstenite::MaybeTlsStream;
 
 type Stream = Socket<MaybeTlsStream<TcpStream>>;
 
+/// How many updates of a worker differ.
+const STRETCHES: usize = 4096;
+
 /// A version that is in place, with the bytes of all workers so far.
 pub struct Installed {
     pub version: VersionNo,
@@ -32,8 +35,12 @@ pub struct Worker {
     announced: Vec<proto::Version>,
     /// A task whose version is still on its way.
     task: Option<Task>,
-    rng: Rng,
+    /// Each update is another stretch of it.
     noise: Vec<f32>,
+    /// What it was multiplied with.
+    scale: f32,
+    /// Updates so far.
+    handed: usize,
     versions: usize,
     stats: Arc<LinkStats>,
     seen: Vec<Installed>,
@@ -80,10 +87,22 @@ impl Worker {
             }
         };
         let mut rng = Rng::new(place as u64);
-        // Drawing millions of numbers takes longer than a round: each update is a stretch of these, with other signs.
-        let noise = (0..params + 4096).map(|_| rng.normal() as f32).collect();
-        let (weights, announced) = (vec![0.0; params], Vec::new());
-        Ok(Self { link, weights, version: None, announced, task: None, rng, noise, versions, stats, seen: Vec::new() })
+        // Drawing millions of numbers takes longer than a round.
+        let noise = (0..params + STRETCHES).map(|_| rng.normal() as f32).collect();
+        let (weights, announced, seen) = (vec![0.0; params], Vec::new(), Vec::new());
+        Ok(Self {
+            link,
+            weights,
+            version: None,
+            announced,
+            task: None,
+            noise,
+            scale: 1.0,
+            handed: 0,
+            versions,
+            stats,
+            seen,
+        })
     }
 
     /// Works until enough versions were seen.
@@ -127,22 +146,19 @@ impl Worker {
     }
 
     fn hand_in(&mut self, task: &Task) -> anyhow::Result<()> {
-        // As long as an honest update would be.
+        // About as long as an honest update would be; made anew only when that has changed, since what is handed in must
+        // be made in less time than what is measured.
         let scale = 0.3 * task.lr_end.max(task.lr_start).max(1e-4) * task.steps as f32;
-        let from = self.rng.below(4096) as usize;
-        let mut signs = self.rng.next_u64();
-        let stretch = &self.noise[from..from + self.weights.len()];
-        let mut values = stretch.to_vec();
-        // One sign for eight numbers: what is handed in must be made in less time than what is measured.
-        for part in values.chunks_mut(8) {
-            signs = signs.rotate_left(1).wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let factor = if signs & (1 << 32) == 0 { scale } else { -scale };
-            for x in part {
-                *x *= factor;
-            }
+        if !(0.8..1.25).contains(&(scale / self.scale)) {
+            self.noise.iter_mut().for_each(|x| *x *= scale / self.scale);
+            self.scale = scale;
         }
+        // Stretches of independent numbers point elsewhere from each other.
+        let from = self.handed % STRETCHES;
+        self.handed += 1;
+        let values = &self.noise[from..from + self.weights.len()];
         let codec: Codec = task.codec;
-        let bytes: Arc<[u8]> = codec.encode(&values).into();
+        let bytes: Arc<[u8]> = codec.encode(values).into();
         let blob = Digest::of(&bytes);
         let update = Update {
             lease: task.lease,

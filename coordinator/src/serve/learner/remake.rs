@@ -9,7 +9,7 @@ use hydra_core::codec::Codec;
 use hydra_core::hub::MergeInput;
 use hydra_core::hub::rows::Version;
 use hydra_core::ids::VersionNo;
-use hydra_core::merge::{self, OuterRule};
+use hydra_core::merge::OuterRule;
 use serde::{Deserialize, Serialize};
 
 use super::outer;
@@ -90,9 +90,10 @@ impl<'a> Remaker<'a> {
         let (checkpoint, whole, updates) = from;
         // A round of one fresh update is averaged whatever the settings say; the digest tells which it was.
         for rule in [self.merging.rule(), OuterRule::MEAN] {
-            let (mut weights, mut outer) = (checkpoint.weights.to_vec(), (*checkpoint.outer).clone());
-            outer::step(&mut weights, &mut outer, &updates, rule, self.merging.broadcast_codec);
-            if merge::weights_digest(&weights) == version.digest {
+            let mut outer = (*checkpoint.outer).clone();
+            let (weights, _) =
+                outer::step(&checkpoint.weights, &mut outer, &updates, rule, self.merging.broadcast_codec);
+            if outer::digest(&weights) == version.digest {
                 tracing::info!(version = %number, updates = updates.len(), "a version was made again from its updates");
                 let checkpoint = Checkpoint { weights: weights.into(), outer: outer.into() };
                 self.made = Some(Made { version: number, checkpoint, whole });
@@ -112,7 +113,7 @@ impl<'a> Remaker<'a> {
     ) -> Result<(Checkpoint, VersionNo, Vec<outer::Update>), FileError> {
         let updates = inputs.iter().map(|input| {
             let bytes = self.updates.get(input.lease, &input.blob)?;
-            Ok((input.share, input.codec, bytes))
+            Ok((input.share, input.codec, bytes.into()))
         });
         let updates = updates.collect::<Result<_, FileError>>()?;
         match &self.made {
