@@ -13,6 +13,9 @@ use crate::time::Time;
 /// When an update is expected of which nothing is known.
 pub(super) const NEVER: Time = Time(u64::MAX);
 
+/// How many leases that are over without payment are remembered.
+const UNPAID: usize = 256;
+
 /// A lease and where it stands.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
@@ -295,10 +298,16 @@ impl Leases {
         self.index.tokens
     }
 
-    /// Forgets leases that are over and older than `oldest`.
+    /// Forgets leases that are over and older than `oldest`; of those without payment the newest [`UNPAID`] stay, so that
+    /// a worker that was away long can be told why.
     pub fn forget(&mut self, oldest: VersionNo) {
-        let kept = |held: &Held| {
-            held.row.version >= oldest || !held.state.is_over() || matches!(held.state, State::Paying { .. })
+        let is_unpaid = |held: &&Held| matches!(held.state, State::Ended(_));
+        let unpaid =
+            self.all.values().rev().filter(is_unpaid).take(UNPAID).last().map_or(LeaseId(0), |held| held.row.lease);
+        let kept = |held: &Held| match held.state {
+            State::Paying { .. } => true,
+            State::Ended(_) if held.row.lease >= unpaid => true,
+            _ => held.row.version >= oldest || !held.state.is_over(),
         };
         for (_, held) in self.all.extract_if(.., |_, held| !kept(held)).collect::<Vec<_>>() {
             self.index.remove(&held);

@@ -61,7 +61,7 @@ pub struct View {
 pub struct RoundView {
     /// Updates accepted and not merged.
     pub accepted: usize,
-    /// Updates that close it.
+    /// Updates that close it, as far as anybody can tell.
     pub needed: usize,
     /// Workers that train.
     pub training: usize,
@@ -250,17 +250,20 @@ impl Hub {
             paused: self.paused,
             behind: self.is_behind(),
             stopping: self.stopping.map(|stopping| stopping.reason),
-            round: self.round_view(),
+            round: self.round_view(now),
             ledger: self.ledger_view(),
             workers: self.sessions.iter().filter_map(|(id, session)| self.worker_view(*id, session)).collect(),
         }
     }
 
-    fn round_view(&self) -> RoundView {
+    fn round_view(&self, now: Time) -> RoundView {
         let (training, waiting) = (self.leases.training(), self.bench.held());
+        // Whose update is overdue is not waited for any more.
+        let grace = self.grace();
+        let overdue = self.leases.expected().take_while(|at| at.after(grace) <= now).count();
         RoundView {
             accepted: self.round.accepted.len(),
-            needed: self.needed(self.leases.awaited() + waiting),
+            needed: self.needed(self.leases.awaited() - overdue + waiting),
             training,
             judging: self.leases.judging(),
             waiting,

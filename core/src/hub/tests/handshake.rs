@@ -1,7 +1,7 @@
 //! Who gets in.
 
 use super::*;
-use crate::proto::{Empty, ErrorCode, Held};
+use crate::proto::{Empty, ErrorCode, Held, UnpaidCode};
 
 #[track_caller]
 fn refused(lab: &mut Lab, session: SessionId, code: ErrorCode) {
@@ -163,10 +163,20 @@ fn a_lease_that_is_over_is_revoked_at_the_return() {
     let task = lab.task(session).expect("a task");
     lab.tell(Fact::Left { session, reason: String::new() });
     lab.wait(Duration::from_mins(2));
-    for lease in [task.lease, LeaseId(77)] {
+    // However far the others went on meanwhile.
+    let other = lab.worker("bob", 2);
+    for version in 1..=10 {
+        let task = lab.task(other).expect("a task");
+        lab.deliver(other, &task);
+        lab.tell(Fact::Operator(Operator::CloseRound));
+        lab.merge();
+        assert_eq!(lab.hub.status().version, VersionNo(version));
+    }
+    for (lease, code) in [(task.lease, UnpaidCode::Expired), (LeaseId(77), UnpaidCode::UnknownLease)] {
         let again = lab.enter("alice", Hello { lease: Some(lease), ..Lab::hello("alice", Some(1)) });
         let heard = lab.heard(again);
-        assert!(heard.iter().any(|m| matches!(m, ServerMsg::Revoked(r) if r.lease == lease)), "{heard:?}");
+        let revoked = |m: &ServerMsg| matches!(m, ServerMsg::Revoked(r) if r.lease == lease && r.code == code);
+        assert!(heard.iter().any(revoked), "{heard:?}");
         assert!(lab.task(again).is_some(), "it is free for another one");
     }
 }

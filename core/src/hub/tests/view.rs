@@ -127,6 +127,26 @@ fn the_round_shows_what_it_waits_for_and_can_be_closed_at_once() {
 }
 
 #[test]
+fn a_round_is_not_said_to_wait_for_an_update_that_is_overdue() {
+    let mut lab = Lab::new();
+    let sessions: Vec<_> = (1..=2).map(|n| lab.worker("alice", n)).collect();
+    for _ in 0..3 {
+        for session in &sessions {
+            let task = lab.task(*session).expect("a task");
+            lab.wait(Duration::from_secs(1));
+            lab.deliver(*session, &task);
+        }
+        lab.tell(Fact::Operator(Operator::CloseRound));
+        lab.merge();
+    }
+    let round = lab.hub.view(lab.now).round;
+    assert_eq!((round.training, round.needed), (2, 2));
+    lab.wait(Duration::from_secs(20));
+    let round = lab.hub.view(lab.now).round;
+    assert_eq!((round.training, round.needed), (2, 1));
+}
+
+#[test]
 fn the_queue_and_a_pause_are_shown() {
     let mut lab = Lab::new();
     lab.tell(Fact::Operator(Operator::Pause));
