@@ -100,7 +100,7 @@ pub fn model(model: Model) -> String {
 
 /// How the training goes, in a line.
 pub fn describe(status: &Status) -> String {
-    let bits = status.val_bits_per_byte.map_or_else(String::new, |bits| format!(" ({bits:.2} bits per byte)"));
+    let bits = status.val_bits_per_byte.map_or_else(String::new, |bits| format!(" ({bits:.2} bits a byte)"));
     format!(
         "{}{bits} · {} · {} and {} tokens trained · {} parameters",
         model(Model { version: status.version, val_loss: status.val_loss, val_version: status.val_version }),

@@ -98,7 +98,7 @@ fn short_numbers(screen: &Screen, ledger: &LedgerView) -> Vec<Fact> {
     let theme = screen.facts.theme;
     vec![
         ("issued", format!("{} HYD", ledger.issued), theme.title()),
-        ("users", format!("{} HYD held by {}", in_accounts(ledger), ledger.users), theme.text()),
+        ("users", format!("{} HYD of {}", in_accounts(ledger), ledger.users), theme.text()),
         ("held", format!("{} · spent {}", ledger.held, ledger.revenue), theme.text()),
     ]
 }
@@ -109,7 +109,7 @@ fn numbers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerView
     let users = text::count(ledger.users as u64, "user", "users");
     let facts = [
         ("issued", format!("{} HYD for tasks done", ledger.issued), theme.title()),
-        ("users", format!("{} HYD held by {users}", in_accounts(ledger)), theme.text()),
+        ("users", format!("{} HYD of {users}", in_accounts(ledger)), theme.text()),
         (
             "holds",
             format!("{} HYD for {}", ledger.held, text::count(ledger.holds as u64, "query", "queries")),

@@ -1,13 +1,13 @@
 //! The overview: the loss over the versions, the round, the swarm, traffic and answers.
 
-use hydra_core::hub::{RoundView, View};
+use hydra_core::hub::{RoundView, View, WorkerState};
 use hydra_core::time::Time;
 use hydra_shell::ui::panel::{Fact, NAME};
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
 use hydra_shell::ui::{gauge, text};
 
-use super::model::{Rates, Screen, Snapshot, speed};
+use super::model::{Rates, Row, Screen, Snapshot, speed};
 use super::view;
 use super::{ledger, workers};
 
@@ -140,10 +140,21 @@ fn round_panel(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: 
     let inside = view::panel(screen, buffer, area, &format!("Round towards version {next}"));
     round_gauge(screen, &snapshot.view, buffer, view::row(inside, 0));
     view::put(buffer, inside, 1, &round_words(&snapshot.view), theme.title());
-    let RoundView { training, judging, waiting, .. } = snapshot.view.round;
-    view::put(buffer, inside, 2, &format!("workers: {training} train · {judging} send · {waiting} wait"), theme.text());
+    view::put(buffer, inside, 2, &at_work(snapshot), theme.text());
     let age = text::span(snapshot.view.version_age);
     view::put(buffer, inside, 3, &format!("the last version is {age} old"), theme.dim());
+}
+
+/// What the workers do for the round. Of one that does not answer nobody knows whether it trains.
+fn at_work(snapshot: &Snapshot) -> String {
+    let RoundView { training, judging, waiting, .. } = snapshot.view.round;
+    let lost = |row: &&Row| row.silent.is_some() && matches!(row.worker.state, WorkerState::Training { .. });
+    match snapshot.rows.iter().filter(lost).count() {
+        0 => format!("workers: {training} train · {judging} send · {waiting} wait"),
+        silent => {
+            format!("{} train · {judging} send · {waiting} wait · {silent} silent", training.saturating_sub(silent))
+        }
+    }
 }
 
 /// Updates that have come, of those that close the round.

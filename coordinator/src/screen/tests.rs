@@ -413,6 +413,7 @@ fn the_round_in_its_states() {
         script.screen()
     };
     assert!(told(|_| ()).contains("closes in 1m 00s at the latest"));
+    assert!(told(|_| ()).contains("workers: 2 train · 1 send · 1 wait"));
     let grace = told(|round| (round.enough, round.closes) = (Some(Time(59_000_000)), Some(Time(62_500_000))));
     assert!(grace.contains("quorum reached; grace 3s"), "{grace}");
     let late = told(|round| round.accepted = round.needed);
@@ -420,6 +421,10 @@ fn the_round_in_its_states() {
     assert!(told(|round| round.merging = true).contains("the version is being made"));
     assert!(told(|round| (round.accepted, round.closes) = (0, None)).contains("waiting for the first update"));
     assert!(told(|round| *round = RoundView::default()).contains("nobody trains"));
+    let mut rows = workers();
+    rows[1].silent = Some(Duration::from_secs(9));
+    tell(&mut script, snapshot(rows));
+    assert!(script.screen().contains("1 train · 1 send · 1 wait · 1 silent"), "{}", script.screen());
 }
 
 #[test]

@@ -312,6 +312,9 @@ fn settings_that_do_not_fit_are_counted() {
     script.resize((40, 12));
     assert!(footer(&script).starts_with("Enter send  F1 help  Ctrl-C quit"), "{}", footer(&script));
     assert!(footer(&script).ends_with("5 set"), "{}", footer(&script));
+    let mut script = connected((48, 12), Credits::hyd(1));
+    script.text("/seed 18446744073709551615").keys("<enter>");
+    assert!(footer(&script).ends_with("1 setting"), "{}", footer(&script));
 }
 
 #[test]

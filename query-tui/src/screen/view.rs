@@ -259,15 +259,15 @@ fn settings(sampling: &Sampling) -> Vec<String> {
 
 /// As many of them as there is room for, and how many more there are; nothing if not even that fits.
 fn fitting(all: &[String], room: usize) -> String {
-    let words = |shown: usize| {
-        let (these, rest) = (all[..shown].join(" · "), all.len() - shown);
-        match (shown, rest) {
-            (_, 0) => these,
-            (0, _) => format!("{rest} set"),
-            _ => format!("{these} +{rest}"),
-        }
+    let words = |shown: usize| match all.len() - shown {
+        0 => all.join(" · "),
+        rest => format!("{} +{rest}", all[..shown].join(" · ")),
     };
-    (0..=all.len()).rev().map(words).find(|words| text::width(words) <= room).unwrap_or_default()
+    if all.is_empty() {
+        return String::new();
+    }
+    let counted = [text::count(all.len() as u64, "setting", "settings"), format!("{} set", all.len())];
+    (1..=all.len()).rev().map(words).chain(counted).find(|words| text::width(words) <= room).unwrap_or_default()
 }
 
 /// The commands that begin as what is written, over the conversation's end.
