@@ -144,18 +144,20 @@ impl Events {
         let _ = self.shared.people.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
 
-    /// A screen takes the terminal, or gives it back. What was said before goes to the log, too, where the screen has it;
-    /// the cautions among it are given back.
-    pub fn set_drawn(&self, drawn: bool) -> Vec<String> {
-        self.shared.drawn.store(drawn, Ordering::Relaxed);
+    /// A screen takes the terminal. What was said before goes to the log, too, where the screen has it; the cautions among
+    /// it are given back.
+    pub fn begin_screen(&self) -> Vec<String> {
+        self.shared.drawn.store(true, Ordering::Relaxed);
         let said = std::mem::take(&mut *self.shared.said.lock().unwrap_or_else(PoisonError::into_inner));
-        if !drawn {
-            return Vec::new();
-        }
         for (kind, line) in &said {
             log(*kind, line);
         }
         said.into_iter().filter(|(kind, _)| *kind == Kind::Caution).map(|(_, line)| line).collect()
+    }
+
+    /// The screen gives the terminal back.
+    pub fn end_screen(&self) {
+        self.shared.drawn.store(false, Ordering::Relaxed);
     }
 
     /// Resolves when standard output has no reader any more: a reason to stop cleanly, not an error.
@@ -239,11 +241,11 @@ mod tests {
         let events = Events::over(false, false, Box::new(io::sink()), Box::new(people.clone()));
         events.say("ready");
         events.caution("not used");
-        assert_eq!(events.set_drawn(true), ["not used"]);
+        assert_eq!(events.begin_screen(), ["not used"]);
         events.caution("for the log");
         assert_eq!(people.text(), "ready\nnot used\n");
-        assert_eq!(events.set_drawn(false), [""; 0]);
-        assert_eq!(events.set_drawn(true), [""; 0]);
+        events.end_screen();
+        assert_eq!(events.begin_screen(), [""; 0]);
     }
 
     #[test]

@@ -140,20 +140,26 @@ fn round_panel(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: 
     let inside = view::panel(screen, buffer, area, &format!("Round towards version {next}"));
     round_gauge(screen, &snapshot.view, buffer, view::row(inside, 0));
     view::put(buffer, inside, 1, &round_words(&snapshot.view), theme.title());
-    view::put(buffer, inside, 2, &at_work(snapshot), theme.text());
+    view::put(buffer, inside, 2, &at_work(&snapshot.rows), theme.text());
     let age = text::span(snapshot.view.version_age);
     view::put(buffer, inside, 3, &format!("the last version is {age} old"), theme.dim());
 }
 
-/// What the workers do for the round. Of one that does not answer nobody knows whether it trains.
-fn at_work(snapshot: &Snapshot) -> String {
-    let RoundView { training, judging, waiting, .. } = snapshot.view.round;
-    let lost = |row: &&Row| row.silent.is_some() && matches!(row.worker.state, WorkerState::Training { .. });
-    match snapshot.rows.iter().filter(lost).count() {
-        0 => format!("workers: {training} train · {judging} send · {waiting} wait"),
-        silent => {
-            format!("{} train · {judging} send · {waiting} wait · {silent} silent", training.saturating_sub(silent))
+/// What the workers do, each counted once, as on their page. Of one that does not answer nobody knows whether it trains.
+fn at_work(rows: &[Row]) -> String {
+    let (mut train, mut send, mut wait, mut silent) = (0, 0, 0, 0);
+    for row in rows {
+        match row.worker.state {
+            WorkerState::Training { .. } if row.silent.is_some() => silent += 1,
+            WorkerState::Training { .. } => train += 1,
+            WorkerState::Sending(_) => send += 1,
+            WorkerState::Waiting => wait += 1,
+            _ => {}
         }
+    }
+    match silent {
+        0 => format!("workers: {train} train · {send} send · {wait} wait"),
+        _ => format!("{train} train · {send} send · {wait} wait · {silent} silent"),
     }
 }
 

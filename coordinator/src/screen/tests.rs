@@ -127,7 +127,6 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
         needed: 2,
         training,
         judging: 1,
-        waiting: 1,
         merging: false,
         opened: Time(50_000_000),
         enough: None,

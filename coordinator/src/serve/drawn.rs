@@ -52,10 +52,10 @@ impl Drawn {
             started: clock.now(),
         };
         let tell = ends.tell.clone();
-        let cautions = events.set_drawn(true);
+        let cautions = events.begin_screen();
         let said = events.clone();
         let over = move |lost: Option<String>| {
-            said.set_drawn(false);
+            said.end_screen();
             if let Some(why) = lost {
                 tracing::warn!("{why}");
                 said.say(&why);
@@ -63,7 +63,7 @@ impl Drawn {
         };
         let mut shown = Screen::new(facts, history);
         shown.caution(&cautions);
-        let thread = screen::show(shown, clock, ends, over).inspect_err(|_| drop(events.set_drawn(false)))?;
+        let thread = screen::show(shown, clock, ends, over).inspect_err(|_| events.end_screen())?;
         Ok(Self { tell, thread })
     }
 

@@ -80,7 +80,8 @@ pub enum Report {
     },
 }
 
-/// Updates that are put on disk at once, if they come while others are checked: a sync takes as long for all as for one.
+/// Updates that are checked before the good ones are put on disk, if they come meanwhile: a sync takes as long for all as
+/// for one. Bad ones count too, or a stream of them would hold up the good.
 const TOGETHER: usize = 4;
 /// Bytes of updates on disk that are kept at hand for the merge, too.
 const AT_HAND: usize = 64 << 20;
@@ -203,16 +204,14 @@ impl Learner {
         more: impl Fn() -> Option<Command>,
         report: &mut impl FnMut(Report),
     ) -> Option<Command> {
-        let mut good = Vec::new();
+        let (mut good, mut left) = (Vec::new(), TOGETHER);
         let other = loop {
             match self.check(&check) {
                 Ok(found) => good.push(Unkept { lease: check.lease, blob: check.blob, bytes: check.bytes, found }),
                 Err(why) => report(Report::Checked { lease: check.lease, verdict: Err(why) }),
             }
-            if good.len() == TOGETHER {
-                break None;
-            }
-            match more() {
+            left -= 1;
+            match if left > 0 { more() } else { None } {
                 Some(Command::Check(next)) => check = next,
                 other => break other,
             }

@@ -238,10 +238,10 @@ async fn serve_with(
     let best = Reader::open(&settings.run_dir).and_then(|reader| reader.best_version());
     match (best, score) {
         (Ok(Some((best, loss))), Some((last, _))) if loss < last * CLEARLY_BETTER => {
-            // Its weights are gone, or soon will be: only the newest versions are kept.
+            // Which of the two it was, nobody knows here. Its weights are gone, or soon will be.
             events.say(&format!(
-                "version {best} was better: loss {loss:.3}; it helps to begin a run with more text, or one that ends \
-                 there (--stop-after-rounds {best})"
+                "version {best} was better: loss {loss:.3}; if workers were away, it recovers with them; if the text is \
+                 memorised, more text helps, in a run of its own, or ending there (--stop-after-rounds {best})"
             ));
         }
         (Ok(_), _) => {}

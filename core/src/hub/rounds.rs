@@ -302,7 +302,7 @@ impl Hub {
         for id in self.bench.all_held() {
             self.place(now, id);
         }
-        // What is older can be neither taken nor told of any more.
+        // What is older cannot be taken any more.
         self.leases.forget(VersionNo(self.newest.version.0.saturating_sub(limits::STALENESS + 2)));
         self.check_stop(now);
         self.consider_round(now);

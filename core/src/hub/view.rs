@@ -67,8 +67,6 @@ pub struct RoundView {
     pub training: usize,
     /// Updates on their way or being checked.
     pub judging: usize,
-    /// Workers that wait for the version about to come.
-    pub waiting: usize,
     /// A version is being made; `accepted` counts what came after that began.
     pub merging: bool,
     /// When it was opened.
@@ -257,16 +255,14 @@ impl Hub {
     }
 
     fn round_view(&self, now: Time) -> RoundView {
-        let (training, waiting) = (self.leases.training(), self.bench.held());
         // Whose update is overdue is not waited for any more.
         let grace = self.grace();
         let overdue = self.leases.expected().take_while(|at| at.after(grace) <= now).count();
         RoundView {
             accepted: self.round.accepted.len(),
-            needed: self.needed(self.leases.awaited() - overdue + waiting),
-            training,
+            needed: self.needed(self.leases.awaited() - overdue + self.bench.held()),
+            training: self.leases.training(),
             judging: self.leases.judging(),
-            waiting,
             merging: self.round.merging,
             opened: self.round.opened,
             enough: self.round.enough,

@@ -257,15 +257,15 @@ fn settings(sampling: &Sampling) -> Vec<String> {
     all.into_iter().flatten().collect()
 }
 
-/// As many of them as there is room for, and how many more there are; nothing if not even that fits.
+/// As many of them as there is room for and how many more there are, or how many in all; nothing if not even that fits.
 fn fitting(all: &[String], room: usize) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
     let words = |shown: usize| match all.len() - shown {
         0 => all.join(" · "),
         rest => format!("{} +{rest}", all[..shown].join(" · ")),
     };
-    if all.is_empty() {
-        return String::new();
-    }
     let counted = [text::count(all.len() as u64, "setting", "settings"), format!("{} set", all.len())];
     (1..=all.len()).rev().map(words).chain(counted).find(|words| text::width(words) <= room).unwrap_or_default()
 }

@@ -47,7 +47,7 @@ fn what_an_existing_run_cannot_follow_is_told_of() {
     let told = |settings: &Settings| {
         let events = Events::stdout(false);
         drop(run::open(settings, None, &events).unwrap());
-        events.set_drawn(true)
+        events.begin_screen()
     };
     assert_eq!(told(&begun), [""; 0]);
     assert_eq!(told(&Settings { data: Vec::new(), ..begun.clone() }), [""; 0]);

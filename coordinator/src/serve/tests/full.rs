@@ -1,6 +1,6 @@
 //! Updates on their way to the disk, which may take nothing for a while.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use hydra_core::codec::Codec;
 use hydra_core::hub::Probe;
@@ -67,4 +67,14 @@ fn updates_that_come_together_are_kept_together() {
     assert!(matches!(beyond, Some(Command::Forget { .. })) && more.borrow().len() == 1);
     assert_eq!(told, [(2, false), (1, true), (3, true)], "what is refused need not be kept first");
     assert_eq!(std::fs::read_dir(settings.run_dir.join("updates")).expect("readable").count(), 2);
+
+    // However many bad ones come, the good one is told of soon.
+    let (taken, mut told) = (Cell::new(5), Vec::new());
+    let bad = || Some(check(taken.replace(taken.get() + 1), f32::NAN));
+    let beyond = learner.obey_with(check(5, 0.375), || bad().filter(|_| taken.get() < 100), &mut |report| {
+        let Report::Checked { verdict, .. } = report else { panic!("a verdict") };
+        told.push(verdict.is_ok());
+    });
+    assert!(beyond.is_none() && taken.get() < 10, "{} were taken", taken.get());
+    assert_eq!(told, [false, false, false, true]);
 }
