@@ -146,7 +146,7 @@ pub fn balances(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &Ledge
 
 fn transfers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerView) {
     let theme = screen.facts.theme;
-    let inside = view::panel(screen, buffer, area, "Newest transfers");
+    let inside = view::panel(screen, buffer, area, "Transfers, newest first");
     screen.page_rows.set(inside.height.saturating_sub(1));
     if ledger.newest.is_empty() {
         return view::put(buffer, inside, 0, "none yet: the first accepted task makes one", theme.dim());

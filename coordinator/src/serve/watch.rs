@@ -18,8 +18,6 @@ use crate::screen::{Msg, Request, Row, RunEnds, Saving, Snapshot};
 const OFTEN: Duration = Duration::from_millis(100);
 /// The longest.
 const SELDOM: Duration = Duration::from_secs(1);
-/// A ping that is not back after this is worth a word.
-const SILENT: Duration = Duration::from_secs(3);
 /// Time between two snapshots, in times of what the last one cost.
 const SHARE: u32 = 100;
 
@@ -82,7 +80,7 @@ impl Driver {
         let row = |worker: WorkerView| {
             let outbox = sessions.get(&worker.session);
             let latency = outbox.and_then(Outbox::round_trip);
-            let silent = outbox.and_then(Outbox::unanswered).filter(|silent| *silent >= SILENT);
+            let silent = outbox.and_then(Outbox::silent);
             Row { worker, latency, silent }
         };
         let rows = std::mem::take(&mut view.workers);

@@ -13,6 +13,9 @@ use super::wide::Registers;
 /// Outputs of a panel.
 pub(super) const LANES: usize = 16;
 
+/// As many as a register of AVX2 holds.
+pub(super) const HALF: usize = LANES / 2;
+
 /// Bytes of panels that stay in a core's own cache while row after row is multiplied with them.
 const CACHED: usize = 512 << 10;
 
@@ -55,9 +58,9 @@ impl Panels {
 pub(crate) struct Room(Vec<f32>);
 
 /// How many of the rows that are left to take at once; a number that there is a tile for.
-fn block<R: Registers>(left: usize) -> usize {
+fn block(left: usize) -> usize {
     match left {
-        8.. if R::MANY => 8,
+        8.. => 8,
         3.. => 4,
         _ => left,
     }
@@ -65,7 +68,12 @@ fn block<R: Registers>(left: usize) -> usize {
 
 /// `out = rows · matrix'`: `[rows, outputs]` from `[rows, inputs]`.
 #[inline(always)]
-pub(super) fn multiply<R: Registers>(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut [f32]) {
+pub(super) fn multiply<R: Registers<LANES> + Registers<HALF>>(
+    matrix: &Panels,
+    rows: &[f32],
+    room: &mut Room,
+    out: &mut [f32],
+) {
     let Panels { outputs, inputs, ref numbers } = *matrix;
     let count = rows.len() / inputs;
     // Blocks of rows side by side, input after input; rows that only fill a block up are zeros.
@@ -73,7 +81,7 @@ pub(super) fn multiply<R: Registers>(matrix: &Panels, rows: &[f32], room: &mut R
     let mut blocks = Vec::with_capacity(count / 4 + 2);
     let mut at = 0;
     while at < count {
-        let size = block::<R>(count - at);
+        let size = block(count - at);
         let start = room.0.len();
         room.0.resize(start + size * inputs, 0.0);
         let taken = size.min(count - at);
@@ -90,67 +98,86 @@ pub(super) fn multiply<R: Registers>(matrix: &Panels, rows: &[f32], room: &mut R
         let first = index * group;
         for &(size, at, taken, start) in &blocks {
             let block = &room.0[start..][..size * inputs];
-            let put = |row: usize, output: usize, sums: &[f32; LANES]| {
-                let output = first + output;
+            let put = |row: usize, output: usize, sums: &[f32]| {
                 if row < taken {
-                    let out = &mut out[(at + row) * outputs + output..(at + row + 1) * outputs];
-                    match out.first_chunk_mut() {
-                        Some(out) => *out = *sums,
+                    let row = &mut out[(at + row) * outputs..][..outputs];
+                    // Nothing where the last panel is only filled up.
+                    let out = row.get_mut(first + output..).unwrap_or_default();
+                    match out.get_mut(..sums.len()) {
+                        Some(out) => out.copy_from_slice(sums),
                         None => out.copy_from_slice(&sums[..out.len()]),
                     }
                 }
             };
             match size {
-                1 => each_tile::<1, 4, R>(panels, inputs, block, put),
-                2 => each_tile::<2, 2, R>(panels, inputs, block, put),
-                8 => each_tile::<8, 1, R>(panels, inputs, block, put),
-                _ if R::MANY => each_tile::<4, 2, R>(panels, inputs, block, put),
-                _ => each_tile::<4, 1, R>(panels, inputs, block, put),
+                1 => each_tile::<1, 4, LANES, R>(panels, inputs, block, put),
+                2 => each_tile::<2, 2, LANES, R>(panels, inputs, block, put),
+                8 if <R as Registers<LANES>>::ONE => each_tile::<8, 1, LANES, R>(panels, inputs, block, put),
+                // The other half of a panel is still in the core's nearest cache.
+                8 => each_tile::<8, 1, HALF, R>(panels, inputs, block, put),
+                _ if <R as Registers<LANES>>::ONE => each_tile::<4, 2, LANES, R>(panels, inputs, block, put),
+                _ => each_tile::<4, 1, LANES, R>(panels, inputs, block, put),
             }
         }
     }
 }
 
-/// All panels with one block of `ROWS` rows, `WIDE` panels at once as long as there are so many.
+/// All panels with one block of `ROWS` rows, `WIDE` panels at once as long as there are so many, `WIDTH` of each
+/// panel's lanes after one another.
 #[inline(always)]
-fn each_tile<const ROWS: usize, const WIDE: usize, R: Registers>(
+fn each_tile<const ROWS: usize, const WIDE: usize, const WIDTH: usize, R: Registers<WIDTH>>(
     panels: &[f32],
     inputs: usize,
     block: &[f32],
-    mut put: impl FnMut(usize, usize, &[f32; LANES]),
+    mut put: impl FnMut(usize, usize, &[f32]),
 ) {
     let size = LANES * inputs;
     let mut output = 0;
-    let tiles = panels.chunks_exact(WIDE * size);
-    let rest = tiles.remainder();
-    for tile in tiles {
-        for (sums, panel) in sums::<ROWS, WIDE, R>(tile, inputs, block).iter().zip(0..) {
-            sums.iter().enumerate().for_each(|(row, sums)| put(row, output + panel * LANES, &R::numbers(*sums)));
+    let mut left = panels;
+    while let Some((tile, next)) = left.split_at_checked(WIDE * size) {
+        for lane in (0..LANES).step_by(WIDTH) {
+            let sums = sums::<ROWS, WIDE, WIDTH, R>(tile, next, lane, inputs, block);
+            for (sums, panel) in sums.iter().zip(0..) {
+                let output = output + panel * LANES + lane;
+                sums.iter().enumerate().for_each(|(row, sums)| put(row, output, &R::numbers(*sums)));
+            }
         }
         output += WIDE * LANES;
+        left = next;
     }
-    for tile in rest.chunks_exact(size) {
-        let [sums] = sums::<ROWS, 1, R>(tile, inputs, block);
-        sums.iter().enumerate().for_each(|(row, sums)| put(row, output, &R::numbers(*sums)));
+    while let Some((tile, next)) = left.split_at_checked(size) {
+        for lane in (0..LANES).step_by(WIDTH) {
+            let [sums] = sums::<ROWS, 1, WIDTH, R>(tile, next, lane, inputs, block);
+            sums.iter().enumerate().for_each(|(row, sums)| put(row, output + lane, &R::numbers(*sums)));
+        }
         output += LANES;
+        left = next;
     }
 }
 
-/// The outputs of `WIDE` panels for `ROWS` rows.
+/// The outputs of `WIDE` panels for `ROWS` rows, of the lanes from `lane` on. The first time that a panel is read the
+/// processor is told of the `next`.
 #[inline(always)]
-fn sums<const ROWS: usize, const WIDE: usize, R: Registers>(
+fn sums<const ROWS: usize, const WIDE: usize, const WIDTH: usize, R: Registers<WIDTH>>(
     panels: &[f32],
+    next: &[f32],
+    lane: usize,
     inputs: usize,
     block: &[f32],
 ) -> [[R::Sums; ROWS]; WIDE] {
     let mut sums = [[R::zero(); ROWS]; WIDE];
     let size = LANES * inputs;
     assert!(panels.len() == WIDE * size && block.len() == ROWS * inputs, "a tile is whole");
+    assert!(lane + WIDTH <= LANES, "lanes of a panel");
     let (blocks, _) = block.as_chunks::<ROWS>();
+    let tell = ROWS > 1 && lane == 0 && next.len() >= size;
     for (at, row) in blocks.iter().enumerate() {
+        if tell {
+            R::soon(&next[at * LANES..]);
+        }
         for (panel, sums) in sums.iter_mut().enumerate() {
-            let weights: &[f32; LANES] =
-                panels[panel * size + at * LANES..][..LANES].try_into().expect("of that length");
+            let weights: &[f32; WIDTH] =
+                panels[panel * size + at * LANES + lane..][..WIDTH].try_into().expect("of that length");
             for (x, sums) in row.iter().zip(sums) {
                 *sums = R::add_scaled(*sums, *x, weights);
             }

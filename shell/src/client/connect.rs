@@ -134,12 +134,17 @@ fn explain(address: &Address, error: &WsError) -> ConnectError {
     let url = address.to_string();
     match error {
         WsError::Http(response) => ConnectError::NotHydra { url, detail: describe(response) },
-        WsError::Tls(error) => ConnectError::Tls { url, detail: error.to_string() },
+        WsError::Tls(error) => ConnectError::Tls { url, detail: secure(error.to_string()) },
         // Before the upgrade's answer, an encrypted connection fails in its encryption.
-        WsError::Io(error) if address.tls() => ConnectError::Tls { url, detail: error.to_string() },
+        WsError::Io(error) if address.tls() => ConnectError::Tls { url, detail: secure(error.to_string()) },
         WsError::Io(error) => ConnectError::NotHydra { url, detail: format!("it hung up ({error})") },
         _ => ConnectError::NotHydra { url, detail: "it does not speak WebSocket".to_owned() },
     }
+}
+
+/// What the TLS library says, in plainer words where what came was no TLS at all.
+fn secure(detail: String) -> String {
+    if detail.contains("InvalidContentType") { "it answers without encryption".to_owned() } else { detail }
 }
 
 fn describe(response: &Response) -> String {

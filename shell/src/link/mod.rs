@@ -241,9 +241,9 @@ impl<S: Side> Outbox<S> {
         self.round_trip.get()
     }
 
-    /// How long a ping of this session has been without an answer.
-    pub fn unanswered(&self) -> Option<Duration> {
-        self.round_trip.unanswered()
+    /// How long nothing has come in this session, where a ping has been without an answer for some seconds.
+    pub fn silent(&self) -> Option<Duration> {
+        self.round_trip.silent()
     }
 
     /// Ends the session: messages that wait are sent, blobs are not; then the socket is closed.

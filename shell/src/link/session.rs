@@ -307,6 +307,7 @@ impl<P: Side> Session<P> {
             },
             Step::Read(Some(Ok(message))) => {
                 self.last_sign = Instant::now();
+                self.ends.round_trip.heard();
                 self.stats.heard();
                 self.hear(message)
             }

@@ -272,7 +272,7 @@ async fn pings_measure_and_silence_ends() {
     let Some(Message::Ping(payload)) = rig.up.recv().await else { panic!() };
     assert_eq!(start.elapsed(), PING_EVERY);
     assert_eq!(rig.stats.round_trip(), None);
-    assert!(rig.connection.outbox.unanswered().is_some() && rig.stats.unanswered().is_some());
+    assert_eq!((rig.connection.outbox.silent(), rig.stats.silent()), (None, None));
     advance(Duration::from_millis(70)).await;
     rig.down.send(Ok(Message::Pong(payload))).unwrap();
     rig.tell(&credited(1));
@@ -280,12 +280,12 @@ async fn pings_measure_and_silence_ends() {
     // Tokio's paused clock moves in whole milliseconds.
     assert_eq!(rig.stats.round_trip().unwrap().as_millis(), 70);
     assert_eq!(rig.connection.outbox.round_trip(), rig.stats.round_trip());
-    assert_eq!(rig.connection.outbox.unanswered(), None);
-    assert_eq!(rig.stats.unanswered(), None);
     let heard = Instant::now();
     assert_eq!(rig.closed().await, Closed::Silent);
     assert_eq!(heard.elapsed().as_millis(), SILENCE.as_millis());
-    assert!(rig.connection.outbox.unanswered().is_some() && rig.stats.unanswered().is_some());
+    for silent in [rig.connection.outbox.silent(), rig.stats.silent()] {
+        assert_eq!(silent.map(|silent| silent.as_secs()), Some(SILENCE.as_secs()));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -594,7 +594,8 @@ async fn a_plain_port_gives_no_secure_connection() {
     })
     .await;
     let secure: Address = format!("wss://127.0.0.1:{}", address.port()).parse().unwrap();
-    assert!(matches!(refused(&secure).await, ConnectError::Tls { .. }));
+    let ConnectError::Tls { detail, .. } = refused(&secure).await else { panic!("it is not TLS") };
+    assert_eq!(detail, "it answers without encryption");
 }
 
 #[tokio::test(start_paused = true)]

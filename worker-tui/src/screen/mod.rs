@@ -128,7 +128,7 @@ pub async fn watch(screen: mpsc::Sender<Msg>, stats: Arc<LinkStats>) {
             up: stats.bytes_up(),
             down: stats.bytes_down(),
             round_trip: stats.round_trip(),
-            unanswered: stats.unanswered(),
+            silent: stats.silent(),
             cpu,
             memory,
         };

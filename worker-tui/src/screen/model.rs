@@ -22,8 +22,6 @@ pub const SMOOTHINGS: [f64; 4] = [50.0, 200.0, 1.0, 10.0];
 pub const ASK_EVERY: Duration = Duration::from_secs(3);
 /// Speeds that the spark keeps.
 const SPEEDS: usize = 64;
-/// An answer to a ping that takes longer is told.
-const SILENT: Duration = Duration::from_secs(3);
 
 /// The connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,8 +87,8 @@ pub struct Usage {
     pub up: u64,
     pub down: u64,
     pub round_trip: Option<Duration>,
-    /// How long the coordinator has owed an answer.
-    pub unanswered: Option<Duration>,
+    /// How long the coordinator has said nothing, where it owes an answer.
+    pub silent: Option<Duration>,
     /// CPU time of this process so far.
     pub cpu: Option<Duration>,
     /// Memory of this process, in bytes.
@@ -212,11 +210,6 @@ impl Screen {
     pub fn per_hour(&self) -> Option<f64> {
         let hours = self.now.since(self.counted).as_secs_f64() / 3600.0;
         (hours >= 1.0 / 60.0).then(|| self.earned.as_hyd() / hours)
-    }
-
-    /// How long the coordinator has been silent, if that is long.
-    pub fn silent(&self) -> Option<Duration> {
-        self.usage.unanswered.filter(|silent| *silent >= SILENT)
     }
 
     /// How long it still rests.

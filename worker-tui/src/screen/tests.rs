@@ -86,7 +86,7 @@ fn working(size: (u16, u16)) -> Script<Screen> {
     let memory = Some(512_000_000);
     for cpu in [10, 14] {
         let cpu = Some(Duration::from_secs(cpu));
-        script.msg(Msg::Usage(Usage { up: 370_000, down: 12_345_678, round_trip, unanswered: None, cpu, memory }));
+        script.msg(Msg::Usage(Usage { up: 370_000, down: 12_345_678, round_trip, silent: None, cpu, memory }));
         script.advance(Duration::from_secs(1));
     }
     script.advance(Duration::from_mins(2));
@@ -317,9 +317,8 @@ fn anything() -> impl Strategy<Value = Vec<Msg>> {
         |(step, loss, tokens_per_s, held, number)| {
             let (task, balance) = (TaskId(number), Credits(number));
             let round_trip = Some(Duration::from_micros(number));
-            let unanswered = round_trip;
-            let usage =
-                Usage { up: number, down: number, round_trip, unanswered, cpu: round_trip, memory: Some(number) };
+            let silent = round_trip;
+            let usage = Usage { up: number, down: number, round_trip, silent, cpu: round_trip, memory: Some(number) };
             prop_oneof![
                 Just(vec![Msg::News(News::Step { step, loss, tokens_per_s })]),
                 Just(vec![Msg::News(News::HeldOut { version: VersionNo(number), loss: held })]),

@@ -207,7 +207,7 @@ pub fn state(screen: &Screen) -> (&'static str, String, Style) {
             ("!", "pausing after this task".to_owned(), theme.warn())
         }
         (_, Link::Up { .. }) if screen.paused => ("!", "paused".to_owned(), theme.warn()),
-        (_, Link::Up { .. }) => match screen.silent() {
+        (_, Link::Up { .. }) => match screen.usage.silent {
             Some(silent) => ("!", format!("no answer for {}", text::countdown(silent)), theme.warn()),
             None => ("●", "connected".to_owned(), theme.good()),
         },

@@ -50,8 +50,6 @@ impl<P: Side> Session<P> {
                 self.incoming.take(message).map_err(|(code, text)| self.broke(code, &text))
             }
             Message::Pong(payload) => {
-                // Whichever ping it is about: somebody is there.
-                self.ends.round_trip.heard();
                 if payload[..] == self.pinged.0.to_be_bytes() {
                     let round_trip = self.pinged.1.elapsed();
                     self.ends.round_trip.set(round_trip);

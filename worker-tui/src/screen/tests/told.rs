@@ -114,10 +114,9 @@ fn the_log_stands_still_and_comes_home() {
 fn a_coordinator_that_does_not_answer_is_told_before_it_is_given_up() {
     for size in SIZES {
         let mut script = working(size);
-        let owed = |seconds| Usage { unanswered: Some(Duration::from_secs(seconds)), ..Usage::default() };
-        script.msg(Msg::Usage(owed(1)));
+        script.msg(Msg::Usage(Usage::default()));
         assert!(script.screen().contains("● connected"), "{}", script.screen());
-        script.msg(Msg::Usage(owed(12)));
+        script.msg(Msg::Usage(Usage { silent: Some(Duration::from_secs(12)), ..Usage::default() }));
         assert!(script.screen().contains("! no answer for 12s"), "{}", script.screen());
         script.msg(Msg::Usage(Usage::default()));
         assert!(script.screen().contains("● connected"), "{}", script.screen());
