@@ -98,26 +98,37 @@ pub(super) fn multiply<R: Registers<LANES> + Registers<HALF>>(
         let first = index * group;
         for &(size, at, taken, start) in &blocks {
             let block = &room.0[start..][..size * inputs];
-            let put = |row: usize, output: usize, sums: &[f32]| {
-                if row < taken {
-                    let row = &mut out[(at + row) * outputs..][..outputs];
-                    // Nothing where the last panel is only filled up.
-                    let out = row.get_mut(first + output..).unwrap_or_default();
-                    match out.get_mut(..sums.len()) {
-                        Some(out) => out.copy_from_slice(sums),
-                        None => out.copy_from_slice(&sums[..out.len()]),
-                    }
-                }
-            };
+            let out = Rows { numbers: &mut out[at * outputs..(at + taken) * outputs], outputs, first };
             match size {
-                1 => each_tile::<1, 4, LANES, R>(panels, inputs, block, put),
-                2 => each_tile::<2, 2, LANES, R>(panels, inputs, block, put),
-                8 if <R as Registers<LANES>>::ONE => each_tile::<8, 1, LANES, R>(panels, inputs, block, put),
+                1 => each_tile::<1, 4, LANES, R>(panels, inputs, block, out),
+                2 => each_tile::<2, 2, LANES, R>(panels, inputs, block, out),
+                8 if <R as Registers<LANES>>::ONE => each_tile::<8, 1, LANES, R>(panels, inputs, block, out),
                 // The other half of a panel is still in the core's nearest cache.
-                8 => each_tile::<8, 1, HALF, R>(panels, inputs, block, put),
-                _ if <R as Registers<LANES>>::ONE => each_tile::<4, 2, LANES, R>(panels, inputs, block, put),
-                _ => each_tile::<4, 1, LANES, R>(panels, inputs, block, put),
+                8 => each_tile::<8, 1, HALF, R>(panels, inputs, block, out),
+                _ if <R as Registers<LANES>>::ONE => each_tile::<4, 2, LANES, R>(panels, inputs, block, out),
+                _ => each_tile::<4, 1, LANES, R>(panels, inputs, block, out),
             }
+        }
+    }
+}
+
+/// Where the outputs from `first` on of a block's rows go.
+struct Rows<'a> {
+    /// `[rows, outputs]`.
+    numbers: &'a mut [f32],
+    outputs: usize,
+    first: usize,
+}
+
+impl Rows<'_> {
+    /// Sums of one row; rows and outputs that only fill a tile up go nowhere.
+    #[inline(always)]
+    fn put<const WIDTH: usize>(&mut self, row: usize, output: usize, sums: [f32; WIDTH]) {
+        let Some(row) = self.numbers.get_mut(row * self.outputs..(row + 1) * self.outputs) else { return };
+        let out = row.get_mut(self.first + output..).unwrap_or_default();
+        match out.first_chunk_mut() {
+            Some(out) => *out = sums,
+            None => out.copy_from_slice(&sums[..out.len()]),
         }
     }
 }
@@ -129,7 +140,7 @@ fn each_tile<const ROWS: usize, const WIDE: usize, const WIDTH: usize, R: Regist
     panels: &[f32],
     inputs: usize,
     block: &[f32],
-    mut put: impl FnMut(usize, usize, &[f32]),
+    mut out: Rows<'_>,
 ) {
     let size = LANES * inputs;
     let mut output = 0;
@@ -139,7 +150,7 @@ fn each_tile<const ROWS: usize, const WIDE: usize, const WIDTH: usize, R: Regist
             let sums = sums::<ROWS, WIDE, WIDTH, R>(tile, next, lane, inputs, block);
             for (sums, panel) in sums.iter().zip(0..) {
                 let output = output + panel * LANES + lane;
-                sums.iter().enumerate().for_each(|(row, sums)| put(row, output, &R::numbers(*sums)));
+                sums.iter().enumerate().for_each(|(row, sums)| out.put(row, output, R::numbers(*sums)));
             }
         }
         output += WIDE * LANES;
@@ -148,7 +159,7 @@ fn each_tile<const ROWS: usize, const WIDE: usize, const WIDTH: usize, R: Regist
     while let Some((tile, next)) = left.split_at_checked(size) {
         for lane in (0..LANES).step_by(WIDTH) {
             let [sums] = sums::<ROWS, 1, WIDTH, R>(tile, next, lane, inputs, block);
-            sums.iter().enumerate().for_each(|(row, sums)| put(row, output + lane, &R::numbers(*sums)));
+            sums.iter().enumerate().for_each(|(row, sums)| out.put(row, output + lane, R::numbers(*sums)));
         }
         output += LANES;
         left = next;
