@@ -35,7 +35,7 @@ macro_rules! common {
             Binding::new("down j", Msg::Step(1), "down").group(LISTS),
             Binding::new("pageup", Msg::Page(-1), "a page up").group(LISTS),
             Binding::new("pagedown space", Msg::Page(1), "a page down").group(LISTS),
-            Binding::new("home g", Msg::Edge(false), "to the first").group(LISTS),
+            Binding::new("home g", Msg::Edge(false), "to the first").group(LISTS).hint("newest"),
             Binding::new("end G", Msg::Edge(true), "to the last").group(LISTS),
         ]
     };
@@ -121,6 +121,11 @@ pub fn as_things_are(screen: &Screen) -> Vec<Binding<Msg>> {
     let paused = screen.snapshot.as_ref().is_some_and(|snapshot| snapshot.view.paused);
     let in_full = if screen.is_small() { screen.detail.1 } else { screen.detail.0 };
     let filtered = screen.tab == Tab::Log && !screen.log.filter.is_empty();
+    let scrolled = match screen.tab {
+        Tab::Ledger => !screen.transfers.is_first(),
+        Tab::Samples => screen.sample > 0,
+        Tab::Overview | Tab::Workers | Tab::Log => false,
+    };
     let alone = matches!(screen.overlay, Overlay::None);
     let mut table = keys(screen).to_vec();
     for binding in table.iter_mut().filter(|binding| !binding.hint.is_empty()) {
@@ -128,6 +133,7 @@ pub fn as_things_are(screen: &Screen) -> Vec<Binding<Msg>> {
             Msg::Quit if alone && screen.leaving => "at once",
             Msg::Pause | Msg::Save | Msg::Queue(_) | Msg::Kick if alone && screen.leaving => "",
             Msg::Pause if paused => "go on",
+            Msg::Edge(_) if !scrolled => "",
             Msg::Detail | Msg::Kick if screen.chosen().is_none() => "",
             Msg::Close if alone && screen.tab == Tab::Workers && screen.workers.filter().is_empty() => "",
             Msg::Detail if in_full => "hide detail",

@@ -21,7 +21,7 @@ const TOP: u16 = 8;
 
 /// The table of the transfers: as they come, the newest first.
 pub fn table() -> Table<u64> {
-    let mut table = Table::new(vec![
+    let table = Table::new(vec![
         Column::number("number", 7, 3),
         Column::words("time", Width::Exactly(8), 2),
         Column::words("kind", Width::Exactly(8), 0),
@@ -30,8 +30,7 @@ pub fn table() -> Table<u64> {
         Column::words("to", Width::AtLeast(9), 1),
         Column::words("for", Width::AtLeast(10), 4),
     ]);
-    table.reverse();
-    table
+    table.unsorted()
 }
 
 /// What a transfer is known by.
@@ -98,7 +97,7 @@ fn short_numbers(screen: &Screen, ledger: &LedgerView) -> Vec<Fact> {
     let theme = screen.facts.theme;
     vec![
         ("issued", format!("{} HYD", ledger.issued), theme.title()),
-        ("users", format!("{} HYD of {}", in_accounts(ledger), ledger.users), theme.text()),
+        ("users", format!("{} HYD in {}", in_accounts(ledger), ledger.users), theme.text()),
         ("held", format!("{} · spent {}", ledger.held, ledger.revenue), theme.text()),
     ]
 }
@@ -106,10 +105,10 @@ fn short_numbers(screen: &Screen, ledger: &LedgerView) -> Vec<Fact> {
 fn numbers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerView) {
     let theme = screen.facts.theme;
     let inside = view::panel(screen, buffer, area, "Supply");
-    let users = text::count(ledger.users as u64, "user", "users");
+    let accounts = text::count(ledger.users as u64, "account", "accounts");
     let facts = [
         ("issued", format!("{} HYD for tasks done", ledger.issued), theme.title()),
-        ("users", format!("{} HYD of {users}", in_accounts(ledger)), theme.text()),
+        ("users", format!("{} HYD in {accounts}", in_accounts(ledger)), theme.text()),
         (
             "holds",
             format!("{} HYD for {}", ledger.held, text::count(ledger.holds as u64, "query", "queries")),
@@ -152,6 +151,7 @@ fn transfers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerVi
         return view::put(buffer, inside, 0, "none yet: the first accepted task makes one", theme.dim());
     }
     screen.transfers.draw(buffer, inside, theme, &ledger.newest, |transfer, column| cell(screen, transfer, column));
+    view::newer(screen, buffer, Rect { y: area.y, ..inside }, screen.transfers.above());
 }
 
 fn cell(screen: &Screen, transfer: &TransferView, column: usize) -> (String, Style) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydra_core::hub::{Stop, TransferView, View, WorkerView};
-use hydra_core::ids::{SessionId, VersionNo};
+use hydra_core::ids::{SessionId, UserName, VersionNo, WorkerId};
 use hydra_core::time::Time;
 use hydra_shell::logs::Ring;
 use hydra_shell::ui::Theme;
@@ -220,6 +220,8 @@ pub struct Screen {
     pub toasts: Toasts,
     /// The version that will hold what was asked to be saved.
     pub saving: Option<VersionNo>,
+    /// The worker that was lost last, until it is connected again.
+    pub lost: Option<(UserName, WorkerId)>,
     /// Somebody wants the run to end.
     pub leaving: bool,
     /// Rows of the page as last drawn, for page keys.
@@ -265,6 +267,7 @@ impl Screen {
             log: LogPane::default(),
             toasts: Toasts::default(),
             saving: None,
+            lost: None,
             leaving: false,
             page_rows: Cell::new(0),
             tabs_at: Cell::default(),

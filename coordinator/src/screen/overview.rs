@@ -140,27 +140,33 @@ fn round_panel(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: 
     let inside = view::panel(screen, buffer, area, &format!("Round towards version {next}"));
     round_gauge(screen, &snapshot.view, buffer, view::row(inside, 0));
     view::put(buffer, inside, 1, &round_words(&snapshot.view), theme.title());
-    view::put(buffer, inside, 2, &at_work(&snapshot.rows), theme.text());
+    view::put(buffer, inside, 2, &at_work(&snapshot.rows, usize::from(inside.width)), theme.text());
     let age = text::span(snapshot.view.version_age);
     view::put(buffer, inside, 3, &format!("the last version is {age} old"), theme.dim());
 }
 
 /// What the workers do, each counted once, as on their page. Of one that does not answer nobody knows whether it trains.
-fn at_work(rows: &[Row]) -> String {
-    let (mut train, mut send, mut wait, mut silent) = (0, 0, 0, 0);
+fn at_work(rows: &[Row], room: usize) -> String {
+    let mut counts = [0; 5];
     for row in rows {
-        match row.worker.state {
-            WorkerState::Training { .. } if row.silent.is_some() => silent += 1,
-            WorkerState::Training { .. } => train += 1,
-            WorkerState::Sending(_) => send += 1,
-            WorkerState::Waiting => wait += 1,
-            _ => {}
-        }
+        let place = match row.worker.state {
+            _ if row.silent.is_some() => 3,
+            WorkerState::Training { .. } => 0,
+            WorkerState::Sending(_) => 1,
+            WorkerState::Waiting => 2,
+            WorkerState::Free(_) | WorkerState::Resting | WorkerState::Barred(_) => 4,
+        };
+        counts[place] += 1;
     }
-    match silent {
-        0 => format!("workers: {train} train · {send} send · {wait} wait"),
-        _ => format!("{train} train · {send} send · {wait} wait · {silent} silent"),
-    }
+    let names = ["train", "send", "wait", "silent", "idle"];
+    // The usual ones keep their place, where there is room for nobody, too.
+    let words = |always: usize, between: &str| {
+        let told = counts.iter().zip(names).enumerate().filter(|(place, (count, _))| *place < always || **count > 0);
+        told.map(|(_, (count, name))| format!("{count} {name}")).collect::<Vec<_>>().join(between)
+    };
+    let usual = words(3, " · ");
+    let lines = [format!("workers: {usual}"), usual, words(0, " · ")];
+    lines.into_iter().find(|line| text::width(line) <= room).unwrap_or_else(|| words(0, " "))
 }
 
 /// Updates that have come, of those that close the round.
@@ -343,12 +349,10 @@ fn traffic(screen: &Screen, snapshot: &Snapshot) -> Vec<Fact> {
             format!("{bytes:.decimals$} bytes a trained token")
         },
     );
-    let ledger = &snapshot.view.ledger;
     vec![
         ("in", format!("↓ {}", flow(snapshot.up, rates.up)), theme.text()),
         ("out", format!("↑ {}", flow(snapshot.down, rates.down)), theme.text()),
         ("cost", each, theme.text()),
         ("queries", format!("{} running", snapshot.view.status.queries), theme.text()),
-        ("credits", format!("{} HYD earned, {} spent", ledger.issued, ledger.revenue), theme.text()),
     ]
 }

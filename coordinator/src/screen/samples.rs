@@ -33,13 +33,7 @@ pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         shown += 1;
     }
     screen.page_rows.set(shown);
-    if screen.sample > 0 {
-        let newer = if screen.is_small() { "" } else { " newer" };
-        let words = format!(" ↑ {}{newer} ", screen.sample);
-        let cells = (text::width(&words) as u16).min(inside.width);
-        let corner = (inside.right() - cells, inside.y);
-        text::put(buffer, inside, corner, &words, cells, theme.accent().patch(theme.selected()));
-    }
+    view::newer(screen, buffer, inside, screen.sample);
 }
 
 /// Draws one; gives the row below it and a blank.

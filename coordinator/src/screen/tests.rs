@@ -412,7 +412,7 @@ fn the_round_in_its_states() {
         script.screen()
     };
     assert!(told(|_| ()).contains("closes in 1m 00s at the latest"));
-    assert!(told(|_| ()).contains("workers: 2 train · 1 send · 1 wait"));
+    assert!(told(|_| ()).contains("2 train · 1 send · 1 wait · 3 idle"));
     let grace = told(|round| (round.enough, round.closes) = (Some(Time(59_000_000)), Some(Time(62_500_000))));
     assert!(grace.contains("quorum reached; grace 3s"), "{grace}");
     let late = told(|round| round.accepted = round.needed);
@@ -423,7 +423,7 @@ fn the_round_in_its_states() {
     let mut rows = workers();
     rows[1].silent = Some(Duration::from_secs(9));
     tell(&mut script, snapshot(rows));
-    assert!(script.screen().contains("1 train · 1 send · 1 wait · 1 silent"), "{}", script.screen());
+    assert!(script.screen().contains("1 train 1 send 1 wait 1 silent 3 id…"), "{}", script.screen());
 }
 
 #[test]
@@ -451,6 +451,13 @@ fn the_ledger_follows_the_newest_unless_one_is_chosen() {
     later.view.ledger.newest.insert(0, transfer(62));
     tell(&mut script, later);
     assert_eq!(script.app.transfers.chosen(), Some(&60));
+    let seen = script.screen();
+    assert!(!seen.contains("newer") && !seen.contains('▼'), "the newest are in sight, and nothing is sorted: {seen}");
+    assert!(seen.contains("Home newest"), "{seen}");
+    script.keys("<end>");
+    assert!(script.screen().contains(" newer "), "{}", script.screen());
+    script.keys("<home>");
+    assert!(!script.screen().contains(" newer ") && !script.screen().contains("Home newest"), "{}", script.screen());
 }
 
 #[test]

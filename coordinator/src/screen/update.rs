@@ -21,6 +21,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const WHEEL: isize = 3;
 /// What notices about saving are about.
 const SAVING: &str = "saving";
+/// What notices about a lost worker are about.
+const LOST: &str = "lost";
 /// Tasks that may be queued, as the setting `tasks.queue` has it.
 const QUEUE: std::ops::RangeInclusive<usize> = 1..=4096;
 
@@ -148,7 +150,8 @@ impl App for Screen {
             Msg::Lost { .. } if self.leaving => {}
             Msg::Lost { user, worker } => {
                 let words = format!("{user} {} is gone: connection lost", workers::short_id(worker));
-                self.toasts.push(now, Sign::Info, words);
+                self.toasts.renew(now, LOST, Sign::Info, words);
+                self.lost = Some((user, worker));
             }
             Msg::Ended | Msg::Stop(Stop::AtOnce) => return vec![Cmd::Leave],
             // The run hears signals itself.
@@ -242,6 +245,13 @@ impl Screen {
         self.leaving |= snapshot.view.stopping.is_some();
         if let Some(version) = self.saving.take_if(|version| status.version >= *version) {
             self.toasts.renew(self.now, SAVING, Sign::Good, format!("version {version} is made and safe"));
+        }
+        let is_back = |(user, worker): &mut (UserName, WorkerId)| {
+            snapshot.rows.iter().any(|row| row.worker.worker == *worker && row.worker.user == *user)
+        };
+        if let Some((user, worker)) = self.lost.take_if(is_back) {
+            let words = format!("{user} {} is connected again", workers::short_id(worker));
+            self.toasts.renew(self.now, LOST, Sign::Info, words);
         }
         self.take_snapshot(snapshot);
     }

@@ -50,7 +50,9 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     } else {
         lookup::hints(&keys::as_things_are(screen), theme, bottom.width).render(bottom, buffer);
     }
-    screen.toasts.draw(buffer, body, theme);
+    // Between the corners of the panels.
+    let border = Rect { x: body.x + 1.min(body.width), width: body.width.saturating_sub(2), ..body };
+    screen.toasts.draw(buffer, border, theme);
     match &screen.overlay {
         Overlay::None | Overlay::Filter(_) => {}
         Overlay::Help(scroll) => help::draw(buffer, above(area), theme, keys::ALL, *scroll),
@@ -60,6 +62,18 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     if let Some(cursor) = cursor {
         frame.set_cursor_position(cursor);
     }
+}
+
+/// Says at the right end of the first row how many newer ones there are above what is shown.
+pub fn newer(screen: &Screen, buffer: &mut Buffer, area: Rect, count: usize) {
+    if count == 0 {
+        return;
+    }
+    let theme = screen.facts.theme;
+    let newer = if screen.is_small() { "" } else { " newer" };
+    let words = format!(" ↑ {count}{newer} ");
+    let cells = (text::width(&words) as u16).min(area.width);
+    text::put(buffer, area, (area.right() - cells, area.y), &words, cells, theme.accent().patch(theme.selected()));
 }
 
 fn kick(screen: &Screen, buffer: &mut Buffer, area: Rect, who: &str, words: &Composer) -> Option<Position> {

@@ -49,7 +49,7 @@ pub fn columns() -> Vec<Column> {
         Column::number("task", 6, 7),
         Column::number("ping", 7, 6),
         Column::words("device", Width::AtLeast(8), 8),
-        Column::number("for", 7, 9),
+        Column::number("here", 7, 9),
     ]
 }
 
@@ -85,7 +85,7 @@ fn number(value: Option<f64>) -> f64 {
 /// Whether a row has the words, in lower case, in its user with the id's first digits, its device or its state.
 pub fn matches(row: &Row, words: &str) -> bool {
     let has = |text: &str| text.to_lowercase().contains(words);
-    has(&in_full(&row.worker)) || has(&row.worker.device) || has(name(&row.worker.state))
+    has(&in_full(&row.worker)) || has(&row.worker.device) || has(name(row))
 }
 
 /// Whether a worker trains.
@@ -137,13 +137,15 @@ fn task(state: &WorkerState) -> Option<u64> {
     }
 }
 
-fn name(state: &WorkerState) -> &'static str {
-    match state {
+/// What its state is called, as far as it is known of one that does not answer.
+fn name(row: &Row) -> &'static str {
+    match row.worker.state {
+        _ if row.silent.is_some() => "silent",
         WorkerState::Training { .. } => "training",
         WorkerState::Sending(_) => "sending",
         WorkerState::Waiting => "waiting",
         WorkerState::Free(_) => "free",
-        WorkerState::Resting => "paused",
+        WorkerState::Resting => "on a break",
         WorkerState::Barred(_) => "barred",
     }
 }
@@ -157,7 +159,7 @@ fn short_state(screen: &Screen, state: &WorkerState) -> (String, Style) {
         WorkerState::Sending(_) => ("↑ sending".to_owned(), theme.accent()),
         WorkerState::Waiting => ("… waiting".to_owned(), theme.text()),
         WorkerState::Free(_) => ("○ free".to_owned(), theme.warn()),
-        WorkerState::Resting => ("‖ paused".to_owned(), theme.dim()),
+        WorkerState::Resting => ("‖ on a break".to_owned(), theme.dim()),
         WorkerState::Barred(_) => ("✗ barred".to_owned(), theme.bad()),
     }
 }

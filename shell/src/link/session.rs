@@ -143,6 +143,12 @@ impl<P: Side> Session<P> {
         let events = self.ends.events.clone();
         loop {
             self.take_commands();
+            while !self.incoming.events.is_empty()
+                && let Ok(permit) = events.try_reserve()
+                && let Some(event) = self.incoming.events.pop_front()
+            {
+                permit.send(event);
+            }
             let now = Instant::now();
             let more = self.control.is_some() || self.ping_due || !self.uploads.is_empty();
             let write = more && self.notes.is_empty();

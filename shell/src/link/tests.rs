@@ -289,6 +289,19 @@ async fn pings_measure_and_silence_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_sent_is_no_sign_of_life_from_the_other_end() {
+    let mut rig = Rig::new(64).await;
+    let start = Instant::now();
+    advance(Duration::from_secs(20)).await;
+    let blob = noise(1000);
+    let digest = Digest::of(&blob);
+    rig.connection.outbox.send_blob(digest, blob.into()).unwrap();
+    assert_eq!(rig.event().await, Event::Sent(digest));
+    assert_eq!(rig.closed().await, Closed::Silent);
+    assert_eq!(start.elapsed().as_millis(), SILENCE.as_millis());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_network_that_takes_nothing_ends_the_session() {
     let mut rig = Rig::new(1).await;
     let start = Instant::now();

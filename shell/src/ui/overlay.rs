@@ -96,6 +96,7 @@ impl Toasts {
     }
 
     fn add(&mut self, until: Time, kind: &'static str, sign: Sign, words: String) {
+        self.shown.retain(|toast| toast.words != words);
         if self.shown.len() == TOASTS {
             self.shown.pop_front();
         }

@@ -93,6 +93,13 @@ impl<K: Clone + PartialEq> Table<K> {
         }
     }
 
+    /// The same, but the rows stay in the order in which they come.
+    #[must_use]
+    pub fn unsorted(mut self) -> Self {
+        self.sort = usize::MAX;
+        self
+    }
+
     /// Sorts and filters anew; call it after the rows, the sorting or the filter changed. `compare` orders two rows by
     /// a column, ascending; `matches` tells whether a row has the filter's words (lower case, never empty).
     pub fn arrange<R>(
@@ -143,6 +150,11 @@ impl<K: Clone + PartialEq> Table<K> {
         }
         let places = places(&self.columns, area);
         places.into_iter().find(|(_, from, cells)| (*from..from + cells).contains(&x)).map(|(column, ..)| column)
+    }
+
+    /// Rows above those drawn last.
+    pub fn above(&self) -> usize {
+        self.drawn.get().1
     }
 
     /// The key of the chosen row.

@@ -117,7 +117,14 @@ fn a_lost_worker_is_told_of_unless_all_go() {
     let mut script = running((80, 24));
     let lost = || Msg::Lost { user: "alice".parse().unwrap(), worker: WorkerId([0xe7; 8]) };
     script.keys("2").msg(lost());
-    assert!(script.screen().contains("• alice e7e7 is gone: connection lost"), "{}", script.screen());
+    assert!(script.screen().contains("• alice e7e7 is gone: connection lost ╯"), "{}", script.screen());
+    tell(&mut script, snapshot(workers()));
+    assert!(script.screen().contains("is gone"), "others are connected: {}", script.screen());
+    let mut rows = workers();
+    rows[0].worker.worker = WorkerId([0xe7; 8]);
+    tell(&mut script, snapshot(rows));
+    let seen = script.screen();
+    assert!(seen.contains("• alice e7e7 is connected again") && !seen.contains("is gone"), "{seen}");
     let mut script = running((80, 24));
     script.keys("q y").msg(lost());
     assert!(!script.screen().contains("is gone"), "{}", script.screen());
@@ -213,5 +220,9 @@ fn a_worker_that_does_not_answer_is_not_shown_at_work() {
         let row = seen.lines().find(|line| line.starts_with("│ alice ")).unwrap();
         assert!(row.contains("? silent 12s") && !row.contains("1.0k"), "{row}");
         assert!(seen.contains("no answer for 12s") && seen.contains("– tokens/s"), "{seen}");
+        script.keys("/").text("silent").keys("<enter>");
+        assert!(script.screen().contains("Workers: 1 of"), "{}", script.screen());
+        script.keys("/ <ctrl-u>").text("train").keys("<enter>");
+        assert!(!script.screen().contains("silent 12s"), "{}", script.screen());
     }
 }
