@@ -192,7 +192,7 @@ fn read(path: &Path, privacy: Privacy) -> Result<Option<String>, Failure> {
         if is_open_to_others(&metadata) {
             let path = path.display();
             return Err(Failure::new(Exit::Config, format!("others may read the key file {path}"))
-                .hint(format!("close it with: chmod 600 {path}")));
+                .hint(format!("if it is yours, close it with: chmod 600 {path}; else name the right one")));
         }
     }
     let mut text = String::new();

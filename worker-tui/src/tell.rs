@@ -89,7 +89,7 @@ impl Teller {
                     0 => String::new(),
                     tasks => format!("; in runs before: {} paid, {earned_before} HYD", count(tasks)),
                 };
-                let why = ending(*reason, &count(*tasks));
+                let why = ending(*reason, &count(*tasks), self.met);
                 format!("{why}: {here} paid, {earned_here} HYD earned, {balance}{before}")
             }
         })
@@ -113,13 +113,14 @@ fn plus(one: Credits, other: Credits) -> Credits {
 }
 
 /// Why it ends, with how much was paid.
-fn ending(reason: Why, paid: &str) -> String {
+fn ending(reason: Why, paid: &str, met: bool) -> String {
     let words = match reason {
         Why::Complete => "the run is complete",
         Why::Tasks => return format!("{paid} done, as asked"),
         Why::Asked => "stopped by you",
         Why::AtOnce => "stopped at once",
         Why::Unreachable => "the coordinator was never reached",
+        Why::Refused if met => "sent away by the coordinator",
         Why::Refused => "refused by the coordinator",
     };
     words.to_owned()
@@ -162,6 +163,7 @@ mod tests {
             (Why::Complete, "the run is complete"),
             (Why::Tasks, "2 tasks done, as asked"),
             (Why::Asked, "stopped by you"),
+            (Why::Refused, "sent away by the coordinator"),
         ] {
             let line = teller.line(&stopped(reason, 2)).unwrap();
             assert_eq!(line, format!("{why}: 2 tasks paid, 2.0 HYD earned, balance 2.0 HYD"));

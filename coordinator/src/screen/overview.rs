@@ -212,7 +212,7 @@ fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
     let queue = match (view.paused, view.queued) {
         (true, queued) => format!("{queued} ready · none made: paused"),
         // Tasks that came back lie there besides.
-        (false, queued) if queued > view.queue => format!("{queued} ready"),
+        (false, queued) if queued > view.queue => format!("{queued} ready, {} came back", queued - view.queue),
         (false, queued) => format!("{queued} of {} ready", view.queue),
     };
     if snapshot.rows.is_empty() {

@@ -47,10 +47,9 @@ pub fn foot(event: &Event, took: Duration) -> String {
     };
     let mut parts = vec![format!("{charged} HYD"), count(u64::from(*tokens), "token", "tokens")];
     if *tokens > 0 {
-        let speed = f64::from(*tokens) / took.max(LEAST).as_secs_f64();
+        let speed = f64::from(*tokens) / took.as_secs_f64();
         let digits = usize::from(speed < 10.0);
-        let over = if took < LEAST { "over " } else { "" };
-        parts.push(format!("{over}{speed:.digits$} tokens/s"));
+        parts.push(if took < LEAST { "at once".to_owned() } else { format!("{speed:.digits$} tokens/s") });
     }
     parts.push(model(Model { version: *version, val_loss: *val_loss, val_version: *val_version }));
     match finish {
