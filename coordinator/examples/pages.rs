@@ -37,7 +37,10 @@ fn time(frames: u64, tab: Tab) -> anyhow::Result<Vec<f64>> {
     screen.update(Time(0), Msg::Resized(SIZE.width, SIZE.height));
     for version in 0..VERSIONS {
         let loss = 2.0 + 7.0 / (1.0 + version as f64 / 200.0);
-        screen.update(Time(0), Msg::Scored(Point { version: VersionNo(version), loss, bits_per_byte: loss / 2.0 }));
+        screen.update(
+            Time(0),
+            Msg::Scored(Point { version: VersionNo(version), loss, bits_per_byte: loss / 2.0, updates: None }),
+        );
     }
     screen.update(Time(0), Msg::Tab(tab));
     if tab == Tab::Workers {

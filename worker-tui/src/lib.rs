@@ -244,7 +244,7 @@ fn listen(events: Option<Events>, headless: bool, sender: mpsc::Sender<Request>)
                 stop = signals.next() => match stop {
                     Stop::Cleanly => {
                         if let Some(events) = &events {
-                            events.say("finishing the task in hand, then leaving (Ctrl-C again stops at once)");
+                            events.say("leaving once no task is in hand (Ctrl-C again stops at once)");
                         }
                         Request::Finish
                     }

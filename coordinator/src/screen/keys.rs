@@ -42,8 +42,12 @@ macro_rules! common {
 }
 
 /// Where the log stands beside the rest.
-const ON_OVERVIEW: &[Binding<Msg>] =
-    common!([] [Binding::new("l", Msg::Level, "log: errors, and warnings, and news").group(LISTS),]);
+const ON_OVERVIEW: &[Binding<Msg>] = common!([] [
+    Binding::new("l", Msg::Level, "log: errors, and warnings, and news").group(LISTS),
+    Binding::new("/ f", Msg::Filter, "show only lines with some words").group(LISTS),
+    Binding::new("w", Msg::Wrap, "wrap long lines, or cut them").group(LISTS),
+    Binding::new("esc", Msg::Close, "no filter").group(LISTS),
+]);
 
 /// On every page.
 const COMMON: &[Binding<Msg>] = common!([] []);

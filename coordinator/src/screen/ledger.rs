@@ -97,7 +97,7 @@ fn short_numbers(screen: &Screen, ledger: &LedgerView) -> Vec<Fact> {
     let theme = screen.facts.theme;
     vec![
         ("issued", format!("{} HYD", ledger.issued), theme.title()),
-        ("users", format!("{} HYD in {}", in_accounts(ledger), ledger.users), theme.text()),
+        ("accounts", format!("{} HYD in {}", in_accounts(ledger), ledger.users), theme.text()),
         ("held", format!("{} · spent {}", ledger.held, ledger.revenue), theme.text()),
     ]
 }
@@ -105,10 +105,9 @@ fn short_numbers(screen: &Screen, ledger: &LedgerView) -> Vec<Fact> {
 fn numbers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerView) {
     let theme = screen.facts.theme;
     let inside = view::panel(screen, buffer, area, "Supply");
-    let accounts = text::count(ledger.users as u64, "account", "accounts");
     let facts = [
         ("issued", format!("{} HYD for tasks done", ledger.issued), theme.title()),
-        ("users", format!("{} HYD in {accounts}", in_accounts(ledger)), theme.text()),
+        ("accounts", format!("{} HYD in {}", in_accounts(ledger), ledger.users), theme.text()),
         (
             "holds",
             format!("{} HYD for {}", ledger.held, text::count(ledger.holds as u64, "query", "queries")),

@@ -68,6 +68,8 @@ pub struct Point {
     /// Nats a token.
     pub loss: f64,
     pub bits_per_byte: f64,
+    /// Of how many updates it was made, if it is of an earlier start.
+    pub updates: Option<u32>,
 }
 
 /// What a version answered to the prompt that all are asked.
@@ -299,7 +301,8 @@ impl Screen {
         self.chart.second.push(point.version.0 as f64, point.bits_per_byte);
         if point.loss.is_finite() && self.best.is_none_or(|best| point.loss < best.loss) {
             self.best = Some(point);
-            self.best_with = self.snapshot.as_ref().map(|snapshot| snapshot.view.status.workers);
+            let now = self.snapshot.as_ref().map(|snapshot| snapshot.view.status.workers);
+            self.best_with = point.updates.or(now);
         }
         let worse = self.best.is_some_and(|best| point.loss > best.loss * WORSE);
         self.worse = if worse { self.worse + 1 } else { 0 };

@@ -18,7 +18,7 @@ impl Screen {
             Msg::Help => self.overlay = Overlay::Help(0),
             Msg::Filter => {
                 let mut words = Composer::default();
-                words.set(if self.tab == Tab::Log { self.log.filter.as_str() } else { self.workers.filter() });
+                words.set(if self.tab == Tab::Workers { self.workers.filter() } else { self.log.filter.as_str() });
                 self.overlay = Overlay::Filter(words);
             }
             Msg::Kick => match self.chosen().map(|row| (row.worker.session, workers::in_full(&row.worker))) {
@@ -48,11 +48,11 @@ impl Screen {
             Overlay::Filter(words) => {
                 words.apply(edit);
                 let words = words.text().trim();
-                if self.tab == Tab::Log {
-                    words.clone_into(&mut self.log.filter);
-                } else {
+                if self.tab == Tab::Workers {
                     self.workers.set_filter(words);
                     self.stale = true;
+                } else {
+                    words.clone_into(&mut self.log.filter);
                 }
             }
             Overlay::Kick(_, _, words) => words.apply(edit),
@@ -81,9 +81,9 @@ impl Screen {
     /// Esc: closes what is open, else takes back what hides rows.
     fn close(&mut self) {
         match std::mem::take(&mut self.overlay) {
-            Overlay::Filter(_) if self.tab == Tab::Log => self.log.filter.clear(),
-            Overlay::None if self.tab == Tab::Log && !self.log.filter.is_empty() => self.log.filter.clear(),
-            Overlay::None if self.tab == Tab::Log => self.log.follow(),
+            Overlay::Filter(_) if self.tab != Tab::Workers => self.log.filter.clear(),
+            Overlay::None if self.tab != Tab::Workers && !self.log.filter.is_empty() => self.log.filter.clear(),
+            Overlay::None if self.tab != Tab::Workers => self.log.follow(),
             Overlay::None if self.is_small() && self.detail.1 => self.detail.1 = false,
             Overlay::None | Overlay::Filter(_) => {
                 self.workers.set_filter("");

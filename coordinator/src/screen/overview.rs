@@ -96,7 +96,7 @@ fn large(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) 
     chart_panel(screen, buffer, chart);
     view::log(screen, buffer, log, false);
     let model = model(screen, snapshot, right.width);
-    let rows = [6, 6, model.len() as u16 + 2, 7].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+    let rows = [6, 6, model.len() as u16 + 2, 6].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
     let [round, swarm_at, model_at, traffic_at, balances] = Layout::vertical(rows).areas(right);
     round_panel(screen, snapshot, buffer, round);
     facts_panel(screen, buffer, swarm_at, "Swarm", &swarm(screen, snapshot, swarm_at.width));
@@ -177,7 +177,12 @@ fn round_gauge(screen: &Screen, view: &View, buffer: &mut Buffer, area: Rect) {
     } else {
         (
             accepted as f64 / needed.max(1) as f64,
-            format!("{accepted} of {}", text::count(needed as u64, "update", "updates")),
+            // Of workers that are gone, too.
+            if accepted > needed {
+                text::count(accepted as u64, "update", "updates")
+            } else {
+                format!("{accepted} of {}", text::count(needed as u64, "update", "updates"))
+            },
         )
     };
     gauge::draw(buffer, area, screen.facts.theme, ratio, &label);
@@ -211,8 +216,8 @@ fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
     );
     let queue = match (view.paused, view.queued) {
         (true, queued) => format!("{queued} ready · none made: paused"),
-        // Tasks that came back lie there besides.
-        (false, queued) if queued > view.queue => format!("{queued} ready, {} came back", queued - view.queue),
+        // Tasks that came back, or that were made when more were wanted.
+        (false, queued) if queued > view.queue => format!("{queued} ready · {} wanted", view.queue),
         (false, queued) => format!("{queued} of {} ready", view.queue),
     };
     if snapshot.rows.is_empty() {

@@ -166,7 +166,7 @@ fn running(size: (u16, u16)) -> Script<Screen> {
     tell(&mut script, early);
     for version in 1..=12 {
         let loss = 3.0 + 6.0 / (1.0 + 0.3 * version as f64);
-        let point = Point { version: VersionNo(version), loss, bits_per_byte: loss / 2.1 };
+        let point = Point { version: VersionNo(version), loss, bits_per_byte: loss / 2.1, updates: None };
         script.msg(Msg::Scored(point));
         let text = "A neural network is made of layers of numbers. Each layer takes the numbers of the one before. "
             .repeat(1 + version as usize % 3);
@@ -417,6 +417,8 @@ fn the_round_in_its_states() {
     assert!(grace.contains("quorum reached; grace 3s"), "{grace}");
     let late = told(|round| round.accepted = round.needed);
     assert!(late.contains("waits for workers; 1m 00s at most"), "{late}");
+    let gone = told(|round| (round.accepted, round.needed) = (2, 1));
+    assert!(gone.contains("·2 updates·") || gone.contains(" 2 updates "), "not 2 of 1: {gone}");
     assert!(told(|round| round.merging = true).contains("the version is being made"));
     assert!(told(|round| (round.accepted, round.closes) = (0, None)).contains("waiting for the first update"));
     assert!(told(|round| *round = RoundView::default()).contains("nobody trains"));
@@ -486,8 +488,9 @@ fn samples_stay_where_they_are_read() {
 
 #[test]
 fn what_was_before_the_start_is_shown_once() {
-    let points: Vec<_> =
-        (0..5).map(|v| Point { version: VersionNo(v), loss: 9.0 - v as f64, bits_per_byte: 3.0 }).collect();
+    let points: Vec<_> = (0..5)
+        .map(|v| Point { version: VersionNo(v), loss: 9.0 - v as f64, bits_per_byte: 3.0, updates: Some(2) })
+        .collect();
     let last = points[4];
     let past = (1..=31).rev().map(transfer).collect();
     let mut script =

@@ -45,7 +45,7 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     }
     let mut cursor = None;
     if let Overlay::Filter(words) = &screen.overlay {
-        let placeholder = if screen.tab == Tab::Log { "words of a line" } else { "user, device or state" };
+        let placeholder = if screen.tab == Tab::Workers { "user, device or state" } else { "words of a line" };
         cursor = line_of_words(screen, buffer, bottom, "filter", words, placeholder);
     } else {
         lookup::hints(&keys::as_things_are(screen), theme, bottom.width).render(bottom, buffer);

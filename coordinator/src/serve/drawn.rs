@@ -84,7 +84,8 @@ fn history(run: &Path) -> Result<History, StoreError> {
     let measured = reader.versions()?.into_iter().rev().filter(|version| !version.superseded);
     let points = measured.filter_map(|version| {
         let (loss, bits_per_byte) = version.val_loss.zip(version.val_bits_per_byte)?;
-        Some(Point { version: version.version, loss, bits_per_byte })
+        let updates = u32::try_from(version.updates).ok();
+        Some(Point { version: version.version, loss, bits_per_byte, updates })
     });
     let transfers = reader.newest_transfers(TRANSFERS)?.into_iter().map(|transfer| {
         let (debit, credit) = (transfer.debit.to_string(), transfer.credit.to_string());

@@ -120,7 +120,9 @@ impl Driver {
             }
             Request::Queue(length) => Operator::Queue(length),
             Request::Kick(session, reason) => {
-                tracing::info!(target: "run", reason, %session, "the operator kicks a worker");
+                if let Some((user, worker)) = self.hub.worker_of(session) {
+                    tracing::info!(target: "run", reason, %user, %worker, "the operator kicks a worker");
+                }
                 Operator::Kick(session, reason)
             }
             Request::Drain => return self.on_stop(hydra_shell::signals::Stop::Cleanly),

@@ -68,8 +68,10 @@ impl Screen {
             }
             Said::Other(name, value) => {
                 let told = self.sampling.command(&name, &value);
+                // No value only asks.
+                let sign = if value.is_empty() { Sign::Info } else { Sign::Good };
                 match told.unwrap_or_else(|| Err(format!("there is no command /{name}: /help lists them"))) {
-                    Ok(set) => self.note(Sign::Good, &set),
+                    Ok(set) => self.note(sign, &set),
                     Err(why) => self.note(Sign::Bad, &why),
                 }
                 Vec::new()

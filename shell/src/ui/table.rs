@@ -189,7 +189,9 @@ impl<K: Clone + PartialEq> Table<K> {
     /// The order in words: `user ▲`.
     pub fn order(&self) -> String {
         let title = self.columns.get(self.sort).map_or("", |column| column.title);
-        format!("{title} {}", if self.descending { "▼" } else { "▲" })
+        let (area, _) = self.drawn.get();
+        let seen = area.is_empty() || places(&self.columns, area).iter().any(|(column, ..)| *column == self.sort);
+        format!("{title} {}{}", if self.descending { "▼" } else { "▲" }, if seen { "" } else { ", no room for it" })
     }
 
     /// Sorts the other way round. Call [`arrange`](Self::arrange) after it.

@@ -152,7 +152,8 @@ fn a_loss_that_grows_is_explained() {
     for size in SIZES {
         let mut script = running(size);
         assert!(!worse(&script), "{}", script.screen());
-        let point = |version, loss| Msg::Scored(Point { version: VersionNo(version), loss, bits_per_byte: 1.0 });
+        let point =
+            |version, loss| Msg::Scored(Point { version: VersionNo(version), loss, bits_per_byte: 1.0, updates: None });
         script.msg(point(13, 1.772)).msg(point(14, 1.8));
         assert!(!worse(&script), "not by two in a hundred: {}", script.screen());
         script.msg(point(15, 2.861)).msg(point(16, 2.9));
@@ -167,6 +168,32 @@ fn a_loss_that_grows_is_explained() {
         tell(&mut script, fewer);
         assert!(size.0 < 80 || script.screen().contains("fewer workers"), "{}", script.screen());
     }
+}
+
+#[test]
+fn what_helps_a_model_that_was_better_before_this_start() {
+    for (updates, told) in [(8, "fewer workers make a version than"), (7, "most likely it memorises")] {
+        let losses = [5.0, 4.0, 4.5, 4.5, 4.5];
+        let points = losses.into_iter().zip(0..).map(|(loss, version)| Point {
+            version: VersionNo(version),
+            loss,
+            bits_per_byte: 1.0,
+            updates: Some(updates),
+        });
+        let history = History { points: points.collect(), ..History::default() };
+        let mut script = Script::new(Screen::new(facts(), history), (120, 40));
+        tell(&mut script, snapshot(workers()));
+        assert!(script.screen().contains(told), "{}", script.screen());
+    }
+}
+
+#[test]
+fn the_log_beside_the_overview_has_its_keys() {
+    let mut script = running((120, 40));
+    script.keys("/").text("merged").keys("<enter>");
+    assert!(script.screen().contains("with “merged”"), "{}", script.screen());
+    script.keys("<esc> w");
+    assert!(!script.screen().contains("with “") && script.app.log.wrap, "{}", script.screen());
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn any_msg() -> impl Strategy<Value = Msg> {
     prop_oneof![
         3 => any_snapshot().prop_map(|snapshot| Msg::Snapshot(Box::new(snapshot))),
         1 => (any::<u64>(), any::<f64>(), any::<f64>()).prop_map(|(version, loss, bits_per_byte)| {
-            Msg::Scored(Point { version: VersionNo(version), loss, bits_per_byte })
+            Msg::Scored(Point { version: VersionNo(version), loss, bits_per_byte, updates: None })
         }),
         2 => (remote(), any::<f64>(), any::<u64>()).prop_map(|(text, loss, number)| {
             Msg::Sample(Sample { version: VersionNo(number), loss, text, at_ms: number })
