@@ -217,6 +217,7 @@ fn evaluate(dir: &Path, paths: &[PathBuf], events: &Events) -> anyhow::Result<()
     let engine = |error: hydra_engine::EngineError| Failure::new(Exit::Data, error.to_string());
     let device = Device::open(DeviceChoice::Cpu, None).map_err(engine)?;
     let model = Model::load(best.shape, &best.weights, device).map_err(engine)?;
+    events.say(&format!("measuring {} on {} …", best.name(), count(tokens.len() as u64, "token", "tokens")));
     let (loss, bits_per_byte) = eval::measure(&model, &tokenizer, &tokens, usize::MAX).map_err(engine)?;
     events.emit(&json!({ "event": "eval", "version": best.version.version, "averaged": best.averaged,
         "tokens": tokens.len(), "val_loss": loss, "val_bits_per_byte": bits_per_byte }));

@@ -29,7 +29,7 @@ impl Command {
 pub const COMMANDS: [Command; 11] = [
     Command::new("/balance", "what you have (or: b)"),
     Command::new("/temp X", "0 greedy; off: default"),
-    Command::new("/topk N", "the N likeliest only"),
+    Command::new("/topk N", "N likeliest; 0: all"),
     Command::new("/topp X", "likeliest up to X only"),
     Command::new("/max N", "at most N new tokens"),
     Command::new("/seed N", "repeats an answer"),
@@ -100,18 +100,32 @@ pub fn matching(line: &str) -> Vec<Command> {
     COMMANDS.into_iter().filter(|command| command.name().starts_with(&line)).collect()
 }
 
-/// `line` as Tab completes it: as far as all matching commands agree, else the first of them.
-pub fn complete(line: &str) -> Option<String> {
-    let matching = matching(line);
-    let first = matching.first()?;
-    let agreed = matching.iter().fold(first.name(), |agreed, command| {
+/// A command that Tab completed; Tab again takes the next that matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completed {
+    /// The line as it is now.
+    pub line: String,
+    /// What had been typed, and the place of the next match.
+    typed: String,
+    next: usize,
+}
+
+/// `line` as Tab completes it: as far as all matching commands agree, else the first of them, or the one after `last`.
+pub fn complete(line: &str, last: Option<&Completed>) -> Option<Completed> {
+    let last = last.filter(|last| last.line == line);
+    let (typed, place) = last.map_or((line, 0), |last| (last.typed.as_str(), last.next));
+    let matching = matching(typed);
+    let chosen = matching.get(place % matching.len().max(1))?;
+    let agreed = matching.iter().fold(chosen.name(), |agreed, command| {
         let same = agreed.bytes().zip(command.name().bytes()).take_while(|(a, b)| a == b).count();
         &agreed[..same]
     });
-    if matching.len() > 1 && agreed.len() > line.len() {
-        return Some(agreed.to_owned());
+    let done = |line: String, typed: &str, next| Some(Completed { line, typed: typed.to_owned(), next });
+    if matching.len() > 1 && agreed.len() > typed.len() {
+        return done(agreed.to_owned(), agreed, 0);
     }
-    Some(if first.takes() { format!("{} ", first.name()) } else { first.name().to_owned() })
+    let line = if chosen.takes() { format!("{} ", chosen.name()) } else { chosen.name().to_owned() };
+    done(line, typed, place + 1)
 }
 
 #[cfg(test)]
@@ -140,9 +154,34 @@ mod tests {
 
     #[test]
     fn tab_completes() {
-        let all = ["/b", "/top", "/t", "/s", "/sav", "/x", "/temp 1", "balance", "/clear", "/TO"].map(complete);
+        let line = |line| complete(line, None).map_or(String::new(), |completed| completed.line);
+        let all = ["/b", "/top", "/t", "/s", "/sav", "/x", "/temp 1", "balance", "/clear", "/TO"].map(line);
         let want = ["/balance", "/topk ", "/temp ", "/seed ", "/save ", "", "", "", "/clear", "/top"];
-        assert_eq!(all.map(Option::unwrap_or_default), want);
+        assert_eq!(all, want);
         assert_eq!((matching("/").len(), matching("/top").len(), matching("").len()), (COMMANDS.len(), 2, 0));
+    }
+
+    /// Every line that so many tabs make.
+    fn tabs(typed: &str, times: usize) -> Vec<String> {
+        let mut last = None;
+        (0..times)
+            .map(|_| {
+                let line = last.as_ref().map_or(typed.to_owned(), |last: &Completed| last.line.clone());
+                last = complete(&line, last.as_ref());
+                last.as_ref().map_or(String::new(), |last| last.line.clone())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn tab_again_takes_the_next() {
+        assert_eq!(tabs("/s", 4), ["/seed ", "/status", "/save ", "/seed "]);
+        assert_eq!(tabs("/t", 4), ["/temp ", "/topk ", "/topp ", "/temp "]);
+        assert_eq!(tabs("/TO", 4), ["/top", "/topk ", "/topp ", "/topk "]);
+        assert_eq!(tabs("/b", 2), ["/balance", "/balance"]);
+        // What was written since counts, not what was completed before.
+        let seed = complete("/s", None).unwrap();
+        assert_eq!(complete("/seed 1", Some(&seed)), None);
+        assert_eq!(complete("/m", Some(&seed)).unwrap().line, "/max ");
     }
 }

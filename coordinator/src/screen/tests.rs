@@ -347,7 +347,7 @@ fn saving_says_what_is_saved() {
 
 #[test]
 fn what_was_said_before_the_screen_is_on_it() {
-    let line = "--data is not used: this run has its text; begin another with --run DIR";
+    let line = "this run goes on with its own text; --data is for a new one (--run DIR)";
     for (lines, seen) in [(vec![line.to_owned()], line), (vec![line.to_owned(); 2], "2 warnings about this start")] {
         let mut screen = Screen::new(facts(), History::default());
         screen.caution(&lines);

@@ -294,7 +294,7 @@ impl Screen {
         snapshot.view.queue = wanted;
         let tasks = count(wanted as u64, "task", "tasks");
         let words = if snapshot.view.paused {
-            format!("paused: {tasks} kept ready later")
+            format!("{tasks} kept ready after the pause")
         } else {
             format!("{tasks} kept ready for workers")
         };

@@ -81,7 +81,7 @@ fn kick(screen: &Screen, buffer: &mut Buffer, area: Rect, who: &str, words: &Com
     let title = format!("Kick {}?", text::clean(who));
     let inside = overlay::open(buffer, overlay::centred(area, 60, 7), theme, &title);
     let inside = inset(inside);
-    put(buffer, inside, 0, "Its task goes to another worker.", theme.text());
+    put(buffer, inside, 0, "Another worker gets its task, if any.", theme.text());
     put(buffer, inside, 1, "The reason, which it sees:", theme.text());
     let cursor = line_of_words(screen, buffer, row(inside, 2), "", words, "none given");
     lookup::hints(screen.keys(), theme, inside.width).render(row(inside, 4), buffer);

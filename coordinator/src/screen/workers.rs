@@ -49,7 +49,7 @@ pub fn columns() -> Vec<Column> {
         Column::number("task", 6, 7),
         Column::number("ping", 7, 6),
         Column::words("device", Width::AtLeast(8), 8),
-        Column::number("connected", 9, 9),
+        Column::number("connected", 10, 9),
     ]
 }
 

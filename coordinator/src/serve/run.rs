@@ -178,7 +178,7 @@ fn dataset(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> a
     let dir = &settings.run_dir;
     if data::is_prepared(dir) {
         if !settings.data.is_empty() {
-            events.caution("--data is not used: this run has its text; begin another with --run DIR");
+            events.caution("this run goes on with its own text; --data is for a new one (--run DIR)");
         }
         return Ok(data::load(dir).map_err(|error| fail::data(&error))?);
     }

@@ -46,10 +46,10 @@ pub fn foot(event: &Event, took: Duration) -> String {
         return String::new();
     };
     let mut parts = vec![format!("{charged} HYD"), count(u64::from(*tokens), "token", "tokens")];
-    if *tokens > 0 {
+    if *tokens > 0 && took >= LEAST {
         let speed = f64::from(*tokens) / took.as_secs_f64();
         let digits = usize::from(speed < 10.0);
-        parts.push(if took < LEAST { "at once".to_owned() } else { format!("{speed:.digits$} tokens/s") });
+        parts.push(format!("{speed:.digits$} tokens/s"));
     }
     parts.push(model(Model { version: *version, val_loss: *val_loss, val_version: *val_version }));
     match finish {

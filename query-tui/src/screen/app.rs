@@ -22,7 +22,7 @@ use hydra_shell::ui::{App, Binding, Event, Theme, keys, text};
 use super::answer::Running;
 use super::keys::{HELP_KEYS, KEYS};
 use super::msg::{Cmd, Link, Msg};
-use crate::commands::{self, Command};
+use crate::commands::{self, Command, Completed};
 use crate::print::{Model, describe};
 use crate::sampling::Sampling;
 
@@ -77,6 +77,8 @@ pub struct Screen {
     pub(super) owed: Option<Time>,
     /// The first command that is listed, where not all have room.
     pub listed: Cell<usize>,
+    /// What Tab completed last.
+    completed: Option<Completed>,
     /// Whether the list was closed, until something else is written.
     pub(super) unlisted: bool,
 }
@@ -117,6 +119,7 @@ impl Screen {
             look_at: Time(0),
             owed: None,
             listed: Cell::new(0),
+            completed: None,
             unlisted: false,
         }
     }
@@ -290,8 +293,9 @@ impl App for Screen {
             }
             Msg::Send => return self.send(),
             Msg::Complete => {
-                if let Some(line) = commands::complete(self.composer.text()) {
-                    self.composer.set(&line);
+                if let Some(completed) = commands::complete(self.composer.text(), self.completed.as_ref()) {
+                    self.composer.set(&completed.line);
+                    self.completed = Some(completed);
                     self.list_anew();
                 }
             }

@@ -8,7 +8,7 @@ use super::msg::Msg;
 pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("enter", Msg::Send, "send").group("Message").hint("send"),
     Binding::new("esc", Msg::Cancel, "stop the answer (paid once begun)").group("Message"),
-    Binding::new("tab", Msg::Complete, "complete a /command").group("Message"),
+    Binding::new("tab", Msg::Complete, "complete a /command (again: next)").group("Message"),
     Binding::new("pageup", Msg::Page(-1), "back, also the wheel").group("Conversation").hint("back"),
     Binding::new("pagedown", Msg::Page(1), "on").group("Conversation"),
     Binding::new("shift-up", Msg::Scroll(-1), "a line back").group("Conversation"),

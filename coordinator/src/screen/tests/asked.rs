@@ -232,7 +232,7 @@ fn a_newer_notice_of_one_kind_replaces_the_older() {
     assert!(script.screen().contains("ERROR only"), "{}", script.screen());
     script.keys("1 p +");
     let seen = script.screen();
-    assert!(seen.contains("paused: 9 tasks kept ready later") && seen.contains("none made: paused"), "{seen}");
+    assert!(seen.contains("9 tasks kept ready after the pause") && seen.contains("none made: paused"), "{seen}");
 }
 
 #[test]
