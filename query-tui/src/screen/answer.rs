@@ -11,7 +11,7 @@ use hydra_shell::ui::text::count;
 use crate::print::{Model, model};
 
 /// Below this, a speed would be that of the clock.
-const LEAST: Duration = Duration::from_millis(50);
+const LEAST: Duration = Duration::from_millis(1);
 
 /// An answer from its question to its last character on the screen.
 #[derive(Debug, Clone)]
@@ -47,9 +47,7 @@ pub fn foot(event: &Event, took: Duration) -> String {
     };
     let mut parts = vec![format!("{charged} HYD"), count(u64::from(*tokens), "token", "tokens")];
     if *tokens > 0 && took >= LEAST {
-        let speed = f64::from(*tokens) / took.as_secs_f64();
-        let digits = usize::from(speed < 10.0);
-        parts.push(format!("{speed:.digits$} tokens/s"));
+        parts.push(format!("{} tokens/s", two_digits(f64::from(*tokens) / took.as_secs_f64())));
     }
     parts.push(model(Model { version: *version, val_loss: *val_loss, val_version: *val_version }));
     match finish {
@@ -58,4 +56,23 @@ pub fn foot(event: &Event, took: Duration) -> String {
         Finish::Cancelled => parts.push("stopped by you".to_owned()),
     }
     parts.join(" · ")
+}
+
+/// A positive number to two digits: one answer's speed is not known better.
+fn two_digits(number: f64) -> String {
+    let unit = 10f64.powf(number.log10().floor() - 1.0);
+    let decimals = usize::from(unit < 1.0);
+    format!("{:.decimals$}", (number / unit).round() * unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_have_two_digits() {
+        let numbers = [0.04, 0.51, 3.14159, 9.96, 48.6, 397.3, 1562.0, 25_600.0];
+        let want = ["0.0", "0.5", "3.1", "10.0", "49", "400", "1600", "26000"];
+        assert_eq!(numbers.map(two_digits), want);
+    }
 }
