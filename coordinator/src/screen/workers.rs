@@ -1,10 +1,11 @@
 //! The workers: a table of all that are connected, and the chosen one in full.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use hydra_core::hub::{WorkerState, WorkerView};
-use hydra_core::ids::{SessionId, WorkerId};
+use hydra_core::ids::{SessionId, UserName, WorkerId};
 use hydra_core::time::Time;
 use hydra_shell::events;
 use hydra_shell::ui::panel::Fact;
@@ -108,10 +109,15 @@ pub fn in_full(worker: &WorkerView) -> String {
     format!("{} {}", worker.user, short_id(worker.worker))
 }
 
+/// Users with several workers, found once a frame and not for each row.
+fn of_several(rows: &[Row]) -> HashSet<&UserName> {
+    let mut seen = HashSet::with_capacity(rows.len());
+    rows.iter().map(|row| &row.worker.user).filter(|user| !seen.insert(*user)).collect()
+}
+
 /// What tells a worker from the others of its user; empty if there are none.
-fn suffix(screen: &Screen, worker: &WorkerView) -> String {
-    let of_user = screen.rows().iter().filter(|row| row.worker.user == worker.user).count();
-    if of_user > 1 { short_id(worker.worker) } else { String::new() }
+fn suffix(several: &HashSet<&UserName>, worker: &WorkerView) -> String {
+    if several.contains(&worker.user) { short_id(worker.worker) } else { String::new() }
 }
 
 /// The order of states, and within training of how much is done.
@@ -209,16 +215,17 @@ fn table(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         view::put(buffer, inside, 1, "No worker is connected. One joins with", theme.text());
         return view::put(buffer, inside, 2, &join(screen), theme.title());
     }
-    screen.workers.draw(buffer, inside, theme, rows, |row, column| cell(screen, row, column));
+    let several = of_several(rows);
+    screen.workers.draw(buffer, inside, theme, rows, |row, column| cell(screen, &several, row, column));
 }
 
-fn cell(screen: &Screen, row: &Row, column: usize) -> Words {
+fn cell(screen: &Screen, several: &HashSet<&UserName>, row: &Row, column: usize) -> Words {
     let theme = screen.facts.theme;
     let worker = &row.worker;
     let plain = |words: String| (words, theme.text());
     let or_dash = |words: Option<String>| words.unwrap_or_else(|| "–".to_owned());
     if column == USER {
-        let suffix = suffix(screen, worker);
+        let suffix = suffix(several, worker);
         return Words { text: worker.user.to_string(), style: theme.accent(), suffix };
     }
     let words = match column {
@@ -269,7 +276,7 @@ pub fn join(screen: &Screen) -> String {
 /// The chosen worker in full: each fact has its place, whatever the worker does.
 fn detail(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let Some(row) = screen.chosen() else { return };
-    let title = format!("{} {}", row.worker.user, suffix(screen, &row.worker));
+    let title = format!("{} {}", row.worker.user, suffix(&of_several(screen.rows()), &row.worker));
     let inside = view::panel(screen, buffer, area, text::clean(&title).trim_end());
     let (done, label) = progress(&row.worker.state, now(screen));
     gauge::draw(buffer, inside, screen.facts.theme, done, &label);
