@@ -172,19 +172,20 @@ fn short_state(screen: &Screen, state: &WorkerState) -> (String, Style) {
 
 /// Draws the page.
 pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+    let several = of_several(screen.rows());
     if hides_table(screen) {
-        return detail(screen, buffer, area);
+        return detail(screen, &several, buffer, area);
     }
     if screen.is_small() || !screen.detail.0 || screen.rows().is_empty() {
-        return table(screen, buffer, area);
+        return table(screen, &several, buffer, area);
     }
     let parts = if area.width >= view::WIDE {
         Layout::horizontal([Constraint::Fill(1), Constraint::Length(SIDE)]).split(area)
     } else {
         Layout::vertical([Constraint::Fill(1), Constraint::Length(PANE)]).split(area)
     };
-    table(screen, buffer, parts[0]);
-    detail(screen, buffer, parts[1]);
+    table(screen, &several, buffer, parts[0]);
+    detail(screen, &several, buffer, parts[1]);
 }
 
 /// Whether the chosen worker in full takes the whole page.
@@ -192,7 +193,7 @@ pub fn hides_table(screen: &Screen) -> bool {
     screen.is_small() && screen.detail.1 && screen.chosen().is_some()
 }
 
-fn table(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+fn table(screen: &Screen, several: &HashSet<&UserName>, buffer: &mut Buffer, area: Rect) {
     let theme = screen.facts.theme;
     let rows = screen.rows();
     // The column may be one that there is no room for.
@@ -215,8 +216,7 @@ fn table(screen: &Screen, buffer: &mut Buffer, area: Rect) {
         view::put(buffer, inside, 1, "No worker is connected. One joins with", theme.text());
         return view::put(buffer, inside, 2, &join(screen), theme.title());
     }
-    let several = of_several(rows);
-    screen.workers.draw(buffer, inside, theme, rows, |row, column| cell(screen, &several, row, column));
+    screen.workers.draw(buffer, inside, theme, rows, |row, column| cell(screen, several, row, column));
 }
 
 fn cell(screen: &Screen, several: &HashSet<&UserName>, row: &Row, column: usize) -> Words {
@@ -274,9 +274,9 @@ pub fn join(screen: &Screen) -> String {
 }
 
 /// The chosen worker in full: each fact has its place, whatever the worker does.
-fn detail(screen: &Screen, buffer: &mut Buffer, area: Rect) {
+fn detail(screen: &Screen, several: &HashSet<&UserName>, buffer: &mut Buffer, area: Rect) {
     let Some(row) = screen.chosen() else { return };
-    let title = format!("{} {}", row.worker.user, suffix(&of_several(screen.rows()), &row.worker));
+    let title = format!("{} {}", row.worker.user, suffix(several, &row.worker));
     let inside = view::panel(screen, buffer, area, text::clean(&title).trim_end());
     let (done, label) = progress(&row.worker.state, now(screen));
     gauge::draw(buffer, inside, screen.facts.theme, done, &label);
