@@ -16,6 +16,7 @@ mod ledger;
 mod model;
 mod overlays;
 mod overview;
+mod rates;
 mod samples;
 mod update;
 mod view;

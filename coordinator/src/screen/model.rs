@@ -17,9 +17,9 @@ use hydra_shell::ui::overlay::Toasts;
 use hydra_shell::ui::ratatui::layout::Rect;
 use hydra_shell::ui::spark::Spark;
 use hydra_shell::ui::table::Table;
-use hydra_shell::ui::text;
 use serde::{Deserialize, Serialize};
 
+use super::rates::{Marks, Rates};
 use super::{ledger, workers};
 
 /// Samples that are kept.
@@ -28,10 +28,6 @@ pub const SAMPLES: usize = 200;
 const WORSE: f64 = 1.02;
 /// So many in a row are no chance either.
 const IN_A_ROW: u32 = 3;
-/// Rates are means over this span.
-const MINUTE: Duration = Duration::from_mins(1);
-/// Between two looks at what has been reached.
-const LOOK: Duration = Duration::from_secs(1);
 /// Speeds that the spark keeps.
 const SPEEDS: usize = 120;
 
@@ -151,37 +147,6 @@ pub struct History {
     pub samples: Vec<Sample>,
 }
 
-/// Where the run stood at some time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Mark {
-    at: Time,
-    tokens: u64,
-    tasks: u64,
-    up: u64,
-    down: u64,
-}
-
-/// What the swarm did in the last minute, or since the start if that was later.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Rates {
-    /// How long that is.
-    pub over: Duration,
-    /// Tasks accepted.
-    pub tasks: u64,
-    /// Tokens accepted a second.
-    pub tokens: f64,
-    /// Bytes a second.
-    pub up: f64,
-    pub down: f64,
-}
-
-impl Rates {
-    /// The time that they are of, in words.
-    pub fn span(&self) -> String {
-        if self.over >= MINUTE { "the last minute".to_owned() } else { format!("the last {}", text::span(self.over)) }
-    }
-}
-
 /// The screen.
 #[derive(Debug)]
 pub struct Screen {
@@ -195,8 +160,8 @@ pub struct Screen {
     /// Absent until the driver has told it.
     pub snapshot: Option<Snapshot>,
     /// Tokens trained before this start.
-    pub first_tokens: u64,
-    marks: VecDeque<Mark>,
+    first_tokens: u64,
+    marks: Marks,
     pub speeds: Spark,
     pub chart: Chart,
     pub point: Option<Point>,
@@ -252,7 +217,7 @@ impl Screen {
             overlay: Overlay::default(),
             snapshot: None,
             first_tokens: 0,
-            marks: VecDeque::new(),
+            marks: Marks::default(),
             speeds: Spark::new(SPEEDS),
             chart,
             point: None,
@@ -338,17 +303,10 @@ impl Screen {
             newest.extend(self.past.iter().cloned());
         }
         ledger::name_ends(newest);
-        let status = &snapshot.view.status;
-        let at = snapshot.view.at;
-        if self.marks.is_empty() {
-            self.first_tokens = status.tokens;
+        if self.snapshot.is_none() {
+            self.first_tokens = snapshot.view.status.tokens;
         }
-        if self.marks.back().is_none_or(|last| at.since(last.at) >= LOOK) {
-            let (tokens, tasks) = (status.tokens, status.tasks);
-            self.marks.push_back(Mark { at, tokens, tasks, up: snapshot.up, down: snapshot.down });
-            while self.marks.len() > 2 && at.since(self.marks[1].at) >= MINUTE {
-                self.marks.pop_front();
-            }
+        if self.marks.look(&snapshot) {
             self.speeds.push(speed(&snapshot.rows));
         }
         self.snapshot = Some(snapshot);
@@ -369,19 +327,9 @@ impl Screen {
         }
     }
 
-    /// What the swarm did lately; nothing before there is something to compare.
+    /// What the swarm did lately, if that can be told yet.
     pub fn rates(&self) -> Option<Rates> {
-        let (first, last) = (self.marks.front()?, self.marks.back()?);
-        let over = last.at.since(first.at);
-        let seconds = over.as_secs_f64();
-        let rate = |new: u64, old: u64| new.saturating_sub(old) as f64 / seconds;
-        (over >= LOOK).then(|| Rates {
-            over,
-            tasks: last.tasks.saturating_sub(first.tasks),
-            tokens: rate(last.tokens, first.tokens),
-            up: rate(last.up, first.up),
-            down: rate(last.down, first.down),
-        })
+        self.marks.rates()
     }
 
     /// Model traffic in bytes for a token that was trained since the start.

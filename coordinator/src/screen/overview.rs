@@ -7,7 +7,8 @@ use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
 use hydra_shell::ui::{gauge, text};
 
-use super::model::{Rates, Row, Screen, Snapshot, speed};
+use super::model::{Row, Screen, Snapshot, speed};
+use super::rates::Rates;
 use super::view;
 use super::{ledger, workers};
 
