@@ -45,7 +45,7 @@ pub const COMMANDS: [Command; 11] = [
 pub enum Said {
     /// Nothing but blanks.
     Nothing,
-    /// For the model.
+    /// For the model. A second slash before it makes a question of what begins with one.
     Question(String),
     /// `/balance`, `balance`, `b`.
     Balance,
@@ -68,6 +68,9 @@ pub enum Said {
 /// Reads a line.
 pub fn read(line: &str) -> Said {
     let line = line.trim();
+    if line.starts_with("//") {
+        return Said::Question(line[1..].to_owned());
+    }
     let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let rest = rest.trim();
     let first = first.to_ascii_lowercase();
@@ -88,6 +91,15 @@ pub fn read(line: &str) -> Said {
         "" => alone,
         _ if first.starts_with('/') => Said::Wrong(format!("{first} takes nothing")),
         _ => Said::Question(line.to_owned()),
+    }
+}
+
+/// What is told about a name that no command has.
+pub fn unknown(name: &str) -> String {
+    let near = matching(&format!("/{name}"));
+    match near.first() {
+        Some(command) => format!("there is no command /{name}: did you mean {}?", command.name()),
+        None => format!("there is no command /{name}: /help lists them; // asks a question that begins with /"),
     }
 }
 
@@ -147,6 +159,9 @@ mod tests {
             };
             assert_eq!(read(wrong), want);
         }
+        assert_eq!(read(" //etc/hosts ?"), Said::Question("/etc/hosts ?".into()));
+        assert_eq!(unknown("te"), "there is no command /te: did you mean /temp?");
+        assert!(unknown("etc/hosts").ends_with("/help lists them; // asks a question that begins with /"));
         for question in ["quit smoking?", "b c", "balance of power", "What\nis /this"] {
             assert_eq!(read(question), Said::Question(question.into()));
         }

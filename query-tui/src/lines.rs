@@ -92,8 +92,7 @@ impl Lines {
             Said::Wrong(why) => self.printer.say(&why),
             Said::Other(name, value) => {
                 let told = self.sampling.command(&name, &value);
-                let unknown = || format!("there is no command /{name}: /help lists them");
-                self.printer.say(&told.unwrap_or_else(|| Err(unknown())).unwrap_or_else(|why| why));
+                self.printer.say(&told.unwrap_or_else(|| Err(commands::unknown(&name))).unwrap_or_else(|why| why));
             }
             Said::Nothing | Said::Question(_) | Said::Balance | Said::Status | Said::Quit => {}
         }

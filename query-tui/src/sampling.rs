@@ -23,13 +23,13 @@ pub struct Sampling {
     #[arg(long, value_name = "X", value_parser = temperature, allow_negative_numbers = true)]
     pub temperature: Option<f32>,
     /// Only the N likeliest tokens; 0: all [default: the run's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = top_k)]
     pub top_k: Option<u32>,
     /// Only the likeliest tokens that together reach X [default: the run's]
     #[arg(long, value_name = "X", value_parser = top_p)]
     pub top_p: Option<f32>,
     /// Repeats an answer of the same version of the model [default: random]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = seed)]
     pub seed: Option<u64>,
 }
 
@@ -54,10 +54,10 @@ impl Sampling {
     pub fn command(&mut self, name: &str, value: &str) -> Option<Result<String, String>> {
         let (told, result) = match name {
             "temp" | "temperature" => ("temperature", change(&mut self.temperature, value, temperature)),
-            "topk" => ("top-k", change(&mut self.top_k, value, whole)),
+            "topk" => ("top-k", change(&mut self.top_k, value, top_k)),
             "topp" => ("top-p", change(&mut self.top_p, value, top_p)),
             "max" => ("max-new-tokens", change(&mut self.max_new_tokens, value, max_new_tokens)),
-            "seed" => ("seed", change(&mut self.seed, value, whole)),
+            "seed" => ("seed", change(&mut self.seed, value, seed)),
             _ => return None,
         };
         let wants = |why: String| {
@@ -87,8 +87,17 @@ fn change<T: Copy + ToString>(
     Ok(slot.map(|value| value.to_string()))
 }
 
-fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{MUST}a whole number from 0 up"))
+fn whole(text: &str, most: u64) -> Result<u64, String> {
+    let wrong = || format!("{MUST}a whole number from 0 to {most}");
+    text.parse().ok().filter(|number| *number <= most).ok_or_else(wrong)
+}
+
+fn top_k(text: &str) -> Result<u32, String> {
+    Ok(whole(text, u32::MAX.into())? as u32)
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    whole(text, u64::MAX)
 }
 
 fn max_new_tokens(text: &str) -> Result<u32, String> {
@@ -126,7 +135,9 @@ mod tests {
         assert_eq!((sampling.top_k, sampling.max_new_tokens, sampling.seed), (Some(3), Some(9), Some(u64::MAX)));
         assert_eq!(sampling.command("colour", "red"), None);
         for (name, value, want) in [
-            ("seed", "-1", "/seed wants a whole number from 0 up"),
+            ("seed", "-1", "/seed wants a whole number from 0 to 18446744073709551615"),
+            ("seed", "18446744073709551616", "/seed wants a whole number from 0 to 18446744073709551615"),
+            ("topk", "4294967296", "/topk wants a whole number from 0 to 4294967295"),
             ("max", "0", "/max wants a whole number from 1 to 4096"),
             ("topp", "7", "/topp wants a number above 0 and at most 1"),
         ] {

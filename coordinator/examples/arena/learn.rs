@@ -31,6 +31,9 @@ pub struct Args {
     /// Optimiser steps a task
     #[arg(long)]
     task: u32,
+    /// Windows in a step of each of several workers, a divisor of the preset's; a task then has so many steps more
+    #[arg(long)]
+    batch: Option<u32>,
     /// Rounds of the runs that compare codecs: what a sparse update leaves out comes with later ones
     #[arg(long, default_value_t = 120)]
     rounds: u32,
@@ -60,6 +63,8 @@ struct Scene {
     /// Steps in all, and a task.
     steps: u32,
     task: u32,
+    /// Windows a step, if not the preset's; a task and the run then have as many tokens as with the preset's.
+    batch: Option<u32>,
     up: Codec,
     down: Codec,
 }
@@ -70,6 +75,7 @@ struct Line {
     workers: usize,
     steps: u32,
     task: u32,
+    batch: u32,
     up: Codec,
     down: Codec,
     tokens: u64,
@@ -84,12 +90,13 @@ fn scenes(args: &Args) -> Vec<Scene> {
         leave: 0.0,
         steps,
         task,
+        batch: args.batch.filter(|_| workers > 1),
         up: Codec::Int4,
         down: Codec::Int4,
     };
     let codec = |name, up, down| {
         let task = (args.steps / args.rounds.max(1) / FOUR as u32).max(1);
-        Scene { up, down, ..scene(name, FOUR, args.steps, task) }
+        Scene { up, down, batch: None, ..scene(name, FOUR, args.steps, task) }
     };
     let (short, long) = (args.steps, 4 * args.steps);
     let steady = scene("eight steady", EIGHT, short, args.task);
@@ -152,6 +159,13 @@ fn play(args: &Args, scene: &Scene, device: Device) -> anyhow::Result<Line> {
     (rules.codec, rules.sparser, rules.checked_windows) = (scene.up, false, 0);
     let step_tokens = u64::from(rules.recipe.batch) * u64::from(run.shape.context);
     let tokens = u64::from(scene.steps) * step_tokens;
+    if let Some(batch) = scene.batch {
+        let of = rules.recipe.batch;
+        anyhow::ensure!(batch > 0 && of.is_multiple_of(batch), "--batch is {batch}; allowed: a divisor of {of}");
+        rules.steps *= of / batch;
+        rules.recipe.batch = batch;
+    }
+    let batch = rules.recipe.batch;
     rules.outer.lr = args.outer_lr.unwrap_or(rules.outer.lr);
     rules.outer.momentum = args.outer_momentum.unwrap_or(rules.outer.momentum);
     if scene.paces.len() > 1 {
@@ -180,6 +194,7 @@ fn play(args: &Args, scene: &Scene, device: Device) -> anyhow::Result<Line> {
         workers: scene.paces.len(),
         steps: scene.steps,
         task: scene.task,
+        batch,
         up: scene.up,
         down: scene.down,
         tokens,

@@ -159,8 +159,10 @@ fn name(row: &Row) -> &'static str {
 fn short_state(screen: &Screen, state: &WorkerState) -> (String, Style) {
     let theme = screen.facts.theme;
     match state {
+        // Its update is being made.
+        WorkerState::Training { step, steps, .. } if step >= steps => ("▶ finishing".to_owned(), theme.good()),
         WorkerState::Training { step, steps, .. } => {
-            (format!("▶ training {:>2}%", percent(*step, *steps).min(99)), theme.good())
+            (format!("▶ training {:>2}%", percent(*step, *steps)), theme.good())
         }
         WorkerState::Sending(_) => ("↑ sending".to_owned(), theme.accent()),
         WorkerState::Waiting => ("… waiting".to_owned(), theme.text()),

@@ -211,9 +211,14 @@ impl Screen {
         vec![Cmd::AskBalance, Cmd::AskStatus]
     }
 
-    /// Not while an answer comes: that says enough.
+    /// Only a session can be asked.
     fn looks(&self) -> bool {
-        matches!(self.link, Link::Open) && self.running.as_ref().is_none_or(|running| !running.begun)
+        matches!(self.link, Link::Open)
+    }
+
+    /// Has the header's figures renewed as soon as can be: they have changed.
+    pub fn look_now(&mut self) {
+        self.look_at = self.now;
     }
 
     /// How long the coordinator has been silent, if that is long.

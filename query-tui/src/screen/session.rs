@@ -39,6 +39,11 @@ impl Screen {
                 self.link = Link::Waiting { until: self.now.after(Duration::from_millis(*retry_ms)) };
             }
             Event::Token { text } => {
+                let first = self.running.as_ref().is_some_and(|running| !running.begun && running.pace.is_idle());
+                if first {
+                    // Its price is held from now on.
+                    self.look_now();
+                }
                 if let Some(running) = &mut self.running {
                     // Of a line's end as Windows has it, the other half is enough.
                     running.pace.push(self.now, &text.replace('\r', ""));

@@ -131,6 +131,7 @@ fn a_question_becomes_an_answer_with_what_it_cost() {
     let screen = script.screen();
     assert!(screen.contains("hello\n") && screen.contains("12.0 HYD"), "{screen}");
     assert!(screen.contains("0.5 HYD · 4 tokens · 2.0 tokens/s · version 12, loss 2.31 · stopped by you"), "{screen}");
+    session(&mut script, Event::Balance { balance: Credits::hyd(12), held: Credits::ZERO });
     let next = hydra_shell::ui::App::wake_at(&script.app);
     assert_eq!(next, Some(Time(4_000_000)), "nothing moves on an idle screen until the header asks again");
 }
@@ -163,14 +164,22 @@ fn the_header_keeps_up_with_what_a_worker_earns() {
     assert!(screen.contains("3.0 HYD") && !screen.contains("balance:"), "{screen}");
     script.advance(Duration::from_secs(2));
     assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
-    // Also while an answer is awaited; once it comes it will tell.
+    // Also while an answer is awaited, and at once when it begins: its price is held from then on.
     script.text("Hello").keys("<enter>");
     script.cmds();
     script.advance(Duration::from_secs(2));
     assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
+    script.advance(Duration::from_millis(500));
     session(&mut script, token("Hi"));
-    script.advance(Duration::from_secs(20));
+    script.advance(Duration::ZERO);
+    assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
+    session(&mut script, token(", you"));
+    script.advance(Duration::from_millis(500));
     assert!(script.cmds().is_empty());
+    session(&mut script, Event::Balance { balance: Credits(2_500_000), held: Credits(500_000) });
+    assert!(script.screen().contains("2.5 HYD"), "{}", script.screen());
+    script.advance(Duration::from_secs(2));
+    assert_eq!(script.cmds(), [Cmd::AskBalance, Cmd::AskStatus]);
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Screen {
                 let told = self.sampling.command(&name, &value);
                 // No value only asks.
                 let sign = if value.is_empty() { Sign::Info } else { Sign::Good };
-                match told.unwrap_or_else(|| Err(format!("there is no command /{name}: /help lists them"))) {
+                match told.unwrap_or_else(|| Err(commands::unknown(&name))) {
                     Ok(set) => self.note(sign, &set),
                     Err(why) => self.note(Sign::Bad, &why),
                 }

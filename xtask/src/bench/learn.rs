@@ -21,6 +21,9 @@ pub struct Options {
     /// Optimiser steps a task
     #[arg(long, default_value_t = 3)]
     task: u32,
+    /// Windows in a step of each of several workers, a divisor of the preset's; unless set, the preset's
+    #[arg(long)]
+    batch: Option<u32>,
     /// Rounds of the runs that compare codecs
     #[arg(long, default_value_t = 120)]
     rounds: u32,
@@ -45,6 +48,7 @@ struct Line {
     workers: usize,
     steps: u32,
     task: u32,
+    batch: u32,
     tokens: u64,
     outcome: Outcome,
 }
@@ -71,6 +75,7 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     for (flag, number) in rates.into_iter().chain([("--outer-momentum", options.outer_momentum)]) {
         arguments.extend(number.iter().flat_map(|number| [OsString::from(flag), number.to_string().into()]));
     }
+    arguments.extend(options.batch.iter().flat_map(|batch| ["--batch".into(), batch.to_string().into()]));
     arguments.extend(options.only.iter().flat_map(|only| ["--only".into(), only.into()]));
     let lines: Vec<Line> = example(repo, ("hydra-coordinator", "arena"), "", arguments)?;
     Ok(report(&lines))
@@ -78,10 +83,11 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
 
 fn report(lines: &[Line]) -> Report {
     let mut report = Report::new("learn");
-    for Line { name, workers, steps, task, tokens, outcome } in lines {
+    for Line { name, workers, steps, task, batch, tokens, outcome } in lines {
         let Outcome { versions, departures, bytes_up, bytes_version, .. } = outcome;
-        let how =
-            format!("{workers} workers, {steps} steps in all, {task} a task, {tokens} tokens, {versions} versions");
+        let how = format!(
+            "{workers} workers, {steps} steps' worth of tokens in all ({tokens}), {task} a task, in steps of {batch} windows, {versions} versions"
+        );
         let left = if *departures > 0 { format!(", {departures} departures") } else { String::new() };
         report.fact(name, how + &left);
         report.row(format!("{name}: loss"), outcome.loss.unwrap_or(f64::INFINITY), "nats", None);
@@ -136,6 +142,7 @@ mod tests {
             workers: 4,
             steps: 10,
             task: 2,
+            batch: 12,
             tokens: 100,
             outcome: outcome(loss, idle),
         };

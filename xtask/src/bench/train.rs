@@ -87,30 +87,32 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     let mut report = Report::new("train");
     report.fact("threads", THREADS);
     for case in &CASES {
-        let (mut ours, mut theirs, mut peaks, mut flops) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
+        let (mut ours, mut theirs, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
+        // Within each turn: what was measured in the same seconds is compared, since the machine's speed wanders.
+        let (mut ratios, mut used) = (Vec::new(), Vec::new());
         for _ in 0..TURNS {
             let measured: Ours = example(repo, ("hydra-engine", "speed"), "", our_arguments(case, options))?;
             ours.push(measured.tokens_per_s);
             peaks.push(measured.peak_flops);
-            flops = measured.flops_per_token;
+            used.push(100.0 * measured.tokens_per_s * measured.flops_per_token / measured.peak_flops);
             if case.beside {
                 let arguments = their_arguments(case, options);
                 let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
                 let printed = model::python(&options.python, &arguments)?;
-                theirs.push(printed["tokens_per_s"].as_f64().context("the baseline prints tokens_per_s")?);
+                let speed = printed["tokens_per_s"].as_f64().context("the baseline prints tokens_per_s")?;
+                theirs.push(speed);
+                ratios.push(measured.tokens_per_s / speed);
             }
         }
-        let (name, middle) = (case.name, percentile(&ours, 0.5));
-        report.row(format!("{name}: tokens"), middle, "/s", None);
+        let (name, middle) = (case.name, |numbers: &[f64]| percentile(numbers, 0.5));
+        report.row(format!("{name}: tokens"), middle(&ours), "/s", None);
         if case.beside {
-            let theirs = percentile(&theirs, 0.5);
-            report.row(format!("{name}: plain PyTorch"), theirs, "/s", None);
-            report.row(format!("{name}: against PyTorch"), middle / theirs, "×", Some(Bar::AtLeast(1.2)));
+            report.row(format!("{name}: plain PyTorch"), middle(&theirs), "/s", None);
+            report.row(format!("{name}: against PyTorch"), middle(&ratios), "×", Some(Bar::AtLeast(1.2)));
         }
-        let used = 100.0 * middle * flops / percentile(&peaks, 0.5);
         let bar = (name == "small").then_some(Bar::AtLeast(65.0));
-        report.row(format!("{name}: of the matrix-product peak"), used, "%", bar);
-        report.row(format!("{name}: the peak"), percentile(&peaks, 0.5) / 1e9, "GFLOP/s", None);
+        report.row(format!("{name}: of the matrix-product peak"), middle(&used), "%", bar);
+        report.row(format!("{name}: the peak"), middle(&peaks) / 1e9, "GFLOP/s", None);
     }
     Ok(report)
 }

@@ -85,6 +85,21 @@ fn the_order_is_named_also_where_its_column_is_hidden() {
 }
 
 #[test]
+fn who_has_done_every_step_is_finishing() {
+    let mut script = running((80, 24));
+    let mut rows = workers();
+    let WorkerState::Training { step, .. } = &mut rows[1].worker.state else { unreachable!("bob trains") };
+    *step = 7;
+    tell(&mut script, snapshot(rows.clone()));
+    script.keys("2");
+    assert!(script.screen().contains("bob        ▶ training 87%"), "{}", script.screen());
+    let WorkerState::Training { step, steps, .. } = &mut rows[1].worker.state else { unreachable!("bob trains") };
+    *step = *steps;
+    tell(&mut script, snapshot(rows));
+    assert!(script.screen().contains("bob        ▶ finishing"), "{}", script.screen());
+}
+
+#[test]
 fn only_who_trains_has_a_speed() {
     let mut script = running((80, 24));
     let mut rows = workers();
