@@ -37,13 +37,13 @@ pub struct Args {
     /// Rounds of the runs that compare codecs: what a sparse update leaves out comes with later ones
     #[arg(long, default_value_t = 120)]
     rounds: u32,
-    /// Peak learning rate of the runs of several workers, as a multiple of the preset's
+    /// Peak learning rate of several workers, as a multiple of the preset's
     #[arg(long, default_value_t = 1.0)]
     rate: f32,
-    /// Outer rate
+    /// The outer rate of several workers
     #[arg(long)]
     outer_lr: Option<f32>,
-    /// Outer momentum
+    /// The outer momentum of several workers
     #[arg(long)]
     outer_momentum: Option<f32>,
     /// Only runs whose names contain this
@@ -63,8 +63,8 @@ struct Scene {
     /// Steps in all, and a task.
     steps: u32,
     task: u32,
-    /// Windows a step, if not the preset's; a task and the run then have as many tokens as with the preset's.
-    batch: Option<u32>,
+    /// Whether batch, rate and outer step are those for several workers, not the preset's.
+    several: bool,
     up: Codec,
     down: Codec,
 }
@@ -90,22 +90,24 @@ fn scenes(args: &Args) -> Vec<Scene> {
         leave: 0.0,
         steps,
         task,
-        batch: args.batch.filter(|_| workers > 1),
+        several: false,
         up: Codec::Int4,
         down: Codec::Int4,
     };
     let codec = |name, up, down| {
         let task = (args.steps / args.rounds.max(1) / FOUR as u32).max(1);
-        Scene { up, down, batch: None, ..scene(name, FOUR, args.steps, task) }
+        Scene { up, down, ..scene(name, FOUR, args.steps, task) }
     };
+    let several = |name, workers, steps| Scene { several: true, ..scene(name, workers, steps, args.task) };
     let (short, long) = (args.steps, 4 * args.steps);
-    let steady = scene("eight steady", EIGHT, short, args.task);
+    let steady = several("eight steady", EIGHT, short);
     // Slow ones are given whole tasks as well: the hub asks everybody for the same.
     let paces: Vec<f64> = (0..EIGHT).map(|place| if place % 2 == 0 { 1.0 } else { SLOW }).collect();
     let mut scenes = vec![
         scene("one short", 1, short, args.task),
-        scene("four short", FOUR, short, args.task),
-        Scene { paces, leave: LEAVE, ..scene("eight unsteady", EIGHT, short, args.task) },
+        several("one short with the steps of several", 1, short),
+        several("four short", FOUR, short),
+        Scene { paces, leave: LEAVE, ..several("eight unsteady", EIGHT, short) },
         steady,
         codec("codec f32", Codec::F32, Codec::F32),
         codec("codec int4", Codec::Int4, Codec::Int4),
@@ -114,7 +116,7 @@ fn scenes(args: &Args) -> Vec<Scene> {
         codec("codec sparse256", Codec::Sparse256, Codec::Sparse256),
         // As behind a slow link of one worker's, with the run's own codec downwards.
         codec("codec sparse256 up, int4 down", Codec::Sparse256, Codec::Int4),
-        scene("four long", FOUR, long, args.task),
+        several("four long", FOUR, long),
         scene("one long", 1, long, args.task),
     ];
     scenes.retain(|scene| args.only.as_deref().is_none_or(|only| scene.name.contains(only)));
@@ -159,18 +161,17 @@ fn play(args: &Args, scene: &Scene, device: Device) -> anyhow::Result<Line> {
     (rules.codec, rules.sparser, rules.checked_windows) = (scene.up, false, 0);
     let step_tokens = u64::from(rules.recipe.batch) * u64::from(run.shape.context);
     let tokens = u64::from(scene.steps) * step_tokens;
-    if let Some(batch) = scene.batch {
-        let of = rules.recipe.batch;
+    if scene.several {
+        let (of, batch) = (rules.recipe.batch, args.batch.unwrap_or(rules.recipe.batch));
         anyhow::ensure!(batch > 0 && of.is_multiple_of(batch), "--batch is {batch}; allowed: a divisor of {of}");
+        // A task and the run have as many tokens as with the preset's batch.
         rules.steps *= of / batch;
         rules.recipe.batch = batch;
+        rules.schedule.peak *= args.rate;
+        rules.outer.lr = args.outer_lr.unwrap_or(rules.outer.lr);
+        rules.outer.momentum = args.outer_momentum.unwrap_or(rules.outer.momentum);
     }
     let batch = rules.recipe.batch;
-    rules.outer.lr = args.outer_lr.unwrap_or(rules.outer.lr);
-    rules.outer.momentum = args.outer_momentum.unwrap_or(rules.outer.momentum);
-    if scene.paces.len() > 1 {
-        rules.schedule.peak *= args.rate;
-    }
     rules.stop.after_tokens = Some(tokens);
     rules.schedule.horizon = Some(tokens);
     let mut learner = run.learner;

@@ -21,21 +21,22 @@ pub struct Options {
     /// Optimiser steps a task
     #[arg(long, default_value_t = 3)]
     task: u32,
-    /// Windows in a step of each of several workers, a divisor of the preset's; unless set, the preset's
-    #[arg(long)]
-    batch: Option<u32>,
+    /// Windows in a step of each of several workers, a divisor of the preset's: with a quarter of them four take together
+    /// as many as one. The runs that compare codecs have the preset's batch, rate and outer step
+    #[arg(long, default_value_t = 3)]
+    batch: u32,
     /// Rounds of the runs that compare codecs
     #[arg(long, default_value_t = 120)]
     rounds: u32,
     /// Peak learning rate of several workers, as a multiple of the preset's
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.35)]
     rate: f32,
-    /// The outer step's rate; unless set, that of the preset
-    #[arg(long)]
-    outer_lr: Option<f32>,
-    /// The outer step's momentum; unless set, that of the preset
-    #[arg(long)]
-    outer_momentum: Option<f32>,
+    /// Outer rate of several workers
+    #[arg(long, default_value_t = 1.0)]
+    outer_lr: f32,
+    /// Outer momentum of several workers
+    #[arg(long, default_value_t = 0.3)]
+    outer_momentum: f32,
     /// Only runs whose names contain this
     #[arg(long)]
     only: Option<String>,
@@ -68,14 +69,15 @@ struct Outcome {
 /// Measures.
 pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     let mut arguments: Vec<OsString> = vec!["learn".into(), "--data".into(), options.data.clone().into()];
-    for (flag, number) in [("--steps", options.steps), ("--task", options.task), ("--rounds", options.rounds)] {
+    for (flag, number) in
+        [("--steps", options.steps), ("--task", options.task), ("--batch", options.batch), ("--rounds", options.rounds)]
+    {
         arguments.extend([flag.into(), number.to_string().into()]);
     }
-    let rates = [("--rate", Some(options.rate)), ("--outer-lr", options.outer_lr)];
+    let rates = [("--rate", options.rate), ("--outer-lr", options.outer_lr)];
     for (flag, number) in rates.into_iter().chain([("--outer-momentum", options.outer_momentum)]) {
-        arguments.extend(number.iter().flat_map(|number| [OsString::from(flag), number.to_string().into()]));
+        arguments.extend([flag.into(), number.to_string().into()]);
     }
-    arguments.extend(options.batch.iter().flat_map(|batch| ["--batch".into(), batch.to_string().into()]));
     arguments.extend(options.only.iter().flat_map(|only| ["--only".into(), only.into()]));
     let lines: Vec<Line> = example(repo, ("hydra-coordinator", "arena"), "", arguments)?;
     Ok(report(&lines))
@@ -99,12 +101,15 @@ fn report(lines: &[Line]) -> Report {
     }
     let find = |name: &str| lines.iter().find(|line| line.name == name).map(|line| &line.outcome);
     let loss = |name: &str| find(name).map(|outcome| outcome.loss.unwrap_or(f64::INFINITY));
-    let mut above = |name: &str, than: &str, bar: f64| {
+    let mut compare = |name: &str, than: &str, bar: Option<f64>| {
         if let (Some(one), Some(other)) = (loss(name), loss(than)) {
             let percent = 100.0 * (one / other - 1.0);
-            report.row(format!("{name}, above {than}"), percent, "%", Some(Bar::Below(bar)));
+            report.row(format!("{name}, above {than}"), percent, "%", bar.map(Bar::Below));
         }
     };
+    compare("four short", "one short with the steps of several", None);
+    compare("four long", "one short with the steps of several", None);
+    let mut above = |name: &str, than: &str, bar: f64| compare(name, than, Some(bar));
     above("four short", "one short", 4.0);
     above("four long", "one long", 3.0);
     above("four long", "one short", -8.0);
