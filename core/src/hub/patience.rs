@@ -9,7 +9,7 @@ use crate::ids::SessionId;
 use crate::time::Time;
 
 /// Share of its working time that a worker may spend waiting for versions, saved up to [`PATIENCE_MAX`] tasks.
-const PATIENCE: f64 = 0.08;
+const PATIENCE: f64 = 0.06;
 /// What it saves up with each task at least, in seconds: tasks may be shorter than a merge.
 const PATIENCE_LEAST: f64 = 0.025;
 /// What a worker may wait at once, in typical tasks: enough to fall into step with another once.
