@@ -16,6 +16,8 @@ use crate::arena::{Arena, Outcome, Plan};
 /// Four workers at once, or eight where some leave.
 const FOUR: usize = 4;
 const EIGHT: usize = 8;
+/// The seed of the presets.
+const FIRST_SEED: u64 = 1;
 /// How much slower half of the workers are in the unsteady swarm, and how many of all leave each round.
 const SLOW: f64 = 4.0;
 const LEAVE: f64 = 0.2;
@@ -46,9 +48,12 @@ pub struct Args {
     /// The outer momentum of several workers
     #[arg(long)]
     outer_momentum: Option<f32>,
-    /// Only runs whose names contain this
+    /// Only the run of this name, or else runs whose names contain it; more than once for more
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
+    /// Each run so often, with other first weights and windows every time
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
     /// Runs at once, each on a core of its own
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -72,6 +77,7 @@ struct Scene {
 #[derive(Serialize)]
 struct Line {
     name: &'static str,
+    seed: u64,
     workers: usize,
     steps: u32,
     task: u32,
@@ -103,7 +109,10 @@ fn scenes(args: &Args) -> Vec<Scene> {
     let steady = several("eight steady", EIGHT, short);
     // Slow ones are given whole tasks as well: the hub asks everybody for the same.
     let paces: Vec<f64> = (0..EIGHT).map(|place| if place % 2 == 0 { 1.0 } else { SLOW }).collect();
+    // The longest first, so that no core is left without a run near the end.
     let mut scenes = vec![
+        several("four long", FOUR, long),
+        scene("one long", 1, long, args.task),
         scene("one short", 1, short, args.task),
         several("one short with the steps of several", 1, short),
         several("four short", FOUR, short),
@@ -116,25 +125,28 @@ fn scenes(args: &Args) -> Vec<Scene> {
         codec("codec sparse256", Codec::Sparse256, Codec::Sparse256),
         // As behind a slow link of one worker's, with the run's own codec downwards.
         codec("codec sparse256 up, int4 down", Codec::Sparse256, Codec::Int4),
-        several("four long", FOUR, long),
-        scene("one long", 1, long, args.task),
     ];
-    scenes.retain(|scene| args.only.as_deref().is_none_or(|only| scene.name.contains(only)));
+    let names: Vec<_> = scenes.iter().map(|scene| scene.name).collect();
+    let meant =
+        |name: &str, only: &String| if names.contains(&only.as_str()) { name == only } else { name.contains(only) };
+    scenes.retain(|scene| args.only.is_empty() || args.only.iter().any(|only| meant(scene.name, only)));
     scenes
 }
 
 /// Runs all of them and prints what came of each.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let device = Device::open(DeviceChoice::Cpu, Some(1))?;
-    let waiting = Mutex::new(scenes(args).into_iter());
+    let seeds = FIRST_SEED..FIRST_SEED + args.seeds;
+    let scenes = scenes(args).into_iter();
+    let waiting = Mutex::new(scenes.flat_map(|scene| seeds.clone().map(move |seed| (scene.clone(), seed))));
     let lines = Mutex::new(Vec::new());
     let work = || -> anyhow::Result<()> {
         loop {
             let next = waiting.lock().expect("nobody panics with it").next();
-            let Some(scene) = next else { return Ok(()) };
-            let line = play(args, &scene, device)?;
+            let Some((scene, seed)) = next else { return Ok(()) };
+            let line = play(args, &scene, seed, device)?;
             eprintln!(
-                "{}: loss {:.4} (the last version's own {:.4}) after {} versions, {:.1} % idle, staleness {:?}",
+                "{}, seed {seed}: loss {:.4} (the last version's own {:.4}) after {} versions, {:.1} % idle, staleness {:?}",
                 line.name,
                 line.outcome.loss.unwrap_or(f64::NAN),
                 line.outcome.own_loss.unwrap_or(f64::NAN),
@@ -153,9 +165,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn play(args: &Args, scene: &Scene, device: Device) -> anyhow::Result<Line> {
+fn play(args: &Args, scene: &Scene, seed: u64, device: Device) -> anyhow::Result<Line> {
     let folder = tempfile::tempdir()?;
-    let (settings, run) = crate::begin(&args.data, folder.path(), None)?;
+    let (settings, run) = crate::begin(&args.data, folder.path(), Some(seed))?;
     let mut rules = run::rules(&settings, run.shape, &run.data, 0);
     rules.steps = scene.task;
     (rules.codec, rules.sparser, rules.checked_windows) = (scene.up, false, 0);
@@ -192,6 +204,7 @@ fn play(args: &Args, scene: &Scene, device: Device) -> anyhow::Result<Line> {
     outcome.loss = own.is_finite().then_some(own.min(averaged));
     Ok(Line {
         name: scene.name,
+        seed,
         workers: scene.paces.len(),
         steps: scene.steps,
         task: scene.task,

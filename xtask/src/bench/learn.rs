@@ -37,15 +37,19 @@ pub struct Options {
     /// Outer momentum of several workers
     #[arg(long, default_value_t = 0.3)]
     outer_momentum: f32,
-    /// Only runs whose names contain this
+    /// Only the run of this name, or else runs whose names contain it; more than once for more
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
+    /// Each run so often, with other first weights and windows every time; losses are compared by their means
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
 }
 
 /// What `coordinator/examples/arena` prints for each run.
 #[derive(Deserialize)]
 struct Line {
     name: String,
+    seed: u64,
     workers: usize,
     steps: u32,
     task: u32,
@@ -78,33 +82,86 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     for (flag, number) in rates.into_iter().chain([("--outer-momentum", options.outer_momentum)]) {
         arguments.extend([flag.into(), number.to_string().into()]);
     }
+    arguments.extend(["--seeds".into(), options.seeds.to_string().into()]);
     arguments.extend(options.only.iter().flat_map(|only| ["--only".into(), only.into()]));
     let lines: Vec<Line> = example(repo, ("hydra-coordinator", "arena"), "", arguments)?;
     Ok(report(&lines))
 }
 
+/// A run with each of its seeds.
+struct Runs<'a> {
+    lines: Vec<&'a Line>,
+}
+
+impl<'a> Runs<'a> {
+    /// All of them in the order of their names' first lines.
+    fn of(lines: &'a [Line]) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for line in lines {
+            match all.iter_mut().find(|runs| runs.name() == line.name) {
+                Some(runs) => runs.lines.push(line),
+                None => all.push(Self { lines: vec![line] }),
+            }
+        }
+        for runs in &mut all {
+            runs.lines.sort_by_key(|line| line.seed);
+        }
+        all
+    }
+
+    fn name(&self) -> &str {
+        &self.lines[0].name
+    }
+
+    fn mean(&self, of: impl Fn(&Outcome) -> f64) -> f64 {
+        self.lines.iter().map(|line| of(&line.outcome)).sum::<f64>() / self.lines.len() as f64
+    }
+
+    /// Infinite if a run was lost.
+    fn loss(&self) -> f64 {
+        self.mean(|outcome| outcome.loss.unwrap_or(f64::INFINITY))
+    }
+
+    /// The variance of the mean loss, as the seeds show it; nothing for one seed.
+    fn variance(&self) -> Option<f64> {
+        let (mean, runs) = (self.loss(), self.lines.len() as f64);
+        let squares = self.mean(|outcome| (outcome.loss.unwrap_or(f64::INFINITY) - mean).powi(2));
+        (runs > 1.0).then(|| squares / (runs - 1.0))
+    }
+}
+
 fn report(lines: &[Line]) -> Report {
     let mut report = Report::new("learn");
-    for Line { name, workers, steps, task, batch, tokens, outcome } in lines {
-        let Outcome { versions, departures, bytes_up, bytes_version, .. } = outcome;
-        let how = format!(
-            "{workers} workers, {steps} steps' worth of tokens in all ({tokens}), {task} a task, in steps of {batch} windows, {versions} versions"
-        );
-        let left = if *departures > 0 { format!(", {departures} departures") } else { String::new() };
-        report.fact(name, how + &left);
-        report.row(format!("{name}: loss"), outcome.loss.unwrap_or(f64::INFINITY), "nats", None);
-        let own = outcome.own_loss.unwrap_or(f64::INFINITY);
+    let all = Runs::of(lines);
+    for runs in &all {
+        let (name, Line { workers, steps, task, batch, tokens, outcome, .. }) = (runs.name(), runs.lines[0]);
+        let left = runs.mean(|outcome| f64::from(outcome.departures));
+        let left = if left > 0.0 { format!(", {left} departures") } else { String::new() };
+        report.fact(name, format!(
+            "{workers} workers, {steps} steps' worth of tokens in all ({tokens}), {task} a task, in steps of {batch} windows, {} versions{left}",
+            outcome.versions
+        ));
+        if let [_, _, ..] = runs.lines[..] {
+            for Line { seed, outcome, .. } in &runs.lines {
+                let loss = outcome.loss.unwrap_or(f64::INFINITY);
+                report.row(format!("{name}: loss with seed {seed}"), loss, "nats", None);
+            }
+        }
+        report.row(format!("{name}: loss"), runs.loss(), "nats", None);
+        let own = runs.mean(|outcome| outcome.own_loss.unwrap_or(f64::INFINITY));
         report.row(format!("{name}: loss of the last version alone"), own, "nats", None);
         // A version goes to every worker.
-        let bytes = (bytes_up + bytes_version * *workers as u64) as f64 / *tokens as f64;
-        report.row(format!("{name}: traffic"), bytes, "bytes a token", None);
+        let bytes = runs.mean(|outcome| (outcome.bytes_up + outcome.bytes_version * *workers as u64) as f64);
+        report.row(format!("{name}: traffic"), bytes / *tokens as f64, "bytes a token", None);
     }
-    let find = |name: &str| lines.iter().find(|line| line.name == name).map(|line| &line.outcome);
-    let loss = |name: &str| find(name).map(|outcome| outcome.loss.unwrap_or(f64::INFINITY));
+    let find = |name: &str| all.iter().find(|runs| runs.name() == name);
     let mut compare = |name: &str, than: &str, bar: Option<f64>| {
-        if let (Some(one), Some(other)) = (loss(name), loss(than)) {
-            let percent = 100.0 * (one / other - 1.0);
-            report.row(format!("{name}, above {than}"), percent, "%", bar.map(Bar::Below));
+        let (Some(one), Some(other)) = (find(name), find(than)) else { return };
+        let ratio = one.loss() / other.loss();
+        report.row(format!("{name}, above {than}"), 100.0 * (ratio - 1.0), "%", bar.map(Bar::Below));
+        if let (Some(error), Some(others)) = (one.variance(), other.variance()) {
+            let relative = error / one.loss().powi(2) + others / other.loss().powi(2);
+            report.row(format!("{name}, above {than}: standard error"), 100.0 * ratio * relative.sqrt(), "%", None);
         }
     };
     compare("four short", "one short with the steps of several", None);
@@ -120,8 +177,8 @@ fn report(lines: &[Line]) -> Report {
     above("codec sparse256", "codec f32", 1.0);
     above("codec sparse256 up, int4 down", "codec f32", 1.0);
     if let Some(unsteady) = find("eight unsteady") {
-        let idle = 100.0 * unsteady.fast_idle / (unsteady.fast_idle + unsteady.fast_busy);
-        report.row("eight unsteady: fast workers idle", idle, "%", Some(Bar::Below(5.0)));
+        let [idle, busy] = [unsteady.mean(|outcome| outcome.fast_idle), unsteady.mean(|outcome| outcome.fast_busy)];
+        report.row("eight unsteady: fast workers idle", 100.0 * idle / (idle + busy), "%", Some(Bar::Below(5.0)));
     }
     report
 }
@@ -144,6 +201,7 @@ mod tests {
         };
         let line = |name: &str, loss, idle| Line {
             name: name.to_owned(),
+            seed: 1,
             workers: 4,
             steps: 10,
             task: 2,
@@ -157,5 +215,8 @@ mod tests {
             [line("one short", Some(2.0), 0.0), line("four short", None, 0.0), line("eight unsteady", None, 10.0)];
         let missed = report(&bad).missed();
         assert_eq!(missed, ["four short, above one short", "eight unsteady: fast workers idle"]);
+        let seeds = [2.0, 1.0, 3.0].map(|loss| line("one short", Some(loss), 0.0));
+        let runs = Runs::of(&seeds);
+        assert_eq!((runs.len(), runs[0].loss(), runs[0].variance()), (1, 2.0, Some(1.0 / 3.0)));
     }
 }
