@@ -87,9 +87,10 @@ fn history(run: &Path) -> Result<History, StoreError> {
         let updates = u32::try_from(version.updates).ok();
         Some(Point { version: version.version, loss, bits_per_byte, updates })
     });
-    let transfers = reader.newest_transfers(TRANSFERS)?.into_iter().map(|transfer| {
+    let transfers = reader.newest_transfers(TRANSFERS)?.into_iter().map(|(transfer, held)| {
         let (debit, credit) = (transfer.debit.to_string(), transfer.credit.to_string());
         let Transfer { seq, id, hold, kind, amount, memo, at_ms, .. } = transfer;
+        let memo = held.unwrap_or(memo);
         Arc::new(TransferView { seq, id, hold, kind, debit, credit, amount, memo, at_ms })
     });
     Ok(History { points: points.collect(), transfers: transfers.collect(), samples: Vec::new() })

@@ -166,10 +166,15 @@ impl Reader {
         Ok(found.into_iter().map(|(version, _)| version).collect())
     }
 
-    /// The newest transfers, the newest first.
-    pub fn newest_transfers(&self, count: usize) -> Result<Vec<Transfer>, StoreError> {
-        let sql = format!("SELECT {} FROM transfers ORDER BY seq DESC LIMIT ?1", rows::TRANSFER);
-        self.read(|from| from.prepare(&sql)?.query_map([count as i64], rows::transfer)?.collect())
+    /// The newest transfers, the newest first, each with the memo of the hold that it ends.
+    pub fn newest_transfers(&self, count: usize) -> Result<Vec<(Transfer, Option<String>)>, StoreError> {
+        let sql = format!(
+            "SELECT {}, (SELECT memo FROM transfers AS held WHERE held.id = ends.hold)
+             FROM transfers AS ends ORDER BY seq DESC LIMIT ?1",
+            rows::TRANSFER
+        );
+        let read = |row: &rusqlite::Row<'_>| Ok((rows::transfer(row)?, row.get(11)?));
+        self.read(|from| from.prepare(&sql)?.query_map([count as i64], read)?.collect())
     }
 
     fn read<T>(&self, ask: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {

@@ -236,6 +236,17 @@ fn reports_show_balances_and_progress_while_the_coordinator_runs() {
     let json = serde_json::to_value(&users[0]).expect("JSON");
     assert_eq!((&json["balance"], &json["held"]), (&serde_json::json!(2.0), &serde_json::json!(0.5)));
 
+    // What ends a hold has its words, though the hold itself is older than what was asked for.
+    let ends = |(transfer, held): &(Transfer, Option<String>)| transfer.hold.map(|hold| (hold, held.clone()));
+    let whole = reader.newest_transfers(100).expect("readable");
+    let memo = |hold| whole.iter().find(|(held, _)| held.id == hold).map(|(held, _)| held.memo.clone());
+    for count in 1..=whole.len() {
+        let newest = reader.newest_transfers(count).expect("readable");
+        assert_eq!(newest, whole[..count]);
+        assert!(newest.iter().filter_map(ends).all(|(hold, held)| held.is_some() && held == memo(hold)));
+    }
+    assert!(whole.iter().filter_map(ends).count() > 0);
+
     let status = reader.status().expect("readable");
     assert_eq!((status.version, status.boots, status.tasks, status.waiting), (Some(VersionNo(2)), 2, 5, 1));
     assert_eq!((status.tokens, status.users, status.transfers), (2000, 2, 10));
