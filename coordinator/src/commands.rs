@@ -91,10 +91,11 @@ fn users(dir: &Path, events: &Events) -> anyhow::Result<()> {
         print(
             events,
             &format!(
-                "{:<32} {:>14} HYD {:>8} tasks  key {:.16}…",
+                "{:<32} {:>14} HYD {:>8} {:<5}  key {:.16}…",
                 user.user.as_str(),
                 user.balance.to_string(),
                 user.tasks,
+                if user.tasks == 1 { "task" } else { "tasks" },
                 user.key.to_string()
             ),
         );

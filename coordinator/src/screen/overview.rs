@@ -216,7 +216,7 @@ fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
         text::count(view.chats as u64, "chat", "chats")
     );
     let queue = match (view.paused, view.queued) {
-        (true, queued) => format!("{queued} ready · none made: paused"),
+        (true, queued) => format!("{queued} ready · paused"),
         // Tasks that came back, or that were made when more were wanted.
         (false, queued) if queued > view.queue => format!("{queued} ready · {} wanted", view.queue),
         (false, queued) => format!("{queued} of {} ready", view.queue),

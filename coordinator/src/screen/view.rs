@@ -52,7 +52,11 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     }
     // Between the corners of the panels.
     let border = Rect { x: body.x + 1.min(body.width), width: body.width.saturating_sub(2), ..body };
-    screen.toasts.draw(buffer, border, theme);
+    if screen.is_small() {
+        screen.toasts.draw_alone(buffer, body, theme);
+    } else {
+        screen.toasts.draw(buffer, border, theme);
+    }
     match &screen.overlay {
         Overlay::None | Overlay::Filter(_) => {}
         Overlay::Help(scroll) => help::draw(buffer, above(area), theme, keys::ALL, *scroll),

@@ -77,8 +77,9 @@ impl Agent {
             return self.exit(Exit::Refused(text), Why::Refused);
         };
         if self.server.replace(challenge.key).is_some_and(|before| before != challenge.key) {
-            self.note(Event::OtherRun);
+            // What is left of the run before is not the other's to count.
             self.forget_leases();
+            self.note(Event::OtherRun);
         }
         self.link = Link::Proving;
         self.out.push_back(Order::Send(ClientMsg::Proof(proof)));

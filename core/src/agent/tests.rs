@@ -340,9 +340,9 @@ fn another_run_gets_nothing_of_the_one_before() {
     assert!(matches!(
         lab.take()[..],
         [
-            Order::Note(Event::OtherRun),
             Order::Drop { .. },
             Order::Note(Event::Unpaid { task: TaskId(7), .. }),
+            Order::Note(Event::OtherRun),
             Order::Send(ClientMsg::Proof(_))
         ]
     ));

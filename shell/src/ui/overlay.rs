@@ -113,6 +113,15 @@ impl Toasts {
         self.shown.retain(|toast| toast.until > now);
     }
 
+    /// As [`draw`](Self::draw), where there is no border: beside them nothing stays of what the row says.
+    pub fn draw_alone(&self, buffer: &mut Buffer, area: Rect, theme: Theme) {
+        if !self.shown.is_empty() {
+            let y = area.bottom().saturating_sub(1);
+            Clear.render(Rect { y, height: 1, ..area }.intersection(area).intersection(buffer.area), buffer);
+        }
+        self.draw(buffer, area, theme);
+    }
+
     /// Draws them over the last row of `area`, which panels have their border in: the newest at the right, and older
     /// ones as far as they fit.
     pub fn draw(&self, buffer: &mut Buffer, area: Rect, theme: Theme) {

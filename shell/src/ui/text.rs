@@ -2,7 +2,7 @@
 //!
 //! Widths are those that ratatui's buffer counts. Everything cuts between graphemes. [`clean`] is for
 //! all text that comes from elsewhere; what it returns has neither control characters nor characters that reorder or
-//! hide their neighbours, and joins no emoji, since terminals disagree about the width of joined ones.
+//! hide their neighbours, and joins no emoji and has letters for flags, since terminals disagree about their widths.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -40,12 +40,13 @@ pub fn clean_lines(text: &str) -> Cow<'_, str> {
 }
 
 fn drop_unseen(text: Cow<'_, str>) -> Cow<'_, str> {
-    if text.is_ascii() || !text.chars().any(|c| c.width() == Some(0) || is_unseen(c)) {
+    if text.is_ascii() || !text.chars().any(|c| c.width() == Some(0) || is_unseen(c) || flag_letter(c).is_some()) {
         return text;
     }
     let mut kept = String::with_capacity(text.len());
     let (mut marks, mut base) = (0, 0);
     for c in text.chars() {
+        let c = flag_letter(c).unwrap_or(c);
         let width = c.width().unwrap_or(0);
         if c == '\n' || (width > 0 && !is_unseen(c)) {
             (marks, base) = (0, if c == '\n' { 0 } else { width });
@@ -57,6 +58,12 @@ fn drop_unseen(text: Cow<'_, str>) -> Cow<'_, str> {
         }
     }
     Cow::Owned(kept)
+}
+
+/// The letter of half a flag: two halves side by side take two cells, or four.
+fn flag_letter(c: char) -> Option<char> {
+    let place = u32::from(c).checked_sub(u32::from('\u{1f1e6}'))?;
+    (place < 26).then(|| char::from(b'A' + place as u8))
 }
 
 /// Characters without a picture that are not needed to spell any script, and blanks that pretend to be letters.

@@ -32,19 +32,19 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
         Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
     header(screen, buffer, top);
     screen.switch.set(Rect::default());
-    let notice = if area.width < SMALL.0 || area.height < SMALL.1 {
-        small(screen, buffer, body)
-    } else if area.width < WIDE {
-        border(medium(screen, buffer, body))
+    let theme = screen.facts.theme;
+    if area.width < SMALL.0 || area.height < SMALL.1 {
+        let notice = small(screen, buffer, body);
+        screen.toasts.draw_alone(buffer, notice, theme);
     } else {
-        border(large(screen, buffer, body))
-    };
+        let first = if area.width < WIDE { medium(screen, buffer, body) } else { large(screen, buffer, body) };
+        screen.toasts.draw(buffer, border(first), theme);
+    }
     footer(screen, buffer, bottom);
-    screen.toasts.draw(buffer, notice, screen.facts.theme);
     if let Some(scroll) = screen.help {
         // The last row says what the keys do.
         let above = Rect { height: area.height.saturating_sub(1), ..area };
-        help::draw(buffer, above, screen.facts.theme, KEYS, scroll);
+        help::draw(buffer, above, theme, KEYS, scroll);
     }
 }
 
@@ -66,6 +66,9 @@ fn footer(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let mut table: Vec<_> = screen.keys().iter().filter(useful).cloned().collect();
     for binding in table.iter_mut().filter(|binding| screen.paused && binding.msg == Msg::Pause) {
         binding.hint = "go on";
+    }
+    for binding in table.iter_mut().filter(|binding| screen.log.wrap && binding.msg == Msg::Wrap) {
+        binding.hint = "cut";
     }
     if screen.leaving == Leaving::Asked {
         table.retain(|binding| binding.msg != Msg::Pause);

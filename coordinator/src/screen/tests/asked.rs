@@ -247,7 +247,7 @@ fn a_newer_notice_of_one_kind_replaces_the_older() {
     assert!(script.screen().contains("ERROR only"), "{}", script.screen());
     script.keys("1 p +");
     let seen = script.screen();
-    assert!(seen.contains("9 tasks kept ready after the pause") && seen.contains("none made: paused"), "{seen}");
+    assert!(seen.contains("9 tasks kept ready after the pause") && seen.contains("ready · paused"), "{seen}");
 }
 
 #[test]

@@ -378,6 +378,15 @@ fn a_newer_toast_takes_the_place_of_one_about_the_same() {
     // Where they do not all fit into the one row, the newest do.
     let shown = text(30, 4, |buffer, area| toasts.draw(buffer, area, Theme::plain()));
     assert_eq!(shown.trim(), "• 9 tasks  • log: TRACE");
+    // Where there is no border, nothing of the row stays beside them.
+    let shown = |draw: fn(&Toasts, &mut Buffer, Rect, Theme)| {
+        text(30, 4, |buffer, area| {
+            buffer.set_string(area.x, area.bottom() - 1, "n".repeat(30), Style::new());
+            draw(&toasts, buffer, area, Theme::plain());
+        })
+    };
+    assert_eq!(shown(Toasts::draw).trim(), "nnnnn • 9 tasks  • log: TRACE");
+    assert_eq!(shown(Toasts::draw_alone).trim(), "• 9 tasks  • log: TRACE");
 }
 
 #[test]
