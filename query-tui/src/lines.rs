@@ -22,7 +22,7 @@ Write a question and press Enter; an answer costs credits, which hydra-worker ea
   /temp X                 0: always the likeliest token; 1: as the model says; off: the run's default
   /topk N  /topp X        draw only from the likeliest tokens
   /max N                  at most so many new tokens
-  /seed N                 repeats an answer of the same version
+  /seed N                 repeats an answer of the same version or average
   quit, exit, q, /quit    leave (as does the end of input)
 Ctrl-C stops an answer; between answers it leaves.";
 

@@ -28,10 +28,11 @@ impl Printer {
         }
         match event {
             Event::Token { text } => self.piece(text),
-            Event::Answer { text, version, val_loss, val_version, charged, balance, .. } => {
+            Event::Answer { text, version, averaged, val_loss, val_version, charged, balance, .. } => {
                 self.open |= text.is_empty();
                 self.end_line();
-                let model = model(Model { version: *version, val_loss: *val_loss, val_version: *val_version });
+                let model =
+                    answered(Model { version: *version, val_loss: *val_loss, val_version: *val_version }, *averaged);
                 self.say(&format!("{charged} HYD · balance {balance} HYD · {model}"));
             }
             Event::Refused { .. } | Event::Lost { .. } => self.end_line(),
@@ -96,6 +97,12 @@ pub fn model(model: Model) -> String {
         (Some(loss), None) => format!("version {version}, loss {loss:.2}"),
         (None, _) => format!("version {version}, not yet measured"),
     }
+}
+
+/// [`model`], or `average up to v12, loss 2.31`.
+pub fn answered(from: Model, averaged: bool) -> String {
+    let words = model(from);
+    if averaged { words.replacen("version ", "average up to v", 1) } else { words }
 }
 
 /// How the training goes, in a line.

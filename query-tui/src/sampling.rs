@@ -28,7 +28,7 @@ pub struct Sampling {
     /// Only the likeliest tokens that together reach X [default: the run's]
     #[arg(long, value_name = "X", value_parser = top_p)]
     pub top_p: Option<f32>,
-    /// Repeats an answer of the same version of the model [default: random]
+    /// Repeats an answer of the same version of the model, or of the same average of versions [default: random]
     #[arg(long, value_name = "N", value_parser = seed)]
     pub seed: Option<u64>,
 }

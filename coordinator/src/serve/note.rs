@@ -35,8 +35,8 @@ pub fn tell(events: &Events, event: &Event) {
                 "a round was merged into a new version"
             );
         }
-        Event::Query { user, version, tokens, first_ms, total_ms, charged, .. } => {
-            tracing::info!(target: RUN, %user, %version, tokens, first_ms, total_ms, %charged, "a query was answered");
+        Event::Query { user, version, averaged, tokens, first_ms, total_ms, charged, .. } => {
+            tracing::info!(target: RUN, %user, %version, averaged, tokens, first_ms, total_ms, %charged, "a query was answered");
         }
         Event::Refused { user, reason: RefusedCode::Cancelled, .. } => {
             tracing::info!(target: RUN, %user, "a query was taken back before its answer began; nothing was charged");

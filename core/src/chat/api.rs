@@ -126,6 +126,8 @@ pub enum Event {
         tokens: u32,
         /// Which version answered.
         version: VersionNo,
+        /// Whether it was the average of the versions up to that one.
+        averaged: bool,
         /// Its held-out loss, nats a token.
         val_loss: Option<f64>,
         /// The version that this is the loss of, if it is another one.

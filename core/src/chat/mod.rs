@@ -193,9 +193,17 @@ impl Chat {
             }
             (Link::Open, ServerMsg::Answer(answer)) => {
                 if let Some(asked) = self.asked.take_if(|asked| asked.id == answer.id) {
-                    let proto::Answer { tokens, version, val_loss, val_version, charged, balance, finish, .. } = answer;
-                    let text = asked.text;
-                    self.show(Event::Answer { text, tokens, version, val_loss, val_version, charged, balance, finish });
+                    self.show(Event::Answer {
+                        text: asked.text,
+                        tokens: answer.tokens,
+                        version: answer.version,
+                        averaged: answer.averaged,
+                        val_loss: answer.val_loss,
+                        val_version: answer.val_version,
+                        charged: answer.charged,
+                        balance: answer.balance,
+                        finish: answer.finish,
+                    });
                 }
             }
             (Link::Open, ServerMsg::Refused(refused)) => self.on_refused(refused),

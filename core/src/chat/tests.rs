@@ -31,6 +31,7 @@ fn answer(id: u8) -> ServerMsg {
     ServerMsg::Answer(Answer {
         id: QueryId([id; 16]),
         version: VersionNo(3),
+        averaged: false,
         pieces: 2,
         tokens: 2,
         val_loss: None,

@@ -111,6 +111,8 @@ pub enum Event {
         user: UserName,
         /// Which version answered.
         version: VersionNo,
+        /// Whether it was the average of the versions up to that one.
+        averaged: bool,
         /// New tokens.
         tokens: u32,
         /// Milliseconds from the query's arrival to its first piece.

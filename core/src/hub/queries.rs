@@ -23,6 +23,7 @@ pub(super) struct Running {
     first: Option<Time>,
     pieces: u32,
     version: crate::ids::VersionNo,
+    averaged: bool,
     val_loss: Option<f64>,
     val_version: Option<crate::ids::VersionNo>,
     /// Its end is on the way to the disk.
@@ -78,6 +79,7 @@ impl Hub {
             first: None,
             pieces: 0,
             version: self.newest.version,
+            averaged: false,
             val_loss: None,
             val_version: None,
             ending: false,
@@ -156,11 +158,11 @@ impl Hub {
         let version = averaged.unwrap_or(self.newest.version);
         let val_version = self.measured.filter(|measured| *measured != version);
         let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
-        query.version = version;
+        (query.version, query.averaged) = (version, averaged.is_some());
         (query.val_loss, query.val_version) = (val_loss, val_version);
         self.out.push_back(Order::Generate {
             query: number,
-            averaged: averaged.is_some(),
+            averaged: query.averaged,
             prompt: std::mem::take(&mut query.prompt),
             raw: query.raw,
             stop: std::mem::take(&mut query.stop),
@@ -252,6 +254,7 @@ impl Hub {
         let answer = proto::Answer {
             id: query.id,
             version: query.version,
+            averaged: query.averaged,
             pieces: query.pieces,
             tokens,
             val_loss: query.val_loss,
@@ -266,6 +269,7 @@ impl Hub {
             id: query.id,
             user: query.user,
             version: query.version,
+            averaged: query.averaged,
             tokens,
             first_ms: ms(query.first.unwrap_or(now).since(query.asked)),
             total_ms: ms(now.since(query.asked)),

@@ -24,7 +24,7 @@ pub struct Query {
     /// Only the likeliest tokens that together reach p; absent or 1: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f32>,
-    /// Repeats an answer of the same version; absent: drawn from the id.
+    /// Repeats an answer of the same version, or of the same average; absent: drawn from the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// The model is given the prompt as it is: without the run's template, and without the run's stops.
@@ -77,11 +77,14 @@ pub struct Answer {
     pub id: QueryId,
     /// The version that answered, all of it.
     pub version: VersionNo,
+    /// Whether it was the average of the versions up to that one, not its own weights.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub averaged: bool,
     /// Pieces that were sent; the client can tell whether it has them all.
     pub pieces: u32,
     /// New tokens.
     pub tokens: u32,
-    /// Held-out loss of that version, nats a token, if known.
+    /// Held-out loss of what answered, nats a token, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss: Option<f64>,
     /// The version that this is the loss of, if it is another one.

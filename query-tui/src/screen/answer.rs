@@ -8,7 +8,7 @@ use hydra_core::time::Time;
 use hydra_shell::ui::pacing::Pace;
 use hydra_shell::ui::text::count;
 
-use crate::print::{Model, model};
+use crate::print::{Model, answered};
 
 /// Below this, a speed would be that of the clock.
 const LEAST: Duration = Duration::from_millis(1);
@@ -42,14 +42,14 @@ impl Running {
 
 /// What is told below a complete answer: cost, size, speed over the time since it was asked for, version, loss.
 pub fn foot(event: &Event, took: Duration) -> String {
-    let Event::Answer { tokens, version, val_loss, val_version, charged, finish, .. } = event else {
+    let Event::Answer { tokens, version, averaged, val_loss, val_version, charged, finish, .. } = event else {
         return String::new();
     };
     let mut parts = vec![format!("{charged} HYD"), count(u64::from(*tokens), "token", "tokens")];
     if *tokens > 0 && took >= LEAST {
         parts.push(format!("{} tokens/s", two_digits(f64::from(*tokens) / took.as_secs_f64())));
     }
-    parts.push(model(Model { version: *version, val_loss: *val_loss, val_version: *val_version }));
+    parts.push(answered(Model { version: *version, val_loss: *val_loss, val_version: *val_version }, *averaged));
     match finish {
         Finish::Stop => {}
         Finish::Length => parts.push("cut at its length limit".to_owned()),

@@ -43,7 +43,8 @@ fn token(text: &str) -> Event {
 fn answer(tokens: u32, finish: Finish) -> Event {
     let (version, val_loss) = (VersionNo(12), Some(2.31));
     let (charged, balance) = (Credits(500_000), Credits::hyd(12));
-    Event::Answer { text: String::new(), tokens, version, val_loss, val_version: None, charged, balance, finish }
+    let (text, val_version) = (String::new(), None);
+    Event::Answer { text, tokens, version, averaged: false, val_loss, val_version, charged, balance, finish }
 }
 
 /// Asked, with a first piece on the screen.

@@ -123,6 +123,7 @@ fn answer() -> Answer {
     Answer {
         id: QueryId([0x44; 16]),
         version: VersionNo(8),
+        averaged: false,
         pieces: 40,
         tokens: 64,
         val_loss: Some(4.125),
@@ -216,6 +217,7 @@ fn server_frames() -> Vec<(&'static str, ServerMsg)> {
         ("piece", S::Piece(piece)),
         ("answer", S::Answer(answer())),
         ("answer after an earlier evaluation", S::Answer(Answer { val_version: earlier, ..answer() })),
+        ("answer of an average", S::Answer(Answer { averaged: true, ..answer() })),
         ("answer before any evaluation", S::Answer(Answer { val_loss: None, finish: Finish::Stop, ..answer() })),
         ("refused", S::Refused(refused)),
         ("balance", S::Balance(Balance { balance: Credits::hyd(12), held: Credits(500_000) })),

@@ -123,15 +123,25 @@ fn a_question_that_met_the_goodbye_comes_to_an_end() {
 #[test]
 fn a_loss_of_an_earlier_version_says_whose_it_is() {
     let mut script = streaming((80, 24));
-    let Event::Answer { text, tokens, version, val_loss, charged, balance, finish, .. } = answer(9, Finish::Stop)
-    else {
-        unreachable!("made as one")
-    };
-    let val_version = Some(VersionNo(10));
-    session(&mut script, Event::Answer { text, tokens, version, val_loss, val_version, charged, balance, finish });
+    let mut of_an_earlier = answer(9, Finish::Stop);
+    let Event::Answer { val_version, .. } = &mut of_an_earlier else { unreachable!("made as one") };
+    *val_version = Some(VersionNo(10));
+    session(&mut script, of_an_earlier);
     script.advance(Duration::from_secs(5));
     let screen = script.screen();
     assert!(screen.contains("version 12, loss 2.31 of v10"), "{screen}");
+}
+
+#[test]
+fn an_answer_of_an_average_says_so() {
+    let mut script = streaming((80, 24));
+    let mut of_an_average = answer(9, Finish::Stop);
+    let Event::Answer { averaged, .. } = &mut of_an_average else { unreachable!("made as one") };
+    *averaged = true;
+    session(&mut script, of_an_average);
+    script.advance(Duration::from_secs(5));
+    let screen = script.screen();
+    assert!(screen.contains("average up to v12, loss 2.31"), "{screen}");
 }
 
 #[test]
