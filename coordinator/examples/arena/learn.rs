@@ -110,7 +110,7 @@ fn scenes(args: &Args) -> Vec<Scene> {
     // Slow ones are given whole tasks as well: the hub asks everybody for the same.
     let paces: Vec<f64> = (0..EIGHT).map(|place| if place % 2 == 0 { 1.0 } else { SLOW }).collect();
     // The longest first, so that no core is left without a run near the end.
-    let mut scenes = vec![
+    vec![
         several("four long", FOUR, long),
         scene("one long", 1, long, args.task),
         scene("one short", 1, short, args.task),
@@ -125,19 +125,25 @@ fn scenes(args: &Args) -> Vec<Scene> {
         codec("codec sparse256", Codec::Sparse256, Codec::Sparse256),
         // As behind a slow link of one worker's, with the run's own codec downwards.
         codec("codec sparse256 up, int4 down", Codec::Sparse256, Codec::Int4),
-    ];
+    ]
+}
+
+/// Those that `--only` means, each time the one of that name or else all whose names contain it; without it all.
+fn chosen(only: &[String], mut scenes: Vec<Scene>) -> anyhow::Result<Vec<Scene>> {
     let names: Vec<_> = scenes.iter().map(|scene| scene.name).collect();
-    let meant =
-        |name: &str, only: &String| if names.contains(&only.as_str()) { name == only } else { name.contains(only) };
-    scenes.retain(|scene| args.only.is_empty() || args.only.iter().any(|only| meant(scene.name, only)));
-    scenes
+    let meant = |name: &str, only: &str| if names.contains(&only) { name == only } else { name.contains(only) };
+    for only in only {
+        anyhow::ensure!(names.iter().any(|name| meant(name, only)), "no run is called {only}; there are: {names:?}");
+    }
+    scenes.retain(|scene| only.is_empty() || only.iter().any(|only| meant(scene.name, only)));
+    Ok(scenes)
 }
 
 /// Runs all of them and prints what came of each.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let device = Device::open(DeviceChoice::Cpu, Some(1))?;
     let seeds = FIRST_SEED..FIRST_SEED + args.seeds;
-    let scenes = scenes(args).into_iter();
+    let scenes = chosen(&args.only, scenes(args))?.into_iter();
     let waiting = Mutex::new(scenes.flat_map(|scene| seeds.clone().map(move |seed| (scene.clone(), seed))));
     let lines = Mutex::new(Vec::new());
     let work = || -> anyhow::Result<()> {
