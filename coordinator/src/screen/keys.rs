@@ -44,7 +44,7 @@ macro_rules! common {
 /// Where the log stands beside the rest.
 const ON_OVERVIEW: &[Binding<Msg>] = common!([] [
     Binding::new("l", Msg::Level, "log: only ERROR, also WARN, also INFO").group(LISTS),
-    Binding::new("/ f", Msg::Filter, "show only lines with some words").group(LISTS),
+    Binding::new("/ f", Msg::Filter, "show only lines with all words you type").group(LISTS),
     Binding::new("w", Msg::Wrap, "wrap long lines, or cut them").group(LISTS),
     Binding::new("esc", Msg::Close, "no filter").group(LISTS),
 ]);
@@ -54,7 +54,7 @@ const COMMON: &[Binding<Msg>] = common!([] []);
 
 /// On the page of the workers.
 const ON_WORKERS: &[Binding<Msg>] = common!([
-    Binding::new("/ f", Msg::Filter, "show only workers with some words").group(WORKERS).hint("filter"),
+    Binding::new("/ f", Msg::Filter, "show only workers with all words you type").group(WORKERS).hint("filter"),
     Binding::new("esc", Msg::Close, "no filter").group(WORKERS).hint("no filter"),
     Binding::new("o", Msg::Sort, "order by the next column").group(WORKERS).hint("order"),
     Binding::new("r", Msg::Reverse, "the other way round").group(WORKERS),
@@ -65,7 +65,7 @@ const ON_WORKERS: &[Binding<Msg>] = common!([
 /// On the page of the log.
 const ON_LOG: &[Binding<Msg>] = common!([
     Binding::new("l", Msg::Level, "log: only ERROR, also WARN, also INFO").group(LISTS).hint("level"),
-    Binding::new("/ f", Msg::Filter, "show only lines with some words").group(LISTS).hint("filter"),
+    Binding::new("/ f", Msg::Filter, "show only lines with all words you type").group(LISTS).hint("filter"),
     Binding::new("w", Msg::Wrap, "wrap long lines, or cut them").group(LISTS).hint("wrap"),
     Binding::new("esc", Msg::Close, "no filter; then: follow the newest line").group(LISTS).hint("newest"),
 ] []);
@@ -76,7 +76,7 @@ pub const ALL: &[Binding<Msg>] = common!([] [
     Binding::new("r", Msg::Reverse, "the other way round").group(WORKERS),
     Binding::new("enter", Msg::Detail, "show the chosen one in full, or hide it").group(WORKERS),
     Binding::new("K delete", Msg::Kick, "kick the chosen one, with a reason that it sees").group(WORKERS),
-    Binding::new("/ f", Msg::Filter, "show only workers, or lines of the log, with some words").group(LISTS),
+    Binding::new("/ f", Msg::Filter, "show only workers or log lines with all words you type").group(LISTS),
     Binding::new("esc", Msg::Close, "no filter; in the log: follow the newest line").group(LISTS),
     Binding::new("l", Msg::Level, "log: only ERROR, also WARN, also INFO").group(LISTS),
     Binding::new("w", Msg::Wrap, "wrap long lines of the log, or cut them").group(LISTS),
@@ -141,7 +141,7 @@ pub fn as_things_are(screen: &Screen) -> Vec<Binding<Msg>> {
             Msg::Detail | Msg::Kick if screen.chosen().is_none() => "",
             Msg::Close if alone && screen.tab == Tab::Workers && screen.workers.filter().is_empty() => "",
             Msg::Detail if in_full => "hide detail",
-            Msg::Wrap if screen.log.wrap => "cut",
+            Msg::Wrap if screen.log.wraps() => "cut",
             Msg::Close if alone && filtered => "no filter",
             _ => binding.hint,
         };

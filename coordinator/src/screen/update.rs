@@ -167,7 +167,7 @@ impl App for Screen {
                 let words = self.log.next_level(&self.facts.ring);
                 self.toasts.renew(now, "level", Sign::Info, words);
             }
-            Msg::Wrap => self.log.wrap = !self.log.wrap,
+            Msg::Wrap => self.log.toggle_wrap(&self.facts.ring),
             // A sample has several lines.
             Msg::Step(by) if self.tab == Tab::Samples => self.step(by.signum()),
             Msg::Step(by) => self.step(by),

@@ -84,8 +84,8 @@ fn number(value: Option<f64>) -> f64 {
 }
 
 /// Whether a row has the words, in lower case, in its user with the id's first digits, its device or its state.
-pub fn matches(row: &Row, words: &str) -> bool {
-    let has = |text: &str| text.to_lowercase().contains(words);
+pub fn matches(row: &Row, word: &str) -> bool {
+    let has = |text: &str| text.to_lowercase().contains(word);
     has(&in_full(&row.worker)) || has(&row.worker.device) || has(name(row))
 }
 

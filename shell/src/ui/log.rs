@@ -65,10 +65,10 @@ impl Level {
 pub struct LogPane {
     /// Finer lines are left out; those without a level follow the line before them.
     pub level: Level,
-    /// Only lines that have these words, in capitals or not, are shown; empty: all.
+    /// Only lines that have all of these words, in capitals or not, are shown; empty: all.
     pub filter: String,
     /// Whether a long line goes on in the next row instead of being cut.
-    pub wrap: bool,
+    wrap: bool,
     /// The number of the lowest line shown, if not the newest.
     held: Option<u64>,
     /// Columns and rows, as last drawn.
@@ -102,6 +102,23 @@ impl LogPane {
         let shown = self.shown(&all, newest);
         let end = self.end(&shown).saturating_add_signed(lines as isize).max(self.least(&shown));
         self.held = (end < shown.len()).then(|| shown[end - 1].1);
+    }
+
+    /// Wraps long lines, or cuts them; where the pane is scrolled back, the uppermost line stays.
+    pub fn toggle_wrap(&mut self, ring: &Ring) {
+        let (all, newest) = ring.all();
+        let shown = self.shown(&all, newest);
+        let (first, _) = self.first(&shown, self.end(&shown));
+        self.wrap = !self.wrap;
+        if !self.follows() {
+            let end = first + self.least(&shown[first..]);
+            self.held = (end < shown.len()).then(|| shown[end - 1].1);
+        }
+    }
+
+    /// Whether long lines are wrapped.
+    pub fn wraps(&self) -> bool {
+        self.wrap
     }
 
     /// Follows the newest line again.
@@ -139,22 +156,33 @@ impl LogPane {
             };
             text::put(buffer, area, (area.x, area.y), &words, area.width, theme.dim());
         }
+        let (first, mut skipped) = self.first(&shown, end);
+        let mut y = area.top();
+        // At the top the last row may be the beginning of one more.
+        for (line, _) in &shown[first..] {
+            let line = Line::of(line);
+            for (at, words) in line.rows(cells, self.wrap).iter().enumerate().skip(skipped) {
+                if y >= area.bottom() {
+                    return;
+                }
+                line.draw(buffer, area, y, theme, (at, words.as_str()));
+                y += 1;
+            }
+            skipped = 0;
+        }
+    }
+
+    /// The uppermost line of a page that ends with so many lines, and how many of its rows are above the page.
+    fn first(&self, shown: &[(&String, u64)], end: usize) -> (usize, usize) {
+        let (cells, rows) = self.drawn.get();
         let (mut first, mut filled) = (end, 0);
         while first > 0 && filled < rows {
             first -= 1;
             filled += self.height(shown[first].0, cells);
         }
-        // Of the uppermost line there may be room for its end only.
-        let mut skipped = filled.saturating_sub(rows);
-        let mut y = area.top();
-        for (line, _) in &shown[first..end] {
-            let line = Line::of(line);
-            for (at, words) in line.rows(cells, self.wrap).iter().enumerate().skip(skipped) {
-                line.draw(buffer, area, y, theme, (at, words.as_str()));
-                y = y.saturating_add(1);
-            }
-            skipped = 0;
-        }
+        // Of the uppermost line there may be room for its end only, but the oldest of all begins the first page.
+        let above = if end <= self.least(shown) { 0 } else { filled.saturating_sub(rows) };
+        (first, above)
     }
 
     /// Rows that a line takes.
@@ -165,12 +193,13 @@ impl LogPane {
     /// The lines that are fine enough and have the words, oldest first, each with its number.
     fn shown<'a>(&self, all: &'a [String], newest: u64) -> Vec<(&'a String, u64)> {
         let gone = newest - all.len() as u64;
-        let words = self.filter.to_lowercase();
+        let filter = self.filter.to_lowercase();
+        let words: Vec<_> = filter.split_whitespace().collect();
         let mut level = Level::Info;
         let shown = all.iter().zip(gone + 1..).filter(|(line, _)| {
             let line = Line::of(line);
             level = line.level.unwrap_or(level);
-            level <= self.level && (words.is_empty() || line.has(&words))
+            level <= self.level && words.iter().all(|word| line.has(word))
         });
         shown.collect()
     }
@@ -182,15 +211,15 @@ impl LogPane {
         end.max(self.least(shown)).min(shown.len())
     }
 
-    /// The fewest lines, of the oldest, that fill the pane; one at least.
+    /// How many lines, of the oldest, the pane has room for as a whole; one at least.
     fn least(&self, shown: &[(&String, u64)]) -> usize {
         let (cells, rows) = self.drawn.get();
         let mut filled = 0;
-        let full = shown.iter().position(|(line, _)| {
+        let beyond = shown.iter().position(|(line, _)| {
             filled += self.height(line, cells);
-            filled >= rows
+            filled > rows
         });
-        full.map_or(shown.len(), |at| at + 1).max(1)
+        beyond.unwrap_or(shown.len()).max(1)
     }
 }
 
@@ -213,10 +242,10 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Whether it has the words, in lower case, in what is seen of it.
-    fn has(&self, words: &str) -> bool {
+    /// Whether it has the word, in lower case, in what is seen of it.
+    fn has(&self, word: &str) -> bool {
         let level = self.level.map_or("", Level::name);
-        [self.time, level, self.rest].iter().any(|part| part.to_lowercase().contains(words))
+        [self.time, level, self.rest].iter().any(|part| part.to_lowercase().contains(word))
     }
 
     /// Cells before its text.

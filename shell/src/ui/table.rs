@@ -101,7 +101,7 @@ impl<K: Clone + PartialEq> Table<K> {
     }
 
     /// Sorts and filters anew; call it after the rows, the sorting or the filter changed. `compare` orders two rows by
-    /// a column, ascending; `matches` tells whether a row has the filter's words (lower case, never empty).
+    /// a column, ascending; `matches` tells whether a row has a word (lower case) of the filter; rows that have all are shown.
     pub fn arrange<R>(
         &mut self,
         rows: &[R],
@@ -111,7 +111,8 @@ impl<K: Clone + PartialEq> Table<K> {
     ) {
         let filter = self.filter.to_lowercase();
         self.order.clear();
-        self.order.extend((0..rows.len()).filter(|at| filter.is_empty() || matches(&rows[*at], &filter)));
+        let words: Vec<_> = filter.split_whitespace().collect();
+        self.order.extend((0..rows.len()).filter(|at| words.iter().all(|word| matches(&rows[*at], word))));
         let (sort, descending) = (self.sort, self.descending);
         // Stable, so that equal rows do not dance.
         self.order.sort_by(|a, b| {

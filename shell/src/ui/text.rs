@@ -44,15 +44,15 @@ fn drop_unseen(text: Cow<'_, str>) -> Cow<'_, str> {
         return text;
     }
     let mut kept = String::with_capacity(text.len());
-    let (mut marks, mut base) = (0, 0);
+    let (mut marks, mut base, mut letter) = (0, 0, false);
     for c in text.chars() {
         let c = flag_letter(c).unwrap_or(c);
         let width = c.width().unwrap_or(0);
         if c == '\n' || (width > 0 && !is_unseen(c)) {
-            (marks, base) = (0, if c == '\n' { 0 } else { width });
+            (marks, base, letter) = (0, if c == '\n' { 0 } else { width }, c.is_alphabetic());
             kept.push(c);
-        // Joiners shape narrow scripts; between wide characters they only make emoji of a disputed width.
-        } else if base > 0 && marks < MARKS && !is_unseen(c) && !(c == '\u{200d}' && base > 1) {
+        // Joiners shape the letters of some scripts; elsewhere they only make emoji of a disputed width.
+        } else if base > 0 && marks < MARKS && !is_unseen(c) && (c != '\u{200d}' || (letter && base == 1)) {
             marks += 1;
             kept.push(c);
         }

@@ -144,7 +144,7 @@ impl App for Screen {
             Msg::Pause => return self.pause(),
             Msg::Threads(more) => return self.change_threads(more),
             Msg::Smooth => self.smooth(),
-            Msg::Wrap => self.log.wrap = !self.log.wrap,
+            Msg::Wrap => self.log.toggle_wrap(&self.facts.ring),
             Msg::Level => {
                 let words = self.log.next_level(&self.facts.ring);
                 self.reply(words);

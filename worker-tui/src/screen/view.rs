@@ -67,7 +67,7 @@ fn footer(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     for binding in table.iter_mut().filter(|binding| screen.paused && binding.msg == Msg::Pause) {
         binding.hint = "go on";
     }
-    for binding in table.iter_mut().filter(|binding| screen.log.wrap && binding.msg == Msg::Wrap) {
+    for binding in table.iter_mut().filter(|binding| screen.log.wraps() && binding.msg == Msg::Wrap) {
         binding.hint = "cut";
     }
     if screen.leaving == Leaving::Asked {

@@ -208,7 +208,7 @@ fn the_log_beside_the_overview_has_its_keys() {
     script.keys("/").text("merged").keys("<enter>");
     assert!(script.screen().contains("with “merged”"), "{}", script.screen());
     script.keys("<esc> w");
-    assert!(!script.screen().contains("with “") && script.app.log.wrap, "{}", script.screen());
+    assert!(!script.screen().contains("with “") && script.app.log.wraps(), "{}", script.screen());
 }
 
 #[test]

@@ -109,7 +109,9 @@ proptest! {
         ring.clone().write_all(lines.as_bytes()).unwrap();
         draw_within(width, height, |buffer, area| {
             let mut pane = LogPane::default();
-            pane.wrap = ratio > 0.5;
+            if ratio > 0.5 {
+                pane.toggle_wrap(&ring);
+            }
             pane.scroll(&ring, -1);
             pane.draw(buffer, area, Theme::colour(), &ring);
         });

@@ -412,14 +412,23 @@ fn logs_show_lines_with_some_words_and_wrap_long_ones() {
     assert!(show(&pane).contains("task 7") && !show(&pane).contains("lost"), "{}", show(&pane));
     assert!(pane.title().contains("with “Task 7”"), "{}", pane.title());
     assert!(!show(&pane).contains("amount=1.0"), "{}", show(&pane));
-    pane.wrap = true;
+    pane.toggle_wrap(&ring);
     assert!(show(&pane).contains("amount=1.0"), "{}", show(&pane));
     pane.filter = "nobody".to_owned();
     assert!(show(&pane).contains("no line at INFO or above has these words"), "{}", show(&pane));
     // Also where lines take several rows the oldest can be reached, and the newest again.
     pane.filter.clear();
     pane.scroll(&ring, i64::MIN);
-    assert!(show(&pane).contains("task 0"), "{}", show(&pane));
+    assert!(show(&pane).contains("INFO  hydra_worker: task 0"), "its first row: {}", show(&pane));
+    // Whichever way lines are shown, the uppermost stays.
+    for _ in 0..2 {
+        pane.toggle_wrap(&ring);
+        assert!(show(&pane).contains("INFO  hydra_worker: task 0"), "{}", show(&pane));
+    }
+    // Words need not stand side by side.
+    pane.filter = "paid accepted 7".to_owned();
+    assert!(show(&pane).contains("task 7"), "{}", show(&pane));
+    pane.filter.clear();
     pane.scroll(&ring, i64::MAX);
     assert!(pane.follows() && show(&pane).contains("WARN"), "{}", show(&pane));
 }

@@ -40,7 +40,9 @@ fn remote_text_is_cleaned() {
     assert_eq!(clean("a\u{1b}[31mb\u{202e}c"), "a␛[31mb\\u{202e}c");
     assert_eq!(clean("a\u{200b}b\u{feff}c\u{ad}"), "abc");
     assert_eq!(clean("👩\u{200d}👧 ❤\u{fe0f}"), "👩👧 ❤");
+    assert_eq!(clean("🏳\u{fe0f}\u{200d}🌈 🏴\u{200d}☠\u{fe0f}"), "🏳🌈 🏴☠");
     assert_eq!(clean("🇫🇷 🇩🇪, 🇿"), "FR DE, Z");
+    assert_eq!(clean("👍🏽"), "👍🏽");
     assert_eq!(clean(&format!("e{}", "\u{301}".repeat(50))), format!("e{}", "\u{301}".repeat(MARKS)));
     assert_eq!(clean("\u{301}a"), "a");
     assert_eq!(clean_lines("a\r\n\tb\u{7}"), "a\n    b␇");
