@@ -66,7 +66,10 @@ fn status(dir: &Path, events: &Events) -> anyhow::Result<()> {
     match status.val_loss.zip(status.val_bits_per_byte) {
         Some((loss, bits_per_byte)) => {
             print(events, &format!("held-out loss  {loss:.4} nats a token{whose}"));
-            print(events, &format!("               {bits_per_byte:.4} bits a byte"));
+            print(
+                events,
+                &format!("               {bits_per_byte:.4} bits a byte, on the part that each version is measured on"),
+            );
         }
         None => print(events, "held-out loss  not measured yet"),
     }

@@ -204,6 +204,7 @@ async fn serve_with(
     let closing = tokio::task::spawn_blocking(move || close(writer, threads));
     unless_at_once(&signals, closing).await.context("closing the ledger")??;
     let mut score = scored.map(|score| (score.loss, score.bits_per_byte));
+    let mut of = "";
     if reason != "drained" {
         events.say(&format!(
             "measuring version {} on all held-out text; Ctrl-C leaves it at what is known",
@@ -213,7 +214,10 @@ async fn serve_with(
         let measuring = tokio::task::spawn_blocking(move || eval::measure_in_full(&run, &last, &info.data));
         let mut signals = signals.lock().await;
         tokio::select! {
-            full = measuring => score = Some(full.context("measuring the last version")??),
+            full = measuring => {
+                score = Some(full.context("measuring the last version")??);
+                of = " on all held-out text";
+            }
             // All is on disk, and what was measured last is at hand.
             stop = signals.next() => match stop {
                 Stop::Cleanly => {}
@@ -223,7 +227,8 @@ async fn serve_with(
     }
     let (val_loss, val_bits_per_byte) = score.unzip();
     events.emit(&Event::Stopped { reason, tasks, tokens, version: newest.version.0, val_loss, val_bits_per_byte });
-    let measured = score.map_or_else(String::new, |(loss, bits)| format!(", loss {loss:.4}, {bits:.4} bits a byte"));
+    let measured =
+        score.map_or_else(String::new, |(loss, bits)| format!(", loss {loss:.4}, {bits:.4} bits a byte{of}"));
     let why = match reason {
         "drained" => "as asked",
         "tasks" => "all its tasks are done",
@@ -234,13 +239,14 @@ async fn serve_with(
     };
     let tasks = count(tasks, "task", "tasks");
     events.say(&format!("stopped, {why}: version {} after {tasks}{measured}", newest.version));
-    // Measured on a part of the held-out text, so not the same to the last digit.
+    // Every version is measured on the same part of the held-out text, so those losses can be compared.
+    let last = scored.filter(|scored| scored.version == newest.version).map(|scored| scored.loss);
     let best = Reader::open(&settings.run_dir).and_then(|reader| reader.best_version());
-    match (best, score) {
-        (Ok(Some((best, loss))), Some((last, _))) if loss < last * CLEARLY_BETTER => {
+    match (best, last) {
+        (Ok(Some((best, loss))), Some(last)) if loss < last * CLEARLY_BETTER => {
             // Which of the two it was, nobody knows here. Its weights are gone, or soon will be.
             events.say(&format!(
-                "version {best} was better: loss {loss:.3}; if workers were away, it recovers with them; if the text is \
+                "version {best} was better: loss {loss:.3}, not {last:.3}, on the part that each is measured on; if workers were away, it recovers with them; if the text is \
                  memorised, more text helps, in a run of its own, or ending there (--stop-after-rounds {best})"
             ));
         }
