@@ -179,6 +179,9 @@ impl Screen {
         for note in std::mem::take(&mut self.later) {
             self.transcript.push(note);
         }
+        if self.asked_balance {
+            self.look_now();
+        }
     }
 
     /// Something else is written.
@@ -243,7 +246,8 @@ impl Screen {
     /// The balance, for whoever asked.
     pub fn tell_balance(&mut self, balance: Credits, held: Credits) {
         self.balance = Some(balance);
-        if !std::mem::take(&mut self.asked_balance) {
+        // Told below the answer it would be the balance of before the answer's end: then it is asked for again.
+        if self.running.as_ref().is_some_and(|running| running.begun) || !std::mem::take(&mut self.asked_balance) {
             return;
         }
         let mut words = format!("balance: {balance} HYD");

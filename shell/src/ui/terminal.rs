@@ -5,6 +5,7 @@
 //! its message is printed, and before the process is stopped by Ctrl-Z; it waits for a hanging terminal a second at
 //! most.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,7 @@ use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::backend::CrosstermBackend;
+use ratatui::buffer::CellDiffOption;
 use ratatui::layout::Rect;
 use ratatui::{Frame, TerminalOptions, Viewport};
 use tokio::sync::watch;
@@ -89,6 +91,8 @@ struct Canvas {
     inner: ratatui::Terminal<CrosstermBackend<Sheet>>,
     sheet: Sheet,
     last: Vec<u8>,
+    /// Rows of the last frame with text of a disputed width.
+    disputed: BTreeSet<u16>,
 }
 
 impl Canvas {
@@ -101,14 +105,23 @@ impl Canvas {
         let inner = ratatui::Terminal::with_options(backend, TerminalOptions { viewport })?;
         sheet.take();
         queue!(sheet.clone(), Clear(ClearType::All))?;
-        Ok(Self { inner, sheet, last: Vec::new() })
+        Ok(Self { inner, sheet, last: Vec::new(), disputed: BTreeSet::new() })
     }
 
     /// The bytes of the next frame, or nothing if it looks like the last.
     fn draw(&mut self, view: impl FnOnce(&mut Frame<'_>)) -> io::Result<Option<Vec<u8>>> {
         self.inner.draw(|frame| {
             view(frame);
-            text::scrub(frame.buffer_mut());
+            let buffer = frame.buffer_mut();
+            text::scrub(buffer);
+            // What the terminal put elsewhere than ratatui believes goes only if the whole row is written again.
+            let (area, disputed) = (buffer.area, text::disputed_rows(buffer));
+            for y in disputed.union(&self.disputed).copied().filter(|y| *y < area.bottom()) {
+                for x in area.left()..area.right() {
+                    buffer[(x, y)].set_diff_option(CellDiffOption::AlwaysUpdate);
+                }
+            }
+            self.disputed = disputed;
         })?;
         let changes = self.sheet.take();
         // The same changes twice can only be no changes and the same cursor.

@@ -5,6 +5,7 @@
 //! hide their neighbours, and joins no emoji and has letters for flags, since terminals disagree about their widths.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use ratatui::buffer::{Buffer, CellWidth as _};
@@ -87,6 +88,14 @@ pub fn scrub(buffer: &mut Buffer) {
             cell.set_symbol(REPLACED);
         }
     }
+}
+
+/// Rows with a grapheme that terminals give different numbers of cells: of several characters that each take some, as in
+/// scripts with vowel signs at the side of a letter, and with emoji of a colour.
+pub fn disputed_rows(buffer: &Buffer) -> BTreeSet<u16> {
+    let disputed = |symbol: &str| !symbol.is_ascii() && symbol.chars().skip(1).any(|c| c.width() != Some(0));
+    let cells = buffer.content.iter().enumerate().filter(|(_, cell)| disputed(cell.symbol()));
+    cells.map(|(at, _)| buffer.pos_of(at).1).collect()
 }
 
 fn sanitize_is_noop(symbol: &str) -> bool {

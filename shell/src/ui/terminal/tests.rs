@@ -23,6 +23,21 @@ fn a_frame_is_one_synchronized_piece_and_only_if_it_differs() {
 }
 
 #[test]
+fn a_row_with_text_of_disputed_width_is_written_as_a_whole_and_so_is_what_follows_it() {
+    let mut canvas = Canvas::new((10, 2)).unwrap();
+    frame(&mut canvas, "abcdefgh").unwrap();
+    // Some terminals have the vowel in a cell of its own, which ratatui takes for one that never changed.
+    let shown = frame(&mut canvas, "a\u{e19}\u{e49}\u{e33}defgh").unwrap();
+    assert!(shown.contains("defgh"), "{shown:?}");
+    let cleared = frame(&mut canvas, "abc").unwrap();
+    assert!(cleared.contains("abc       "), "{cleared:?}");
+    // Once more, since ratatui counts the order to write as a part of a cell; from then on only what changes.
+    frame(&mut canvas, "abc");
+    let next = frame(&mut canvas, "abd").unwrap();
+    assert!(next.contains('d') && !next.contains("ab"), "{next:?}");
+}
+
+#[test]
 fn control_characters_end_at_the_canvas() {
     let mut canvas = Canvas::new((4, 1)).unwrap();
     let bytes = canvas.draw(|frame| {
