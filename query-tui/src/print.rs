@@ -91,18 +91,18 @@ pub const OTHER_RUN: &str = "another run answers at this address now: what you h
 
 /// `version 12, loss 2.31`.
 pub fn model(model: Model) -> String {
-    let Model { version, val_loss, val_version } = model;
-    match (val_loss, val_version) {
-        (Some(loss), Some(other)) => format!("version {version}, loss {loss:.2} of v{other}"),
-        (Some(loss), None) => format!("version {version}, loss {loss:.2}"),
-        (None, _) => format!("version {version}, not yet measured"),
-    }
+    answered(model, false)
 }
 
 /// [`model`], or `average up to v12, loss 2.31`.
 pub fn answered(from: Model, averaged: bool) -> String {
-    let words = model(from);
-    if averaged { words.replacen("version ", "average up to v", 1) } else { words }
+    let Model { version, val_loss, val_version } = from;
+    let what = if averaged { "average up to v" } else { "version " };
+    match (val_loss, val_version) {
+        (Some(loss), Some(other)) => format!("{what}{version}, loss {loss:.2} of v{other}"),
+        (Some(loss), None) => format!("{what}{version}, loss {loss:.2}"),
+        (None, _) => format!("{what}{version}, not yet measured"),
+    }
 }
 
 /// How the training goes, in a line.

@@ -83,7 +83,7 @@ fn number(value: Option<f64>) -> f64 {
     value.filter(|value| value.is_finite()).unwrap_or(f64::NEG_INFINITY)
 }
 
-/// Whether a row has the words, in lower case, in its user with the id's first digits, its device or its state.
+/// Whether a row has the word, in lower case, in its user with the id's first digits, its device or its state.
 pub fn matches(row: &Row, word: &str) -> bool {
     let has = |text: &str| text.to_lowercase().contains(word);
     has(&in_full(&row.worker)) || has(&row.worker.device) || has(name(row))

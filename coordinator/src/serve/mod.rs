@@ -246,8 +246,8 @@ async fn serve_with(
         (Ok(Some((best, loss))), Some(last)) if loss < last * CLEARLY_BETTER => {
             // Which of the two it was, nobody knows here. Its weights are gone, or soon will be.
             events.say(&format!(
-                "version {best} was better: loss {loss:.3}, not {last:.3}, on the part that each is measured on; if workers were away, it recovers with them; if the text is \
-                 memorised, more text helps, in a run of its own, or ending there (--stop-after-rounds {best})"
+                "version {best} was better: loss {loss:.3}, not {last:.3}, on the part that each is measured on; if \
+                 workers were away, it recovers with them; if the text is memorised, more text helps, in a run of its own, or ending there (--stop-after-rounds {best})"
             ));
         }
         (Ok(_), _) => {}

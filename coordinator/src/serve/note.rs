@@ -36,7 +36,9 @@ pub fn tell(events: &Events, event: &Event) {
             );
         }
         Event::Query { user, version, averaged, tokens, first_ms, total_ms, charged, .. } => {
-            tracing::info!(target: RUN, %user, %version, averaged, tokens, first_ms, total_ms, %charged, "a query was answered");
+            tracing::info!(
+                target: RUN, %user, %version, averaged, tokens, first_ms, total_ms, %charged, "a query was answered"
+            );
         }
         Event::Refused { user, reason: RefusedCode::Cancelled, .. } => {
             tracing::info!(target: RUN, %user, "a query was taken back before its answer began; nothing was charged");

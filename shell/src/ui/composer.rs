@@ -3,8 +3,6 @@
 //! Takes [`Edit`]s, which [`edit`] makes of terminal events; sending, and the key for it, is the program's. A paste is
 //! cleaned like remote text, as nobody reads it before it is in.
 
-use std::borrow::Cow;
-
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -174,14 +172,14 @@ impl Composer {
     }
 
     fn insert(&mut self, text: &str) {
-        let text = match text {
-            "\n" => Cow::Borrowed(text),
-            // Terminals paste a line end as the Enter key sends it.
-            text if text.contains('\r') => {
-                Cow::Owned(text::clean_lines(&text.replace("\r\n", "\n").replace('\r', "\n")).into_owned())
-            }
-            text => text::clean_lines(text),
-        };
+        // Terminals paste a line end as the Enter key sends it.
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        // With what is before it in the line: a mark that is typed after its letter belongs to that, alone it would go.
+        let before = &self.text[self.line_start()..self.cursor];
+        let line = format!("{before}{text}");
+        let (line, alone) = (text::clean_lines(&line), text::clean_lines(&text));
+        // What is there is clean already, and so stays as it is, unless an edit has parted a letter from its marks.
+        let text = line.strip_prefix(before).unwrap_or(&alone);
         let room = LONGEST.saturating_sub(self.text.len());
         let text = &text[..text.floor_char_boundary(room)];
         self.text.insert_str(self.cursor, text);

@@ -101,7 +101,8 @@ impl<K: Clone + PartialEq> Table<K> {
     }
 
     /// Sorts and filters anew; call it after the rows, the sorting or the filter changed. `compare` orders two rows by
-    /// a column, ascending; `matches` tells whether a row has a word (lower case) of the filter; rows that have all are shown.
+    /// a column, ascending; `matches` tells whether a row has a word (lower case) of the filter; rows that
+    /// have all of them are shown.
     pub fn arrange<R>(
         &mut self,
         rows: &[R],

@@ -223,7 +223,9 @@ fn answered(lab: &mut Lab, chat: SessionId, id: u8) -> (bool, proto::Answer) {
     let (query, averaged) = lab.orders.iter().rev().find_map(begun).expect("the answer begins");
     lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Stop });
     let told = |m| if let ServerMsg::Answer(answer) = m { Some(answer) } else { None };
-    (averaged, lab.heard(chat).into_iter().find_map(told).expect("an answer"))
+    let answer = lab.heard(chat).into_iter().find_map(told).expect("an answer");
+    assert_eq!(answer.averaged, averaged, "what it was drawn from");
+    (averaged, answer)
 }
 
 /// Has a worker bring a new version about.

@@ -121,27 +121,35 @@ fn a_question_that_met_the_goodbye_comes_to_an_end() {
 }
 
 #[test]
-fn a_loss_of_an_earlier_version_says_whose_it_is() {
-    let mut script = streaming((80, 24));
-    let mut of_an_earlier = answer(9, Finish::Stop);
-    let Event::Answer { val_version, .. } = &mut of_an_earlier else { unreachable!("made as one") };
-    *val_version = Some(VersionNo(10));
-    session(&mut script, of_an_earlier);
-    script.advance(Duration::from_secs(5));
-    let screen = script.screen();
-    assert!(screen.contains("version 12, loss 2.31 of v10"), "{screen}");
+fn an_answer_says_whether_an_average_gave_it_and_whose_loss_is_told() {
+    for (of_an_average, of_version, told) in
+        [(false, Some(VersionNo(10)), "version 12, loss 2.31 of v10"), (true, None, "average up to v12, loss 2.31")]
+    {
+        let mut script = streaming((80, 24));
+        let mut event = answer(9, Finish::Stop);
+        let Event::Answer { averaged, val_version, .. } = &mut event else { unreachable!("made as one") };
+        (*averaged, *val_version) = (of_an_average, of_version);
+        session(&mut script, event);
+        script.advance(Duration::from_secs(5));
+        assert!(script.screen().contains(told), "{}", script.screen());
+    }
 }
 
 #[test]
-fn an_answer_of_an_average_says_so() {
+fn a_balance_asked_for_during_an_answer_is_that_of_its_end() {
     let mut script = streaming((80, 24));
-    let mut of_an_average = answer(9, Finish::Stop);
-    let Event::Answer { averaged, .. } = &mut of_an_average else { unreachable!("made as one") };
-    *averaged = true;
-    session(&mut script, of_an_average);
-    script.advance(Duration::from_secs(5));
+    script.cmds();
+    script.text("/balance").keys("<enter>");
+    assert!(script.cmds().contains(&Cmd::AskBalance));
+    let balance = |hyd, held| Event::Balance { balance: Credits::hyd(hyd), held: Credits(held) };
+    session(&mut script, balance(12, 500_000));
+    session(&mut script, answer(21, Finish::Stop));
+    script.advance(Duration::from_millis(500));
+    assert!(!script.screen().contains("balance:"), "{}", script.screen());
+    assert!(script.cmds().contains(&Cmd::AskBalance), "again, at its end");
+    session(&mut script, balance(12, 0));
     let screen = script.screen();
-    assert!(screen.contains("average up to v12, loss 2.31"), "{screen}");
+    assert!(screen.contains("balance: 12.0 HYD") && !screen.contains("held"), "{screen}");
 }
 
 #[test]

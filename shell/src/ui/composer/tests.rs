@@ -65,6 +65,25 @@ fn a_paste_is_cleaned_and_bounded() {
 }
 
 #[test]
+fn marks_that_are_typed_one_by_one_stay_with_their_letters() {
+    for word in ["น้ำ", "हिन्दी", "தமிழ்", "e\u{301}", "שָׁלוֹם", "👍🏽"] {
+        let mut composer = Composer::default();
+        composer.apply(Edit::Insert(word.to_owned()));
+        let pasted = composer.take();
+        for c in word.chars() {
+            composer.apply(Edit::Insert(c.to_string()));
+        }
+        assert_eq!((composer.text(), pasted.as_str()), (word, word));
+    }
+    // As many as may be, and none without a letter.
+    let mut composer = Composer::default();
+    for c in format!("\u{301}e{}", "\u{301}".repeat(50)).chars() {
+        composer.apply(Edit::Insert(c.to_string()));
+    }
+    assert_eq!(composer.text(), text::clean(&format!("e{}", "\u{301}".repeat(50))));
+}
+
+#[test]
 fn arrows_show_that_there_is_more() {
     let signs = |composer: &Composer| {
         let mut buffer = Buffer::empty(Rect::new(0, 0, 10, 3));
