@@ -193,18 +193,22 @@ fn round_gauge(screen: &Screen, view: &View, buffer: &mut Buffer, area: Rect) {
 fn round_words(view: &View) -> String {
     let round = &view.round;
     let left = |until: Time| text::countdown(until.since(view.at));
-    match (round.enough, round.closes) {
-        _ if round.merging => "the version is being made".to_owned(),
-        _ if round.accepted == 0 && round.training + round.judging == 0 => "nobody trains".to_owned(),
+    let words = match (round.enough, round.closes) {
+        _ if round.merging => return "the version is being made".to_owned(),
+        (_, Some(closes)) if round.returning && round.accepted > 0 => {
+            return format!("waits {} for others to come back", left(closes));
+        }
+        _ if round.accepted == 0 && round.training + round.judging == 0 => return "nobody trains".to_owned(),
         _ if round.accepted == 0 => "waiting for the first update".to_owned(),
         (Some(_), Some(closes)) => format!("quorum reached; grace {}", left(closes)),
-        // For a slow one, for those of the last start, or in a run's last round for all.
+        // For a slow one, or in a run's last round for all.
         (None, Some(closes)) if round.accepted >= round.needed => {
             format!("waits for workers; {} at most", left(closes))
         }
         (None, Some(closes)) => format!("closes in {} at the latest", left(closes)),
-        (_, None) => "closing".to_owned(),
-    }
+        (_, None) => return "closing".to_owned(),
+    };
+    if round.late > 0 { format!("{words}; {} late", round.late) } else { words }
 }
 
 fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {

@@ -131,6 +131,8 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
         opened: Time(50_000_000),
         enough: None,
         closes: Some(Time(120_000_000)),
+        late: 0,
+        returning: false,
     };
     let view = View {
         at: Time(60_000_000),
@@ -417,6 +419,10 @@ fn the_round_in_its_states() {
     assert!(grace.contains("quorum reached; grace 3s"), "{grace}");
     let late = told(|round| round.accepted = round.needed);
     assert!(late.contains("waits for workers; 1m 00s at most"), "{late}");
+    let slow = told(|round| (round.accepted, round.closes, round.late) = (0, None, 1));
+    assert!(slow.contains("waiting for the first update; 1 late"), "{slow}");
+    let again = told(|round| (round.returning, round.closes) = (true, Some(Time(61_500_000))));
+    assert!(again.contains("waits 2s for others to come back"), "{again}");
     let gone = told(|round| (round.accepted, round.needed) = (2, 1));
     assert!(gone.contains("·2 updates·") || gone.contains(" 2 updates "), "not 2 of 1: {gone}");
     assert!(told(|round| round.merging = true).contains("the version is being made"));

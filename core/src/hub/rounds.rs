@@ -102,6 +102,11 @@ impl Round {
         self.not_before = Some(now.after(REUNION));
     }
 
+    /// Whether they still have time for it.
+    pub fn awaits_workers(&self, now: Time) -> bool {
+        !self.failed && self.not_before.is_some_and(|until| until > now)
+    }
+
     pub fn take(&mut self, entry: Entry) {
         self.remember(entry.blob);
         self.accepted.push(entry);

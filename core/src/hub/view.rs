@@ -75,6 +75,10 @@ pub struct RoundView {
     pub enough: Option<Time>,
     /// When it closes, or is looked at again, if nothing happens before.
     pub closes: Option<Time>,
+    /// Workers that train and are not waited for: overdue, or without a right update since they failed.
+    pub late: usize,
+    /// Whether workers of before the restart are given time to come back.
+    pub returning: bool,
 }
 
 /// The ledger in numbers, as its rows stand on disk.
@@ -261,6 +265,8 @@ impl Hub {
         RoundView {
             accepted: self.round.accepted.len(),
             needed: self.needed(self.leases.awaited() - overdue + self.bench.held()),
+            late: self.leases.training() + overdue - self.leases.awaited(),
+            returning: self.round.awaits_workers(now),
             training: self.leases.training(),
             judging: self.leases.judging(),
             merging: self.round.merging,

@@ -282,7 +282,9 @@ fn a_round_that_a_kill_interrupted_waits_for_its_workers() {
     lab.upload(bob, update);
     lab.tell(Fact::Checked { lease: LeaseId(2), verdict: Ok(Findings::of_norm(NORM)) });
     assert!(lab.merge_ordered().is_none(), "others may come back");
+    assert!(lab.hub.view(lab.now).round.returning);
     lab.wait(Duration::from_secs(4));
+    assert!(!lab.hub.view(lab.now).round.returning);
     let (_, inputs, _) = lab.merge_ordered().expect("both are in");
     assert_eq!(inputs, [LeaseId(1), LeaseId(2)]);
     // Nobody comes back: it goes on all the same.

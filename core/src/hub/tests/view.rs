@@ -140,10 +140,10 @@ fn a_round_is_not_said_to_wait_for_an_update_that_is_overdue() {
         lab.merge();
     }
     let round = lab.hub.view(lab.now).round;
-    assert_eq!((round.training, round.needed), (2, 2));
+    assert_eq!((round.training, round.needed, round.late), (2, 2, 0));
     lab.wait(Duration::from_secs(20));
     let round = lab.hub.view(lab.now).round;
-    assert_eq!((round.training, round.needed), (2, 1));
+    assert_eq!((round.training, round.needed, round.late), (2, 1, 2));
 }
 
 #[test]
