@@ -201,11 +201,11 @@ fn round_words(view: &View) -> String {
         _ if round.accepted == 0 && round.training + round.judging == 0 => return "nobody trains".to_owned(),
         _ if round.accepted == 0 => "waiting for the first update".to_owned(),
         (Some(_), Some(closes)) => format!("quorum reached; grace {}", left(closes)),
-        // For a slow one, or in a run's last round for all.
+        // For a slow one, late or not, or in a run's last round for all.
         (None, Some(closes)) if round.accepted >= round.needed => {
-            format!("waits for workers; {} at most", left(closes))
+            return format!("waits for workers; {} at most", left(closes));
         }
-        (None, Some(closes)) => format!("closes in {} at the latest", left(closes)),
+        (None, Some(closes)) => format!("closes within {}", left(closes)),
         (_, None) => return "closing".to_owned(),
     };
     if round.late > 0 { format!("{words}; {} late", round.late) } else { words }

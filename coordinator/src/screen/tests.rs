@@ -413,7 +413,7 @@ fn the_round_in_its_states() {
         tell(&mut script, now);
         script.screen()
     };
-    assert!(told(|_| ()).contains("closes in 1m 00s at the latest"));
+    assert!(told(|_| ()).contains("closes within 1m 00s"));
     assert!(told(|_| ()).contains("2 train · 1 send · 1 wait · 3 idle"));
     let grace = told(|round| (round.enough, round.closes) = (Some(Time(59_000_000)), Some(Time(62_500_000))));
     assert!(grace.contains("quorum reached; grace 3s"), "{grace}");

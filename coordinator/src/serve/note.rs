@@ -41,7 +41,7 @@ pub fn tell(events: &Events, event: &Event) {
             );
         }
         Event::Refused { user, reason: RefusedCode::Cancelled, .. } => {
-            tracing::info!(target: RUN, %user, "a query was taken back before its answer began; nothing was charged");
+            tracing::info!(target: RUN, %user, "a query was taken back before its answer began, or its asker was gone before the end; nothing was charged");
         }
         Event::Refused { user, reason, .. } => {
             tracing::info!(target: RUN, %user, reason = name(reason), "a query was refused");

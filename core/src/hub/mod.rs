@@ -98,6 +98,7 @@ pub struct Hub {
     new_names: BTreeSet<UserName>,
     api_keys: api_keys::Keyring,
     naming: session::Naming,
+    kicked: session::Kicked,
     records: records::Records,
 
     book: Book,
@@ -295,14 +296,7 @@ impl Hub {
                 self.dispatch(now);
             }
             Operator::CloseRound => self.close_round_now(now),
-            Operator::Kick(session, text) => {
-                // A session that has gone by itself in the meantime is nobody to talk to.
-                if self.sessions.contains_key(&session) {
-                    let told = format!("kicked by the operator: {text}");
-                    self.refuse(session, proto::ErrorCode::Removed, &told);
-                    self.on_left(now, session, &told);
-                }
-            }
+            Operator::Kick(session, text) => self.kick(now, session, &text),
         }
     }
 

@@ -61,7 +61,7 @@ pub struct View {
 pub struct RoundView {
     /// Updates accepted and not merged.
     pub accepted: usize,
-    /// Updates that close it, as far as anybody can tell.
+    /// Updates that close it, whoever sends them.
     pub needed: usize,
     /// Workers that train.
     pub training: usize,
@@ -75,7 +75,8 @@ pub struct RoundView {
     pub enough: Option<Time>,
     /// When it closes, or is looked at again, if nothing happens before.
     pub closes: Option<Time>,
-    /// Workers that train and are not waited for: overdue, or without a right update since they failed.
+    /// Workers that train and are overdue, or have sent no right update since they failed: with enough updates of others
+    /// the round closes without theirs.
     pub late: usize,
     /// Whether workers of before the restart are given time to come back.
     pub returning: bool,
@@ -259,12 +260,11 @@ impl Hub {
     }
 
     fn round_view(&self, now: Time) -> RoundView {
-        // Whose update is overdue is not waited for any more.
         let grace = self.grace();
         let overdue = self.leases.expected().take_while(|at| at.after(grace) <= now).count();
         RoundView {
             accepted: self.round.accepted.len(),
-            needed: self.needed(self.leases.awaited() - overdue + self.bench.held()),
+            needed: self.needed(self.leases.awaited() + self.bench.held()),
             late: self.leases.training() + overdue - self.leases.awaited(),
             returning: self.round.awaits_workers(now),
             training: self.leases.training(),

@@ -146,6 +146,14 @@ fn the_operator_pauses_resizes_and_cuts() {
         "{heard:?}"
     );
     assert_eq!(lab.hub.status().workers, 0);
+    // One that heard nothing of it connects again: it hears it now, and only one that is started anew is let in.
+    let again = lab.worker("alice", 1);
+    let heard = lab.heard(again);
+    assert!(matches!(heard.last(), Some(ServerMsg::Error(e)) if e.fatal && e.text == told), "{heard:?}");
+    assert_eq!(lab.hub.status().workers, 0);
+    lab.worker("alice", 2);
+    lab.worker("bob", 1);
+    assert_eq!(lab.hub.status().workers, 2);
 }
 
 #[test]
