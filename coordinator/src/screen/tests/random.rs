@@ -51,7 +51,8 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
             let mut told = snapshot(rows);
             let opened = Time(number);
             let (enough, closes) = (enough.map(Time), closes.map(Time));
-            told.view.round = RoundView { accepted, needed, merging, enough, closes, opened, late: needed, ..told.view.round };
+            told.view.round =
+                RoundView { accepted, needed, merging, enough, closes, opened, late: needed, ..told.view.round };
             (told.view.at, told.view.status.tokens, told.view.queue) = (Time(number), number, number as usize);
             (told.up, told.down) = (number / 2, number / 2);
             let hostile = TransferView { memo, at_ms: number, amount: Credits(number), ..(*transfer(99)).clone() };
