@@ -15,7 +15,6 @@ use super::{ledger, workers};
 /// What leads to the command with which a worker joins.
 const JOIN: &str = "a worker joins with";
 /// What may be behind a model that has become worse on the held-out text: workers that left, or not.
-const FEWER: &str = "worse than before: fewer workers make a version than when it was best; it recovers with them";
 const LEARNT: &str = "worse than before: most likely it memorises its text; begin a run with more text";
 const WORSE: &str = "worse than before: it memorises its text (begin a run with more), or fewer workers make a version";
 /// Cells of the speeds' spark.
@@ -116,8 +115,8 @@ fn chart_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     }
     let now = screen.snapshot.as_ref().map(|snapshot| snapshot.view.status.workers);
     let hint = match (screen.best_with, now) {
-        (Some(then), Some(now)) if now < then => FEWER,
-        (Some(_), Some(_)) => LEARNT,
+        (Some(then), Some(now)) if now >= then => LEARNT,
+        // Nobody can tell which of the two it is.
         _ => WORSE,
     };
     let hint = format!("! {hint}");

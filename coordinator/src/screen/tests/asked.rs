@@ -187,7 +187,7 @@ fn a_loss_that_grows_is_explained() {
 
 #[test]
 fn what_helps_a_model_that_was_better_before_this_start() {
-    for (updates, told) in [(8, "fewer workers make a version than"), (7, "most likely it memorises")] {
+    for (updates, told) in [(8, "or fewer workers make a version"), (7, "most likely it memorises")] {
         let losses = [5.0, 4.0, 4.5, 4.5, 4.5];
         let points = losses.into_iter().zip(0..).map(|(loss, version)| Point {
             version: VersionNo(version),
