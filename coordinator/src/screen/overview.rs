@@ -14,7 +14,7 @@ use super::{ledger, workers};
 
 /// What leads to the command with which a worker joins.
 const JOIN: &str = "a worker joins with";
-/// What may be behind a model that has become worse on the held-out text: workers that left, or not.
+/// What may be behind a model that has become worse on the held-out text: where workers left, there are two reasons.
 const LEARNT: &str = "worse than before: most likely it memorises its text; begin a run with more text";
 const WORSE: &str = "worse than before: it memorises its text (begin a run with more), or fewer workers make a version";
 /// Cells of the speeds' spark.

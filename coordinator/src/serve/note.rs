@@ -40,8 +40,11 @@ pub fn tell(events: &Events, event: &Event) {
                 target: RUN, %user, %version, averaged, tokens, first_ms, total_ms, %charged, "a query was answered"
             );
         }
-        Event::Refused { user, reason: RefusedCode::Cancelled, .. } => {
-            tracing::info!(target: RUN, %user, "a query was taken back before its answer began, or its asker was gone before the end; nothing was charged");
+        Event::Refused { user, reason: RefusedCode::Cancelled, begun: false, .. } => {
+            tracing::info!(target: RUN, %user, "a query was taken back before its answer began; nothing was charged");
+        }
+        Event::Refused { user, reason: RefusedCode::Cancelled, begun: true, .. } => {
+            tracing::info!(target: RUN, %user, "who asked was gone before the answer's end; nothing was charged");
         }
         Event::Refused { user, reason, .. } => {
             tracing::info!(target: RUN, %user, reason = name(reason), "a query was refused");

@@ -132,6 +132,8 @@ pub enum Event {
         user: UserName,
         /// Why.
         reason: RefusedCode,
+        /// Whether some of the answer was sent before.
+        begun: bool,
     },
 }
 

@@ -15,6 +15,7 @@ mod copies;
 mod event;
 mod fact;
 mod findings;
+mod kicked;
 mod leases;
 mod order;
 mod patience;
@@ -98,7 +99,7 @@ pub struct Hub {
     new_names: BTreeSet<UserName>,
     api_keys: api_keys::Keyring,
     naming: session::Naming,
-    kicked: session::Kicked,
+    kicked: kicked::Kicked,
     records: records::Records,
 
     book: Book,

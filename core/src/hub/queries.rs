@@ -149,7 +149,7 @@ impl Hub {
     fn refuse_query(&mut self, session: SessionId, user: &UserName, id: QueryId, code: RefusedCode, text: String) {
         let balance = self.balance(user);
         self.send(session, ServerMsg::Refused(proto::Refused { id, code, text, balance }));
-        self.note(Event::Refused { id, user: user.clone(), reason: code });
+        self.note(Event::Refused { id, user: user.clone(), reason: code, begun: false });
     }
 
     /// The hold is durable: answer from the newest version, or from the average that was measured last if that is better.
@@ -279,10 +279,8 @@ impl Hub {
 
     pub(super) fn on_refunded(&mut self, number: QueryNo, code: RefusedCode, text: String) {
         let Some(query) = self.forget(number) else { return };
-        if self.sessions.contains_key(&query.session) {
-            self.refuse_query(query.session, &query.user, query.id, code, text);
-        } else {
-            self.note(Event::Refused { id: query.id, user: query.user, reason: code });
-        }
+        let balance = self.balance(&query.user);
+        self.send_open(query.session, ServerMsg::Refused(proto::Refused { id: query.id, code, text, balance }));
+        self.note(Event::Refused { id: query.id, user: query.user, reason: code, begun: query.pieces > 0 });
     }
 }

@@ -61,7 +61,7 @@ impl Hub {
             new_names: BTreeSet::new(),
             api_keys: Keyring::of(api_keys),
             naming: super::session::Naming::default(),
-            kicked: super::session::Kicked::default(),
+            kicked: super::kicked::Kicked::default(),
             records,
             durable: book.clone(),
             book,

@@ -1,6 +1,6 @@
 //! Sessions: the handshake, who may do what, and how a session ends.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ed25519_dalek::SigningKey;
@@ -14,9 +14,6 @@ use crate::limits;
 use crate::proto::sign::{self, Parties};
 use crate::proto::{self, ClientMsg, ErrorCode, Role, ServerMsg};
 use crate::time::Time;
-
-/// Kicked workers that are remembered.
-const KICKED: usize = 256;
 
 /// One connection.
 #[derive(Debug, Clone)]
@@ -88,26 +85,6 @@ pub(super) struct Naming {
     names: u32,
     /// By each host.
     hosts: BTreeMap<IpAddr, u32>,
-}
-
-/// Workers that were kicked, the newest last, with what they are told.
-///
-/// One that hears nothing at that moment (a sleeping laptop) connects again afterwards, and is told then.
-#[derive(Debug, Default)]
-pub(super) struct Kicked(VecDeque<(UserName, WorkerId, String)>);
-
-impl Kicked {
-    fn add(&mut self, user: UserName, worker: WorkerId, told: String) {
-        self.0.push_back((user, worker, told));
-        if self.0.len() > KICKED {
-            self.0.pop_front();
-        }
-    }
-
-    fn told(&self, user: &UserName, worker: WorkerId) -> Option<&str> {
-        let (_, _, told) = self.0.iter().find(|(whose, which, _)| whose == user && *which == worker)?;
-        Some(told)
-    }
 }
 
 impl Session {
@@ -275,20 +252,6 @@ impl Hub {
         if let Stage::Registering(hello) = std::mem::replace(&mut session.stage, Stage::Fresh) {
             self.open(now, id, *hello);
         }
-    }
-
-    /// Ends a worker's session for good: its process is refused from now on, one that is started anew is not.
-    pub(super) fn kick(&mut self, now: Time, id: SessionId, reason: &str) {
-        // A session that has gone by itself in the meantime is nobody to talk to.
-        if !self.sessions.contains_key(&id) {
-            return;
-        }
-        let told = format!("kicked by the operator: {reason}");
-        if let Some((user, worker)) = self.worker_of(id).map(|(user, worker)| (user.clone(), worker)) {
-            self.kicked.add(user, worker, told.clone());
-        }
-        self.refuse(id, ErrorCode::Removed, &told);
-        self.on_left(now, id, &told);
     }
 
     fn open(&mut self, now: Time, id: SessionId, hello: proto::Hello) {

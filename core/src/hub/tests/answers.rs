@@ -145,6 +145,11 @@ fn a_hold_returns_if_the_stream_dies_or_fails() {
         lab.sync();
         assert_eq!(moves(&lab), [Kind::Hold, Kind::Void], "case {how}");
         assert_eq!(lab.balance("alice"), Credits::hyd(2));
+        let begun = lab.orders.iter().rev().find_map(|order| match order {
+            Order::Note(Event::Refused { begun, .. }) => Some(*begun),
+            _ => None,
+        });
+        assert_eq!(begun, Some(how == 0), "case {how}");
         assert_eq!(number(&lab).is_some(), how != 2, "who left before the hold was durable is not answered");
     }
 }

@@ -1,0 +1,48 @@
+//! Workers that the operator has sent away: their processes stay out, whatever they heard of it.
+
+use std::collections::VecDeque;
+
+use super::Hub;
+use crate::ids::{SessionId, UserName, WorkerId};
+use crate::proto::ErrorCode;
+use crate::time::Time;
+
+/// So many are remembered, until the next start.
+const KICKED: usize = 256;
+
+/// The newest last, with what they are told.
+///
+/// One that hears nothing at that moment (a sleeping laptop) connects again afterwards, and is told then.
+#[derive(Debug, Default)]
+pub(super) struct Kicked(VecDeque<(UserName, WorkerId, String)>);
+
+impl Kicked {
+    fn add(&mut self, user: UserName, worker: WorkerId, told: String) {
+        self.0.push_back((user, worker, told));
+        if self.0.len() > KICKED {
+            self.0.pop_front();
+        }
+    }
+
+    /// What a worker is told that was kicked.
+    pub fn told(&self, user: &UserName, worker: WorkerId) -> Option<&str> {
+        let (_, _, told) = self.0.iter().find(|(whose, which, _)| whose == user && *which == worker)?;
+        Some(told)
+    }
+}
+
+impl Hub {
+    /// Ends a session, for a worker for good: its process is refused from now on, one that is started anew is not.
+    pub(super) fn kick(&mut self, now: Time, id: SessionId, reason: &str) {
+        // A session that has gone by itself in the meantime is nobody to talk to.
+        if !self.sessions.contains_key(&id) {
+            return;
+        }
+        let told = format!("kicked by the operator: {reason}");
+        if let Some((user, worker)) = self.worker_of(id).map(|(user, worker)| (user.clone(), worker)) {
+            self.kicked.add(user, worker, told.clone());
+        }
+        self.refuse(id, ErrorCode::Removed, &told);
+        self.on_left(now, id, &told);
+    }
+}
