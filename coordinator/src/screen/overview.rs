@@ -7,7 +7,7 @@ use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
 use hydra_shell::ui::{gauge, text};
 
-use super::model::{Row, Screen, Snapshot, speed};
+use super::model::{Point, Row, Screen, Snapshot, speed};
 use super::rates::Rates;
 use super::view;
 use super::{ledger, workers};
@@ -17,6 +17,10 @@ const JOIN: &str = "a worker joins with";
 /// What may be behind a model that has become worse on the held-out text: where workers left, there are two reasons.
 const LEARNT: &str = "worse than before: most likely it memorises its text; begin a run with more text";
 const WORSE: &str = "worse than before: it memorises its text (begin a run with more), or fewer workers make a version";
+/// Rows that the panels below the chart take, two beside each other.
+const PANELS: u16 = 6;
+/// The fewest rows of a chart that says what its lines are.
+const CHART: u16 = 5;
 /// Cells of the speeds' spark.
 const SPARK: u16 = 8;
 
@@ -31,10 +35,10 @@ pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let Some(snapshot) = &screen.snapshot else {
         return view::put(buffer, area, area.height / 2, "the run is being opened", screen.facts.theme.dim());
     };
-    if screen.is_small() {
-        small(screen, snapshot, buffer, area);
-    } else if has_log(screen) {
+    if has_log(screen) {
         large(screen, snapshot, buffer, area);
+    } else if screen.is_small() || area.height < 2 * PANELS + 2 + CHART {
+        small(screen, snapshot, buffer, area);
     } else {
         medium(screen, snapshot, buffer, area);
     }
@@ -59,8 +63,7 @@ fn small(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) 
     view::put(buffer, lines, 0, &format!("{speed}{tasks}"), theme.text());
     match (screen.point, screen.better()) {
         (Some(point), Some(best)) => {
-            let words = format!("! loss {:.3}, was {:.3} at v{}", point.loss, best.loss, best.version);
-            view::put(buffer, lines, 1, &words, theme.warn());
+            view::put(buffer, lines, 1, &was_better(point, best), theme.warn());
         }
         (point, _) => {
             let loss = point.map_or_else(String::new, |point| format!("loss {:.3} · ", point.loss));
@@ -76,7 +79,7 @@ fn small(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) 
 /// The chart over two rows of panels.
 fn medium(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) {
     let [chart, upper, lower] =
-        Layout::vertical([Constraint::Fill(1), Constraint::Length(6), Constraint::Length(6)]).areas(area);
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(PANELS), Constraint::Length(PANELS)]).areas(area);
     chart_panel(screen, buffer, chart);
     let columns = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]);
     let [left, right] = columns.areas(upper);
@@ -107,24 +110,32 @@ fn large(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) 
     }
 }
 
+/// In a few words, that the model is worse than the best.
+fn was_better(now: Point, best: Point) -> String {
+    format!("! loss {:.3}, was {:.3} at v{}", now.loss, best.loss, best.version)
+}
+
 fn chart_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let inside = view::panel(screen, buffer, area, "Held-out loss, in nats a token, and bits a byte");
     let theme = screen.facts.theme;
-    if screen.better().is_none() {
+    let (Some(point), Some(best)) = (screen.point, screen.better()) else {
         return screen.chart.draw(buffer, inside, theme);
-    }
+    };
     let now = screen.snapshot.as_ref().map(|snapshot| snapshot.view.status.workers);
     let hint = match (screen.best_with, now) {
         (Some(then), Some(now)) if now >= then => LEARNT,
         // Nobody can tell which of the two it is.
         _ => WORSE,
     };
-    let hint = format!("! {hint}");
-    let lines = text::wrap(&hint, usize::from(inside.width));
-    let [chart, below] =
-        Layout::vertical([Constraint::Fill(1), Constraint::Length(lines.len().min(2) as u16)]).areas(inside);
+    let mut hint = format!("! {hint}");
+    let mut lines = text::wrap(&hint, usize::from(inside.width));
+    if inside.height < CHART + lines.len() as u16 {
+        hint = was_better(point, best);
+        lines = text::wrap(&hint, usize::from(inside.width));
+    }
+    let [chart, below] = Layout::vertical([Constraint::Fill(1), Constraint::Length(lines.len() as u16)]).areas(inside);
     screen.chart.draw(buffer, chart, theme);
-    for (line, row) in lines.into_iter().zip(0..2) {
+    for (line, row) in lines.into_iter().zip(0..) {
         view::put(buffer, view::row(below, row), 0, &hint[line], theme.warn());
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! An answer comes from one model from its first token to its last, whatever is published meanwhile. Queries join
 //! and leave a thread's batch between two tokens; what runs beside an answer changes nothing in it. A thread takes one
-//! new query a token, so that many that come together are shared evenly. Pieces are whole characters, sent as they
-//! come.
+//! new query a token, so that many that come together are shared evenly. Where only one thread draws, others help it
+//! with its products. Pieces are whole characters, sent as they come.
 
 mod outgoing;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use hydra_core::hub::{QueryNo, Sampling};
 use hydra_core::ids::VersionNo;
 use hydra_core::proto::Finish;
-use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream};
+use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream, Team};
 
 pub use self::outgoing::Outgoing;
 use super::served::Source;
@@ -23,6 +23,9 @@ use crate::data::{Dataset, PieceDecoder};
 
 /// Threads, at most: a second core halves the wait where there are several queries, and training needs the others.
 const THREADS: usize = 2;
+
+/// Threads that work at the products of one such thread's answers, itself included, while the other one is idle.
+const TEAM: usize = 4;
 
 /// Answers that a thread draws at one time; further ones wait their turn.
 const STREAMS: usize = 16;
@@ -65,9 +68,12 @@ pub fn spawn(
     let (jobs, taken) = channel();
     let (taken, newest) = (Arc::new(Mutex::new(taken)), Arc::new(Mutex::new(None)));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let team = Arc::new(Mutex::new(Team::new(TEAM.min(cores) - 1)?));
+    let busy = Arc::new(AtomicUsize::new(0));
     let threads = (0..THREADS.min(cores))
         .map(|n| {
-            let desk = Desk { data: data.clone(), form: form.clone(), newest: newest.clone() };
+            let (data, form, newest) = (data.clone(), form.clone(), newest.clone());
+            let desk = Desk { data, form, newest, team: team.clone(), busy: busy.clone() };
             let (taken, report) = (taken.clone(), report.clone());
             std::thread::Builder::new().name(format!("answers-{n}")).spawn(move || desk.serve(&taken, &report))
         })
@@ -84,6 +90,10 @@ struct Desk {
     form: Form,
     /// The newest that anybody asked; shared by the threads.
     newest: Newest,
+    /// Helps the only thread that draws.
+    team: Arc<Mutex<Team>>,
+    /// Threads that draw.
+    busy: Arc<AtomicUsize>,
 }
 
 /// One answer in the making.
@@ -127,9 +137,15 @@ fn next(taken: &Mutex<Receiver<Job>>, wait: bool) -> Next {
 impl Desk {
     fn serve(&self, taken: &Mutex<Receiver<Job>>, report: &impl Fn(Report)) {
         let mut batch = DecodeBatch::default();
+        let mut alone = Team::default();
         let mut running: Vec<Answer> = Vec::new();
+        let mut draws = false;
         loop {
             running.retain(|answer| !answer.stop.load(Ordering::Relaxed));
+            if draws && running.is_empty() {
+                draws = false;
+                self.busy.fetch_sub(1, Ordering::Relaxed);
+            }
             if running.len() < STREAMS {
                 match next(taken, running.is_empty()) {
                     Next::Job(job) if job.stop.load(Ordering::Relaxed) => continue,
@@ -146,8 +162,15 @@ impl Desk {
                     Next::Closed | Next::Nothing => {}
                 }
             }
+            if !draws {
+                draws = true;
+                self.busy.fetch_add(1, Ordering::Relaxed);
+            }
+            // Where both threads draw, every core that answers may have is in use already.
+            let mut lent = (self.busy.load(Ordering::Relaxed) == 1).then(|| self.team.try_lock().ok()).flatten();
             let mut streams: Vec<_> = running.iter_mut().map(|answer| &mut answer.stream).collect();
-            let mut tokens = batch.step(&mut streams).into_iter();
+            let team = lent.as_deref_mut().unwrap_or(&mut alone);
+            let mut tokens = batch.step(&mut streams, team).into_iter();
             running.retain_mut(|answer| self.take(answer, tokens.next().flatten(), report));
         }
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream};
+use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream, Team};
 use hydra_shell::clock::wall_ms;
 use tokio::sync::mpsc;
 
@@ -91,10 +91,10 @@ impl Sampler {
         };
         let decoder = Arc::new(Decoder::new(source.shape, &source.weights)?);
         let mut stream = Stream::new(&decoder, &prompt, sampling)?;
-        let mut batch = DecodeBatch::default();
+        let (mut batch, mut alone) = (DecodeBatch::default(), Team::default());
         let (mut pieces, mut out, mut text) =
             (PieceDecoder::new(), Outgoing::new(self.form.stops.clone(), false), String::new());
-        while let Some(token) = batch.step(&mut [&mut stream]).into_iter().next().flatten() {
+        while let Some(token) = batch.step(&mut [&mut stream], &mut alone).into_iter().next().flatten() {
             if token == tokenizer.end_of_text() {
                 break;
             }

@@ -11,6 +11,7 @@ use hydra_core::model::Shape;
 use super::kept::Kept;
 use super::kernels::Heads;
 use super::product::{Panels, Room};
+use super::team::Team;
 use super::wide;
 use crate::parts::{Parts, Place, angles};
 use crate::sample::{Sampler, Sampling};
@@ -19,18 +20,18 @@ use crate::{EngineError, Result};
 
 struct Layer {
     norm1: Vec<f32>,
-    qkv: Panels,
+    qkv: Arc<Panels>,
     heads: Vec<f32>,
-    out: Panels,
+    out: Arc<Panels>,
     norm2: Vec<f32>,
-    gate_up: Panels,
-    down: Panels,
+    gate_up: Arc<Panels>,
+    down: Arc<Panels>,
 }
 
 /// A model's weights, ready to be read for a few tokens at a time. Never changes: share it behind an `Arc`.
 pub struct Decoder {
     shape: Shape,
-    embed: Panels,
+    embed: Arc<Panels>,
     layers: Vec<Layer>,
     norm: Vec<f32>,
     angles: Vec<f32>,
@@ -45,7 +46,7 @@ impl Decoder {
             return Err(EngineError::input(text));
         }
         let take = |place: &Place| &weights[place.offset..][..place.len()];
-        let panels = |place: &Place| Panels::new(take(place), place.size[1] as usize);
+        let panels = |place: &Place| Arc::new(Panels::new(take(place), place.size[1] as usize));
         let places = Parts::of(&shape);
         let layers = places.layers.iter().map(|layer| Layer {
             norm1: take(&layer.norm1).to_vec(),
@@ -134,7 +135,8 @@ pub struct DecodeBatch {
 
 impl DecodeBatch {
     /// The next token of each stream, in their order; `None` after the longest answer, or if no token is allowed.
-    pub fn step(&mut self, streams: &mut [&mut Stream]) -> Vec<Option<u16>> {
+    /// The `team` helps with products.
+    pub fn step(&mut self, streams: &mut [&mut Stream], team: &mut Team) -> Vec<Option<u16>> {
         let mut tokens = vec![None; streams.len()];
         let mut waiting: Vec<usize> = (0..streams.len()).filter(|&at| streams[at].left > 0).collect();
         while let Some(&first) = waiting.first() {
@@ -142,7 +144,7 @@ impl DecodeBatch {
             let (group, others): (Vec<_>, Vec<_>) =
                 waiting.into_iter().partition(|&at| Arc::ptr_eq(&streams[at].decoder, &decoder));
             waiting = others;
-            self.read(&decoder, streams, &group);
+            self.read(&decoder, streams, &group, team);
             let logits = self.logits.chunks_exact(decoder.embed.outputs());
             for (&at, logits) in group.iter().zip(logits) {
                 let stream = &mut *streams[at];
@@ -157,7 +159,7 @@ impl DecodeBatch {
     }
 
     /// Takes what the group has not read through the network; leaves the logits after each one's last token.
-    fn read(&mut self, decoder: &Decoder, streams: &mut [&mut Stream], group: &[usize]) {
+    fn read(&mut self, decoder: &Decoder, streams: &mut [&mut Stream], group: &[usize], team: &mut Team) {
         let width = decoder.shape.width as usize;
         // Each row's stream and position; streams lie one after the other.
         let mut rows = Vec::new();
@@ -186,14 +188,14 @@ impl DecodeBatch {
         }
         for (index, layer) in decoder.layers.iter().enumerate() {
             let next = decoder.layers.get(index + 1).map_or(&decoder.norm, |next| &next.norm1);
-            wide::multiply(&layer.qkv, &self.normed, &mut self.room, &mut self.qkv);
+            team.multiply(&layer.qkv, &self.normed, &mut self.room, &mut self.qkv);
             self.attend(decoder, index, streams, &rows);
-            wide::multiply(&layer.out, &self.attended, &mut self.room, &mut self.delta);
+            team.multiply(&layer.out, &self.attended, &mut self.room, &mut self.delta);
             let (normed, inverse) = (&mut self.normed, &mut self.inverse);
             wide::add_norm(&self.stream, &self.delta, &mut self.sum, &layer.norm2, normed, inverse);
-            wide::multiply(&layer.gate_up, &self.normed, &mut self.room, &mut self.gate_up);
+            team.multiply(&layer.gate_up, &self.normed, &mut self.room, &mut self.gate_up);
             wide::gate(&self.gate_up, decoder.shape.ffn as usize, &mut self.gated);
-            wide::multiply(&layer.down, &self.gated, &mut self.room, &mut self.delta);
+            team.multiply(&layer.down, &self.gated, &mut self.room, &mut self.delta);
             let (normed, inverse) = (&mut self.normed, &mut self.inverse);
             wide::add_norm(&self.sum, &self.delta, &mut self.stream, next, normed, inverse);
         }
@@ -207,7 +209,7 @@ impl DecodeBatch {
             }
         }
         self.logits.resize(group.len() * decoder.embed.outputs(), 0.0);
-        wide::multiply(&decoder.embed, &self.sum, &mut self.room, &mut self.logits);
+        team.multiply(&decoder.embed, &self.sum, &mut self.room, &mut self.logits);
     }
 
     /// Row after row: keeps its key and value, and attends to everything that its stream has kept.

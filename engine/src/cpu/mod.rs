@@ -10,6 +10,7 @@ mod kept;
 mod kernels;
 mod network;
 mod product;
+mod team;
 #[cfg(test)]
 mod tests;
 mod wide;
@@ -29,6 +30,7 @@ use crate::{EngineError, Result};
 pub use decode::{DecodeBatch, Decoder, Stream};
 pub(crate) use kernels::EPSILON;
 use network::Network;
+pub use team::Team;
 pub(crate) use wide::highest;
 
 /// Tokens that a replica takes through the network at once: enough for full speed, few enough for the cache.

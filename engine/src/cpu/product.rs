@@ -8,6 +8,8 @@
 //! Large batches, as in training, are libtorch's.
 #![allow(clippy::inline_always)]
 
+use std::ops::Range;
+
 use super::wide::Registers;
 
 /// Outputs of a panel.
@@ -46,10 +48,64 @@ impl Panels {
         self.outputs
     }
 
+    /// All of it.
+    pub fn whole(&self) -> Part<'_> {
+        self.part(0..self.panels())
+    }
+
+    /// Some of its panels.
+    pub fn part(&self, panels: Range<usize>) -> Part<'_> {
+        let Self { outputs, inputs, ref numbers } = *self;
+        // The last panel may not be full.
+        let [first, end] = [panels.start, panels.end].map(|panel| outputs.min(panel * LANES));
+        let size = LANES * inputs;
+        Part {
+            inputs,
+            outputs: end - first,
+            numbers: &numbers[panels.start * size..panels.end * size],
+            first,
+            row: outputs,
+        }
+    }
+
+    /// How many panels.
+    pub fn panels(&self) -> usize {
+        self.outputs.div_ceil(LANES)
+    }
+
+    /// How many inputs.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
     /// The weights of one output, in the inputs' order.
     pub fn row(&self, output: usize) -> impl Iterator<Item = f32> {
         let panel = &self.numbers[output / LANES * LANES * self.inputs..][..LANES * self.inputs];
         panel[output % LANES..].iter().step_by(LANES).copied()
+    }
+}
+
+/// Some panels of a matrix, and where their outputs go in a row of a product.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
+    inputs: usize,
+    outputs: usize,
+    numbers: &'a [f32],
+    /// Place of the first output.
+    first: usize,
+    /// Numbers in a row of outputs.
+    row: usize,
+}
+
+impl Part<'_> {
+    /// To rows that hold nothing else.
+    pub fn apart(self) -> Self {
+        Self { first: 0, row: self.outputs, ..self }
+    }
+
+    /// How many outputs.
+    pub fn outputs(&self) -> usize {
+        self.outputs
     }
 }
 
@@ -69,12 +125,12 @@ fn block(left: usize) -> usize {
 /// `out = rows · matrix'`: `[rows, outputs]` from `[rows, inputs]`.
 #[inline(always)]
 pub(super) fn multiply<R: Registers<LANES> + Registers<HALF>>(
-    matrix: &Panels,
+    matrix: Part<'_>,
     rows: &[f32],
     room: &mut Room,
     out: &mut [f32],
 ) {
-    let Panels { outputs, inputs, ref numbers } = *matrix;
+    let Part { inputs, numbers, row: outputs, first: place, .. } = matrix;
     let count = rows.len() / inputs;
     // Blocks of rows side by side, input after input; rows that only fill a block up are zeros.
     room.0.clear();
@@ -95,14 +151,14 @@ pub(super) fn multiply<R: Registers<LANES> + Registers<HALF>>(
     }
     let group = (CACHED / (4 * LANES * inputs)).max(4) * LANES;
     for (index, panels) in numbers.chunks(group * inputs).enumerate() {
-        let first = index * group;
+        let first = place + index * group;
         for &(size, at, taken, start) in &blocks {
             let block = &room.0[start..][..size * inputs];
             let out = Rows { numbers: &mut out[at * outputs..(at + taken) * outputs], outputs, first };
             match size {
                 1 => each_tile::<1, 4, LANES, R>(panels, inputs, block, out),
                 2 => each_tile::<2, 2, LANES, R>(panels, inputs, block, out),
-                8 if <R as Registers<LANES>>::ONE => each_tile::<8, 1, LANES, R>(panels, inputs, block, out),
+                8 if <R as Registers<LANES>>::ONE => each_tile::<8, 2, LANES, R>(panels, inputs, block, out),
                 // The other half of a panel is still in the core's nearest cache.
                 8 => each_tile::<8, 1, HALF, R>(panels, inputs, block, out),
                 _ if <R as Registers<LANES>>::ONE => each_tile::<4, 2, LANES, R>(panels, inputs, block, out),
@@ -181,10 +237,10 @@ fn sums<const ROWS: usize, const WIDE: usize, const WIDTH: usize, R: Registers<W
     assert!(panels.len() == WIDE * size && block.len() == ROWS * inputs, "a tile is whole");
     assert!(lane + WIDTH <= LANES, "lanes of a panel");
     let (blocks, _) = block.as_chunks::<ROWS>();
-    let tell = ROWS > 1 && lane == 0 && next.len() >= size;
+    let tell = ROWS > 1 && lane == 0 && next.len() >= WIDE * size;
     for (at, row) in blocks.iter().enumerate() {
         if tell {
-            R::soon(&next[at * LANES..]);
+            (0..WIDE).for_each(|panel| R::soon(&next[panel * size + at * LANES..]));
         }
         for (panel, sums) in sums.iter_mut().enumerate() {
             let weights: &[f32; WIDTH] =
@@ -211,7 +267,7 @@ mod tests {
 
     fn product(matrix: &Panels, rows: &[f32]) -> Vec<f32> {
         let mut out = vec![f32::NAN; rows.len() / matrix.inputs * matrix.outputs];
-        wide::multiply(matrix, rows, &mut Room::default(), &mut out);
+        wide::multiply(matrix.whole(), rows, &mut Room::default(), &mut out);
         out
     }
 

@@ -7,7 +7,7 @@
 
 use super::kept::{self, Kept};
 use super::kernels::{self, Heads};
-use super::product::{self, HALF, LANES, Panels, Room};
+use super::product::{self, HALF, LANES, Part, Room};
 use crate::adam::AdamStep;
 
 hydra_core::widest! {
@@ -100,6 +100,11 @@ mod x86 {
         #[inline(always)]
         fn add_scaled(sums: Self::Sums, x: f32, weights: &[f32; LANES]) -> Self::Sums {
             unsafe { _mm512_fmadd_ps(_mm512_set1_ps(x), _mm512_loadu_ps(weights.as_ptr()), sums) }
+        }
+
+        #[inline(always)]
+        fn soon(numbers: &[f32]) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().cast()) }
         }
 
         #[inline(always)]
@@ -215,7 +220,7 @@ macro_rules! widest_fused {
 
 widest_fused! {
     /// [`product::multiply`].
-    fn product::multiply(matrix: &Panels, rows: &[f32], room: &mut Room, out: &mut [f32]);
+    fn product::multiply(matrix: Part<'_>, rows: &[f32], room: &mut Room, out: &mut [f32]);
     /// [`kept::attend`].
     fn kept::attend(size: usize, query: &[f32], kept: &Kept, scores: &mut Vec<f32>, out: &mut [f32]);
 }

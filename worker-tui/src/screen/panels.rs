@@ -209,7 +209,8 @@ fn traffic(screen: &Screen) -> String {
 }
 
 fn round_trip(screen: &Screen) -> String {
-    let known = screen.usage.round_trip.filter(|_| matches!(screen.link, Link::Up { .. }));
+    let answers = matches!(screen.link, Link::Up { .. }) && screen.usage.silent.is_none();
+    let known = screen.usage.round_trip.filter(|_| answers);
     known.map_or_else(|| "–".to_owned(), text::millis)
 }
 

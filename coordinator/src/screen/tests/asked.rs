@@ -187,6 +187,23 @@ fn a_loss_that_grows_is_explained() {
 }
 
 #[test]
+fn a_low_screen_gives_its_chart_room_beside_a_warning() {
+    for height in 16..=24 {
+        let mut script = running((80, height));
+        for (version, loss) in [(13, 1.772), (14, 2.861), (15, 2.9), (16, 2.95)] {
+            let (version, updates) = (VersionNo(version), None);
+            script.msg(Msg::Scored(Point { version, loss, bits_per_byte: 1.0, updates }));
+        }
+        let seen = script.screen();
+        assert!(
+            seen.contains("begin a run with more text") || seen.contains("! loss 2.950, was 1.772 at v13"),
+            "{seen}"
+        );
+        assert!(seen.contains("bits a byte") && seen.contains('┤'), "the chart says what its lines are: {seen}");
+    }
+}
+
+#[test]
 fn what_helps_a_model_that_was_better_before_this_start() {
     for (updates, told) in [(8, "(begin a run with more)"), (7, "most likely it memorises")] {
         let losses = [5.0, 4.0, 4.5, 4.5, 4.5];

@@ -25,7 +25,7 @@ fn stream(decoder: &Arc<Decoder>, prompt: &[u16], sampling: &Sampling) -> Stream
 
 fn alone(mut stream: Stream) -> Vec<u16> {
     let mut batch = DecodeBatch::default();
-    std::iter::from_fn(|| batch.step(&mut [&mut stream])[0]).collect()
+    std::iter::from_fn(|| batch.step(&mut [&mut stream], &mut Team::default())[0]).collect()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn logits_are_the_reference_s() {
     let exact: Vec<f64> = random_weights(&shape(), 6).iter().map(|&w| f64::from(w)).collect();
     let prompt = random_tokens(&shape(), 11, 3);
     let mut batch = DecodeBatch::default();
-    batch.step(&mut [&mut stream(&decoder(6), &prompt, &greedy(1))]);
+    batch.step(&mut [&mut stream(&decoder(6), &prompt, &greedy(1))], &mut Team::default());
     let expected = reference::logits(&shape(), &exact, &prompt).pop().unwrap();
     for (logit, expected) in batch.logits.iter().zip(expected) {
         assert!((f64::from(*logit) - expected).abs() < 1e-4, "{logit} {expected}");
@@ -63,15 +63,15 @@ fn logits_are_the_reference_s() {
 fn a_prompt_in_one_pass_leaves_what_token_by_token_leaves() {
     let (decoder, prompt) = (decoder(2), random_tokens(&shape(), 12, 1));
     let mut batch = DecodeBatch::default();
-    batch.step(&mut [&mut stream(&decoder, &prompt, &greedy(1))]);
+    batch.step(&mut [&mut stream(&decoder, &prompt, &greedy(1))], &mut Team::default());
     let at_once = batch.logits.clone();
     let mut slow = stream(&decoder, &prompt[..1], &greedy(100));
     for token in &prompt[1..] {
-        batch.step(&mut [&mut slow]);
+        batch.step(&mut [&mut slow], &mut Team::default());
         // What was drawn is replaced by what the prompt says.
         *slow.seen.last_mut().unwrap() = *token;
     }
-    batch.step(&mut [&mut slow]);
+    batch.step(&mut [&mut slow], &mut Team::default());
     assert_eq!(batch.logits, at_once);
 }
 
@@ -93,7 +93,7 @@ fn company_changes_no_answer() {
             next += 1;
         }
         let mut streams: Vec<_> = running.iter_mut().map(|(_, stream)| stream).collect();
-        let tokens = batch.step(&mut streams);
+        let tokens = batch.step(&mut streams, &mut Team::default());
         let mut tokens = tokens.into_iter();
         running.retain(|(n, _)| tokens.next().unwrap().map(|token| answers[*n].push(token)).is_some());
     }

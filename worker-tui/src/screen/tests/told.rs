@@ -115,10 +115,13 @@ fn the_log_stands_still_and_comes_home() {
 fn a_coordinator_that_does_not_answer_is_told_before_it_is_given_up() {
     for size in SIZES {
         let mut script = working(size);
-        script.msg(Msg::Usage(Usage::default()));
-        assert!(script.screen().contains("● connected"), "{}", script.screen());
-        script.msg(Msg::Usage(Usage { silent: Some(Duration::from_secs(12)), ..Usage::default() }));
-        assert!(script.screen().contains("! no answer for 12s"), "{}", script.screen());
+        let quick = Usage { round_trip: Some(Duration::from_millis(7)), ..Usage::default() };
+        script.msg(Msg::Usage(quick));
+        let seen = script.screen();
+        assert!(seen.contains("● connected") && (size.0 < 80 || seen.contains("7.0 ms")), "{seen}");
+        script.msg(Msg::Usage(Usage { silent: Some(Duration::from_secs(12)), ..quick }));
+        let seen = script.screen();
+        assert!(seen.contains("! no answer for 12s") && !seen.contains("7.0 ms"), "{seen}");
         script.msg(Msg::Usage(Usage::default()));
         assert!(script.screen().contains("● connected"), "{}", script.screen());
     }
