@@ -195,10 +195,7 @@ fn a_low_screen_gives_its_chart_room_beside_a_warning() {
             script.msg(Msg::Scored(Point { version, loss, bits_per_byte: 1.0, updates }));
         }
         let seen = script.screen();
-        assert!(
-            seen.contains("begin a run with more text") || seen.contains("! loss 2.950, was 1.772 at v13"),
-            "{seen}"
-        );
+        assert!(seen.contains("memorises its text") || seen.contains("! loss 2.950, was 1.772 at v13"), "{seen}");
         assert!(seen.contains("bits a byte") && seen.contains('┤'), "the chart says what its lines are: {seen}");
     }
 }
