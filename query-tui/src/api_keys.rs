@@ -123,7 +123,7 @@ fn list(known: &[Known], printer: &mut Printer) {
     let lines: Vec<_> = known.iter().map(line).collect();
     printer.result(&json!({ "event": "api_keys", "keys": known }), &lines);
     if known.is_empty() {
-        printer.say("no API key is left; --api-key new makes one");
+        printer.say("there is no API key; --api-key new makes one");
     }
 }
 

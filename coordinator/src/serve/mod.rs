@@ -247,8 +247,8 @@ async fn serve_with(
             // Which of the two it was, nobody knows here. Its weights are gone, or soon will be.
             events.say(&format!(
                 "version {best} was better: loss {loss:.3}, not {last:.3}, on the part that each is measured on; if \
-                 workers were away, they may help when they are back; if the text is memorised, more text helps, in a \
-                 run of its own, or ending there (--stop-after-rounds {best})"
+                 workers were away, they may help when they are back; if the text is memorised, what helps is a new run \
+                 with more text, or one that ends there (--stop-after-rounds {best})"
             ));
         }
         (Ok(_), _) => {}

@@ -221,7 +221,7 @@ impl Agent {
     fn leave_if_done(&mut self) {
         let enough = self.settings.tasks.is_some_and(|n| self.paid >= n);
         if (self.finishing || enough) && self.hand.is_none() && self.outbox.is_empty() && !self.over {
-            self.say(ClientMsg::Bye(proto::Bye { text: "finished".to_owned(), retry: false }));
+            self.say(ClientMsg::Bye(proto::Bye { text: "left by itself".to_owned(), retry: false }));
             self.exit(Exit::Done, if enough { Why::Tasks } else { Why::Asked });
         }
     }

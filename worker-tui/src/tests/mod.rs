@@ -178,7 +178,8 @@ async fn tasks_are_paid_and_counted() {
         rig.seen.last(),
         Event::Stopped { reason: Why::Tasks, tasks: 3, earned: Credits::hyd(3), balance: Credits::hyd(3) }
     );
-    let left = |event: &core_hub::Event| matches!(event, core_hub::Event::Left { reason, .. } if reason == "finished");
+    let left =
+        |event: &core_hub::Event| matches!(event, core_hub::Event::Left { reason, .. } if reason == "left by itself");
     let folder = rig.end().await.unwrap();
     assert!(coordinator.events.lock().unwrap().iter().any(left));
     // The shard is kept.
