@@ -108,8 +108,9 @@ pub fn answered(from: Model, averaged: bool) -> String {
 /// How the training goes, in a line.
 pub fn describe(status: &Status) -> String {
     let bits = status.val_bits_per_byte.map_or_else(String::new, |bits| format!(" ({bits:.2} bits a byte)"));
+    let paused = if status.paused { "paused by its operator · " } else { "" };
     format!(
-        "{}{bits} · {} · {} and {} tokens trained · {} parameters",
+        "{paused}{}{bits} · {} · {} and {} tokens trained · {} parameters",
         model(Model { version: status.version, val_loss: status.val_loss, val_version: status.val_version }),
         count(status.workers.into(), "worker", "workers"),
         count(status.tasks, "task", "tasks"),

@@ -71,9 +71,6 @@ pub struct Driver<S> {
     /// As last told.
     balance: Option<Credits>,
     rest: Option<Time>,
-    /// Paid tasks and what they earned: an end at once is not the agent's, which would know.
-    paid: u64,
-    earned: Credits,
 }
 
 impl<S: Sink> Driver<S> {
@@ -103,8 +100,6 @@ impl<S: Sink> Driver<S> {
             training: None,
             balance: None,
             rest: None,
-            paid: 0,
-            earned: Credits::ZERO,
         }
     }
 
@@ -160,11 +155,14 @@ impl<S: Sink> Driver<S> {
 
     async fn stop(mut self) -> Failure {
         self.stop_training(None);
-        let balance = self.agent.balance();
-        self.sink.show(&Event::Stopped { reason: Why::AtOnce, tasks: self.paid, earned: self.earned, balance });
+        self.sink.show(&self.agent.stopped(Why::AtOnce));
         self.line.send(&ClientMsg::Bye(Bye { text: "stopped at once".to_owned(), retry: false }));
         self.line.hang_up(HASTE).await;
-        Failure::new(Code::Interrupted, "stopped at once; the task in hand was given up: it is not paid")
+        let text = match self.agent.lease() {
+            Some(_) => "stopped at once; the task in hand was given up: it is not paid",
+            None => "stopped at once",
+        };
+        Failure::new(Code::Interrupted, text)
     }
 
     fn handle(&mut self, fact: Fact) {
@@ -271,13 +269,7 @@ impl<S: Sink> Driver<S> {
                     self.updates.remove(&blob);
                     self.line.forget(blob);
                 }
-                Order::Note(event) => {
-                    if let Event::Credited { amount, .. } = event {
-                        self.paid += 1;
-                        self.earned = self.earned.checked_add(amount).unwrap_or(self.earned);
-                    }
-                    self.sink.show(&event);
-                }
+                Order::Note(event) => self.sink.show(&event),
                 Order::Exit(exit) => return Some(exit),
             }
         }
@@ -360,7 +352,7 @@ fn failure(exit: Exit, line: &Line) -> Result<(), Failure> {
         Exit::Undelivered(tasks) => Err(Failure::new(
             Code::Connect,
             format!(
-                "no coordinator for a minute: {} not delivered and not paid",
+                "no coordinator for a minute: {} without an answer, most likely not paid",
                 count(tasks as u64, "finished task", "finished tasks")
             ),
         )

@@ -78,7 +78,7 @@ impl Teller {
             Event::Disconnected { retry_ms, reason } => {
                 format!("not connected: {reason}; trying again in {:.1} s", *retry_ms as f64 / 1000.0)
             }
-            Event::Stopped { reason, tasks, earned, balance } => {
+            Event::Stopped { reason, tasks, earned, balance, unanswered } => {
                 let count = |tasks| count(tasks, "task", "tasks");
                 let balance = if self.met { format!("balance {balance} HYD") } else { "balance unknown".to_owned() };
                 let (tasks_before, earned_before) = self.before;
@@ -89,8 +89,12 @@ impl Teller {
                     0 => String::new(),
                     tasks => format!("; in runs before: {} paid, {earned_before} HYD", count(tasks)),
                 };
+                let open = match unanswered {
+                    0 => String::new(),
+                    _ => format!("; {} sent and not answered, which may still be paid", count(*unanswered)),
+                };
                 let why = ending(*reason, &count(*tasks), self.met);
-                format!("{why}: {here} paid, {earned_here} HYD earned, {balance}{before}")
+                format!("{why}: {here} paid, {earned_here} HYD earned, {balance}{before}{open}")
             }
         })
     }
@@ -153,8 +157,10 @@ mod tests {
     async fn the_last_line_says_why_first() {
         let events = Events::new(false, false, Box::new(std::io::sink()));
         let mut teller = Teller::new(events, Clock::start(), "ws://x/ws".to_owned(), false);
-        let stopped =
-            |reason, tasks| Event::Stopped { reason, tasks, earned: Credits::hyd(tasks), balance: Credits::hyd(tasks) };
+        let stopped = |reason, tasks| {
+            let (earned, balance) = (Credits::hyd(tasks), Credits::hyd(tasks));
+            Event::Stopped { reason, tasks, earned, balance, unanswered: 0 }
+        };
         let never = teller.line(&stopped(Why::Unreachable, 0)).unwrap();
         assert_eq!(never, "the coordinator was never reached: 0 tasks paid, 0.0 HYD earned, balance unknown");
         let (worker, user) = (WorkerId([1; 8]), "alice".parse().unwrap());
@@ -172,10 +178,15 @@ mod tests {
         for event in [&credited, &credited, &Event::OtherRun, &credited] {
             teller.line(event).unwrap();
         }
-        let stopped =
-            Event::Stopped { reason: Why::Tasks, tasks: 3, earned: Credits::hyd(3), balance: Credits::hyd(1) };
+        let stopped = Event::Stopped {
+            reason: Why::Tasks,
+            tasks: 3,
+            earned: Credits::hyd(3),
+            balance: Credits::hyd(1),
+            unanswered: 1,
+        };
         let line = "3 tasks done, as asked: 1 task paid, 1.0 HYD earned, balance 1.0 HYD; \
-                    in runs before: 2 tasks paid, 2.0 HYD";
+                    in runs before: 2 tasks paid, 2.0 HYD; 1 task sent and not answered, which may still be paid";
         assert_eq!(teller.line(&stopped).unwrap(), line);
     }
 }

@@ -258,6 +258,8 @@ pub enum Event {
         earned: Credits,
         #[serde(serialize_with = "crate::hub::hyd")]
         balance: Credits,
+        /// Updates sent and not answered: they may still be paid.
+        unanswered: u64,
     },
 }
 

@@ -62,6 +62,8 @@ struct InHand {
 struct Finished {
     task: TaskId,
     update: proto::Update,
+    /// Whether it was ever sent; the coordinator may have it, and may have paid it.
+    sent: bool,
 }
 
 /// The worker. See the module's page.
@@ -181,8 +183,14 @@ impl Agent {
         if let Some(hand) = self.hand.take_if(|hand| hand.training) {
             self.out.push_back(Order::StopTraining { lease: hand.task.lease });
         }
-        self.note(Event::Stopped { reason, tasks: self.paid, earned: self.earned, balance: self.balance });
+        self.note(self.stopped(reason));
         self.out.push_back(Order::Exit(exit));
+    }
+
+    /// The event of an end now.
+    pub fn stopped(&self, reason: Why) -> Event {
+        let unanswered = self.outbox.iter().filter(|finished| finished.sent).count() as u64;
+        Event::Stopped { reason, tasks: self.paid, earned: self.earned, balance: self.balance, unanswered }
     }
 
     /// Whether another task is welcome.

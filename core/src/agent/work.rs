@@ -144,7 +144,7 @@ impl Agent {
             self.rest_until = Some(now.after(self.settings.pause));
         }
         let task = hand.task;
-        let mut finished = Finished { task: task.task, update };
+        let mut finished = Finished { task: task.task, update, sent: false };
         finished.update.version = task.version;
         finished.update.codec = task.codec;
         finished.update.steps = task.steps;
@@ -159,7 +159,8 @@ impl Agent {
     /// Sends an update of the outbox. Whether a task may follow is said as it is now, however old the update.
     pub(super) fn deliver(&mut self, now: Time, place: usize) {
         let more = self.accepting(now);
-        let Finished { task, mut update } = self.outbox[place].clone();
+        self.outbox[place].sent = true;
+        let Finished { task, mut update, .. } = self.outbox[place].clone();
         let (blob, bytes) = (update.blob, update.bytes);
         update.more = more;
         self.told = more;
@@ -182,7 +183,7 @@ impl Agent {
             self.out.push_back(Order::StopTraining { lease: hand.task.lease });
         }
         self.hand = None;
-        while let Some(Finished { task, update }) = self.outbox.first().cloned() {
+        while let Some(Finished { task, update, .. }) = self.outbox.first().cloned() {
             self.settle(update.lease);
             let text = "it was a task of the run before".to_owned();
             self.note(Event::Unpaid { task, reason: UnpaidCode::UnknownLease, text });

@@ -259,9 +259,9 @@ fn widen(range: &mut Option<(f64, f64)>, value: f64) {
     *range = Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))));
 }
 
-/// Cells for the numbers on the value axis; a narrow chart has none.
+/// Cells for the numbers on the value axis; a narrow chart has none, nor one whose only number would be the lowest.
 fn labels(area: Rect) -> u16 {
-    if area.width >= 24 { LABELS } else { 0 }
+    if area.width >= 24 && area.height > 1 { LABELS } else { 0 }
 }
 
 /// Dots side by side in a plot.

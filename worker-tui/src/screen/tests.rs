@@ -284,7 +284,13 @@ async fn the_feed_keeps_what_matters() {
         waiting.push(msg);
     }
     assert_eq!((waiting.len(), waiting.last()), (WAITING - RESERVE + 1, Some(&Msg::Event(paid.clone()))));
-    let stopped = Event::Stopped { reason: Why::Asked, tasks: 1, earned: Credits::hyd(1), balance: Credits::hyd(1) };
+    let stopped = Event::Stopped {
+        reason: Why::Asked,
+        tasks: 1,
+        earned: Credits::hyd(1),
+        balance: Credits::hyd(1),
+        unanswered: 0,
+    };
     let last = feed.last_word();
     feed.show(&stopped);
     drop(messages);

@@ -85,7 +85,7 @@ fn unpaid(event: &Event) -> bool {
 
 /// An end before anything was paid.
 fn stopped(reason: Why) -> Event {
-    Event::Stopped { reason, tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO }
+    Event::Stopped { reason, tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO, unanswered: 0 }
 }
 
 /// A worker, and what a test holds of it.
@@ -176,7 +176,13 @@ async fn tasks_are_paid_and_counted() {
     rig.seen.reach(1, |event| matches!(event, Event::Stopped { .. })).await;
     assert_eq!(
         rig.seen.last(),
-        Event::Stopped { reason: Why::Tasks, tasks: 3, earned: Credits::hyd(3), balance: Credits::hyd(3) }
+        Event::Stopped {
+            reason: Why::Tasks,
+            tasks: 3,
+            earned: Credits::hyd(3),
+            balance: Credits::hyd(3),
+            unanswered: 0
+        }
     );
     let left =
         |event: &core_hub::Event| matches!(event, core_hub::Event::Left { reason, .. } if reason == "left by itself");

@@ -83,6 +83,26 @@ fn who_leaves_waits_for_nobody_for_ever() {
 }
 
 #[test]
+fn an_end_tells_of_what_was_sent_and_not_answered() {
+    let unanswered = |lab: &Lab| match lab.agent.stopped(Why::AtOnce) {
+        Event::Stopped { unanswered, .. } => unanswered,
+        other => panic!("{other:?}"),
+    };
+    let mut lab = Lab::open(settings());
+    lab.begin(1, 0);
+    assert_eq!(unanswered(&lab), 0);
+    lab.train(1);
+    assert_eq!(unanswered(&lab), 1);
+    lab.tell(Fact::Closed { reason: "gone".to_owned() });
+    assert_eq!(unanswered(&lab), 1, "the coordinator may have it");
+    let mut lab = Lab::open(settings());
+    lab.begin(1, 0);
+    lab.tell(Fact::Closed { reason: "gone".to_owned() });
+    lab.train(1);
+    assert_eq!(unanswered(&lab), 0, "never sent");
+}
+
+#[test]
 fn who_never_reaches_a_coordinator_gives_up_in_time() {
     let mut lab = Lab::new(settings());
     let exit = loop {
