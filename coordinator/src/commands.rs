@@ -59,7 +59,7 @@ fn status(dir: &Path, events: &Events) -> anyhow::Result<()> {
     let version = status.version.map_or_else(|| "none yet".to_owned(), |version| version.to_string());
     print(events, &format!("version        {version}"));
     print(events, &format!("tasks          {} accepted, {} waiting to be merged", status.tasks, status.waiting));
-    print(events, &format!("tokens         {}", status.tokens));
+    print(events, &format!("tokens         {} merged", status.tokens));
     // Versions may come faster than they can be measured.
     let whose = status.evaluated.filter(|measured| Some(*measured) != status.version);
     let whose = whose.map_or_else(String::new, |measured| format!(" (of version {measured})"));

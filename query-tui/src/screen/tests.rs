@@ -184,6 +184,18 @@ fn the_header_keeps_up_with_what_a_worker_earns() {
 }
 
 #[test]
+fn what_is_asked_without_a_connection_is_answered_later_and_says_so() {
+    for size in [(80, 24), (40, 12)] {
+        let mut script = answered(size);
+        session(&mut script, Event::Disconnected { retry_ms: 4_000, reason: "gone".to_owned() });
+        script.text("/balance").keys("<enter>");
+        assert!(script.screen().contains("• the balance is told once"), "{}", script.screen());
+        script.text("/status").keys("<enter>");
+        assert!(script.screen().contains("• how the training goes is told"), "{}", script.screen());
+    }
+}
+
+#[test]
 fn words_and_commands() {
     let mut script = answered((80, 24));
     script.cmds();

@@ -41,12 +41,12 @@ impl Screen {
             Said::Question(text) => self.ask(text),
             Said::Balance => {
                 self.asked_balance = true;
-                self.waits_for_session();
+                self.waits_for_session("the balance");
                 vec![Cmd::AskBalance]
             }
             Said::Status => {
                 self.asked_status = true;
-                self.waits_for_session();
+                self.waits_for_session("how the training goes");
                 vec![Cmd::AskStatus]
             }
             Said::Help => {
@@ -111,11 +111,12 @@ impl Screen {
         vec![Cmd::Save(file, self.transcript.plain(self.user.as_str(), MODEL))]
     }
 
-    fn waits_for_session(&mut self) {
+    /// Says so where an answer to what was asked cannot come at once.
+    fn waits_for_session(&mut self, what: &str) {
         if self.link != Link::Open {
-            self.toasts.push(self.now, Sign::Info, "waiting for the connection");
+            self.note(Sign::Info, &format!("{what} is told once there is a connection"));
         } else if self.silent().is_some() {
-            self.toasts.push(self.now, Sign::Info, "waiting for the coordinator");
+            self.note(Sign::Info, &format!("{what} is told once the coordinator answers"));
         }
     }
 
