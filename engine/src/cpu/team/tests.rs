@@ -35,6 +35,7 @@ fn helpers_that_slept_or_ended_are_not_missed() {
     let mut team = Team::new(2).unwrap();
     for _ in 0..3 {
         check(&mut team, 1000, 64, 3);
+        // So that they sleep, most likely; what is checked holds as well where they do not.
         std::thread::sleep(2 * AWAKE);
     }
     team.helpers[0].shared.state.store(CLOSED, Ordering::Release);
