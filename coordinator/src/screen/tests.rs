@@ -133,6 +133,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
         closes: Some(Time(120_000_000)),
         late: 0,
         returning: false,
+        asked: false,
     };
     let view = View {
         at: Time(60_000_000),
@@ -334,6 +335,9 @@ fn saving_says_what_is_saved() {
     let mut script = running((80, 24));
     script.keys("s");
     assert_eq!(script.cmds(), [Cmd::Request(Request::Save)]);
+    script.msg(Msg::Saving(Saving::Waiting { version: VersionNo(13) }));
+    let waits = "version 13 waits: now, it would make a task in hand too old to be paid";
+    assert!(script.screen().contains(waits), "{}", script.screen());
     script.msg(Msg::Saving(Saving::Closing { version: VersionNo(13), updates: 1 }));
     assert!(script.screen().contains("making version 13 of 1 update"), "{}", script.screen());
     let mut saved = snapshot(workers());
@@ -419,6 +423,8 @@ fn the_round_in_its_states() {
     assert!(grace.contains("quorum reached; grace 3s"), "{grace}");
     let late = told(|round| round.accepted = round.needed);
     assert!(late.contains("waits for workers; 1m 00s at most"), "{late}");
+    let asked = told(|round| (round.accepted, round.asked) = (1, true));
+    assert!(asked.contains("waits for workers; 1m 00s at most"), "{asked}");
     let slow = told(|round| (round.accepted, round.closes, round.late) = (0, None, 1));
     assert!(slow.contains("waiting for the first update; 1 late"), "{slow}");
     let again = told(|round| (round.returning, round.closes) = (true, Some(Time(61_500_000))));

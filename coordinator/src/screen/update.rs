@@ -85,6 +85,8 @@ pub enum Msg {
 pub enum Saving {
     /// The round closes with so many updates: they will be this version.
     Closing { version: VersionNo, updates: usize },
+    /// This version waits: made now, it would make a task in hand too old.
+    Waiting { version: VersionNo },
     /// This version is being made already.
     Merging { version: VersionNo },
     /// Everything is in this version, which is safe, as are so many transfers.
@@ -261,6 +263,10 @@ impl Screen {
             Saving::Closing { version, updates } => {
                 self.saving = Some(version);
                 (Sign::Info, format!("making version {version} of {}", count(updates as u64, "update", "updates")))
+            }
+            Saving::Waiting { version } => {
+                self.saving = Some(version);
+                (Sign::Info, format!("version {version} waits: now, it would make a task in hand too old to be paid"))
             }
             Saving::Merging { version } => {
                 self.saving = Some(version);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use hydra_core::hub::{Fact, Operator, WorkerView};
+use hydra_core::hub::{Fact, Operator, View, WorkerView};
 use hydra_core::ids::{SessionId, VersionNo};
 use hydra_core::time::Time;
 use tokio::sync::mpsc;
@@ -112,11 +112,8 @@ impl Driver {
             Request::Pause => Operator::Pause,
             Request::Resume => Operator::Resume,
             Request::Save => {
-                let saving = self.saving();
-                if let Some(watch) = &self.watch {
-                    watch.tell(Msg::Saving(saving));
-                }
-                Operator::CloseRound
+                self.save();
+                return Ok(());
             }
             Request::Queue(length) => Operator::Queue(length),
             Request::Kick(session, reason) => {
@@ -132,16 +129,20 @@ impl Driver {
         Ok(())
     }
 
-    /// What saving at this instant means: payments, updates and versions are on disk before anybody is told of them,
-    /// so that all there is to do is to make a version of the updates that wait.
-    fn saving(&self) -> Saving {
-        let view = self.hub.view(self.clock.now());
-        let version = view.status.version;
-        match (view.stopping, view.round.merging, view.round.accepted) {
+    /// Saves, and says what that means: payments, updates and versions are on disk before anybody is told of them, so
+    /// that all there is to do is to make a version of the updates that wait.
+    fn save(&mut self) {
+        let View { status, round, ledger, stopping, .. } = self.hub.view(self.clock.now());
+        let version = VersionNo(status.version.0 + 1);
+        self.handle(Fact::Operator(Operator::CloseRound));
+        let Some(watch) = &self.watch else { return };
+        let waits = self.hub.view(self.clock.now()).round.asked;
+        watch.tell(Msg::Saving(match (stopping, round.merging, round.accepted) {
             (Some(_), ..) => Saving::Ending,
-            (_, true, _) => Saving::Merging { version: VersionNo(version.0 + 1) },
-            (_, _, 0) => Saving::Nothing { version, transfers: view.ledger.transfers },
-            (_, _, updates) => Saving::Closing { version: VersionNo(version.0 + 1), updates },
-        }
+            (_, true, _) => Saving::Merging { version },
+            (_, _, 0) => Saving::Nothing { version: status.version, transfers: ledger.transfers },
+            _ if waits => Saving::Waiting { version },
+            (_, _, updates) => Saving::Closing { version, updates },
+        }));
     }
 }

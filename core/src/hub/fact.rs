@@ -137,7 +137,7 @@ pub enum Operator {
     Resume,
     /// Keep this many tasks queued.
     Queue(usize),
-    /// Make the next version of what has been accepted so far, without waiting for more.
+    /// Make the next version of what has been accepted so far, without waiting for more than what it would make too old.
     CloseRound,
     /// Cut a session, with a reason that it sees.
     Kick(SessionId, String),

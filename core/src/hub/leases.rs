@@ -4,6 +4,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::rows;
 use crate::ids::{Digest, LeaseId, SessionId, TaskId, VersionNo};
@@ -268,6 +269,16 @@ impl Leases {
     pub fn uploading(&self) -> impl Iterator<Item = Time> {
         self.index.uploads.values().filter_map(|lease| match &self.all[lease] {
             Held { state: State::Receiving { since, .. }, doubted: false, .. } => Some(*since),
+            _ => None,
+        })
+    }
+
+    /// By when updates from `version` that are on their way should be here, each within `patience`; the end of time of
+    /// those that are being checked, which is over when it is over.
+    pub fn judged_from(&self, version: VersionNo, patience: Duration) -> impl Iterator<Item = Time> {
+        self.all.values().filter(move |held| held.row.version == version).filter_map(move |held| match held.state {
+            State::Receiving { since, .. } => Some(since.after(patience)),
+            State::Checking { .. } => Some(NEVER),
             _ => None,
         })
     }

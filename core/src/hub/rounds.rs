@@ -4,7 +4,8 @@
 //! within the grace; a fast worker's second update counts like another worker's first, so a slow one never stops the
 //! run. A slow worker is protected in turn: the round stays open while closing it would make the update of a worker
 //! that is expected in time too old to be taken. Who was silent before is expected when a first lease ends, so that
-//! silence does not hold the run up again and again. The last round of a run waits for all who are at work.
+//! silence does not hold the run up again and again. The last round of a run waits for all who are at work. An operator who
+//! wants a version now closes the round without all that, but makes nobody's work too old either.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub(super) struct Round {
     not_before: Option<Time>,
     /// The last merge failed: the next try waits for nobody.
     failed: bool,
+    /// The operator wants the version now.
+    pub asked: bool,
     /// When to look again although nothing happens.
     pub look_at: Option<Time>,
     /// Since when there are enough updates.
@@ -139,7 +142,8 @@ impl Hub {
             return self.close_round(now);
         }
         let hurry = self.round.first.get_or_insert(now).after(self.rules.round_deadline);
-        match self.wait_for(now, hurry).map(|until| until.min(hurry)) {
+        let until = if self.round.asked { self.spares(now, hurry) } else { self.wait_for(now, hurry) };
+        match until.map(|until| until.min(hurry)) {
             Some(until) if until > now => self.round.look_at = Some(until),
             _ => self.close_round(now),
         }
@@ -207,12 +211,23 @@ impl Hub {
         ((workers as f64 * self.rules.quorum).ceil() as usize).max(1)
     }
 
-    /// The operator does not want to wait for more updates.
+    /// The operator does not want to wait for more updates. Nobody's work is lost for that: the round stays open as long
+    /// as closing it would make a task in hand too old.
     pub(super) fn close_round_now(&mut self, now: Time) {
         if !self.round.merging && !self.round.accepted.is_empty() && self.stopping.is_none() {
-            self.round.look_at = None;
-            self.close_round(now);
+            self.round.not_before = None;
+            self.round.asked = true;
+            self.consider_round(now);
         }
+    }
+
+    /// Until when closing the round would make an update too old that is expected or on its way.
+    fn spares(&mut self, now: Time, hurry: Time) -> Option<Time> {
+        self.round.enough = None;
+        let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo)?;
+        let coming = self.leases.judged_from(stale, UPLOAD).filter(|until| *until > now).max();
+        let grace = self.grace();
+        self.protected(now, hurry).map(|at| at.after(grace)).max(coming)
     }
 
     fn close_round(&mut self, now: Time) {
@@ -241,6 +256,7 @@ impl Hub {
         self.round.first = None;
         self.round.not_before = None;
         self.round.failed = false;
+        self.round.asked = false;
         self.round.enough = None;
         self.out.push_back(Order::Merge { version: VersionNo(newest.0 + 1), inputs: orders, rule });
     }

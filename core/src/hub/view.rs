@@ -80,6 +80,8 @@ pub struct RoundView {
     pub late: usize,
     /// Whether workers of before the restart are given time to come back.
     pub returning: bool,
+    /// The operator wants the version now: the round waits only for those whose tasks it would make too old.
+    pub asked: bool,
 }
 
 /// The ledger in numbers, as its rows stand on disk.
@@ -267,6 +269,7 @@ impl Hub {
             needed: self.needed(self.leases.awaited() + self.bench.held()),
             late: self.leases.training() + overdue - self.leases.awaited(),
             returning: self.round.awaits_workers(now),
+            asked: self.round.asked,
             training: self.leases.training(),
             judging: self.leases.judging(),
             merging: self.round.merging,

@@ -1,6 +1,7 @@
 //! When rounds close, and who waits for them.
 
 use super::*;
+use crate::limits;
 use crate::proto::{Progress, UnpaidCode};
 
 /// Workers that need so many seconds for a task, at work for a minute: their speeds are known, and who can is in step
@@ -200,6 +201,55 @@ fn what_is_too_old_is_refused_as_stale() {
     let away = lab.worker("away", 1);
     lab.says(away, ClientMsg::Update(Lab::update(&old)));
     assert_eq!(verdict(&lab.heard(away), old.lease), Some(Err(proto::UnpaidCode::Stale)));
+}
+
+/// A worker in the middle of a task from the first version, and another one by which the operator has had versions made,
+/// by asking for them, up to the last that the task survives, with an update of a further one in.
+fn asked_for_versions() -> (Lab, [SessionId; 2], Task) {
+    let mut lab = Lab::new();
+    let (slow, fast) = (lab.worker("slow", 1), lab.worker("fast", 2));
+    let task = lab.task(slow).expect("a task");
+    for version in 1..=limits::STALENESS + 1 {
+        let task = lab.task(fast).expect("a task");
+        lab.deliver(fast, &task);
+        lab.tell(Fact::Operator(Operator::CloseRound));
+        if version <= limits::STALENESS {
+            lab.merge();
+        }
+    }
+    assert_eq!(lab.hub.status().version, VersionNo(limits::STALENESS));
+    (lab, [slow, fast], task)
+}
+
+#[test]
+fn no_task_in_hand_gets_too_old_because_the_operator_asks_for_versions() {
+    let (mut lab, [slow, fast], task) = asked_for_versions();
+    assert!(lab.merge_ordered().is_none(), "another version would make it too old");
+    let round = lab.hub.view(lab.now).round;
+    assert!(round.asked && round.closes.is_some(), "and the operator is told until when: {round:?}");
+    lab.tell(Fact::Operator(Operator::CloseRound));
+    assert!(lab.merge_ordered().is_none(), "however often it is asked for");
+    let more = lab.task(fast).expect("a task");
+    lab.upload(slow, Lab::update(&task));
+    assert!(lab.merge_ordered().is_none(), "its update is being checked");
+    lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
+    assert_eq!(verdict(&lab.heard(slow), task.lease), Some(Ok(Credits::hyd(1))));
+    let (version, inputs, _) = lab.merge_ordered().expect("what was asked for");
+    assert_eq!((version, inputs.len()), (VersionNo(limits::STALENESS + 1), 2), "at once, without the others");
+    lab.merge();
+    // It was asked for one version.
+    lab.deliver(fast, &more);
+    assert!(lab.merge_ordered().is_none(), "the other one is waited for again");
+}
+
+#[test]
+fn who_does_not_come_does_not_keep_the_operator_waiting() {
+    let (mut lab, [slow, _], _) = asked_for_versions();
+    lab.tell(Fact::Left { session: slow, reason: String::new() });
+    assert!(lab.merge_ordered().is_some(), "a worker that is gone is not waited for");
+    let (mut lab, ..) = asked_for_versions();
+    lab.wait(rules().round_deadline);
+    assert!(lab.merge_ordered().is_some(), "nor is one that is silent, for ever");
 }
 
 #[test]
