@@ -112,7 +112,7 @@ fn users(dir: &Path, events: &Events) -> anyhow::Result<()> {
 fn balance(dir: &Path, user: &hydra_core::ids::UserName, events: &Events) -> anyhow::Result<()> {
     let Some(report) = reader(dir)?.user(user).map_err(|error| fail::store(&error))? else {
         return Err(Failure::new(Exit::Data, format!("nobody is called {user} in this run"))
-            .hint("`hydra-coordinator users` lists the names; `hydra-worker NAME` joins")
+            .hint("`hydra-coordinator users`, with the same --run, lists the names; `hydra-worker NAME` joins")
             .into());
     };
     events.emit(&json!({ "event": "balance", "user": report.user, "balance": report.balance.as_hyd(),

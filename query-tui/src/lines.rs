@@ -19,10 +19,11 @@ const HELP: &str = "\
 Write a question and press Enter; an answer costs credits, which hydra-worker earns.
   balance, b, /balance    what you have
   /status                 how the training goes
-  /temp X                 0: always the likeliest token; 1: as the model says; off: the run's default
+  /temp X                 0: always the likeliest token; 1: as the model says
   /topk N  /topp X        draw only from the likeliest tokens
   /max N                  at most so many new tokens
   /seed N                 repeats an answer of the same version or average
+  /temp off               the run's default again; as well /topk, /topp, /max and /seed
   quit, exit, q, /quit    leave (as does the end of input)
 Ctrl-C stops an answer; between answers it leaves.";
 

@@ -61,7 +61,7 @@ impl Sampling {
             _ => return None,
         };
         let wants = |why: String| {
-            let what = why.strip_prefix(MUST).map(|what| format!("/{name} wants {what}"));
+            let what = why.strip_prefix(MUST).map(|what| format!("/{name} wants {what}, or off"));
             what.unwrap_or(why)
         };
         let value = |value: Option<String>| match value {
@@ -87,17 +87,17 @@ fn change<T: Copy + ToString>(
     Ok(slot.map(|value| value.to_string()))
 }
 
-fn whole(text: &str, most: u64) -> Result<u64, String> {
-    let wrong = || format!("{MUST}a whole number from 0 to {most}");
+fn whole(text: &str, zero: &str, most: u64) -> Result<u64, String> {
+    let wrong = || format!("{MUST}a whole number from {zero} to {most}");
     text.parse().ok().filter(|number| *number <= most).ok_or_else(wrong)
 }
 
 fn top_k(text: &str) -> Result<u32, String> {
-    Ok(whole(text, u32::MAX.into())? as u32)
+    Ok(whole(text, "0 (all)", u32::MAX.into())? as u32)
 }
 
 fn seed(text: &str) -> Result<u64, String> {
-    whole(text, u64::MAX)
+    whole(text, "0", u64::MAX)
 }
 
 fn max_new_tokens(text: &str) -> Result<u32, String> {
@@ -135,11 +135,11 @@ mod tests {
         assert_eq!((sampling.top_k, sampling.max_new_tokens, sampling.seed), (Some(3), Some(9), Some(u64::MAX)));
         assert_eq!(sampling.command("colour", "red"), None);
         for (name, value, want) in [
-            ("seed", "-1", "/seed wants a whole number from 0 to 18446744073709551615"),
-            ("seed", "18446744073709551616", "/seed wants a whole number from 0 to 18446744073709551615"),
-            ("topk", "4294967296", "/topk wants a whole number from 0 to 4294967295"),
-            ("max", "0", "/max wants a whole number from 1 to 4096"),
-            ("topp", "7", "/topp wants a number above 0 and at most 1"),
+            ("seed", "-1", "/seed wants a whole number from 0 to 18446744073709551615, or off"),
+            ("seed", "18446744073709551616", "/seed wants a whole number from 0 to 18446744073709551615, or off"),
+            ("topk", "4294967296", "/topk wants a whole number from 0 (all) to 4294967295, or off"),
+            ("max", "0", "/max wants a whole number from 1 to 4096, or off"),
+            ("topp", "7", "/topp wants a number above 0 and at most 1, or off"),
         ] {
             assert_eq!(sampling.command(name, value), Some(Err(want.to_owned())));
         }

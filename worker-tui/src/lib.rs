@@ -190,7 +190,7 @@ impl Work {
                 // Nothing has begun that would be worth finishing.
                 Some(request) = requests.recv() => if matches!(request, Request::Finish | Request::Stop) {
                     let reason = if request == Request::Stop { Why::AtOnce } else { Why::Asked };
-                    sink.show(&Event::Stopped { reason, tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO, unanswered: 0 });
+                    sink.show(&Event::Stopped { reason, tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO, unanswered: 0, undelivered: 0 });
                     let text = "interrupted before the device was open; no task was begun";
                     return Err(Failure::new(Exit::Interrupted, text).into());
                 },

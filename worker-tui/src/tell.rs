@@ -78,7 +78,7 @@ impl Teller {
             Event::Disconnected { retry_ms, reason } => {
                 format!("not connected: {reason}; trying again in {:.1} s", *retry_ms as f64 / 1000.0)
             }
-            Event::Stopped { reason, tasks, earned, balance, unanswered } => {
+            Event::Stopped { reason, tasks, earned, balance, unanswered, undelivered } => {
                 let count = |tasks| count(tasks, "task", "tasks");
                 let balance = if self.met { format!("balance {balance} HYD") } else { "balance unknown".to_owned() };
                 let (tasks_before, earned_before) = self.before;
@@ -89,12 +89,14 @@ impl Teller {
                     0 => String::new(),
                     tasks => format!("; in runs before: {} paid, {earned_before} HYD", count(tasks)),
                 };
-                let open = match unanswered {
+                let more = |tasks: u64, words| match tasks {
                     0 => String::new(),
-                    _ => format!("; {} sent and not answered, which may still be paid", count(*unanswered)),
+                    _ => format!("; {} {words}", count(tasks)),
                 };
+                let sent = more(*unanswered, "sent and not answered, which may still be paid");
+                let done = more(*undelivered, "finished and not delivered: not paid");
                 let why = ending(*reason, &count(*tasks), self.met);
-                format!("{why}: {here} paid, {earned_here} HYD earned, {balance}{before}{open}")
+                format!("{why}: {here} paid, {earned_here} HYD earned, {balance}{before}{sent}{done}")
             }
         })
     }
@@ -159,7 +161,7 @@ mod tests {
         let mut teller = Teller::new(events, Clock::start(), "ws://x/ws".to_owned(), false);
         let stopped = |reason, tasks| {
             let (earned, balance) = (Credits::hyd(tasks), Credits::hyd(tasks));
-            Event::Stopped { reason, tasks, earned, balance, unanswered: 0 }
+            Event::Stopped { reason, tasks, earned, balance, unanswered: 0, undelivered: 0 }
         };
         let never = teller.line(&stopped(Why::Unreachable, 0)).unwrap();
         assert_eq!(never, "the coordinator was never reached: 0 tasks paid, 0.0 HYD earned, balance unknown");
@@ -184,9 +186,11 @@ mod tests {
             earned: Credits::hyd(3),
             balance: Credits::hyd(1),
             unanswered: 1,
+            undelivered: 2,
         };
         let line = "3 tasks done, as asked: 1 task paid, 1.0 HYD earned, balance 1.0 HYD; \
-                    in runs before: 2 tasks paid, 2.0 HYD; 1 task sent and not answered, which may still be paid";
+                    in runs before: 2 tasks paid, 2.0 HYD; 1 task sent and not answered, which may still be paid; \
+                    2 tasks finished and not delivered: not paid";
         assert_eq!(teller.line(&stopped).unwrap(), line);
     }
 }

@@ -43,7 +43,7 @@ macro_rules! common {
 
 /// Where the log stands beside the rest.
 const ON_OVERVIEW: &[Binding<Msg>] = common!([] [
-    Binding::new("l", Msg::Level, "log: only ERROR, also WARN, also INFO").group(LISTS),
+    Binding::new("l", Msg::Level, "log: ERROR, WARN, INFO; DEBUG with HYDRA_LOG=debug").group(LISTS),
     Binding::new("/ f", Msg::Filter, "show only lines with all words you type").group(LISTS),
     Binding::new("w", Msg::Wrap, "wrap long lines, or cut them").group(LISTS),
     Binding::new("esc", Msg::Close, "no filter").group(LISTS),
@@ -64,7 +64,7 @@ const ON_WORKERS: &[Binding<Msg>] = common!([
 
 /// On the page of the log.
 const ON_LOG: &[Binding<Msg>] = common!([
-    Binding::new("l", Msg::Level, "log: only ERROR, also WARN, also INFO").group(LISTS).hint("level"),
+    Binding::new("l", Msg::Level, "log: ERROR, WARN, INFO; DEBUG with HYDRA_LOG=debug").group(LISTS).hint("level"),
     Binding::new("/ f", Msg::Filter, "show only lines with all words you type").group(LISTS).hint("filter"),
     Binding::new("w", Msg::Wrap, "wrap long lines, or cut them").group(LISTS).hint("wrap"),
     Binding::new("esc", Msg::Close, "no filter; then: follow the newest line").group(LISTS).hint("newest"),
@@ -78,7 +78,7 @@ pub const ALL: &[Binding<Msg>] = common!([] [
     Binding::new("K delete", Msg::Kick, "kick the chosen one, with a reason that it sees").group(WORKERS),
     Binding::new("/ f", Msg::Filter, "show only workers or log lines with all words you type").group(LISTS),
     Binding::new("esc", Msg::Close, "no filter; in the log: follow the newest line").group(LISTS),
-    Binding::new("l", Msg::Level, "log: only ERROR, also WARN, also INFO").group(LISTS),
+    Binding::new("l", Msg::Level, "log: ERROR, WARN, INFO; DEBUG with HYDRA_LOG=debug").group(LISTS),
     Binding::new("w", Msg::Wrap, "wrap long lines of the log, or cut them").group(LISTS),
 ]);
 

@@ -209,6 +209,7 @@ impl Screen {
         });
         // Every point is a measurement of a whole version: nothing to smooth.
         chart.smoothing = 1.0;
+        let log = LogPane::new(&facts.ring);
         let mut screen = Self {
             now: facts.started,
             facts,
@@ -231,7 +232,7 @@ impl Screen {
             detail: (true, false),
             transfers: ledger::table(),
             past: history.transfers,
-            log: LogPane::default(),
+            log,
             toasts: Toasts::default(),
             saving: None,
             lost: None,

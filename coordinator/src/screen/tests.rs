@@ -25,7 +25,7 @@ mod random;
 const WIDE: (u16, u16) = (300, 80);
 
 fn facts() -> Facts {
-    let ring = Ring::default();
+    let ring = Ring::with_finest(tracing::level_filters::LevelFilter::INFO);
     let line = "2026-01-31T12:34:56.789Z  INFO hydra_coordinator: a task was accepted and paid task=7 user=alice\n";
     ring.clone().write_all(line.as_bytes()).unwrap();
     Facts {

@@ -260,6 +260,8 @@ pub enum Event {
         balance: Credits,
         /// Updates sent and not answered: they may still be paid.
         unanswered: u64,
+        /// Finished tasks whose updates were never sent: they are not paid.
+        undelivered: u64,
     },
 }
 

@@ -190,7 +190,8 @@ impl Agent {
     /// The event of an end now.
     pub fn stopped(&self, reason: Why) -> Event {
         let unanswered = self.outbox.iter().filter(|finished| finished.sent).count() as u64;
-        Event::Stopped { reason, tasks: self.paid, earned: self.earned, balance: self.balance, unanswered }
+        let undelivered = self.outbox.len() as u64 - unanswered;
+        Event::Stopped { reason, tasks: self.paid, earned: self.earned, balance: self.balance, unanswered, undelivered }
     }
 
     /// Whether another task is welcome.

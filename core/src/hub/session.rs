@@ -143,6 +143,7 @@ impl Hub {
             }
             (Role::Chat, ClientMsg::ApiKey(asked)) => self.on_api_key(now, id, &user, &asked),
             (_, ClientMsg::Bye(bye)) => {
+                self.give_up(now, id);
                 self.on_left(now, id, &bye.text);
                 self.out.push_back(Order::Close { session: id });
             }

@@ -98,12 +98,23 @@ impl Hub {
     pub(super) fn on_release(&mut self, now: Time, id: SessionId, release: &proto::Release) {
         let runs = |held: &Held| matches!(held.state, State::Running { session: Some(s), .. } if s == id);
         if self.leases.get(release.lease).is_some_and(runs) {
-            self.end_lease(now, release.lease, UnpaidCode::Cancelled);
-            self.strike_holder(now, release.lease);
+            self.hand_back(now, release.lease);
             self.place(now, id);
             self.consider_round(now);
             self.dispatch(now);
         }
+    }
+
+    /// A worker says goodbye: it does not come back with the task that it trains.
+    pub(super) fn give_up(&mut self, now: Time, id: SessionId) {
+        if let Some(lease) = self.sessions.get(&id).and_then(|session| session.seat()?.lease) {
+            self.hand_back(now, lease);
+        }
+    }
+
+    fn hand_back(&mut self, now: Time, lease: LeaseId) {
+        self.end_lease(now, lease, UnpaidCode::Cancelled);
+        self.strike_holder(now, lease);
     }
 
     /// A session ended: its lease goes on without it, its task goes to somebody else at once.

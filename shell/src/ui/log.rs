@@ -76,6 +76,11 @@ pub struct LogPane {
 }
 
 impl LogPane {
+    /// Shows INFO and above, or also finer lines if such were asked for.
+    pub fn new(ring: &Ring) -> Self {
+        Self { level: Level::finest(ring).max(Level::Info), ..Self::default() }
+    }
+
     /// Shows the next finer level, from the finest that comes at all the coarsest; the words for a toast.
     pub fn next_level(&mut self, ring: &Ring) -> String {
         let finest = Level::finest(ring);

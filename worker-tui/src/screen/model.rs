@@ -198,6 +198,7 @@ impl Screen {
         Self {
             now: facts.started,
             counted: facts.started,
+            log: LogPane::new(&facts.ring),
             facts,
             session,
             task,

@@ -22,7 +22,7 @@ mod told;
 const WIDE: (u16, u16) = (300, 80);
 
 fn open(size: (u16, u16)) -> Script<Screen> {
-    let ring = Ring::default();
+    let ring = Ring::with_finest(tracing::level_filters::LevelFilter::INFO);
     let line = "2026-01-31T12:34:56.789Z  INFO worker: connected to ws://lab:5000/ws as alice, training on cpu ×4\n";
     ring.clone().write_all(line.as_bytes()).unwrap();
     let facts =
@@ -247,7 +247,7 @@ fn views_change_by_keys() {
     script.keys("s");
     assert!(!script.screen().contains("━ smooth"), "one point is no mean");
     script.keys("c l");
-    assert!(script.screen().contains("Loss in task 6") && script.screen().contains("Log: DEBUG and above"));
+    assert!(script.screen().contains("Loss in task 6") && script.screen().contains("Log: ERROR only"));
     script.keys("tab").msg(Msg::News(News::Model));
     assert!(script.screen().contains("the loss appears here"), "another model begins anew");
 }
@@ -290,6 +290,7 @@ async fn the_feed_keeps_what_matters() {
         earned: Credits::hyd(1),
         balance: Credits::hyd(1),
         unanswered: 0,
+        undelivered: 0,
     };
     let last = feed.last_word();
     feed.show(&stopped);

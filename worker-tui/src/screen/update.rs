@@ -86,7 +86,7 @@ pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("c tab", Msg::Chart, "chart of this session or of this task, where one has room")
         .group("View")
         .hint("chart"),
-    Binding::new("l", Msg::Level, "log: only ERROR, also WARN, also INFO").group("View").hint("log"),
+    Binding::new("l", Msg::Level, "log: ERROR, WARN, INFO; DEBUG with HYDRA_LOG=debug").group("View").hint("log"),
     Binding::new("w", Msg::Wrap, "wrap long lines of the log, or cut them").group("View").hint("wrap"),
     Binding::new("pageup", Msg::Page(-1), "scroll the log back").group("View"),
     Binding::new("pagedown", Msg::Page(1), "scroll the log on").group("View"),

@@ -85,7 +85,7 @@ fn unpaid(event: &Event) -> bool {
 
 /// An end before anything was paid.
 fn stopped(reason: Why) -> Event {
-    Event::Stopped { reason, tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO, unanswered: 0 }
+    Event::Stopped { reason, tasks: 0, earned: Credits::ZERO, balance: Credits::ZERO, unanswered: 0, undelivered: 0 }
 }
 
 /// A worker, and what a test holds of it.
@@ -181,7 +181,8 @@ async fn tasks_are_paid_and_counted() {
             tasks: 3,
             earned: Credits::hyd(3),
             balance: Credits::hyd(3),
-            unanswered: 0
+            unanswered: 0,
+            undelivered: 0
         }
     );
     let left =

@@ -257,7 +257,7 @@ fn the_log_is_filtered_and_wrapped() {
 #[test]
 fn a_newer_notice_of_one_kind_replaces_the_older() {
     let mut script = running((80, 24));
-    script.keys("5 l l l");
+    script.keys("5 l l l l");
     assert_eq!(script.screen().matches("log: ").count(), 1, "{}", script.screen());
     assert!(script.screen().contains("ERROR only"), "{}", script.screen());
     script.keys("1 p +");

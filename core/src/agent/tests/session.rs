@@ -83,23 +83,23 @@ fn who_leaves_waits_for_nobody_for_ever() {
 }
 
 #[test]
-fn an_end_tells_of_what_was_sent_and_not_answered() {
-    let unanswered = |lab: &Lab| match lab.agent.stopped(Why::AtOnce) {
-        Event::Stopped { unanswered, .. } => unanswered,
+fn an_end_tells_of_what_was_not_answered_and_of_what_was_never_sent() {
+    let open = |lab: &Lab| match lab.agent.stopped(Why::AtOnce) {
+        Event::Stopped { unanswered, undelivered, .. } => (unanswered, undelivered),
         other => panic!("{other:?}"),
     };
     let mut lab = Lab::open(settings());
     lab.begin(1, 0);
-    assert_eq!(unanswered(&lab), 0);
+    assert_eq!(open(&lab), (0, 0));
     lab.train(1);
-    assert_eq!(unanswered(&lab), 1);
+    assert_eq!(open(&lab), (1, 0));
     lab.tell(Fact::Closed { reason: "gone".to_owned() });
-    assert_eq!(unanswered(&lab), 1, "the coordinator may have it");
+    assert_eq!(open(&lab), (1, 0), "the coordinator may have it");
     let mut lab = Lab::open(settings());
     lab.begin(1, 0);
     lab.tell(Fact::Closed { reason: "gone".to_owned() });
     lab.train(1);
-    assert_eq!(unanswered(&lab), 0, "never sent");
+    assert_eq!(open(&lab), (0, 1), "never sent");
 }
 
 #[test]

@@ -402,3 +402,14 @@ fn bytes_that_were_merged_before_a_restart_are_not_taken_again() {
     lab.upload(bob, Update { blob: old.blob, ..Lab::update(&task) });
     unpaid(&mut lab, bob, task.lease, UnpaidCode::Copied);
 }
+
+#[test]
+fn who_says_goodbye_in_mid_task_gives_it_up() {
+    let (mut lab, session, task) = at_work();
+    lab.says(session, ClientMsg::Bye(proto::Bye { text: "stopped at once".to_owned(), retry: false }));
+    let ended =
+        |row: &Row| matches!(row, Row::Ended { lease, code: UnpaidCode::Cancelled, .. } if *lease == task.lease);
+    assert!(lab.rows.iter().any(ended), "at once, not when the lease ends: {:?}", lab.rows);
+    let other = lab.worker("bob", 2);
+    assert_eq!(lab.task(other).expect("a task").task, task.task, "somebody else does it");
+}

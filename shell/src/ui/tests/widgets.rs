@@ -336,6 +336,13 @@ fn levels_that_never_come_are_passed_over() {
         let (mut pane, ring) = (LogPane::default(), Ring::with_finest(finest.parse().unwrap()));
         assert_eq!(pane.next_level(&ring), want);
     }
+    for (finest, want) in [("warn", Level::Info), ("info", Level::Info), ("debug", Level::Debug)] {
+        assert_eq!(
+            LogPane::new(&Ring::with_finest(finest.parse().unwrap())).level,
+            want,
+            "what was asked for is shown"
+        );
+    }
 }
 
 #[test]
