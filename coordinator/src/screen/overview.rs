@@ -210,7 +210,7 @@ fn round_words(view: &View) -> String {
         }
         _ if round.accepted == 0 && round.training + round.judging == 0 => return "nobody trains".to_owned(),
         _ if round.accepted == 0 => "waiting for the first update".to_owned(),
-        (Some(_), Some(closes)) => format!("quorum reached; grace {}", left(closes)),
+        (Some(_), Some(closes)) => format!("enough; waits {} for more", left(closes)),
         // For a slow one, late or not, or in a run's last round for all.
         (None, Some(closes)) if round.asked || round.accepted >= round.needed => {
             return format!("waits for workers; {} at most", left(closes));

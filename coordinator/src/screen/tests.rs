@@ -420,7 +420,7 @@ fn the_round_in_its_states() {
     assert!(told(|_| ()).contains("closes within 1m 00s"));
     assert!(told(|_| ()).contains("2 train · 1 send · 1 wait · 3 idle"));
     let grace = told(|round| (round.enough, round.closes) = (Some(Time(59_000_000)), Some(Time(62_500_000))));
-    assert!(grace.contains("quorum reached; grace 3s"), "{grace}");
+    assert!(grace.contains("enough; waits 3s for more"), "{grace}");
     let late = told(|round| round.accepted = round.needed);
     assert!(late.contains("waits for workers; 1m 00s at most"), "{late}");
     let asked = told(|round| (round.accepted, round.asked) = (1, true));

@@ -35,7 +35,8 @@ impl Hub {
             round.take(Entry::new(lease, accepted));
         }
         if !open.is_empty() {
-            round.await_workers(now);
+            let trained = unmerged.iter().map(|(lease, _)| lease).chain(&open);
+            round.await_workers(now, trained.map(|lease| (lease.user.clone(), lease.worker)).collect());
         }
         let (tasks, tokens) =
             unmerged.iter().fold((newest.tasks, newest.tokens), |(n, t), (lease, _)| (n + 1, t + lease.tokens));

@@ -14,7 +14,7 @@ use super::leases::NEVER;
 use super::{Action, Event, Hub, MergeInput, Order, Row, rows};
 use crate::backoff::LONGEST;
 use crate::codec::Codec;
-use crate::ids::{Digest, LeaseId, SessionId, UserName, VersionNo};
+use crate::ids::{Digest, LeaseId, SessionId, UserName, VersionNo, WorkerId};
 use crate::limits;
 use crate::merge::{Claim, OuterRule, shares, staleness_weight};
 use crate::proto::Held;
@@ -81,6 +81,8 @@ pub(super) struct Round {
     pub first: Option<Time>,
     /// Nothing is merged before: the last merge failed, or workers of the last start are awaited.
     not_before: Option<Time>,
+    /// Those workers of the last start that are not back yet.
+    missing: BTreeSet<(UserName, WorkerId)>,
     /// The last merge failed: the next try waits for nobody.
     failed: bool,
     /// The operator wants the version now.
@@ -101,8 +103,16 @@ impl Round {
 
     /// Goes on with the round that a kill interrupted: its workers are given the time to come back, so that it ends
     /// as it would have ended.
-    pub fn await_workers(&mut self, now: Time) {
+    pub fn await_workers(&mut self, now: Time, missing: BTreeSet<(UserName, WorkerId)>) {
         self.not_before = Some(now.after(REUNION));
+        self.missing = missing;
+    }
+
+    /// A worker is here; with the last one that was missing nobody is given time any more.
+    pub fn is_back(&mut self, user: &UserName, worker: WorkerId) {
+        if self.missing.remove(&(user.clone(), worker)) && self.missing.is_empty() && !self.failed {
+            self.not_before = None;
+        }
     }
 
     /// Whether they still have time for it.

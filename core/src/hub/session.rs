@@ -287,12 +287,14 @@ impl Hub {
         self.send_welcome(id, &hello.user);
         if let Some(worker) = hello.worker {
             self.seats.insert((hello.user.clone(), worker), id);
+            self.round.is_back(&hello.user, worker);
             self.note(super::Event::Joined { worker, user: hello.user });
             self.send_newest(id);
             if let Some(lease) = hello.lease {
                 self.resume(now, id, lease);
             }
             self.place(now, id);
+            self.consider_round(now);
             self.dispatch(now);
         }
     }
