@@ -1,6 +1,6 @@
 //! Questions about a run, answered from its folder, also while a coordinator runs on it.
 
-use std::io::Write as _;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub fn run(command: &Command, args: &Args) -> anyhow::Result<()> {
         Command::Balance { user } => balance(&dir, user, &events),
         Command::Ledger { command: LedgerCommand::Verify } => ledger_verify(&dir, &events),
         Command::Ledger { command: LedgerCommand::Export } => {
-            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+            let mut out = io::BufWriter::new(Readers(io::stdout().lock()));
             verify::export_transfers(&dir, &mut out).map_err(|error| broken(&error))?;
             out.flush()?;
             Ok(())
@@ -46,6 +46,25 @@ pub fn run(command: &Command, args: &Args) -> anyhow::Result<()> {
 
 fn reader(dir: &Path) -> anyhow::Result<Reader> {
     Ok(Reader::open(dir).map_err(|error| fail::store(&error))?)
+}
+
+/// Output that may be cut short by those who read it, as `head` does: they have what they wanted.
+struct Readers<W>(W);
+
+impl<W: Write> Write for Readers<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            flushed => flushed,
+        }
+    }
 }
 
 /// A line of the answer itself, for people; with `--json` the event carries it.
@@ -241,4 +260,20 @@ fn export(dir: &Path, to: &Path, args: &Args, events: &Events) -> anyhow::Result
         "dir": to.display().to_string() }));
     print(events, &format!("{} is in {}", best.name(), to.display()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_reads_only_the_first_lines_is_no_error() {
+        let (reader, pipe) = io::pipe().unwrap();
+        drop(reader);
+        let mut out = Readers(pipe);
+        out.write_all(b"a line\n").unwrap();
+        out.flush().unwrap();
+        let full = &mut [0; 2][..];
+        assert!(Readers(full).write_all(b"a line\n").is_err(), "other errors are told");
+    }
 }

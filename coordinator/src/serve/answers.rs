@@ -246,7 +246,13 @@ impl Desk {
         report(if answer.said {
             Report::Answered { query, tokens: answer.tokens, finish }
         } else {
-            Report::Failed { query, text: "the model had nothing to say; ask again or in other words".to_owned() }
+            let text = match finish {
+                Finish::Length => {
+                    "the model had nothing to say but white space; ask for more tokens, or in other words"
+                }
+                _ => "the model had nothing to say; ask again or in other words",
+            };
+            Report::Failed { query, text: text.to_owned() }
         });
         false
     }
