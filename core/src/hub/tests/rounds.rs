@@ -312,6 +312,7 @@ fn a_round_that_a_kill_interrupted_waits_for_its_workers() {
         ..recovered()
     };
     let mut alone = Lab::with(rules(), recovered.clone());
+    let mut together = Lab::with(rules(), recovered.clone());
     let mut lab = Lab::with(rules(), recovered);
     assert!(lab.merge_ordered().is_none(), "bob may come back");
     let hello = Hello { lease: Some(LeaseId(2)), ..Lab::hello("bob", Some(2)) };
@@ -337,6 +338,11 @@ fn a_round_that_a_kill_interrupted_waits_for_its_workers() {
     assert!(!lab.hub.view(lab.now).round.returning);
     let (_, inputs, _) = lab.merge_ordered().expect("both are in");
     assert_eq!(inputs, [LeaseId(1), LeaseId(2)]);
+    // Both come back: there is nobody to wait for.
+    together.enter("bob", Hello { lease: Some(LeaseId(2)), ..Lab::hello("bob", Some(2)) });
+    assert!(together.hub.view(together.now).round.returning);
+    together.worker("alice", 1);
+    assert!(!together.hub.view(together.now).round.returning);
     // Nobody comes back: it goes on all the same.
     alone.wait(Duration::from_secs(4));
     assert_eq!(alone.merge_ordered().expect("one is in").1, [LeaseId(1)]);
