@@ -247,7 +247,7 @@ impl Desk {
             Report::Answered { query, tokens: answer.tokens, finish }
         } else {
             let text = match finish {
-                Finish::Length => {
+                Finish::Length if answer.tokens > 0 => {
                     "the model had nothing to say but white space; ask for more tokens, or in other words"
                 }
                 _ => "the model had nothing to say; ask again or in other words",

@@ -30,6 +30,7 @@ mod stopping;
 mod tasks;
 mod trust;
 mod updates;
+mod versions;
 mod view;
 
 #[cfg(any(test, feature = "sim"))]
@@ -136,7 +137,7 @@ pub struct Hub {
     typical: Option<f64>,
     /// Seconds that the check of an update's numbers takes, rather more than less.
     check_seconds: f64,
-    unevaluated: BTreeMap<VersionNo, rounds::Unevaluated>,
+    unevaluated: BTreeMap<VersionNo, versions::Unevaluated>,
 
     queries: BTreeMap<QueryNo, queries::Running>,
     next_query: u64,

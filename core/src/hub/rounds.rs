@@ -11,19 +11,16 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::leases::NEVER;
-use super::{Action, Event, Hub, MergeInput, Order, Row, rows};
+use super::{Action, Hub, MergeInput, Order, Row, rows};
 use crate::backoff::LONGEST;
 use crate::codec::Codec;
 use crate::ids::{Digest, LeaseId, SessionId, UserName, VersionNo, WorkerId};
 use crate::limits;
 use crate::merge::{Claim, OuterRule, shares, staleness_weight};
-use crate::proto::Held;
 use crate::time::Time;
 
 /// A round waits this long, or the grace if that is longer, for updates that have been announced.
 const UPLOAD: Duration = Duration::from_secs(5);
-/// Up to so many deltas are smaller than the whole, whatever the codec.
-const DELTAS: u64 = 3;
 /// After a failed merge (a full disk), until the next try.
 const RETRY: Duration = Duration::from_secs(5);
 /// After a start, until a round that has updates may close without the workers that trained at the last one's end:
@@ -60,14 +57,6 @@ impl Entry {
     }
 }
 
-/// A published version whose evaluation has not come yet.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Unevaluated {
-    updates: usize,
-    tokens: u64,
-    seconds: f64,
-}
-
 /// The round that is open.
 #[derive(Debug, Default)]
 pub(super) struct Round {
@@ -75,7 +64,7 @@ pub(super) struct Round {
     /// A merge is under way; `accepted` holds what came after it began.
     pub merging: bool,
     /// What is being merged, with its shares.
-    merged: Vec<(Entry, f32)>,
+    pub merged: Vec<(Entry, f32)>,
     pub opened: Time,
     /// When the first update that waits was considered; the round's deadline counts from here.
     pub first: Option<Time>,
@@ -300,113 +289,6 @@ impl Hub {
         let opened = self.round.opened;
         self.persist(vec![Row::Version(row.clone())]);
         self.once_durable(now, Action::Publish { version: row, opened });
-    }
-
-    /// The version's row is durable: it is the newest from this instant on.
-    pub(super) fn on_durable(&mut self, now: Time, version: rows::Version, opened: Time) {
-        let merged = self.round.merged.drain(..).map(|(entry, _)| entry.lease).collect();
-        self.round.merging = false;
-        self.round.opened = now;
-        let seconds = now.since(opened).as_secs_f64();
-        let published = Unevaluated { updates: version.inputs.len(), tokens: version.tokens, seconds };
-        self.unevaluated.insert(version.version, published);
-        self.recent.insert(version.version, version.digest);
-        while self.recent.len() > 8 {
-            self.recent.pop_first();
-        }
-        self.newest = version;
-        self.out.push_back(Order::Publish { version: self.newest.version, merged });
-        let workers: Vec<_> = self.seats.values().copied().collect();
-        for id in workers {
-            // Also of one that takes no tasks at the moment: what it would wait for is here.
-            if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
-                seat.hold_until = None;
-                seat.waits_since = None;
-            }
-            // A worker behind a slow link must not drown in versions that it will never use: it gets the newest with its
-            // next task.
-            let ahead = self.newest.version.0 - self.sessions.get(&id).and_then(|s| s.seat()).map_or(0, |s| s.got.0);
-            if ahead <= DELTAS {
-                self.send_newest(id);
-            }
-        }
-        for id in self.bench.all_held() {
-            self.place(now, id);
-        }
-        // What is older cannot be taken any more.
-        self.leases.forget(VersionNo(self.newest.version.0.saturating_sub(limits::STALENESS + 2)));
-        self.check_stop(now);
-        self.consider_round(now);
-        self.dispatch(now);
-    }
-
-    /// Brings a worker up to the newest version: the deltas that it lacks if they are at hand, else all weights.
-    pub(super) fn send_newest(&mut self, id: SessionId) {
-        let newest = self.newest.version;
-        let since = self.deltas_since;
-        let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
-        let has = seat.has.replace(newest);
-        match has {
-            Some(has) if has == newest => {}
-            Some(has) if has >= since && has < newest && newest.0 - has.0 <= DELTAS => {
-                for version in has.0..newest.0 {
-                    let (version, base) = (VersionNo(version + 1), Some(VersionNo(version)));
-                    self.out.push_back(Order::SendVersion { session: id, version, base });
-                }
-            }
-            _ => self.out.push_back(Order::SendVersion { session: id, version: newest, base: None }),
-        }
-    }
-
-    /// Whether a worker's claim to hold a version is true, so that it can go on from there.
-    pub(super) fn recognises(&self, held: Held) -> bool {
-        self.recent.get(&held.version) == Some(&held.digest)
-    }
-
-    /// The version that was measured last, if a newer one waits for that.
-    pub(super) fn measured_before(&self) -> Option<VersionNo> {
-        self.measured.filter(|measured| *measured != self.newest.version)
-    }
-
-    /// The version whose average answers, if one does.
-    pub(super) fn averaged(&self) -> Option<VersionNo> {
-        self.measured.filter(|_| self.averaged)
-    }
-
-    pub(super) fn on_evaluated(
-        &mut self,
-        now: Time,
-        (version, averaged): (VersionNo, bool),
-        score: (f64, f64),
-        bytes: (u64, u64),
-    ) {
-        let (loss, bits_per_byte) = score;
-        // The newest version of the last start is measured again, and another average may answer now.
-        let newest = self.measured.is_none_or(|measured| measured <= version);
-        if newest {
-            self.evaluated = Some(score);
-            self.measured = Some(version);
-            self.averaged = averaged;
-        }
-        if let Some(published) = self.unevaluated.remove(&version) {
-            self.unevaluated.retain(|waiting, _| *waiting > version);
-            let Unevaluated { updates, tokens, seconds } = published;
-            self.note(Event::Round {
-                version,
-                averaged,
-                updates,
-                tokens,
-                val_loss: loss,
-                val_bits_per_byte: bits_per_byte,
-                bytes_up: bytes.0,
-                bytes_down: bytes.1,
-                seconds,
-            });
-        }
-        if newest && version <= self.newest.version {
-            self.persist(vec![Row::Evaluated { version, loss, bits_per_byte }]);
-        }
-        self.check_stop(now);
     }
 
     /// Looks whether the run has reached one of its ends.
