@@ -20,6 +20,13 @@ use crate::store::files;
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
+const CARD: &str = "README.md";
+
+/// All files of an export.
+const FILES: [&str; 6] = [CARD, CONFIG, "generation_config.json", TOKENIZER, "tokenizer_config.json", WEIGHTS];
+
+/// In every model card, and so in the folder of every export.
+const MARK: &str = "exported with `hydra-coordinator export`";
 
 /// A folder that a run can begin from; its weights are still to be read.
 pub struct Pretrained {
@@ -81,7 +88,8 @@ pub struct Origin<'a> {
     pub answers: &'a AnswerSettings,
 }
 
-/// Writes the folder, which is made if it is missing; other files in it stay.
+/// Writes the folder, which is made if it is missing; other files in it stay. An earlier export in it is replaced; files
+/// of the same names that no export wrote are not.
 pub fn write(
     to: &Path,
     shape: &Shape,
@@ -93,6 +101,12 @@ pub fn write(
         Failure::new(Exit::Data, format!("cannot write to {}: {error}", to.display()))
             .hint("choose a folder that you may write to, on a disk with room")
     };
+    let taken = FILES.iter().find(|name| fs::symlink_metadata(to.join(name)).is_ok());
+    let ours = fs::read(to.join(CARD)).is_ok_and(|card| String::from_utf8_lossy(&card).contains(MARK));
+    if let Some(name) = taken.filter(|_| !ours) {
+        let text = format!("{} holds a {name} that is not of an export, which would be lost", to.display());
+        return Err(Failure::new(Exit::Data, text).hint("choose a new folder, or an earlier export's"));
+    }
     fs::create_dir_all(to).map_err(|error| cannot(&error))?;
     // Old weights beside a new tokenizer would be a lie, so they go first; the weights come last.
     files::remove(&to.join(WEIGHTS)).map_err(|error| cannot(&error))?;
@@ -101,11 +115,12 @@ pub fn write(
     };
     let pretty = |value: &serde_json::Value| format!("{value:#}\n");
     let end = tokenizer.end_of_text();
+    // The card first, by which a folder is known again whose export broke off.
+    put(CARD, card(shape, tokenizer, origin).as_bytes())?;
     put(CONFIG, pretty(&to_config(shape, end)).as_bytes())?;
     put("generation_config.json", pretty(&generation(origin.answers, end)).as_bytes())?;
     put(TOKENIZER, tokenizer.json().as_bytes())?;
     put("tokenizer_config.json", pretty(&tokenizer_config(shape, tokenizer, origin.answers)).as_bytes())?;
-    put("README.md", card(shape, tokenizer, origin).as_bytes())?;
     put(WEIGHTS, &hydra_engine::to_safetensors(shape, weights, &[]).map_err(|error| cannot(&error))?)
 }
 
@@ -167,7 +182,7 @@ fn card(shape: &Shape, tokenizer: &Tokenizer, origin: &Origin<'_>) -> String {
          tags: [hydra-ai, volunteer-computing]\n\
          ---\n\n\
          # Version {version} of a HydraAI run\n\n\
-         A language model trained by volunteers' computers, exported with `hydra-coordinator export`.\n\n\
+         A language model trained by volunteers' computers, {MARK}.\n\n\
          | | |\n|---|---|\n\
          | version | {version}{average} |\n\
          | trained by | {tasks} tasks, {tokens} tokens |\n\

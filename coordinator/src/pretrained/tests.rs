@@ -49,12 +49,16 @@ fn weights() -> Vec<f32> {
 }
 
 fn export(to: &Path) {
+    try_export(to).unwrap();
+}
+
+fn try_export(to: &Path) -> Result<(), Failure> {
     let version =
         Version { version: VersionNo(7), digest: Digest([1; 32]), tokens: 90, tasks: 3, inputs: Vec::new(), at_ms: 0 };
     let mut answers = hydra_config::resolve(None, [], &Flags::default()).unwrap().settings.answers;
     answers.template = "Question: {prompt}\nAnswer:".to_owned();
     let origin = Origin { version: &version, averaged: false, measured: Some((2.5, 1.25)), answers: &answers };
-    write(to, &shape(), &weights(), &tokenizer(), &origin).unwrap();
+    write(to, &shape(), &weights(), &tokenizer(), &origin)
 }
 
 #[test]
@@ -99,6 +103,26 @@ fn a_folder_comes_back_as_it_was() {
     assert_eq!(begun.tokenizer.digest(), tokenizer().digest());
     let card = fs::read_to_string(folder.path().join("README.md")).unwrap();
     assert!(card.contains("2.5000 nats a token") && card.contains("3 tasks, 90 tokens"), "{card}");
+}
+
+#[test]
+fn an_export_replaces_only_an_export() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("notes.txt"), "kept").unwrap();
+    export(folder.path());
+    // One that broke off is known again, too.
+    fs::remove_file(path(WEIGHTS)).unwrap();
+    export(folder.path());
+    assert_eq!(fs::read_to_string(path("notes.txt")).unwrap(), "kept");
+    for name in FILES {
+        let foreign = tempfile::tempdir().unwrap();
+        fs::write(foreign.path().join(name), "mine").unwrap();
+        let refused = try_export(foreign.path()).unwrap_err();
+        assert!(refused.to_string().contains(name) && refused.hint.is_some(), "{refused}");
+        assert_eq!(fs::read_to_string(foreign.path().join(name)).unwrap(), "mine");
+        assert_eq!(fs::read_dir(foreign.path()).unwrap().count(), 1, "nothing else was written");
+    }
 }
 
 #[test]

@@ -23,8 +23,8 @@ macro_rules! common {
             Binding::new("? f1", Msg::Help, "this help").group(PROGRAM).hint("help"),
             Binding::new("q ctrl-c", Msg::Quit, "finish what is under way, then stop").group(PROGRAM).hint("quit"),
             Binding::new("s", Msg::Save, "save now: make the next version of what has come").group(RUN).hint("save"),
-            Binding::new("+ =", Msg::Queue(1), "keep one task more in the queue").group(RUN).hint("queue"),
-            Binding::new("minus", Msg::Queue(-1), "keep one task less in the queue").group(RUN),
+            Binding::new("+ =", Msg::Queue(1), "keep one task more in the queue").group(RUN).hint("more queued"),
+            Binding::new("minus", Msg::Queue(-1), "keep one task less in the queue").group(RUN).hint("fewer"),
             $($then,)*
             Binding::new("1", Msg::Tab(Tab::Overview), "overview").group(PAGES),
             Binding::new("2", Msg::Tab(Tab::Workers), "workers: sort, filter, look closer, kick").group(PAGES),

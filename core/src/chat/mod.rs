@@ -300,6 +300,8 @@ impl Machine for Chat {
             }
             Fact::Leave => {
                 if self.link == Link::Open {
+                    // Who leaves in mid-answer stops it: what has been read is paid as if it had been stopped by hand.
+                    self.on_cancel();
                     let bye = proto::Bye { text: "the user left".to_owned(), retry: false };
                     self.out.push_back(Order::Send(ClientMsg::Bye(bye)));
                 }

@@ -275,6 +275,16 @@ fn leaving_says_good_bye() {
 }
 
 #[test]
+fn leaving_in_mid_answer_stops_it_first() {
+    let mut lab = Lab::open(true);
+    lab.tell(Fact::Ask(query(1)));
+    lab.hear(piece(1, 0));
+    lab.take();
+    lab.tell(Fact::Leave);
+    assert!(matches!(&lab.said()[..], [ClientMsg::Cancel(stopped), ClientMsg::Bye(_)] if stopped.id.0 == [1; 16]));
+}
+
+#[test]
 fn waits_between_connections_grow() {
     let mut lab = Lab::new(true);
     let mut last = Duration::ZERO;

@@ -194,10 +194,26 @@ impl Hub {
     /// [`NEVER`] if nobody knows. What is older already is lost anyhow.
     pub(super) fn protected(&self, now: Time, hurry: Time) -> Option<Time> {
         let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo)?;
-        let grace = self.grace();
-        let in_time = |at: &Time| *at == NEVER || (at.after(grace) > now && *at <= hurry);
-        let returning = self.leases.returning_from(stale).rfind(in_time).filter(|_| self.stopping.is_none());
-        self.leases.expected_from(stale).rfind(in_time).max(returning)
+        self.leases.expected_from(stale).rfind(|at| self.in_time(*at, now, hurry)).max(self.returning(now, hurry))
+    }
+
+    /// The same of those alone who trained before a restart and are not back yet.
+    fn returning(&self, now: Time, hurry: Time) -> Option<Time> {
+        let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo)?;
+        let away = self.leases.returning_from(stale).rfind(|at| self.in_time(*at, now, hurry));
+        away.filter(|_| self.stopping.is_none())
+    }
+
+    fn in_time(&self, at: Time, now: Time, hurry: Time) -> bool {
+        at == NEVER || (at.after(self.grace()) > now && at <= hurry)
+    }
+
+    /// Whether the open round, which could close otherwise, gives workers of before a restart time to come back.
+    pub(super) fn awaits_others(&self, now: Time) -> bool {
+        let Round { accepted, asked, look_at, first, .. } = &self.round;
+        let could = *asked || accepted.len() >= self.needed(self.leases.awaited() + self.bench.held());
+        let hurry = first.unwrap_or(now).after(self.rules.round_deadline);
+        self.round.awaits_workers(now) || (could && look_at.is_some() && self.returning(now, hurry).is_some())
     }
 
     /// How long an update that is expected may be waited for.

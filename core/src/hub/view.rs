@@ -268,7 +268,7 @@ impl Hub {
             accepted: self.round.accepted.len(),
             needed: self.needed(self.leases.awaited() + self.bench.held()),
             late: self.leases.training() + overdue - self.leases.awaited(),
-            returning: self.round.awaits_workers(now),
+            returning: self.awaits_others(now),
             asked: self.round.asked,
             training: self.leases.training(),
             judging: self.leases.judging(),

@@ -143,6 +143,10 @@ impl Chart {
                 telling += 1;
             }
         }
+        // What the legend tells lies in the chart.
+        let told = [&self.raw, &self.second].into_iter().filter_map(Series::last);
+        let told = told.filter(|_| telling > 0);
+        told.for_each(|(_, value)| widen(&mut later, value));
         let (low, highest) = all?;
         let high = later.map_or(highest, |(_, high)| high);
         let squeezed = telling >= TELLING && high - low < SQUEEZED * (highest - low);

@@ -362,11 +362,13 @@ fn after_a_restart_nobodys_work_gets_too_old_while_it_waits_to_connect_again() {
     let alice = lab.worker("alice", 1);
     alone_again(&mut lab, alice, 14);
     assert_eq!(lab.hub.status().version, VersionNo(limits::STALENESS), "she does not stand still");
+    assert!(lab.hub.view(lab.now).round.returning, "and it is told for whom the round waits");
     let bob = lab.worker("bob", 2);
     let mut task = lab.task(bob).expect("a task");
     (task.lease, task.version) = (LeaseId(5), VersionNo(0));
     lab.deliver(bob, &task);
     assert_eq!(verdict(&lab.heard(bob), task.lease), Some(Ok(Credits::hyd(1))));
+    assert!(!lab.hub.view(lab.now).round.returning);
 
     let mut lab = Lab::with(rules(), recovered);
     let alice = lab.worker("alice", 1);

@@ -55,6 +55,20 @@ fn an_early_fall_does_not_squeeze_the_rest() {
     insta::assert_snapshot!("chart_early", text_of(&buffer));
 }
 
+/// A held-out loss far above a training loss, told once at the beginning so far.
+#[test]
+fn what_the_legend_tells_is_in_the_chart() {
+    let mut chart = Chart::new(names());
+    chart.second.push(0.0, 2.1);
+    for step in 0..40 {
+        chart.raw.push(f64::from(step), 0.06 + 0.01 * f64::from(step % 3));
+    }
+    let buffer = draw_within(60, 12, |buffer, area| chart.draw(buffer, area, Theme::plain()));
+    let drawn = text_of(&buffer);
+    assert_eq!(drawn.matches('◆').count(), 2, "in the legend and at its place: {drawn}");
+    assert!(!drawn.contains('↑'), "{drawn}");
+}
+
 /// The bound of the product is 5 ms at 120×40 for the whole screen; here the best of several, as tests share cores.
 #[test]
 fn a_million_points_draw_quickly() {
