@@ -102,7 +102,7 @@ fn snapshot(number: u64, at: Time) -> Snapshot {
         ledger,
         workers: Vec::new(),
     };
-    Snapshot { view, rows, trouble, up, down }
+    Snapshot { view, rows, trouble, up, down, heard: 0 }
 }
 
 fn row(id: u64, number: u64) -> Row {

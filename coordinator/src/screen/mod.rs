@@ -1,7 +1,8 @@
 //! The screen of a coordinator that was started in a terminal: pages, keys, and the thread that it lives on.
 //!
-//! The screen never sees the hub: the driver sends it [`Snapshot`]s of plain values and takes [`Request`]s, each over
-//! a bounded channel. A screen that does not keep up misses snapshots; one that is lost takes nothing along.
+//! The screen never sees the hub: the driver sends it [`Snapshot`]s of plain values over a bounded channel, and takes
+//! [`Request`]s, as many as somebody types. A screen that does not keep up misses snapshots; one that is lost takes
+//! nothing along.
 
 use std::ops::ControlFlow;
 use std::thread::JoinHandle;
@@ -31,8 +32,6 @@ pub use update::{Msg, Request, Saving};
 
 /// Messages that may wait for the screen.
 const WAITING: usize = 256;
-/// Requests that may wait for the driver.
-const REQUESTS: usize = 32;
 
 /// What screen and run say to each other: the ends of both.
 pub struct Channels {
@@ -47,7 +46,7 @@ pub struct RunEnds {
     /// To the screen.
     pub tell: mpsc::Sender<Msg>,
     /// What the screen wants.
-    pub requests: mpsc::Receiver<Request>,
+    pub requests: mpsc::UnboundedReceiver<Request>,
 }
 
 /// The screen's ends.
@@ -55,14 +54,14 @@ pub struct ScreenEnds {
     /// To the screen as well, for whoever ends it.
     pub tell: mpsc::Sender<Msg>,
     messages: mpsc::Receiver<Msg>,
-    wanted: mpsc::Sender<Request>,
+    wanted: mpsc::UnboundedSender<Request>,
 }
 
 impl Channels {
     /// New ones.
     pub(crate) fn new() -> Self {
         let (tell, messages) = mpsc::channel(WAITING);
-        let (wanted, requests) = mpsc::channel(REQUESTS);
+        let (wanted, requests) = mpsc::unbounded_channel();
         let run = RunEnds { tell: tell.clone(), requests };
         Self { run, screen: ScreenEnds { tell, messages, wanted } }
     }
@@ -86,8 +85,8 @@ pub fn show(
     let perform = move |cmd| match cmd {
         Cmd::Leave => ControlFlow::Break(()),
         Cmd::Request(request) => {
-            // A run that has ended wants nothing; a full channel holds requests of the same person.
-            let _ = wanted.try_send(request);
+            // A run that has ended wants nothing.
+            let _ = wanted.send(request);
             ControlFlow::Continue(())
         }
     };

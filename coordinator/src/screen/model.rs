@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub up: u64,
     /// Bytes to clients since the start.
     pub down: u64,
+    /// How many of the screen's requests had been done by then.
+    pub heard: u64,
 }
 
 /// A connected worker.
@@ -191,6 +193,8 @@ pub struct Screen {
     pub lost: Option<(UserName, WorkerId)>,
     /// Somebody wants the run to end.
     pub leaving: bool,
+    /// Requests made so far.
+    pub asked: u64,
     /// Rows of the page as last drawn, for page keys.
     pub page_rows: Cell<u16>,
     /// Where the tabs were drawn, for clicks.
@@ -237,6 +241,7 @@ impl Screen {
             saving: None,
             lost: None,
             leaving: false,
+            asked: 0,
             page_rows: Cell::new(0),
             tabs_at: Cell::default(),
         };
@@ -304,6 +309,10 @@ impl Screen {
             newest.extend(self.past.iter().cloned());
         }
         ledger::name_ends(newest);
+        // Where it does not know yet what was pressed meanwhile, that stays.
+        if let Some(Snapshot { view, .. }) = self.snapshot.as_ref().filter(|_| snapshot.heard < self.asked) {
+            (snapshot.view.paused, snapshot.view.queue) = (view.paused, view.queue);
+        }
         if self.snapshot.is_none() {
             self.first_tokens = snapshot.view.status.tokens;
         }

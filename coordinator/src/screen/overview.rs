@@ -205,6 +205,9 @@ fn round_words(view: &View) -> String {
     let left = |until: Time| text::countdown(until.since(view.at));
     let words = match (round.enough, round.closes) {
         _ if round.merging => return "the version is being made".to_owned(),
+        _ if round.kept && round.judging > 0 => return "stopping; waits for updates sent".to_owned(),
+        _ if round.kept && round.accepted > 0 => return "stopping; kept for the next start".to_owned(),
+        _ if round.kept => return "stopping".to_owned(),
         (_, Some(closes)) if round.returning && round.accepted > 0 => {
             return format!("waits {} for others to come back", left(closes));
         }

@@ -134,6 +134,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
         late: 0,
         returning: false,
         asked: false,
+        kept: false,
     };
     let view = View {
         at: Time(60_000_000),
@@ -151,7 +152,7 @@ fn snapshot(rows: Vec<Row>) -> Snapshot {
         ledger: ledger(),
         workers: Vec::new(),
     };
-    Snapshot { view, rows, trouble: None, up: 83_000_000, down: 170_000_000 }
+    Snapshot { view, rows, trouble: None, up: 83_000_000, down: 170_000_000, heard: u64::MAX }
 }
 
 fn tell(script: &mut Script<Screen>, snapshot: Snapshot) {
@@ -331,6 +332,24 @@ fn pausing_and_the_queue() {
 }
 
 #[test]
+fn every_press_counts() {
+    let mut script = running((80, 24));
+    script.keys("+ p");
+    // Made before anything was done; then after the first request; then after both.
+    for heard in [0, 1] {
+        tell(&mut script, Snapshot { heard, ..snapshot(workers()) });
+    }
+    script.keys("+ p");
+    let expected = [Request::Queue(9), Request::Pause, Request::Queue(10), Request::Resume];
+    assert_eq!(script.cmds(), expected.map(Cmd::Request));
+    let mut done = Snapshot { heard: 4, ..snapshot(workers()) };
+    done.view.queue = 5;
+    tell(&mut script, done);
+    script.keys("+");
+    assert_eq!(script.cmds(), [Cmd::Request(Request::Queue(6))], "the run has the last word");
+}
+
+#[test]
 fn saving_says_what_is_saved() {
     let mut script = running((80, 24));
     script.keys("s");
@@ -429,6 +448,10 @@ fn the_round_in_its_states() {
     assert!(slow.contains("waiting for the first update; 1 late"), "{slow}");
     let again = told(|round| (round.returning, round.closes) = (true, Some(Time(61_500_000))));
     assert!(again.contains("waits 2s for others to come back"), "{again}");
+    let kept = told(|round| (round.kept, round.judging, round.closes) = (true, 0, None));
+    assert!(kept.contains("stopping; kept for the next start"), "{kept}");
+    let taken = told(|round| (round.kept, round.accepted, round.closes) = (true, 0, None));
+    assert!(taken.contains("stopping; waits for updates sent"), "{taken}");
     let gone = told(|round| (round.accepted, round.needed) = (2, 1));
     assert!(gone.contains("·2 updates·") || gone.contains(" 2 updates "), "not 2 of 1: {gone}");
     assert!(told(|round| round.merging = true).contains("the version is being made"));

@@ -142,6 +142,26 @@ impl App for Screen {
     }
 
     fn update(&mut self, now: Time, msg: Msg) -> Vec<Cmd> {
+        let cmds = self.on_msg(now, msg);
+        self.asked += cmds.iter().filter(|cmd| matches!(cmd, Cmd::Request(_))).count() as u64;
+        cmds
+    }
+
+    fn view(&self, frame: &mut Frame<'_>) {
+        view::draw(self, frame);
+    }
+
+    fn wake_at(&self) -> Option<Time> {
+        Some(self.now.after(SECOND)).into_iter().chain(self.toasts.wake_at()).min()
+    }
+
+    fn on_wake(&self) -> Option<Msg> {
+        Some(Msg::Wake)
+    }
+}
+
+impl Screen {
+    fn on_msg(&mut self, now: Time, msg: Msg) -> Vec<Cmd> {
         self.now = now;
         match msg {
             Msg::Snapshot(snapshot) => self.on_snapshot(*snapshot),
@@ -188,20 +208,6 @@ impl App for Screen {
         Vec::new()
     }
 
-    fn view(&self, frame: &mut Frame<'_>) {
-        view::draw(self, frame);
-    }
-
-    fn wake_at(&self) -> Option<Time> {
-        Some(self.now.after(SECOND)).into_iter().chain(self.toasts.wake_at()).min()
-    }
-
-    fn on_wake(&self) -> Option<Msg> {
-        Some(Msg::Wake)
-    }
-}
-
-impl Screen {
     /// What was said before the screen came and people should not miss; the log has it, too.
     pub fn caution(&mut self, lines: &[String]) {
         let words = match lines {
@@ -282,7 +288,7 @@ impl Screen {
 
     fn pause(&mut self) -> Vec<Cmd> {
         let Some(snapshot) = self.snapshot.as_mut().filter(|_| !self.leaving) else { return Vec::new() };
-        // Shown at once; the next snapshot says the same.
+        // Shown at once; the snapshot that knows of it says the same.
         let paused = !snapshot.view.paused;
         snapshot.view.paused = paused;
         let (words, request) = if paused {

@@ -29,6 +29,7 @@ mod watch;
 mod tests;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -203,7 +204,11 @@ async fn serve_with(
     let Ended { reason, newest, tasks, tokens, scored, writer } = ended;
     let closing = tokio::task::spawn_blocking(move || close(writer, threads));
     unless_at_once(&signals, closing).await.context("closing the ledger")??;
-    let mut score = scored.map(|score| (score.loss, score.bits_per_byte));
+    let mut score = match scored {
+        Some(score) => Some((score.loss, score.bits_per_byte)),
+        // A run that was over before this start.
+        None => last_known(&settings.run_dir),
+    };
     let mut of = "";
     if reason != "drained" {
         events.say(&format!(
@@ -255,6 +260,13 @@ async fn serve_with(
         (Err(error), _) => tracing::warn!(%error, "the run's versions cannot be read"),
     }
     Ok(())
+}
+
+/// The newest loss and bits a byte that the run's rows tell of.
+fn last_known(run: &Path) -> Option<(f64, f64)> {
+    let status = Reader::open(run).and_then(|reader| reader.status());
+    let status = status.inspect_err(|error| tracing::warn!(%error, "the run's state cannot be read")).ok()?;
+    status.val_loss.zip(status.val_bits_per_byte)
 }
 
 /// Waits for a thread's work, or for somebody who wants to stop.

@@ -24,17 +24,19 @@ const SHARE: u32 = 100;
 /// The driver's side of a screen.
 pub struct Watch {
     tell: mpsc::Sender<Msg>,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::UnboundedReceiver<Request>,
     /// When the last snapshot was made, and what it cost.
     last: Option<(Time, Duration)>,
     /// Whether something has happened since.
     stirred: bool,
+    /// Requests so far.
+    heard: u64,
 }
 
 impl Watch {
     /// A watch over these channels.
     pub fn new(RunEnds { tell, requests }: RunEnds) -> Self {
-        Self { tell, requests, last: None, stirred: true }
+        Self { tell, requests, last: None, stirred: true, heard: 0 }
     }
 
     /// Something has happened.
@@ -51,7 +53,10 @@ impl Watch {
     /// What the screen wants next; waits for ever once it is gone. Cancel safe.
     pub async fn request(&mut self) -> Request {
         match self.requests.recv().await {
-            Some(request) => request,
+            Some(request) => {
+                self.heard += 1;
+                request
+            }
             None => std::future::pending().await,
         }
     }
@@ -91,8 +96,8 @@ impl Driver {
             (false, true) => Some("training waits for the disk"),
             (false, false) => None,
         };
-        let snapshot = Snapshot { view, rows, trouble, up, down };
         if let Some(watch) = &mut self.watch {
+            let snapshot = Snapshot { view, rows, trouble, up, down, heard: watch.heard };
             watch.tell(Msg::Snapshot(Box::new(snapshot)));
             watch.stirred = false;
             watch.last = Some((began, self.clock.now().since(began)));

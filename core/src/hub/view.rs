@@ -82,6 +82,8 @@ pub struct RoundView {
     pub returning: bool,
     /// The operator wants the version now: the round waits only for those whose tasks it would make too old.
     pub asked: bool,
+    /// The coordinator stops: what has come is kept for the next start.
+    pub kept: bool,
 }
 
 /// The ledger in numbers, as its rows stand on disk.
@@ -270,6 +272,7 @@ impl Hub {
             late: self.leases.training() + overdue - self.leases.awaited(),
             returning: self.awaits_others(now),
             asked: self.round.asked,
+            kept: !self.round.merging && self.stopping.is_some_and(|stopping| !stopping.merge),
             training: self.leases.training(),
             judging: self.leases.judging(),
             merging: self.round.merging,

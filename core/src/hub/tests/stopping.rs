@@ -102,6 +102,8 @@ fn draining_lets_answers_and_checks_end_and_leaves_tasks_with_their_workers() {
     lab.tell(Fact::Checked { lease: done.lease, verdict: Ok(Findings::of_norm(NORM)) });
     assert_eq!(verdict(&lab.heard(busy), done.lease), Some(Ok(Credits::hyd(1))));
     assert_eq!(stopped(&lab), None, "the answer is not complete");
+    let round = lab.hub.view(lab.now).round;
+    assert!(round.kept && round.accepted == 1, "no version is made of it before the next start: {round:?}");
     lab.says(chat, ClientMsg::Query(Query { id: QueryId([2; 16]), ..query }));
     lab.tell(Fact::Piece { query: QueryNo(1), text: "a".to_owned() });
     lab.tell(Fact::Answered { query: QueryNo(1), tokens: 1, finish: Finish::Stop });
