@@ -135,6 +135,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn serve_takes_its_flags_on_either_side() {
+        let parse = |words: &[&str]| {
+            let words = words.iter().map(std::ffi::OsString::from);
+            Args::try_parse_from(crate::without_serve(words)).unwrap()
+        };
+        for words in [
+            &["hydra-coordinator", "serve", "--preset", "tiny", "--run", "serve"][..],
+            &["hydra-coordinator", "--preset", "tiny", "--run", "serve", "serve"],
+            &["hydra-coordinator", "--preset", "tiny", "--run", "serve"],
+        ] {
+            let args = parse(words);
+            assert_eq!((args.serve.preset.as_deref(), args.run), (Some("tiny"), Some(PathBuf::from("serve"))));
+        }
+    }
+
+    #[test]
     fn the_help_fits_80_columns() {
         let mut command = Args::command().term_width(80);
         command.build();

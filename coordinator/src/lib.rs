@@ -22,6 +22,7 @@ pub mod screen;
 pub mod serve;
 pub mod store;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -33,9 +34,15 @@ pub fn command() -> clap::Command {
     <Args as clap::CommandFactory>::command()
 }
 
+/// The command line without a leading `serve`: what is served is said by the same flags with and without it, and clap
+/// would take them only before a subcommand.
+fn without_serve(words: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    words.enumerate().filter(|(place, word)| *place != 1 || word != "serve").map(|(_, word)| word)
+}
+
 /// The program.
 pub fn run() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::parse_from(without_serve(std::env::args_os()));
     let result = match args.command {
         None | Some(Command::Serve) => serve::serve(&args),
         Some(ref command) => commands::run(command, &args),

@@ -32,6 +32,11 @@ use crate::store::{FileError, Saved, StoreError, Writer};
 
 mod publish;
 
+/// Who comes so much too late to a deadline was stopped meanwhile (Ctrl-Z, a machine that slept).
+const LATE: Duration = Duration::from_secs(1);
+/// Then what was sent meanwhile is heard first, for so long: nobody's work is late because nobody listened.
+const CATCH_UP: Duration = Duration::from_secs(3);
+
 /// What reaches the driver from the other threads and tasks.
 pub enum Input {
     /// A socket was accepted: its session's outbox, and the host that it counts for.
@@ -120,8 +125,10 @@ impl Driver {
         let mut signals = signals.lock().await;
         let mut reason = self.act().await;
         let mut read = true;
+        let mut awake = Time::default();
         while reason.is_none() {
-            let deadline = self.hub.deadline().map(|(at, _)| at);
+            let (began, mut due) = (self.clock.now(), false);
+            let deadline = self.hub.deadline().map(|(at, _)| at.max(awake));
             let glimpse = self.watch.as_ref().map(Watch::due);
             tokio::select! {
                 input = inputs.recv() => match input {
@@ -131,7 +138,7 @@ impl Driver {
                     }
                     None => anyhow::bail!("every source of inputs is gone"),
                 },
-                () = self.clock.sleep_until(deadline) => self.hub.expire(self.clock.now()),
+                () = self.clock.sleep_until(deadline) => due = true,
                 stop = signals.next() => self.on_stop(stop)?,
                 () = self.clock.sleep_until(glimpse) => self.glimpse(),
                 request = wanted(&mut self.watch) => self.on_request(request)?,
@@ -139,6 +146,14 @@ impl Driver {
                     read = false;
                     self.handle(Fact::Operator(Operator::Drain));
                 }
+            }
+            let now = self.clock.now();
+            let late = deadline.is_some_and(|at| now.since(at.max(began)) > LATE);
+            // Not twice in a row: a machine that is always late goes on, too.
+            if late && now.since(awake) > CATCH_UP {
+                awake = now.after(CATCH_UP);
+            } else if due {
+                self.hub.expire(now);
             }
             reason = self.act().await;
         }

@@ -106,11 +106,9 @@ impl Hub {
             return refuse(RefusedCode::EmptyPrompt, "the prompt is empty: ask something");
         }
         if query.prompt.len() > limits::PROMPT_BYTES {
-            let text = format!(
-                "the prompt has {} bytes, more than the {} that are taken: shorten it",
-                query.prompt.len(),
-                limits::PROMPT_BYTES
-            );
+            // How many there are, a client that reads no further does not know itself.
+            let text =
+                format!("the prompt has more than the {} bytes that are taken: shorten it", limits::PROMPT_BYTES);
             return Err((RefusedCode::HugePrompt, text));
         }
         if query.max_new_tokens.is_some_and(|n| n == 0 || n > limits::NEW_TOKENS) {
