@@ -43,7 +43,10 @@ impl Hub {
         let (lease, version, blob) = (update.lease, update.version, update.blob);
         let Some(peer) = self.sessions.get(&id).and_then(|s| s.peer()) else { return };
         let verdict = match self.leases.get(lease) {
-            None => Err((UnpaidCode::UnknownLease, "this coordinator no longer knows of it: it was paid already, or is from long ago")),
+            None => Err((
+                UnpaidCode::UnknownLease,
+                "this coordinator no longer knows of it: it was paid already, or is from long ago",
+            )),
             Some(Held { row, .. })
                 if row.user != peer.user || peer.seat.as_ref().is_none_or(|seat| seat.worker != row.worker) =>
             {
