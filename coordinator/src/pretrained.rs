@@ -20,10 +20,12 @@ use crate::store::files;
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const GENERATION: &str = "generation_config.json";
 const CARD: &str = "README.md";
 
 /// All files of an export.
-const FILES: [&str; 6] = [CARD, CONFIG, "generation_config.json", TOKENIZER, "tokenizer_config.json", WEIGHTS];
+const FILES: [&str; 6] = [CARD, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS];
 
 /// In every model card, and so in the folder of every export.
 const MARK: &str = "exported with `hydra-coordinator export`";
@@ -118,9 +120,9 @@ pub fn write(
     // The card first, by which a folder is known again whose export broke off.
     put(CARD, card(shape, tokenizer, origin).as_bytes())?;
     put(CONFIG, pretty(&to_config(shape, end)).as_bytes())?;
-    put("generation_config.json", pretty(&generation(origin.answers, end)).as_bytes())?;
+    put(GENERATION, pretty(&generation(origin.answers, end)).as_bytes())?;
     put(TOKENIZER, tokenizer.json().as_bytes())?;
-    put("tokenizer_config.json", pretty(&tokenizer_config(shape, tokenizer, origin.answers)).as_bytes())?;
+    put(TOKENIZER_CONFIG, pretty(&tokenizer_config(shape, tokenizer, origin.answers)).as_bytes())?;
     put(WEIGHTS, &hydra_engine::to_safetensors(shape, weights, &[]).map_err(|error| cannot(&error))?)
 }
 

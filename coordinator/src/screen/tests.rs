@@ -335,7 +335,7 @@ fn pausing_and_the_queue() {
 fn every_press_counts() {
     let mut script = running((80, 24));
     script.keys("+ p");
-    // Made before anything was done; then after the first request; then after both.
+    // Made before anything was done, and after the first request alone.
     for heard in [0, 1] {
         tell(&mut script, Snapshot { heard, ..snapshot(workers()) });
     }

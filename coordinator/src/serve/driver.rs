@@ -30,12 +30,8 @@ use crate::data::Dataset;
 use crate::screen::Request;
 use crate::store::{FileError, Saved, StoreError, Writer};
 
+mod late;
 mod publish;
-
-/// Who comes so much too late to a deadline was stopped meanwhile (Ctrl-Z, a machine that slept).
-const LATE: Duration = Duration::from_secs(1);
-/// Then what was sent meanwhile is heard first, for so long: nobody's work is late because nobody listened.
-const CATCH_UP: Duration = Duration::from_secs(3);
 
 /// What reaches the driver from the other threads and tasks.
 pub enum Input {
@@ -125,10 +121,10 @@ impl Driver {
         let mut signals = signals.lock().await;
         let mut reason = self.act().await;
         let mut read = true;
-        let mut awake = Time::default();
+        let mut late = late::Late::default();
         while reason.is_none() {
             let (began, mut due) = (self.clock.now(), false);
-            let deadline = self.hub.deadline().map(|(at, _)| at.max(awake));
+            let deadline = self.hub.deadline().map(|(at, _)| late.look_at(at));
             let glimpse = self.watch.as_ref().map(Watch::due);
             tokio::select! {
                 input = inputs.recv() => match input {
@@ -148,11 +144,7 @@ impl Driver {
                 }
             }
             let now = self.clock.now();
-            let late = deadline.is_some_and(|at| now.since(at.max(began)) > LATE);
-            // Not twice in a row: a machine that is always late goes on, too.
-            if late && now.since(awake) > CATCH_UP {
-                awake = now.after(CATCH_UP);
-            } else if due {
+            if !deadline.is_some_and(|at| late.was_stopped(began, at, now)) && due {
                 self.hub.expire(now);
             }
             reason = self.act().await;
