@@ -58,5 +58,9 @@ pub const WRITE_STALL: Duration = Duration::from_secs(20);
 pub const PING_EVERY: Duration = Duration::from_secs(10);
 /// A session that gave no sign of life for this long is gone.
 pub const SILENCE: Duration = Duration::from_secs(30);
+/// Whose ping is not back after this is given no further task, and its lease ends as that of one that left.
+pub const QUIET: Duration = Duration::from_secs(5);
+/// How many paid leases are remembered, so that a worker that has not heard of its payment, and delivers again, is told.
+pub const PAID: usize = 4096;
 /// Updates older than this many versions are refused.
 pub const STALENESS: u64 = 2;

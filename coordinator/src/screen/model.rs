@@ -339,7 +339,7 @@ impl Screen {
 
     /// What the swarm did lately, if that can be told yet.
     pub fn rates(&self) -> Option<Rates> {
-        self.marks.rates()
+        self.marks.rates(self.snapshot.as_ref()?)
     }
 
     /// Model traffic in bytes for a token that was trained since the start.

@@ -23,6 +23,14 @@ struct Mark {
     down: u64,
 }
 
+impl Mark {
+    fn of(snapshot: &Snapshot) -> Self {
+        let status = &snapshot.view.status;
+        let (tokens, tasks) = (status.tokens, status.tasks);
+        Self { at: snapshot.view.at, tokens, tasks, up: snapshot.up, down: snapshot.down }
+    }
+}
+
 /// What the swarm did in the last minute, or since the start if that was later.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Rates {
@@ -51,21 +59,21 @@ pub struct Marks(VecDeque<Mark>);
 impl Marks {
     /// Looks at the counters, if it is time to; says whether it was.
     pub fn look(&mut self, snapshot: &Snapshot) -> bool {
-        let (at, status) = (snapshot.view.at, &snapshot.view.status);
+        let at = snapshot.view.at;
         if self.0.back().is_some_and(|last| at.since(last.at) < LOOK) {
             return false;
         }
-        let (tokens, tasks) = (status.tokens, status.tasks);
-        self.0.push_back(Mark { at, tokens, tasks, up: snapshot.up, down: snapshot.down });
+        self.0.push_back(Mark::of(snapshot));
         while self.0.len() > 2 && at.since(self.0[1].at) >= MINUTE {
             self.0.pop_front();
         }
         true
     }
 
-    /// What happened between the oldest look and the newest; nothing before there is something to compare.
-    pub fn rates(&self) -> Option<Rates> {
-        let (first, last) = (self.0.front()?, self.0.back()?);
+    /// What happened since the oldest look, up to `snapshot`, whose totals stand beside it; nothing before there is
+    /// something to compare.
+    pub fn rates(&self, snapshot: &Snapshot) -> Option<Rates> {
+        let (first, last) = (self.0.front()?, Mark::of(snapshot));
         let over = last.at.since(first.at);
         let seconds = over.as_secs_f64();
         let rate = |new: u64, old: u64| new.saturating_sub(old) as f64 / seconds;

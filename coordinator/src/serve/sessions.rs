@@ -97,6 +97,8 @@ impl Rim {
                     Fact::Received { session, blob, intact: true }
                 }
                 link::Event::Damaged(blob) => Fact::Received { session, blob, intact: false },
+                link::Event::Quiet => Fact::Quiet { session },
+                link::Event::Woke => Fact::Woke { session },
                 link::Event::Closed(closed) => {
                     metrics::closed(closed.kind());
                     Fact::Left { session, reason: closed.to_string() }

@@ -273,9 +273,12 @@ fn settled(
     newest: VersionNo,
     unmerged: &[(Lease, Accepted)],
 ) -> rusqlite::Result<Vec<(Lease, Accepted)>> {
-    let sql =
-        format!("SELECT {} FROM tasks WHERE version >= ?1 AND state = 'accepted' ORDER BY lease", rows::LEASE_ACCEPTED);
-    let mut settled = collect(from, &sql, [horizon(newest)], rows::lease_accepted)?;
+    let sql = format!(
+        "SELECT {} FROM tasks WHERE state = 'accepted' AND (version >= ?1 OR lease IN
+             (SELECT lease FROM tasks WHERE state = 'accepted' ORDER BY lease DESC LIMIT ?2)) ORDER BY lease",
+        rows::LEASE_ACCEPTED
+    );
+    let mut settled = collect(from, &sql, [horizon(newest), limits::PAID as i64], rows::lease_accepted)?;
     let waiting: BTreeSet<_> = unmerged.iter().map(|(lease, _)| lease.lease).collect();
     settled.retain(|(lease, _)| !waiting.contains(&lease.lease));
     Ok(settled)

@@ -9,7 +9,7 @@ use crate::time::Time;
 /// Where a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Place {
-    /// It trains, or wants no task.
+    /// It trains, or wants no task, or owes a sign of life.
     #[default]
     Busy,
     /// Free since then.
@@ -97,7 +97,7 @@ impl Hub {
     pub(super) fn place(&mut self, now: Time, id: SessionId) {
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
         let later = |until: Option<Time>| until.filter(|until| *until > now);
-        let place = if !seat.accepting || seat.lease.is_some() {
+        let place = if !seat.accepting || seat.quiet || seat.lease.is_some() {
             Place::Busy
         } else if let Some(until) = later(seat.record.barred_until) {
             Place::Barred(until)

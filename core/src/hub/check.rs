@@ -15,7 +15,7 @@ impl Hub {
             let Some(peer) = session.peer() else { continue };
             let Some(seat) = &peer.seat else { continue };
             assert_eq!(self.seats.get(&(peer.user.clone(), seat.worker)), Some(id), "a seat is not listed");
-            let free = seat.accepting && seat.lease.is_none();
+            let free = seat.accepting && !seat.quiet && seat.lease.is_none();
             assert_eq!(free, seat.place != Place::Busy, "session {id} sits in the wrong place: {seat:?}");
             if free {
                 expected.push((*id, seat.place));

@@ -39,6 +39,16 @@ pub enum Fact {
         /// What is wrong, for the peer.
         error: proto::Error,
     },
+    /// A ping was not answered in time: whoever is there may be asleep.
+    Quiet {
+        /// Which.
+        session: SessionId,
+    },
+    /// A sign of life came after that; told before what came.
+    Woke {
+        /// Which.
+        session: SessionId,
+    },
     /// The connection is gone.
     Left {
         /// Which.

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::rows;
-use crate::ids::{Digest, LeaseId, SessionId, TaskId, VersionNo};
+use crate::ids::{Digest, LeaseId, SessionId, TaskId, UserName, VersionNo, WorkerId};
+use crate::limits::PAID;
 use crate::proto::{self, UnpaidCode};
 use crate::time::Time;
 
@@ -293,6 +294,15 @@ impl Leases {
         self.index.uploads.get(&(session, blob)).copied()
     }
 
+    /// Leases that a worker had when it left and that have not ended.
+    pub fn away(&self, user: &UserName, worker: WorkerId) -> Vec<LeaseId> {
+        let theirs = |held: &&Held| {
+            let away = matches!(held.state, State::Running { session: None, .. });
+            away && held.row.worker == worker && held.row.user == *user
+        };
+        self.all.values().filter(theirs).map(|held| held.row.lease).collect()
+    }
+
     /// Leases whose updates come through this session.
     pub fn uploads_of(&self, session: SessionId) -> Vec<LeaseId> {
         let range = (session, Digest([0; 32]))..=(session, Digest([255; 32]));
@@ -309,14 +319,18 @@ impl Leases {
         self.index.tokens
     }
 
-    /// Forgets leases that are over and older than `oldest`; of those without payment the newest [`UNPAID`] stay, so that
-    /// a worker that was away long can be told why.
+    /// Forgets leases that are over and older than `oldest`. The newest [`PAID`] of the paid ones stay, and the newest
+    /// [`UNPAID`] of the others, so that a worker that was away long can be told.
     pub fn forget(&mut self, oldest: VersionNo) {
-        let is_unpaid = |held: &&Held| matches!(held.state, State::Ended(_));
-        let unpaid =
-            self.all.values().rev().filter(is_unpaid).take(UNPAID).last().map_or(LeaseId(0), |held| held.row.lease);
+        let newest = |count, is: fn(&State) -> bool| {
+            let those = self.all.values().rev().filter(|held| is(&held.state));
+            those.take(count).last().map_or(LeaseId(0), |held| held.row.lease)
+        };
+        let paid = newest(PAID, |state| matches!(state, State::Paid));
+        let unpaid = newest(UNPAID, |state| matches!(state, State::Ended(_)));
         let kept = |held: &Held| match held.state {
             State::Paying { .. } => true,
+            State::Paid if held.row.lease >= paid => true,
             State::Ended(_) if held.row.lease >= unpaid => true,
             _ => held.row.version >= oldest || !held.state.is_over(),
         };

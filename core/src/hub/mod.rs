@@ -20,6 +20,7 @@ mod leases;
 mod order;
 mod patience;
 mod queries;
+mod quiet;
 mod records;
 mod recover;
 mod rounds;
@@ -163,6 +164,8 @@ impl Machine for Hub {
                 self.out.push_back(Order::Close { session });
                 self.on_left(now, session, "sent something that is no message");
             }
+            Fact::Quiet { session } => self.on_quiet(now, session),
+            Fact::Woke { session } => self.on_woke(now, session),
             Fact::Left { session, reason } => self.on_left(now, session, &reason),
             Fact::Received { session, blob, intact } => self.on_received(now, session, blob, intact),
             Fact::Checked { lease, verdict } => self.on_checked(now, lease, verdict),

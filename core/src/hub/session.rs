@@ -9,7 +9,7 @@ use super::bench::Place;
 use super::records::Record;
 use super::view::Tally;
 use super::{Action, Hub, Order, Row};
-use crate::ids::{Nonce, PublicKey, SessionId, UserName, VersionNo, WorkerId};
+use crate::ids::{LeaseId, Nonce, PublicKey, SessionId, UserName, VersionNo, WorkerId};
 use crate::limits;
 use crate::proto::sign::{self, Parties};
 use crate::proto::{self, ClientMsg, ErrorCode, Role, ServerMsg};
@@ -60,8 +60,12 @@ pub(super) struct Seat {
     pub accepting: bool,
     /// Where it is among those that could train; see [`Hub::place`].
     pub place: Place,
+    /// Whether it owes a sign of life; see `quiet`.
+    pub quiet: bool,
     /// The lease it trains now.
-    pub lease: Option<crate::ids::LeaseId>,
+    pub lease: Option<LeaseId>,
+    /// The lease whose time was up while it was quiet.
+    pub aside: Option<LeaseId>,
     /// What is known of it, this session and before.
     pub record: Record,
     /// Since when it has waited for the version about to come.
@@ -272,7 +276,9 @@ impl Hub {
             got: self.newest.version,
             accepting: true,
             place: Place::Busy,
+            quiet: false,
             lease: None,
+            aside: None,
             record: self.records.take(&hello.user, worker),
             waits_since: None,
             hold_until: None,

@@ -105,8 +105,13 @@ impl Hub {
         }
     }
 
-    /// A worker says goodbye: it does not come back with the task that it trains.
+    /// A worker says goodbye: it does not come back with the task that it trains, nor with one that it had before.
     pub(super) fn give_up(&mut self, now: Time, id: SessionId) {
+        let Some(peer) = self.sessions.get(&id).and_then(|session| session.peer()) else { return };
+        let Some(seat) = &peer.seat else { return };
+        for lease in self.leases.away(&peer.user, seat.worker) {
+            self.end_lease(now, lease, UnpaidCode::Cancelled);
+        }
         if let Some(lease) = self.sessions.get(&id).and_then(|session| session.seat()?.lease) {
             self.hand_back(now, lease);
         }
@@ -121,12 +126,16 @@ impl Hub {
     pub(super) fn abandon(&mut self, now: Time, id: SessionId, lease: Option<LeaseId>) {
         let mine: Vec<_> = self.leases.uploads_of(id).into_iter().chain(lease).collect();
         for lease in mine {
-            let Some(Held { row, .. }) = self.leases.get(lease) else { continue };
-            let deadline = now.after(self.rules.lease_first).min(self.too_old_at(now, row));
-            let away = State::Running { session: None, deadline, expected: None, step: 0 };
-            self.leases.set(lease, away);
-            self.requeue(now, lease);
+            self.go_without(now, lease);
         }
+    }
+
+    /// A lease goes on without its worker.
+    pub(super) fn go_without(&mut self, now: Time, lease: LeaseId) {
+        let Some(Held { row, .. }) = self.leases.get(lease) else { return };
+        let deadline = now.after(self.rules.lease_first).min(self.too_old_at(now, row));
+        self.leases.set(lease, State::Running { session: None, deadline, expected: None, step: 0 });
+        self.requeue(now, lease);
     }
 
     /// A worker came back with a lease in hand: it goes on with it, and the copy in the queue is not needed. If
@@ -232,6 +241,10 @@ impl Hub {
                     self.strike_holder(now, lease);
                     self.out.push_back(Order::Discard { session, blob });
                     self.unpaid(now, session, lease, UnpaidCode::Expired, "the update's bytes did not come in time");
+                }
+                Some(State::Running { session: Some(id), .. }) if self.is_quiet(*id) => self.set_aside(now, lease),
+                Some(State::Running { session: None, .. }) if self.is_needless(lease) => {
+                    self.end_lease(now, lease, UnpaidCode::Cancelled);
                 }
                 Some(State::Running { .. }) => {
                     self.strike_holder(now, lease);

@@ -8,6 +8,7 @@ mod codecs;
 mod copies;
 mod failing;
 mod handshake;
+mod quiet;
 mod rounds;
 mod stopping;
 mod updates;

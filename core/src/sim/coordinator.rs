@@ -39,6 +39,8 @@ pub struct Coordinator {
     pub file: VersionNo,
     pub versions: BTreeMap<VersionNo, (Digest, Option<Digest>)>,
     pub sessions: BTreeMap<SessionId, u64>,
+    /// Those that owe a sign of life.
+    pub quiet: BTreeSet<SessionId>,
     pub expected: BTreeSet<(SessionId, Digest)>,
     pub received: BTreeMap<(SessionId, Digest), Content>,
     /// Words that are left to be said.
@@ -91,6 +93,7 @@ impl World {
             file: newest.version,
             versions: BTreeMap::from([(newest.version, (newest.digest, None))]),
             sessions: BTreeMap::new(),
+            quiet: BTreeSet::new(),
             expected: BTreeSet::new(),
             received: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -277,6 +280,7 @@ impl World {
 
     /// A frame arrived at the coordinator.
     pub fn hub_hears(&mut self, session: SessionId, frame: Frame) {
+        self.woke(session);
         match frame {
             Frame::Client(message) => {
                 if let ClientMsg::Update(update) = &message
@@ -304,11 +308,27 @@ impl World {
         }
     }
 
+    /// A session's ping was not answered in time.
+    pub fn quiet(&mut self, session: SessionId) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        if coordinator.sessions.contains_key(&session) && coordinator.quiet.insert(session) {
+            self.tell_hub(Fact::Quiet { session });
+        }
+    }
+
+    /// A sign of life came.
+    pub fn woke(&mut self, session: SessionId) {
+        if self.coordinator.as_mut().is_some_and(|coordinator| coordinator.quiet.remove(&session)) {
+            self.tell_hub(Fact::Woke { session });
+        }
+    }
+
     /// The session's task has ended.
     pub fn session_over(&mut self, session: SessionId) {
         self.audit.left(session);
         if let Some(coordinator) = &mut self.coordinator {
             coordinator.sessions.remove(&session);
+            coordinator.quiet.remove(&session);
             coordinator.expected.retain(|(owner, _)| *owner != session);
             coordinator.received.retain(|(owner, _), _| *owner != session);
         }

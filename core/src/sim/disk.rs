@@ -131,7 +131,7 @@ impl Disk {
             asked,
             evaluated: self.evaluated.get(&newest.version).copied(),
             open: self.leases.values().filter(recent).filter(open).cloned().collect(),
-            settled: self.leases.values().filter(recent).filter(settled).map(with_update).collect(),
+            settled: self.leases.values().filter(settled).map(with_update).collect(),
             unmerged,
             last_task: self.leases.values().map(|lease| lease.task).max().unwrap_or(TaskId(0)),
             newest,

@@ -1,6 +1,7 @@
 //! What goes wrong.
 
 use super::client::Role;
+use super::inside::Inside;
 use super::net::Side;
 use super::world::{Event, World};
 use crate::limits;
@@ -80,6 +81,7 @@ impl World {
                 if let Some(conn) = self.clients[client].conn.and_then(|id| self.net.get_mut(&id)) {
                     conn.stall(until);
                 }
+                self.falls_quiet(client, Some(until));
             }
             Fault::Partition => {
                 self.clients[client].apart = until;
@@ -91,9 +93,23 @@ impl World {
         }
     }
 
+    /// The coordinator gets no answer to its pings from a client any more, or not until then.
+    fn falls_quiet(&mut self, client: usize, until: Option<Time>) {
+        let Some(conn) = self.clients[client].conn.and_then(|id| self.net.get(&id)) else { return };
+        let session = conn.session;
+        let at = self.soon(limits::QUIET.as_micros() as u64, limits::PING_EVERY.as_micros() as u64);
+        if until.is_none_or(|until| at < until) {
+            self.inside_at(at, Inside::Quiet(session));
+        }
+        if let Some(until) = until.filter(|until| at < *until) {
+            self.inside_at(Time(until.0 + 1), Inside::Woke(session));
+        }
+    }
+
     /// Cuts a client's connection; each end notices at once, soon, or when the other has been silent for too long.
     fn cut(&mut self, client: usize) {
         let Some(id) = self.clients[client].conn else { return };
+        self.falls_quiet(client, None);
         if let Some(conn) = self.net.get_mut(&id) {
             conn.cut = true;
         }
@@ -139,6 +155,7 @@ impl World {
         }
         let conn = place.conn;
         self.rewake(client);
+        self.falls_quiet(client, Some(until));
         if let Some(id) = conn.filter(|_| long > limits::SILENCE) {
             let at = self.soon(limits::SILENCE.as_micros() as u64, 10_000_000);
             self.push(at, Event::Gone(id, Side::Coordinator));

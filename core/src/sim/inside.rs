@@ -36,6 +36,9 @@ pub enum Inside {
     Measured(VersionNo),
     Word(QueryNo),
     SessionOver(SessionId),
+    /// A ping was not answered in time; and something came after that.
+    Quiet(SessionId),
+    Woke(SessionId),
 }
 
 impl World {
@@ -121,6 +124,8 @@ impl World {
                 self.tell_hub(Fact::Evaluated { version, averaged, loss, bits_per_byte, bytes_up, bytes_down });
             }
             Inside::Word(query) => self.say_word(query),
+            Inside::Quiet(session) => self.quiet(session),
+            Inside::Woke(session) => self.woke(session),
             Inside::SessionOver(session) => self.session_over(session),
         }
     }

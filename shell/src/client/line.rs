@@ -134,7 +134,7 @@ impl Line {
                         return Heard::Closed(self.why.take().map_or_else(|| closed.to_string(), str::to_owned));
                     }
                     Ok(Some(Event::Blob { digest, bytes })) => return Heard::Blob(digest, bytes),
-                    Ok(Some(Event::Damaged(_) | Event::Sent(_))) => {}
+                    Ok(Some(Event::Damaged(_) | Event::Sent(_) | Event::Quiet | Event::Woke)) => {}
                     Ok(None) => {
                         self.state = State::Down;
                         return Heard::Closed("the connection ended".to_owned());

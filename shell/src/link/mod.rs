@@ -63,6 +63,10 @@ pub enum Event<M> {
     Damaged(Digest),
     /// The last chunk of a blob was handed to the system; not yet that the other end has it.
     Sent(Digest),
+    /// A ping has been without an answer for [`limits::QUIET`], and nothing else came.
+    Quiet,
+    /// A sign of life came after that; told before what came.
+    Woke,
     /// The session is over; the last event.
     Closed(Closed),
 }

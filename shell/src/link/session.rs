@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use hydra_core::limits::{FRAME_BYTES, PING_EVERY, SILENCE, WRITE_STALL};
+use hydra_core::limits::{FRAME_BYTES, PING_EVERY, QUIET, SILENCE, WRITE_STALL};
 use hydra_core::proto::ErrorCode;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -107,6 +107,8 @@ struct Session<P: Side> {
     ping_due: bool,
     /// Number and time of the last ping.
     pinged: (u64, Instant),
+    /// The program was told that the other end owes a sign of life.
+    quiet: bool,
     /// Since when this side wants to end.
     ending: Option<Instant>,
 }
@@ -131,6 +133,7 @@ impl<P: Side> Session<P> {
             next_ping: now + PING_EVERY,
             ping_due: false,
             pinged: (0, now),
+            quiet: false,
             ending: None,
         }
     }
@@ -214,10 +217,18 @@ impl<P: Side> Session<P> {
     }
 
     fn deadline(&self) -> Instant {
-        [self.waiting.map(|since| since + WRITE_STALL), self.ending.map(|since| since + FAREWELL)]
+        let stall = self.waiting.map(|since| since + WRITE_STALL);
+        [stall, self.ending.map(|since| since + FAREWELL), self.quiet_from()]
             .into_iter()
             .flatten()
             .fold(self.next_ping.min(self.last_sign + SILENCE), Instant::min)
+    }
+
+    /// When the program is told that the other end owes a sign of life. A ping behind bytes that wait for the network
+    /// says nothing about the other end.
+    fn quiet_from(&self) -> Option<Instant> {
+        let owed = !self.quiet && self.pinged.0 > 0 && self.pinged.1 > self.last_sign && self.uploads.is_empty();
+        owed.then(|| self.pinged.1 + QUIET)
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Closed> {
@@ -229,6 +240,10 @@ impl<P: Side> Session<P> {
         }
         if self.incoming.events.is_empty() && now >= self.last_sign + SILENCE {
             return Err(Closed::Silent);
+        }
+        if self.incoming.events.is_empty() && self.quiet_from().is_some_and(|from| now >= from) {
+            self.quiet = true;
+            self.incoming.events.push_back(Event::Quiet);
         }
         if now >= self.next_ping {
             self.ping_due = true;
@@ -315,6 +330,9 @@ impl<P: Side> Session<P> {
                 self.last_sign = Instant::now();
                 self.ends.round_trip.heard();
                 self.stats.heard();
+                if std::mem::take(&mut self.quiet) {
+                    self.incoming.events.push_back(Event::Woke);
+                }
                 self.hear(message)
             }
         }

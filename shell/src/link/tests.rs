@@ -9,7 +9,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
 use hydra_core::ids::{LeaseId, TaskId, VersionNo};
-use hydra_core::limits::{CHUNK_BYTES, OUTBOX, PING_EVERY, SENT_CHUNK_BYTES, SILENCE, WRITE_STALL};
+use hydra_core::limits::{CHUNK_BYTES, OUTBOX, PING_EVERY, QUIET, SENT_CHUNK_BYTES, SILENCE, WRITE_STALL};
 use hydra_core::model::{Recipe, Shape};
 use hydra_core::proto::{Bye, Chunk, Credited, Empty, ErrorCode, Progress, Version, Welcome};
 use hydra_core::proto::{ClientMsg, ServerMsg, wire};
@@ -281,11 +281,32 @@ async fn pings_measure_and_silence_ends() {
     assert_eq!(rig.stats.round_trip().unwrap().as_millis(), 70);
     assert_eq!(rig.connection.outbox.round_trip(), rig.stats.round_trip());
     let heard = Instant::now();
+    assert_eq!(rig.event().await, Event::Quiet);
     assert_eq!(rig.closed().await, Closed::Silent);
     assert_eq!(heard.elapsed().as_millis(), SILENCE.as_millis());
     for silent in [rig.connection.outbox.silent(), rig.stats.silent()] {
         assert_eq!(silent.map(|silent| silent.as_secs()), Some(SILENCE.as_secs()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_owes_a_sign_of_life_is_quiet_until_one_comes() {
+    let mut rig = Rig::new(8).await;
+    let start = Instant::now();
+    assert_eq!(rig.event().await, Event::Quiet);
+    assert_eq!(start.elapsed(), PING_EVERY + QUIET);
+    rig.tell(&credited(1));
+    assert_eq!(rig.event().await, Event::Woke, "told before what came");
+    assert_eq!(rig.event().await, Event::Message(Box::new(credited(1))));
+    // The next ping goes out after that, and is owed anew.
+    assert_eq!(rig.event().await, Event::Quiet);
+    assert_eq!(start.elapsed(), 2 * PING_EVERY + QUIET);
+    while let Ok(message) = rig.up.try_recv() {
+        if let Message::Ping(payload) = message {
+            rig.down.send(Ok(Message::Pong(payload))).unwrap();
+        }
+    }
+    assert_eq!(rig.event().await, Event::Woke, "also by an answer to a ping");
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,6 +76,22 @@ fn a_resent_update_is_credited_again_without_a_second_transfer() {
 }
 
 #[test]
+fn who_slept_through_its_payment_is_told_many_versions_later() {
+    let (mut lab, session, task) = at_work();
+    lab.deliver(session, &task);
+    lab.merge();
+    for _ in 0..50 {
+        let next = lab.task(session).expect("a task");
+        lab.deliver(session, &next);
+        lab.merge();
+    }
+    lab.heard(session);
+    lab.says(session, ClientMsg::Update(Lab::update(&task)));
+    assert_eq!(verdict(&lab.heard(session), task.lease), Some(Ok(Credits::hyd(1))));
+    assert_eq!(rewards(&lab.rows), 51);
+}
+
+#[test]
 fn the_answer_finds_a_worker_that_came_back_while_it_was_checked_or_paid() {
     for leave_before_check in [true, false] {
         let (mut lab, session, task) = at_work();

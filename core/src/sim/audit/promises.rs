@@ -115,10 +115,9 @@ impl Audit {
     /// One lease, one answer: it may be repeated, but not changed.
     fn answered(&mut self, worker: Option<WorkerId>, lease: LeaseId, code: Option<UnpaidCode>) {
         let Some(worker) = worker.filter(|_| code != Some(UnpaidCode::NotYourLease)) else { return };
-        let newest = self.versions.last().map_or(0, |version| version.version.0);
         if code == Some(UnpaidCode::UnknownLease) {
             let row = self.leases.get(&lease).filter(|row| row.worker == worker && self.accepted.contains_key(&lease));
-            let old = row.is_none_or(|row| row.version.0 + limits::STALENESS + 2 < newest);
+            let old = row.is_none() || self.accepted.range(lease..).count() > limits::PAID;
             return self.expect(old, || format!("the accepted lease {lease} was forgotten"));
         }
         let row = self.leases.get(&lease).filter(|row| row.worker == worker);
