@@ -9,6 +9,7 @@
 
 mod api_keys;
 mod asked;
+mod away;
 mod bench;
 mod codecs;
 mod copies;
@@ -20,7 +21,6 @@ mod leases;
 mod order;
 mod patience;
 mod queries;
-mod quiet;
 mod records;
 mod recover;
 mod rounds;

@@ -60,7 +60,7 @@ pub(super) struct Seat {
     pub accepting: bool,
     /// Where it is among those that could train; see [`Hub::place`].
     pub place: Place,
-    /// Whether it owes a sign of life; see `quiet`.
+    /// Whether it owes a sign of life; see `away`.
     pub quiet: bool,
     /// The lease it trains now.
     pub lease: Option<LeaseId>,

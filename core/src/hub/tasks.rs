@@ -83,7 +83,7 @@ impl Hub {
     }
 
     /// When a lease is as old as any may get.
-    fn too_old_at(&self, now: Time, row: &rows::Lease) -> Time {
+    pub(super) fn too_old_at(&self, now: Time, row: &rows::Lease) -> Time {
         let age = Duration::from_millis(self.wall_ms(now).saturating_sub(row.at_ms));
         now.after(LEASE_MAX.saturating_sub(age))
     }
@@ -105,79 +105,13 @@ impl Hub {
         }
     }
 
-    /// A worker says goodbye: it does not come back with the task that it trains, nor with one that it had before.
-    pub(super) fn give_up(&mut self, now: Time, id: SessionId) {
-        let Some(peer) = self.sessions.get(&id).and_then(|session| session.peer()) else { return };
-        let Some(seat) = &peer.seat else { return };
-        for lease in self.leases.away(&peer.user, seat.worker) {
-            self.end_lease(now, lease, UnpaidCode::Cancelled);
-        }
-        if let Some(lease) = self.sessions.get(&id).and_then(|session| session.seat()?.lease) {
-            self.hand_back(now, lease);
-        }
-    }
-
-    fn hand_back(&mut self, now: Time, lease: LeaseId) {
+    pub(super) fn hand_back(&mut self, now: Time, lease: LeaseId) {
         self.end_lease(now, lease, UnpaidCode::Cancelled);
         self.strike_holder(now, lease);
     }
 
-    /// A session ended: its lease goes on without it, its task goes to somebody else at once.
-    pub(super) fn abandon(&mut self, now: Time, id: SessionId, lease: Option<LeaseId>) {
-        let mine: Vec<_> = self.leases.uploads_of(id).into_iter().chain(lease).collect();
-        for lease in mine {
-            self.go_without(now, lease);
-        }
-    }
-
-    /// A lease goes on without its worker.
-    pub(super) fn go_without(&mut self, now: Time, lease: LeaseId) {
-        let Some(Held { row, .. }) = self.leases.get(lease) else { return };
-        let deadline = now.after(self.rules.lease_first).min(self.too_old_at(now, row));
-        self.leases.set(lease, State::Running { session: None, deadline, expected: None, step: 0 });
-        self.requeue(now, lease);
-    }
-
-    /// A worker came back with a lease in hand: it goes on with it, and the copy in the queue is not needed. If
-    /// somebody else has it by then, both do it, each with windows of its own, and both are paid. A lease that is
-    /// over is revoked: the worker should not train for nothing.
-    pub(super) fn resume(&mut self, now: Time, id: SessionId, lease: LeaseId) {
-        let Some(peer) = self.sessions.get(&id).and_then(|s| s.peer()) else { return };
-        let theirs = |held: &&Held| {
-            held.row.user == peer.user && peer.seat.as_ref().is_some_and(|seat| seat.worker == held.row.worker)
-        };
-        let held = self.leases.get(lease).filter(theirs);
-        let (task, code) = match held.map(|held| (held.row.task, &held.state)) {
-            Some((task, State::Running { session: None, deadline, .. }))
-                if self.stopping.is_none_or(|stopping| stopping.retry) =>
-            {
-                let expected = now.after(self.rules.lease_first);
-                let most = held.map_or(now, |held| self.too_old_at(now, &held.row));
-                let deadline = (*deadline).max(expected.min(most));
-                // Nobody knows how far it is; that must not keep others waiting for ever.
-                let expected = Some(expected);
-                self.leases.set(lease, State::Running { session: Some(id), deadline, expected, step: 0 });
-                self.unqueue(task);
-                if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
-                    seat.lease = Some(lease);
-                }
-                return;
-            }
-            Some((task, State::Running { .. })) => {
-                let code = self.stop_code();
-                self.end_lease(now, lease, code);
-                (task, code)
-            }
-            Some((task, State::Ended(code))) => (task, *code),
-            Some((task, _)) => (task, UnpaidCode::Cancelled),
-            None => (TaskId(0), UnpaidCode::UnknownLease),
-        };
-        let text = "the lease ended while the worker was away".to_owned();
-        self.send(id, ServerMsg::Revoked(Unpaid { lease, task, code, text }));
-    }
-
     /// Puts a task back in front of all others, unless somebody else has it or has done it, or it is all over.
-    fn requeue(&mut self, now: Time, lease: LeaseId) {
+    pub(super) fn requeue(&mut self, now: Time, lease: LeaseId) {
         if let (None, Some(Held { row, .. })) = (self.stopping, self.leases.get(lease))
             && self.leases.served(row.task) == 0
         {
@@ -209,7 +143,7 @@ impl Hub {
     }
 
     /// Why tasks end when all ends.
-    fn stop_code(&self) -> UnpaidCode {
+    pub(super) fn stop_code(&self) -> UnpaidCode {
         if self.stopping.is_some_and(|stopping| !stopping.retry) { UnpaidCode::Finished } else { UnpaidCode::Cancelled }
     }
 
@@ -242,7 +176,10 @@ impl Hub {
                     self.out.push_back(Order::Discard { session, blob });
                     self.unpaid(now, session, lease, UnpaidCode::Expired, "the update's bytes did not come in time");
                 }
-                Some(State::Running { session: Some(id), .. }) if self.is_quiet(*id) => self.set_aside(now, lease),
+                Some(State::Running { session: Some(id), .. }) if self.is_quiet(*id) => {
+                    let id = *id;
+                    self.set_aside(now, id, lease);
+                }
                 Some(State::Running { session: None, .. }) if self.is_needless(lease) => {
                     self.end_lease(now, lease, UnpaidCode::Cancelled);
                 }

@@ -3,12 +3,12 @@
 
 mod answers;
 mod api_keys;
+mod away;
 mod bounds;
 mod codecs;
 mod copies;
 mod failing;
 mod handshake;
-mod quiet;
 mod rounds;
 mod stopping;
 mod updates;
