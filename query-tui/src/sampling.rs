@@ -17,19 +17,19 @@ const MUST: &str = "it must be ";
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct Sampling {
     /// At most so many new tokens [default: the run's]
-    #[arg(long, value_name = "N", value_parser = max_new_tokens)]
+    #[arg(long, value_name = "N", value_parser = max_new_tokens, allow_negative_numbers = true)]
     pub max_new_tokens: Option<u32>,
     /// 0 always takes the likeliest token, 1 draws as the model says, more is wilder [default: the run's]
     #[arg(long, value_name = "X", value_parser = temperature, allow_negative_numbers = true)]
     pub temperature: Option<f32>,
     /// Only the N likeliest tokens; 0: all [default: the run's]
-    #[arg(long, value_name = "N", value_parser = top_k)]
+    #[arg(long, value_name = "N", value_parser = top_k, allow_negative_numbers = true)]
     pub top_k: Option<u32>,
     /// Only the likeliest tokens that together reach X [default: the run's]
-    #[arg(long, value_name = "X", value_parser = top_p)]
+    #[arg(long, value_name = "X", value_parser = top_p, allow_negative_numbers = true)]
     pub top_p: Option<f32>,
     /// Repeats an answer of the same version of the model, or of the same average of versions [default: random]
-    #[arg(long, value_name = "N", value_parser = seed)]
+    #[arg(long, value_name = "N", value_parser = seed, allow_negative_numbers = true)]
     pub seed: Option<u64>,
 }
 

@@ -187,7 +187,8 @@ impl Outside {
             Cmd::Cancel => self.wish(Fact::Cancel),
             Cmd::AskBalance => self.wish(Fact::AskBalance),
             Cmd::AskStatus => self.wish(Fact::AskStatus),
-            Cmd::Save(file, text) => self.tell(match save(&file, &text) {
+            Cmd::Save { file, text, partial } => self.tell(match save(&file, &text) {
+                Ok(()) if partial => Msg::Saved(Sign::Good, format!("saved as {file}, with the answer so far")),
                 Ok(()) => Msg::Saved(Sign::Good, format!("saved as {file}")),
                 Err(why) => Msg::Saved(Sign::Bad, format!("not saved: {why}")),
             }),

@@ -75,8 +75,8 @@ pub enum Cmd {
     AskBalance,
     /// Ask how the run is.
     AskStatus,
-    /// Write a text to a file of this name.
-    Save(String, String),
+    /// Write a text to a file of this name; `partial` if an answer in it is not complete.
+    Save { file: String, text: String, partial: bool },
     /// Put a text on the clipboard.
     Copy(String),
     /// End the session, then the program.

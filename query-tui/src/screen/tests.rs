@@ -215,7 +215,7 @@ fn words_and_commands() {
     assert!(screen.contains("needs the name of a file") && script.cmds().is_empty());
     script.keys("/ s a <tab>").text("My Chat.txt").keys("<enter>");
     let cmds = script.cmds();
-    let [Cmd::Save(file, text)] = &cmds[..] else { panic!("{cmds:?}") };
+    let [Cmd::Save { file, text, partial: false }] = &cmds[..] else { panic!("{cmds:?}") };
     assert_eq!(file, "My Chat.txt");
     assert!(text.starts_with("alice: What is Python?\n\nmodel: Python is a language"), "{text}");
     assert!(text.contains("\n* balance: 11.25 HYD"), "{text}");
@@ -225,6 +225,16 @@ fn words_and_commands() {
     assert!(script.screen().contains("▸ Keys"));
     script.keys("<esc>").text("/clear").keys("<enter> <ctrl-y> <ctrl-d>");
     assert_eq!((script.app.transcript.entries().len(), script.cmds()), (0, vec![Cmd::Leave]));
+}
+
+#[test]
+fn what_is_saved_in_mid_answer_says_so() {
+    let mut script = streaming((80, 24));
+    script.cmds();
+    script.text("/save half.txt").keys("<enter>");
+    let cmds = script.cmds();
+    let [Cmd::Save { text, partial: true, .. }] = &cmds[..] else { panic!("{cmds:?}") };
+    assert!(text.ends_with("[the answer was not complete when this was saved]\n"), "{text}");
 }
 
 #[test]

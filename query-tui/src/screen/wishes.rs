@@ -108,7 +108,13 @@ impl Screen {
             self.note(Sign::Warn, "there is nothing to save yet");
             return Vec::new();
         }
-        vec![Cmd::Save(file, self.transcript.plain(self.user.as_str(), MODEL))]
+        self.show_rest();
+        let mut text = self.transcript.plain(self.user.as_str(), MODEL);
+        let partial = self.running.is_some();
+        if partial {
+            text.push_str("[the answer was not complete when this was saved]\n");
+        }
+        vec![Cmd::Save { file, text, partial }]
     }
 
     /// Says so where an answer to what was asked cannot come at once.

@@ -76,7 +76,9 @@ fn idle(screen: &Screen) -> String {
         (Link::Up { .. }, None) if screen.paused => "paused; p takes tasks again".to_owned(),
         (Link::Up { .. }, None) => match screen.resting() {
             Some(left) => format!("resting, {} left", text::countdown(left)),
-            None if screen.run_paused => "the coordinator makes no tasks now; they come when it goes on".to_owned(),
+            None if screen.run_paused => {
+                "the coordinator makes no new tasks now; those that are ready still come".to_owned()
+            }
             None => "waiting for a task; it comes by itself".to_owned(),
         },
         (Link::Starting, _) => "opening the device".to_owned(),

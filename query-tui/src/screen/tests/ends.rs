@@ -104,7 +104,9 @@ fn the_end_of_the_run_keeps_the_conversation() {
     script.advance(Duration::from_secs(30));
     assert!(script.cmds().is_empty(), "nobody is there to be asked");
     script.keys("<ctrl-u>").text("/save chat.txt").keys("<enter>");
-    assert!(matches!(&script.cmds()[..], [Cmd::Save(file, text)] if file == "chat.txt" && text.contains("* the run")));
+    assert!(
+        matches!(&script.cmds()[..], [Cmd::Save { file, text, .. }] if file == "chat.txt" && text.contains("* the run"))
+    );
     script.text("/quit").keys("<enter>");
     assert_eq!(script.cmds(), [Cmd::Leave]);
 }

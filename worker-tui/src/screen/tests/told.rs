@@ -46,7 +46,7 @@ fn a_rest_is_no_waiting_for_a_task() {
 fn a_paused_run_says_why_there_is_no_task() {
     let mut script = connected((80, 24));
     script.msg(Msg::News(News::Paused(true)));
-    assert!(script.screen().contains("the coordinator makes no tasks now"), "{}", script.screen());
+    assert!(script.screen().contains("the coordinator makes no new tasks now"), "{}", script.screen());
     script.msg(Msg::News(News::Paused(false)));
     assert!(script.screen().contains("waiting for a task"), "{}", script.screen());
 }
