@@ -204,6 +204,13 @@ fn best(dir: &Path, events: &Events) -> anyhow::Result<Best> {
     if let Some(Average { version, weights, better: Some(measured) }) = Average::read(dir, &shape, newest)
         && let Some(version) = versions.iter().find(|row| row.version == version)
     {
+        if version.version < newest {
+            let number = version.version;
+            events.say(&format!(
+                "the newest version is {newest}; the average on disk, which a running coordinator writes every ten \
+                 seconds or so, is that up to {number}"
+            ));
+        }
         let version = Version { digest: merge::weights_digest(&weights), ..version.clone() };
         let weights = Arc::unwrap_or_clone(weights);
         return Ok(Best { shape, version, averaged: true, weights, measured: Some(measured) });

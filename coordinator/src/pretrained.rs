@@ -103,6 +103,10 @@ pub fn write(
         Failure::new(Exit::Data, format!("cannot write to {}: {error}", to.display()))
             .hint("choose a folder that you may write to, on a disk with room")
     };
+    if to.is_file() {
+        let text = format!("{} is a file, and an export is a folder", to.display());
+        return Err(Failure::new(Exit::Data, text).hint("choose a new folder, or an earlier export's"));
+    }
     let taken = FILES.iter().find(|name| fs::symlink_metadata(to.join(name)).is_ok());
     let ours = fs::read(to.join(CARD)).is_ok_and(|card| String::from_utf8_lossy(&card).contains(MARK));
     if let Some(name) = taken.filter(|_| !ours) {

@@ -118,6 +118,8 @@ fn an_export_replaces_only_an_export() {
     for name in FILES {
         let foreign = tempfile::tempdir().unwrap();
         fs::write(foreign.path().join(name), "mine").unwrap();
+        let refused = try_export(&foreign.path().join(name)).unwrap_err();
+        assert!(refused.to_string().contains("is a file, and an export is a folder"), "{refused}");
         let refused = try_export(foreign.path()).unwrap_err();
         assert!(refused.to_string().contains(name) && refused.hint.is_some(), "{refused}");
         assert_eq!(fs::read_to_string(foreign.path().join(name)).unwrap(), "mine");

@@ -69,9 +69,10 @@ pub fn spawn(
     let thread = std::thread::Builder::new().name("evaluator".into()).spawn(move || {
         hydra_shell::priority::step_back();
         let data = evaluator.data.clone();
-        let mut desk = Desk { evaluator, averaged: false, ago: COMPARE, write: Instant::now() + WRITE };
+        let mut desk = Desk { evaluator, averaged: false, ago: COMPARE, write: Instant::now() + WRITE, stale: false };
         loop {
-            let next = match sampler.as_ref().and_then(Sampler::waits) {
+            let sampling = sampler.as_ref().and_then(Sampler::waits);
+            let next = match sampling.into_iter().chain(desk.waits()).min() {
                 Some(wait) => taken.recv_timeout(wait),
                 None => taken.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
@@ -79,9 +80,10 @@ pub fn spawn(
                 Ok(served) => served,
                 Err(RecvTimeoutError::Timeout) => {
                     // Nothing newer came meanwhile.
-                    if let Some(sampler) = &mut sampler {
+                    if let Some(sampler) = sampler.as_mut().filter(|sampler| sampler.waits() == Some(Duration::ZERO)) {
                         sampler.catch_up(&data);
                     }
+                    desk.write_if_due();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return desk.write(),
@@ -118,12 +120,15 @@ struct Desk {
     /// Whether the average was better when both were measured last, and how many versions ago that was.
     averaged: bool,
     ago: u32,
-    /// When the average's file is to be written.
+    /// When the average's file may be written again.
     write: Instant,
+    /// Whether it is older than the average.
+    stale: bool,
 }
 
 impl Desk {
     fn add(&mut self, served: &Served) {
+        self.stale = true;
         match &mut self.evaluator.average {
             Some(average) => average.add(served.version, &served.weights),
             none => *none = Some(Average::new(served.version, served.weights.clone())),
@@ -163,10 +168,16 @@ impl Desk {
         Ok(Score { version: source.version, loss, bits_per_byte })
     }
 
+    /// How long until the average's file is to be written.
+    fn waits(&self) -> Option<Duration> {
+        self.stale.then(|| self.write.saturating_duration_since(Instant::now()))
+    }
+
     fn write_if_due(&mut self) {
         let began = Instant::now();
-        if began >= self.write {
+        if self.stale && began >= self.write {
             self.write();
+            self.stale = false;
             self.write = began + WRITE.max(began.elapsed() * SHARE);
         }
     }

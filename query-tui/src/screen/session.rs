@@ -109,7 +109,7 @@ impl Screen {
 
     /// Why nothing can be asked any more.
     pub(super) fn no_more(&self) -> String {
-        format!("{}: nothing can be asked until it goes on", self.goodbye)
+        format!("{}: nobody is there to ask until it goes on", self.goodbye)
     }
 
     fn on_refused(&mut self, reason: RefusedCode, text: &str) {

@@ -96,11 +96,11 @@ fn the_end_of_the_run_keeps_the_conversation() {
     script.msg(Msg::Goodbye("the run is complete".to_owned()));
     let screen = script.screen();
     assert!(screen.contains("• the run is complete\n"), "{screen}");
-    assert!(screen.contains("• the run is complete: nothing can be asked until it goes on"), "{screen}");
+    assert!(screen.contains("• the run is complete: nobody is there to ask until it goes on"), "{screen}");
     script.cmds();
     script.text("more?").keys("<enter>");
     assert!(script.cmds().is_empty() && script.app.composer.text() == "more?");
-    assert!(footer(&script).contains("nothing can be asked until it goes on"), "{}", footer(&script));
+    assert!(footer(&script).contains("nobody is there to ask until it goes on"), "{}", footer(&script));
     script.advance(Duration::from_secs(30));
     assert!(script.cmds().is_empty(), "nobody is there to be asked");
     script.keys("<ctrl-u>").text("/save chat.txt").keys("<enter>");
