@@ -86,7 +86,10 @@ pub fn spawn(
                     desk.write_if_due();
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return desk.write(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    desk.write();
+                    return;
+                }
             };
             // On a busy machine rounds may be shorter than a measurement; then the newest counts.
             while let Ok(newer) = taken.try_recv() {
@@ -176,17 +179,19 @@ impl Desk {
     fn write_if_due(&mut self) {
         let began = Instant::now();
         if self.stale && began >= self.write {
-            self.write();
-            self.stale = false;
+            self.stale = !self.write();
             self.write = began + WRITE.max(began.elapsed() * SHARE);
         }
     }
 
-    fn write(&self) {
+    /// Whether the file is as new as the average now.
+    fn write(&self) -> bool {
         let Evaluator { run, shape, average, .. } = &self.evaluator;
-        if let Some(Err(error)) = average.as_ref().map(|average| average.write(run, shape)) {
+        let written = average.as_ref().map_or(Ok(()), |average| average.write(run, shape));
+        if let Err(error) = &written {
             tracing::warn!(%error, "the average of the versions cannot be kept");
         }
+        written.is_ok()
     }
 }
 

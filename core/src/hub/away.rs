@@ -16,10 +16,11 @@ impl Hub {
     pub(super) fn give_up(&mut self, now: Time, id: SessionId) {
         let Some(peer) = self.sessions.get(&id).and_then(|session| session.peer()) else { return };
         let Some(seat) = &peer.seat else { return };
+        let in_hand = seat.lease;
         for lease in self.leases.away(&peer.user, seat.worker) {
             self.end_lease(now, lease, UnpaidCode::Cancelled);
         }
-        if let Some(lease) = self.sessions.get(&id).and_then(|session| session.seat()?.lease) {
+        if let Some(lease) = in_hand {
             self.hand_back(now, lease);
         }
     }
@@ -111,8 +112,8 @@ impl Hub {
         self.place(now, id);
     }
 
-    /// Whether nobody misses the update of a lease whose worker left: the worker is here again and trains something
-    /// else, so that this one never reached it or is lost.
+    /// Whether nobody misses the update of a lease whose worker left: the worker is here again without it, so that it
+    /// never reached the worker or is lost.
     pub(super) fn is_needless(&self, lease: LeaseId) -> bool {
         self.leases.get(lease).is_some_and(|held| self.seats.contains_key(&(held.row.user.clone(), held.row.worker)))
     }

@@ -5,7 +5,7 @@ use super::*;
 use crate::proto::UnpaidCode;
 
 /// A worker with a task whose time was up while it was quiet.
-fn asleep() -> (Lab, SessionId, Task) {
+fn suspended() -> (Lab, SessionId, Task) {
     let mut lab = Lab::new();
     let session = lab.worker("alice", 1);
     let task = lab.task(session).expect("a free worker gets a task");
@@ -27,7 +27,7 @@ fn dropped(lab: &Lab, lost: &Task) {
 
 #[test]
 fn who_sleeps_past_its_lease_goes_on_and_is_paid() {
-    let (mut lab, session, task) = asleep();
+    let (mut lab, session, task) = suspended();
     lab.tell(Fact::Woke { session });
     assert_eq!(lab.heard(session), [], "nothing is revoked");
     lab.deliver(session, &task);
@@ -40,7 +40,7 @@ fn who_sleeps_past_its_lease_goes_on_and_is_paid() {
 
 #[test]
 fn who_is_dropped_first_is_paid_when_it_is_back() {
-    let (mut lab, session, task) = asleep();
+    let (mut lab, session, task) = suspended();
     lab.tell(Fact::Left { session, reason: String::new() });
     let mut hello = Lab::hello("alice", Some(1));
     hello.lease = Some(task.lease);
@@ -52,7 +52,7 @@ fn who_is_dropped_first_is_paid_when_it_is_back() {
 
 #[test]
 fn its_task_goes_to_somebody_else_meanwhile() {
-    let (mut lab, session, task) = asleep();
+    let (mut lab, session, task) = suspended();
     let bob = lab.worker("bob", 2);
     let copy = lab.task(bob).expect("a task");
     assert_eq!(copy.task, task.task);
@@ -77,14 +77,19 @@ fn a_quiet_worker_gets_no_task() {
     assert!(lab.task(session).is_some());
 }
 
-#[test]
-fn a_task_that_never_reached_a_worker_is_not_held_against_it() {
+/// A worker that is back and knows nothing of the task that it was pushed before.
+fn back_without() -> (Lab, SessionId, Task) {
     let mut lab = Lab::new();
     let session = lab.worker("alice", 1);
     let lost = lab.task(session).expect("a task");
     lab.tell(Fact::Left { session, reason: String::new() });
-    // It is back and knows nothing of it.
     let session = lab.worker("alice", 1);
+    (lab, session, lost)
+}
+
+#[test]
+fn a_task_that_never_reached_a_worker_is_not_held_against_it() {
+    let (mut lab, session, lost) = back_without();
     let task = lab.task(session).expect("a task");
     lab.deliver(session, &task);
     lab.merge();
@@ -94,11 +99,7 @@ fn a_task_that_never_reached_a_worker_is_not_held_against_it() {
 
 #[test]
 fn who_says_goodbye_gives_up_what_it_had_before_too() {
-    let mut lab = Lab::new();
-    let session = lab.worker("alice", 1);
-    let lost = lab.task(session).expect("a task");
-    lab.tell(Fact::Left { session, reason: String::new() });
-    let session = lab.worker("alice", 1);
+    let (mut lab, session, lost) = back_without();
     lab.says(session, ClientMsg::Bye(proto::Bye { text: String::new(), retry: false }));
     dropped(&lab, &lost);
 }
