@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use hydra_core::ids::UserName;
+use hydra_shell::numbers;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,7 +104,7 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Decides the first weights and the order of the data
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = seed, allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Run without a screen (the default where there is no terminal)
     #[arg(long)]
@@ -112,20 +113,34 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// Stop after so many accepted tasks
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = many, allow_negative_numbers = true)]
     pub stop_after_tasks: Option<u64>,
     /// Stop after so many trained tokens; the learning rate falls towards it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = many, allow_negative_numbers = true)]
     pub stop_after_tokens: Option<u64>,
     /// Stop after so many rounds
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = many, allow_negative_numbers = true)]
     pub stop_after_rounds: Option<u64>,
     /// Stop at this held-out loss (nats a token)
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = loss, allow_negative_numbers = true)]
     pub stop_at_loss: Option<f64>,
     /// Print every setting with where it comes from, as TOML, and end
     #[arg(long)]
     pub print_config: bool,
+}
+
+// What each may be is the configuration's to say; so much is known of it here.
+
+fn seed(text: &str) -> Result<u64, String> {
+    numbers::whole(text, 0..=u64::MAX)
+}
+
+fn many(text: &str) -> Result<u64, String> {
+    numbers::whole(text, 1..=u64::MAX)
+}
+
+fn loss(text: &str) -> Result<f64, String> {
+    numbers::number(text, 0.0..=100.0, "nats a token")
 }
 
 #[cfg(test)]
@@ -147,6 +162,19 @@ mod tests {
         ] {
             let args = parse(words);
             assert_eq!((args.serve.preset.as_deref(), args.run), (Some("tiny"), Some(PathBuf::from("serve"))));
+        }
+    }
+
+    #[test]
+    fn a_wrong_number_is_told_what_would_do() {
+        for (flag, value, words) in [
+            ("--seed", "x", "it must be a whole number, 0 or more"),
+            ("--stop-after-tasks", "0", "it must be a whole number, 1 or more"),
+            ("--stop-after-rounds", "-3", "it must be a whole number, 1 or more"),
+            ("--stop-at-loss", "-1", "it must be a number of nats a token from 0 to 100"),
+        ] {
+            let error = Args::try_parse_from(["hydra-coordinator", flag, value]).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
         }
     }
 

@@ -9,9 +9,7 @@ use hydra_core::limits::NEW_TOKENS;
 use hydra_core::proto::Query;
 use hydra_shell::exit::Failure;
 use hydra_shell::keys;
-
-/// How every complaint about a value begins; a slash command says what it wants instead.
-const MUST: &str = "it must be ";
+use hydra_shell::numbers::{self, MUST};
 
 /// Wishes about answers.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -60,6 +58,7 @@ impl Sampling {
             "seed" => ("seed", change(&mut self.seed, value, seed)),
             _ => return None,
         };
+        // Not "it must be", but what the command wants.
         let wants = |why: String| {
             let what = why.strip_prefix(MUST).map(|what| format!("/{name} wants {what}, or off"));
             what.unwrap_or(why)
@@ -87,23 +86,16 @@ fn change<T: Copy + ToString>(
     Ok(slot.map(|value| value.to_string()))
 }
 
-fn whole(text: &str, zero: &str, most: u64) -> Result<u64, String> {
-    let wrong = || format!("{MUST}a whole number from {zero} to {most}");
-    text.parse().ok().filter(|number| *number <= most).ok_or_else(wrong)
-}
-
 fn top_k(text: &str) -> Result<u32, String> {
-    Ok(whole(text, "0 (all)", u32::MAX.into())? as u32)
+    text.parse().map_err(|_| format!("{MUST}a whole number from 0 (all) to {}", u32::MAX))
 }
 
 fn seed(text: &str) -> Result<u64, String> {
-    whole(text, "0", u64::MAX)
+    numbers::whole(text, 0..=u64::MAX)
 }
 
 fn max_new_tokens(text: &str) -> Result<u32, String> {
-    let bounds = 1..=NEW_TOKENS;
-    let wrong = || format!("{MUST}a whole number from 1 to {NEW_TOKENS}");
-    text.parse().ok().filter(|n| bounds.contains(n)).ok_or_else(wrong)
+    Ok(numbers::whole(text, 1..=u64::from(NEW_TOKENS))? as u32)
 }
 
 fn temperature(text: &str) -> Result<f32, String> {
@@ -135,8 +127,8 @@ mod tests {
         assert_eq!((sampling.top_k, sampling.max_new_tokens, sampling.seed), (Some(3), Some(9), Some(u64::MAX)));
         assert_eq!(sampling.command("colour", "red"), None);
         for (name, value, want) in [
-            ("seed", "-1", "/seed wants a whole number from 0 to 18446744073709551615, or off"),
-            ("seed", "18446744073709551616", "/seed wants a whole number from 0 to 18446744073709551615, or off"),
+            ("seed", "-1", "/seed wants a whole number, 0 or more, or off"),
+            ("seed", "18446744073709551616", "/seed wants at most 18446744073709551615, or off"),
             ("topk", "4294967296", "/topk wants a whole number from 0 (all) to 4294967295, or off"),
             ("max", "0", "/max wants a whole number from 1 to 4096, or off"),
             ("topp", "7", "/topp wants a number above 0 and at most 1, or off"),

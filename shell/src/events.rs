@@ -50,6 +50,8 @@ struct Shared {
     gone: CancellationToken,
     /// Whether a screen has the terminal.
     drawn: AtomicBool,
+    /// Whether the log has a file, which then holds the lines for people too.
+    logged: bool,
     /// The first lines for people, which a screen that comes then hides.
     said: Mutex<Vec<(Kind, String)>>,
 }
@@ -70,6 +72,13 @@ impl Events {
         Self::new(json, io::stdout().is_terminal(), Box::new(io::stdout()))
     }
 
+    /// The same of a program whose log has a file (`--log-file`) if `file`: the lines for people are in it, too. Without a
+    /// file they are not, as the log may go where they go.
+    pub fn with_log(json: bool, file: bool) -> Self {
+        let (out, people) = (Box::new(io::stdout()), Box::new(io::stderr()));
+        Self::made(json, io::stdout().is_terminal(), file, out, people)
+    }
+
     /// A printer to `out`, for tests.
     pub fn new(json: bool, terminal: bool, out: Box<dyn Write + Send>) -> Self {
         Self::over(json, terminal, out, Box::new(io::stderr()))
@@ -77,9 +86,19 @@ impl Events {
 
     /// The same, with the lines for people to `people`.
     pub fn over(json: bool, terminal: bool, out: Box<dyn Write + Send>, people: Box<dyn Write + Send>) -> Self {
+        Self::made(json, terminal, false, out, people)
+    }
+
+    pub(crate) fn made(
+        json: bool,
+        terminal: bool,
+        logged: bool,
+        out: Box<dyn Write + Send>,
+        people: Box<dyn Write + Send>,
+    ) -> Self {
         let (gone, drawn) = (CancellationToken::new(), AtomicBool::new(false));
         let (out, people, said) = (Mutex::new(out), Mutex::new(people), Mutex::default());
-        Self { shared: Arc::new(Shared { json, terminal, out, people, gone, drawn, said }) }
+        Self { shared: Arc::new(Shared { json, terminal, out, people, gone, drawn, logged, said }) }
     }
 
     /// Whether events are wanted.
@@ -120,7 +139,8 @@ impl Events {
         Some(last)
     }
 
-    /// Prints a line for people to standard error; while a screen has the terminal, into the log, which it shows.
+    /// Prints a line for people to standard error, and into the log's file if there is one; while a screen has the
+    /// terminal, into the log, which it shows.
     pub fn say(&self, line: &str) {
         self.tell(Kind::News, line);
     }
@@ -133,6 +153,9 @@ impl Events {
     fn tell(&self, kind: Kind, line: &str) {
         if self.shared.drawn.load(Ordering::Relaxed) {
             return log(kind, line);
+        }
+        if self.shared.logged {
+            log(kind, line);
         }
         let mut said = self.shared.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.len() < SAID {
@@ -149,7 +172,8 @@ impl Events {
     pub fn begin_screen(&self) -> Vec<String> {
         self.shared.drawn.store(true, Ordering::Relaxed);
         let said = std::mem::take(&mut *self.shared.said.lock().unwrap_or_else(PoisonError::into_inner));
-        for (kind, line) in &said {
+        // With a file they are there already.
+        for (kind, line) in said.iter().filter(|_| !self.shared.logged) {
             log(*kind, line);
         }
         said.into_iter().filter(|(kind, _)| *kind == Kind::Caution).map(|(_, line)| line).collect()

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod launch;
 pub mod link;
 pub mod logs;
+pub mod numbers;
 pub mod priority;
 pub mod signals;
 pub mod terminal;

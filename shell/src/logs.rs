@@ -46,7 +46,7 @@ pub struct Logs {
     pub ring: Ring,
     /// What people should know about where the lines go.
     note: Option<String>,
-    _file: Option<WorkerGuard>,
+    file: Option<WorkerGuard>,
 }
 
 /// Sends every `tracing` event of this process where `options` say. Once in a process.
@@ -61,6 +61,15 @@ pub fn init(options: &LogOptions) -> anyhow::Result<Logs> {
         }
     }
     Ok(logs)
+}
+
+impl Logs {
+    /// Writes the error that a program ends with into the log's file, if there is one; people read it elsewhere.
+    pub fn end(&self, ended: &anyhow::Result<()>) {
+        if let (Some(_), Err(error)) = (&self.file, ended) {
+            tracing::error!(target: "run", "{error:#}");
+        }
+    }
 }
 
 fn build(options: &LogOptions, level: &str) -> Result<(Box<dyn Subscriber + Send + Sync>, Logs), Failure> {
@@ -82,7 +91,7 @@ fn build(options: &LogOptions, level: &str) -> Result<(Box<dyn Subscriber + Send
         layers.push(lines(io::stderr, io::stderr().is_terminal() && !no_color()));
     }
     let subscriber = tracing_subscriber::registry().with(layers).with(filter);
-    Ok((Box::new(subscriber), Logs { ring, note, _file: guard }))
+    Ok((Box::new(subscriber), Logs { ring, note, file: guard }))
 }
 
 type Lines = Box<dyn Layer<Registry> + Send + Sync>;
@@ -214,6 +223,7 @@ impl Write for Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Events;
 
     fn with_logs(options: &LogOptions, level: &str, body: impl FnOnce()) -> Ring {
         let (subscriber, logs) = build(options, level).unwrap();
@@ -269,6 +279,36 @@ mod tests {
         assert!(text.contains("hello") && !text.contains('\u{1b}'), "{text:?}");
         if cfg!(unix) {
             assert_eq!(std::fs::read_to_string(file).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn the_file_has_the_lines_for_people_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hydra.log");
+        let (subscriber, logs) = build(&LogOptions { file: Some(file.clone()), stderr: true }, "").unwrap();
+        let sink = || Box::new(io::sink());
+        tracing::subscriber::with_default(subscriber, || {
+            let events = Events::made(false, false, true, sink(), sink());
+            events.say("ready on");
+            events.caution("not used");
+            events.begin_screen();
+            events.say("round 1");
+            events.end_screen();
+            events.say("stopped, as asked");
+            logs.end(&Err(anyhow::anyhow!("the disk is full")));
+            logs.end(&Ok(()));
+        });
+        let told = logs.ring.all().0;
+        drop(logs);
+        let said = ["ready on", "not used", "round 1", "stopped, as asked", "the disk is full"];
+        assert_eq!(told.len(), said.len(), "{told:?}");
+        if cfg!(unix) {
+            let text = std::fs::read_to_string(file).unwrap();
+            let lines: Vec<_> = text.lines().collect();
+            assert_eq!(lines.len(), said.len(), "{text}");
+            assert!(lines.iter().zip(said).all(|(line, said)| line.ends_with(said)), "{text}");
+            assert!(lines[1].contains("WARN") && lines[4].contains("ERROR"), "{text}");
         }
     }
 

@@ -7,6 +7,7 @@ use clap::Parser;
 use hydra_core::ids::UserName;
 use hydra_engine::DeviceChoice;
 use hydra_shell::address::Address;
+use hydra_shell::numbers;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,7 +29,7 @@ pub struct Args {
     #[arg(default_value = "ws://127.0.0.1:5000")]
     pub coordinator: Address,
     /// Leave after so many paid tasks
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = tasks, allow_negative_numbers = true)]
     pub tasks: Option<u64>,
     /// Rest so long after each task
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "0", allow_negative_numbers = true)]
@@ -37,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
     /// CPU cores to use [default: all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<u16>,
     /// File with the key that owns the name; made if there is none [default: in the configuration folder]
     #[arg(long, value_name = "FILE")]
@@ -59,10 +60,15 @@ fn long_help() -> String {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     const DAY: f64 = 86_400.0;
-    match text.parse() {
-        Ok(seconds) if (0.0..=DAY).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(format!("it must be a number of seconds from 0 to {DAY}")),
-    }
+    numbers::number(text, 0.0..=DAY, "seconds").map(Duration::from_secs_f64)
+}
+
+fn tasks(text: &str) -> Result<u64, String> {
+    numbers::whole(text, 1..=u64::MAX)
+}
+
+fn threads(text: &str) -> Result<u16, String> {
+    Ok(numbers::whole(text, 1..=256)? as u16)
 }
 
 #[cfg(test)]
@@ -97,6 +103,8 @@ mod tests {
             "hydra-worker a*b",
             "hydra-worker a ftp://x",
             "hydra-worker a --tasks 0",
+            "hydra-worker a --tasks -3",
+            "hydra-worker a --threads two",
             "hydra-worker a --pause -1",
             "hydra-worker a --pause nan",
             "hydra-worker a --pause 1e9",
@@ -104,7 +112,10 @@ mod tests {
             "hydra-worker a --threads 0",
             "hydra-worker a b c",
         ] {
-            assert!(parse(line).is_err(), "{line}");
+            let error = parse(line).unwrap_err();
+            // Not as if the value were another argument.
+            let value = line.contains(" --") || line.contains("://") || line.contains('*');
+            assert_eq!(error == clap::error::ErrorKind::ValueValidation, value, "{line}");
         }
     }
 

@@ -78,7 +78,7 @@ fn start(args: &Args) -> anyhow::Result<()> {
     let threads = args.threads.map(|threads| at_most(usize::from(threads), cores()));
     let Thread { commands, mut reports, handle } =
         compute::start(args.device, threads, Unsent::find()).context("starting the compute thread")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let work = Work::new(args);
         let ended = if screen {
             work.with_screen(args, logs.ring.clone(), commands, &mut reports).await
@@ -91,7 +91,9 @@ fn start(args: &Args) -> anyhow::Result<()> {
             anyhow::bail!("the compute thread has panicked");
         }
         ended
-    })
+    });
+    logs.end(&ended);
+    ended
 }
 
 /// What the work and whoever shows it share.
@@ -105,7 +107,7 @@ struct Work {
 impl Work {
     fn new(args: &Args) -> Self {
         Self {
-            events: Events::stdout(args.json),
+            events: Events::with_log(args.json, args.log_file.is_some()),
             clock: Clock::start(),
             stats: Arc::default(),
             coordinator: args.coordinator.clone(),
@@ -113,8 +115,8 @@ impl Work {
     }
 
     /// Lines for people, or only log lines where there is a screen instead.
-    fn teller(&self, args: &Args) -> Teller {
-        Teller::new(self.events.clone(), self.clock, self.coordinator.to_string(), args.log_file.is_some())
+    fn teller(&self) -> Teller {
+        Teller::new(self.events.clone(), self.clock, self.coordinator.to_string())
     }
 
     async fn without_screen(
@@ -125,7 +127,7 @@ impl Work {
     ) -> anyhow::Result<()> {
         let (sender, mut requests) = mpsc::channel(REQUESTS);
         listen(Some(self.events.clone()), args.headless || args.json || !is_interactive(), sender)?;
-        let teller = self.teller(args);
+        let teller = self.teller();
         self.run(args, commands, reports, &mut requests, teller, |_| {}).await
     }
 
@@ -151,7 +153,7 @@ impl Work {
         };
         let mut model = Screen::new(facts);
         let watch = tokio::spawn(screen::watch(feed.clone(), self.stats.clone()));
-        let sink = Feed::new(feed.clone(), self.teller(args));
+        let sink = Feed::new(feed.clone(), self.teller());
         let last = sink.last_word();
         let work = async {
             let say = |msg| drop(feed.try_send(msg));
@@ -162,8 +164,7 @@ impl Work {
         };
         let shown = async {
             if let Some(why) = screen::show(&mut model, self.clock, messages, sender).await {
-                tracing::warn!("{why}");
-                self.events.say(&why);
+                self.events.caution(&why);
             }
         };
         let (ended, ()) = tokio::join!(work, shown);

@@ -20,8 +20,6 @@ pub struct Teller {
     clock: Clock,
     /// For people: where the coordinator is.
     coordinator: String,
-    /// Whether lines also go to the log file.
-    log: bool,
     /// Whether there was a session: nothing is known of the balance before.
     met: bool,
     steps: u32,
@@ -37,9 +35,9 @@ pub const OTHER_RUN: &str = "another run answers at this address now: what was e
 const NOTHING: (u64, Credits) = (0, Credits::ZERO);
 
 impl Teller {
-    /// `log`: there is a log file, which should hold the lines too.
-    pub fn new(events: Events, clock: Clock, coordinator: String, log: bool) -> Self {
-        Self { events, clock, coordinator, log, met: false, steps: 0, told: None, paid: NOTHING, before: NOTHING }
+    /// Tells `events`; `coordinator` is where it is, for people.
+    pub fn new(events: Events, clock: Clock, coordinator: String) -> Self {
+        Self { events, clock, coordinator, met: false, steps: 0, told: None, paid: NOTHING, before: NOTHING }
     }
 
     /// What people are told, if it is worth a line.
@@ -106,9 +104,9 @@ impl Sink for Teller {
     fn show(&mut self, event: &Event) {
         self.events.emit(event);
         if let Some(line) = self.line(event) {
-            self.events.say(&line);
-            if self.log {
-                tracing::info!("{line}");
+            match event {
+                Event::Unpaid { .. } | Event::Disconnected { .. } => self.events.caution(&line),
+                _ => self.events.say(&line),
             }
         }
     }
@@ -141,7 +139,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn people_read_lines_and_not_too_many() {
         let events = Events::new(false, false, Box::new(std::io::sink()));
-        let mut teller = Teller::new(events, Clock::start(), "ws://x/ws".to_owned(), false);
+        let mut teller = Teller::new(events, Clock::start(), "ws://x/ws".to_owned());
         let task = TaskId(12);
         let begun = Event::Task { task, version: VersionNo(3), steps: 25, tokens: 102_400 };
         assert_eq!(teller.line(&begun).unwrap(), "task 12: 25 steps from version 3, 102,400 tokens");
@@ -158,7 +156,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_last_line_says_why_first() {
         let events = Events::new(false, false, Box::new(std::io::sink()));
-        let mut teller = Teller::new(events, Clock::start(), "ws://x/ws".to_owned(), false);
+        let mut teller = Teller::new(events, Clock::start(), "ws://x/ws".to_owned());
         let stopped = |reason, tasks| {
             let (earned, balance) = (Credits::hyd(tasks), Credits::hyd(tasks));
             Event::Stopped { reason, tasks, earned, balance, unanswered: 0, undelivered: 0 }

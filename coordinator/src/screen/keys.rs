@@ -89,6 +89,8 @@ const ON_HELP: &[Binding<Msg>] = &[
     Binding::new("down j", Msg::Step(1), "").hint("down"),
     Binding::new("pageup", Msg::Page(-1), ""),
     Binding::new("pagedown space", Msg::Page(1), ""),
+    Binding::new("home g", Msg::Step(isize::MIN), ""),
+    Binding::new("end G", Msg::Step(isize::MAX), ""),
     Binding::new("ctrl-c", Msg::Quit, ""),
 ];
 

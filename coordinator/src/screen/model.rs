@@ -12,6 +12,7 @@ use hydra_shell::logs::Ring;
 use hydra_shell::ui::Theme;
 use hydra_shell::ui::chart::{Chart, Names};
 use hydra_shell::ui::composer::Composer;
+use hydra_shell::ui::help;
 use hydra_shell::ui::log::LogPane;
 use hydra_shell::ui::overlay::Toasts;
 use hydra_shell::ui::ratatui::layout::Rect;
@@ -112,7 +113,7 @@ pub enum Overlay {
     #[default]
     None,
     /// How far it is scrolled.
-    Help(usize),
+    Help(help::Scroll),
     /// The words for the filter of the workers.
     Filter(Composer),
     /// Which worker to kick, what it is called, and the reason being written.

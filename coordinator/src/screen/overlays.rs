@@ -2,6 +2,7 @@
 
 use hydra_core::limits;
 use hydra_shell::ui::composer::{Composer, Edit};
+use hydra_shell::ui::help;
 use hydra_shell::ui::theme::Sign;
 
 use super::model::{Overlay, Screen, Tab};
@@ -15,7 +16,7 @@ impl Screen {
     /// Opening, writing in, and closing what lies over the page.
     pub(super) fn on_overlay(&mut self, msg: Msg) -> Vec<Cmd> {
         match msg {
-            Msg::Help => self.overlay = Overlay::Help(0),
+            Msg::Help => self.overlay = Overlay::Help(help::Scroll::default()),
             Msg::Filter => {
                 let mut words = Composer::default();
                 words.set(if self.tab == Tab::Workers { self.workers.filter() } else { self.log.filter.as_str() });

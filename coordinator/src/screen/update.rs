@@ -315,9 +315,8 @@ impl Screen {
     }
 
     fn step(&mut self, by: isize) {
-        if let Overlay::Help(at) = &mut self.overlay {
-            *at = at.saturating_add_signed(by).min(keys::ALL.len() * 2);
-            return;
+        if let Overlay::Help(scroll) = &mut self.overlay {
+            return scroll.by(by);
         }
         let rows = self.snapshot.as_ref().map_or(&[][..], |snapshot| snapshot.rows.as_slice());
         match self.tab {

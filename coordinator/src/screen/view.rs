@@ -59,7 +59,7 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     }
     match &screen.overlay {
         Overlay::None | Overlay::Filter(_) => {}
-        Overlay::Help(scroll) => help::draw(buffer, above(area), theme, keys::ALL, *scroll),
+        Overlay::Help(scroll) => help::draw(buffer, above(area), theme, keys::ALL, scroll),
         Overlay::Kick(_, who, words) => cursor = kick(screen, buffer, area, who, words),
         Overlay::Quit => quit(screen, buffer, area),
     }

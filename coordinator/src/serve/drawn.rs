@@ -57,8 +57,7 @@ impl Drawn {
         let over = move |lost: Option<String>| {
             said.end_screen();
             if let Some(why) = lost {
-                tracing::warn!("{why}");
-                said.say(&why);
+                said.caution(&why);
             }
         };
         let mut shown = Screen::new(facts, history);

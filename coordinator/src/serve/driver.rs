@@ -107,6 +107,8 @@ pub struct Ended {
     pub tasks: u64,
     pub tokens: u64,
     pub scored: Option<Score>,
+    /// Whether that is the average's.
+    pub averaged: bool,
     pub writer: Writer,
 }
 
@@ -150,9 +152,9 @@ impl Driver {
             reason = self.act().await;
         }
         let status = self.hub.status();
-        let Self { newest, scored, writer, .. } = self;
-        let reason = reason.unwrap_or("drained");
-        Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, writer })
+        let Self { newest, scored, averaged, writer, .. } = self;
+        let (reason, averaged) = (reason.unwrap_or("drained"), averaged.is_some());
+        Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, averaged, writer })
     }
 
     pub(super) fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {

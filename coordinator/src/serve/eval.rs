@@ -195,9 +195,9 @@ impl Desk {
     }
 }
 
-/// Loss and bits a byte of the newest version on all held-out text, or of the average up to it if that is better, which
-/// its file is told.
-pub fn measure_in_full(run: &Path, newest: &Served, data: &Dataset) -> anyhow::Result<(f64, f64)> {
+/// The newest version on all held-out text, or the average up to it if that is better, which its file is told; whether it
+/// is the average.
+pub fn measure_in_full(run: &Path, newest: &Served, data: &Dataset) -> anyhow::Result<(Score, bool)> {
     let failed = |error: EngineError| anyhow::anyhow!("{error}");
     let device = Device::open(DeviceChoice::Cpu, None).map_err(failed)?;
     let score = |weights: &[f32]| {
@@ -205,12 +205,13 @@ pub fn measure_in_full(run: &Path, newest: &Served, data: &Dataset) -> anyhow::R
         measure(&model, &data.tokenizer, &data.val_tokens, usize::MAX)
     };
     let own = score(&newest.weights).map_err(failed)?;
-    let Some(mut average) = Average::read(run, &newest.shape, newest.version) else { return Ok(own) };
+    let of = |(loss, bits_per_byte)| Score { version: newest.version, loss, bits_per_byte };
+    let Some(mut average) = Average::read(run, &newest.shape, newest.version) else { return Ok((of(own), false)) };
     average.add(newest.version, &newest.weights);
     let mean = score(&average.weights).map_err(failed)?;
     average.better = Some(mean).filter(|mean| mean.0 < own.0);
     if let Err(error) = average.write(run, &newest.shape) {
         tracing::warn!(%error, "the average of the versions cannot be kept");
     }
-    Ok(average.better.unwrap_or(own))
+    Ok((of(average.better.unwrap_or(own)), average.better.is_some()))
 }

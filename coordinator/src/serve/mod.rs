@@ -50,6 +50,7 @@ use tokio::sync::Mutex;
 use self::begun::{Begun, Threads};
 use self::drawn::Drawn;
 use self::driver::Ended;
+use self::eval::Score;
 use self::gate::{Gate, Room};
 use crate::args::Args;
 use crate::pretrained::Pretrained;
@@ -83,8 +84,13 @@ enum Event<'a> {
         tasks: u64,
         tokens: u64,
         version: u64,
+        /// The version that was measured last, the newest or one before it.
+        val_version: Option<u64>,
         val_loss: Option<f64>,
         val_bits_per_byte: Option<f64>,
+        /// Whether the average up to that version was measured, since it is better; nobody knows of a run that was over
+        /// before this start.
+        averaged: Option<bool>,
     },
 }
 
@@ -93,13 +99,20 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
     let init = args.serve.init.as_deref().map(Pretrained::open).transpose()?;
     let resolved = settings::gather(args, init.as_ref())?;
     if args.serve.print_config {
+        let run = &resolved.settings.run_dir;
+        if settings::has_begun(run) {
+            println!(
+                "# {}: this run goes on with the text that it began with, whatever data and val_data say",
+                run.display()
+            );
+        }
         print!("{}", resolved.print());
         return Ok(());
     }
     let screen = !args.serve.headless && !args.json && is_interactive();
     let logs = logs::init(&logs::LogOptions { file: args.serve.log_file.clone(), stderr: !screen })?;
     resolved.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let events = Events::stdout(args.json);
+    let events = Events::with_log(args.json, args.serve.log_file.is_some());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -108,6 +121,7 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
     let ended = runtime.block_on(serve_with(resolved.settings, init, args, events, screen.then(|| logs.ring.clone())));
     // A thread that is in the middle of long work is not waited for.
     runtime.shutdown_background();
+    logs.end(&ended);
     ended
 }
 
@@ -201,13 +215,13 @@ async fn serve_with(
     // Sessions say goodbye on their own tasks; a peer that does not listen is not waited for.
     tracker.close();
     let _ = tokio::time::timeout(Duration::from_secs(3), tracker.wait()).await;
-    let Ended { reason, newest, tasks, tokens, scored, writer } = ended;
+    let Ended { reason, newest, tasks, tokens, scored, averaged, writer } = ended;
     let closing = tokio::task::spawn_blocking(move || close(writer, threads));
     unless_at_once(&signals, closing).await.context("closing the ledger")??;
     let mut score = match scored {
-        Some(score) => Some((score.loss, score.bits_per_byte)),
+        Some(score) => Some((score, Some(averaged))),
         // A run that was over before this start.
-        None => last_known(&settings.run_dir),
+        None => last_known(&settings.run_dir).map(|score| (score, None)),
     };
     let mut of = "";
     if reason != "drained" {
@@ -220,7 +234,8 @@ async fn serve_with(
         let mut signals = signals.lock().await;
         tokio::select! {
             full = measuring => {
-                score = Some(full.context("measuring the last version")??);
+                let (full, averaged) = full.context("measuring the last version")??;
+                score = Some((full, Some(averaged)));
                 of = " on all held-out text";
             }
             // All is on disk, and what was measured last is at hand.
@@ -230,10 +245,24 @@ async fn serve_with(
             },
         }
     }
-    let (val_loss, val_bits_per_byte) = score.unzip();
-    events.emit(&Event::Stopped { reason, tasks, tokens, version: newest.version.0, val_loss, val_bits_per_byte });
-    let measured =
-        score.map_or_else(String::new, |(loss, bits)| format!(", loss {loss:.4}, {bits:.4} bits a byte{of}"));
+    events.emit(&Event::Stopped {
+        reason,
+        tasks,
+        tokens,
+        version: newest.version.0,
+        val_version: score.map(|(score, _)| score.version.0),
+        val_loss: score.map(|(score, _)| score.loss),
+        val_bits_per_byte: score.map(|(score, _)| score.bits_per_byte),
+        averaged: score.and_then(|(_, averaged)| averaged),
+    });
+    let measured = score.map_or_else(String::new, |(Score { version, loss, bits_per_byte }, averaged)| {
+        let whose = match averaged {
+            Some(true) => format!("; the average up to version {version} has"),
+            _ if version == newest.version => ",".to_owned(),
+            _ => format!("; version {version} has"),
+        };
+        format!("{whose} loss {loss:.4}, {bits_per_byte:.4} bits a byte{of}")
+    });
     let why = match reason {
         "drained" => "as asked",
         "tasks" => "all its tasks are done",
@@ -262,11 +291,12 @@ async fn serve_with(
     Ok(())
 }
 
-/// The newest loss and bits a byte that the run's rows tell of.
-fn last_known(run: &Path) -> Option<(f64, f64)> {
+/// The newest score that the run's rows tell of.
+fn last_known(run: &Path) -> Option<Score> {
     let status = Reader::open(run).and_then(|reader| reader.status());
     let status = status.inspect_err(|error| tracing::warn!(%error, "the run's state cannot be read")).ok()?;
-    status.val_loss.zip(status.val_bits_per_byte)
+    let (version, (loss, bits_per_byte)) = status.evaluated.zip(status.val_loss.zip(status.val_bits_per_byte))?;
+    Some(Score { version, loss, bits_per_byte })
 }
 
 /// Waits for a thread's work, or for somebody who wants to stop.

@@ -105,6 +105,11 @@ pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether a run's folder is there whose model and data are made.
+pub fn has_begun(run_dir: &Path) -> bool {
+    run_dir.join(BEGUN).exists()
+}
+
 /// The seed that the run began with, if it remembers one.
 pub fn seed(run_dir: &Path) -> anyhow::Result<Option<u64>> {
     let path = run_dir.join(FILE);

@@ -17,7 +17,7 @@ use hydra_shell::ui::ratatui::Frame;
 use hydra_shell::ui::ratatui::crossterm::event::MouseEventKind;
 use hydra_shell::ui::theme::Sign;
 use hydra_shell::ui::transcript::{Entry, Transcript, Who};
-use hydra_shell::ui::{App, Binding, Event, Theme, keys, text};
+use hydra_shell::ui::{App, Binding, Event, Theme, help, keys, text};
 
 use super::answer::Running;
 use super::keys::{HELP_KEYS, KEYS};
@@ -55,7 +55,7 @@ pub struct Screen {
     pub composer: Composer,
     pub running: Option<Running>,
     /// How far the help is scrolled, while it is open.
-    pub help: Option<usize>,
+    pub help: Option<help::Scroll>,
     pub toasts: Toasts,
     /// Words in the footer's place.
     pub hint: Option<Hint>,
@@ -312,11 +312,12 @@ impl App for Screen {
             Msg::Interrupt => return self.interrupt(),
             Msg::EndOfInput if !self.composer.text().is_empty() => self.composer.apply(Edit::Delete),
             Msg::EndOfInput | Msg::Leave | Msg::Over => return vec![Cmd::Leave],
-            Msg::Help => self.help = Some(0),
+            Msg::Help => self.help = Some(help::Scroll::default()),
             Msg::Close => self.help = None,
             Msg::HelpScroll(rows) => {
-                let most = super::view::help_table().len() + 4;
-                self.help = self.help.map(|at| at.saturating_add_signed(rows).min(most));
+                if let Some(help) = &mut self.help {
+                    help.by(rows);
+                }
             }
             // Over the conversation lie the commands; drawing keeps them within their bounds.
             Msg::Scroll(rows) if self.lists() => self.listed.set(self.listed.get().saturating_add_signed(rows)),

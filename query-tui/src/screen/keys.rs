@@ -34,5 +34,7 @@ pub const HELP_KEYS: &[Binding<Msg>] = &[
     Binding::new("up k", Msg::HelpScroll(-1), "back").hint("back"),
     Binding::new("pagedown space", Msg::HelpScroll(8), "on"),
     Binding::new("pageup", Msg::HelpScroll(-8), "back"),
+    Binding::new("home g", Msg::HelpScroll(isize::MIN), "beginning"),
+    Binding::new("end G", Msg::HelpScroll(isize::MAX), "end"),
     Binding::new("ctrl-c", Msg::Interrupt, "quit").hint("quit"),
 ];

@@ -63,7 +63,7 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     footer(screen, buffer, if low && screen.hint.is_some() { toast } else { hints });
     matches(screen, buffer, middle);
     screen.toasts.draw(buffer, toast, theme);
-    if let Some(scroll) = screen.help {
+    if let Some(scroll) = &screen.help {
         help::draw(
             buffer,
             Rect { height: whole.height - below.min(whole.height), ..whole },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hydra_shell::ui::help;
 use hydra_shell::ui::theme::Sign;
 use hydra_shell::ui::transcript::{Entry, Who};
 
@@ -50,7 +51,7 @@ impl Screen {
                 vec![Cmd::AskStatus]
             }
             Said::Help => {
-                self.help = Some(0);
+                self.help = Some(help::Scroll::default());
                 Vec::new()
             }
             Said::Clear => {

@@ -128,22 +128,34 @@ impl Composer {
     pub fn set(&mut self, text: &str) {
         self.text.clear();
         self.cursor = 0;
-        self.recalled = None;
+        self.keep_draft();
         self.insert(text);
     }
 
-    /// Takes the message out, into the history unless it is blank or the same as the last.
+    /// Takes the message out, into the history unless it is blank or the same as the last. What was being written before
+    /// it was recalled is kept there too, as the one before.
     pub fn take(&mut self) -> String {
         self.cursor = 0;
-        self.recalled = None;
+        self.keep_draft();
         let text = std::mem::take(&mut self.text);
+        self.keep(text.clone());
+        text
+    }
+
+    /// What was being written when a message was recalled goes into the history, as that takes its place.
+    fn keep_draft(&mut self) {
+        if let Some((_, draft)) = self.recalled.take() {
+            self.keep(draft);
+        }
+    }
+
+    fn keep(&mut self, text: String) {
         if !text.trim().is_empty() && self.history.last() != Some(&text) {
             if self.history.len() == HISTORY {
                 self.history.remove(0);
             }
-            self.history.push(text.clone());
+            self.history.push(text);
         }
-        text
     }
 
     /// Carries out an edit.

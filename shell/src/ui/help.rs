@@ -1,5 +1,7 @@
 //! The help overlay, made from the key table.
 
+use std::cell::Cell;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
@@ -10,6 +12,17 @@ use super::theme::Theme;
 
 /// Where there are fewer cells than this for what a key does, it is cut and not wrapped.
 const LEAST: usize = 10;
+
+/// How many lines the help is scrolled down: never more than there are below, which only drawing knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scroll(Cell<usize>);
+
+impl Scroll {
+    /// Lines down, or up if negative; `isize::MAX` goes to the end.
+    pub fn by(&mut self, lines: isize) {
+        self.0.set(self.0.get().saturating_add_signed(lines));
+    }
+}
 
 /// One line of the overlay.
 enum Row {
@@ -53,8 +66,8 @@ fn wrapped(row: Row, room: usize) -> Vec<Row> {
     }
 }
 
-/// Draws the help for `table` over `area`, beginning `scroll` lines down where it does not fit.
-pub fn draw<M>(buffer: &mut Buffer, area: Rect, theme: Theme, table: &[Binding<M>], scroll: usize) {
+/// Draws the help for `table` over `area`, scrolled where it does not fit.
+pub fn draw<M>(buffer: &mut Buffer, area: Rect, theme: Theme, table: &[Binding<M>], scroll: &Scroll) {
     let rows = rows(table);
     let keys = |row: &Row| if let Row::Keys(keys, _) = row { text::width(keys) } else { 0 };
     let words = |row: &Row| match row {
@@ -70,9 +83,10 @@ pub fn draw<M>(buffer: &mut Buffer, area: Rect, theme: Theme, table: &[Binding<M
     let rows: Vec<Row> = rows.into_iter().flat_map(|row| wrapped(row, room)).collect();
     let frame = overlay::centred(area, width, rows.len() as u16 + 2);
     let inside = overlay::open(buffer, frame, theme, "Keys · Esc closes");
-    let scroll = scroll.min(rows.len().saturating_sub(usize::from(inside.height)));
-    let hidden = rows.len() - scroll > usize::from(inside.height);
-    for (row, y) in rows[scroll..].iter().zip(inside.top()..inside.bottom()) {
+    let from = scroll.0.get().min(rows.len().saturating_sub(usize::from(inside.height)));
+    scroll.0.set(from);
+    let hidden = rows.len() - from > usize::from(inside.height);
+    for (row, y) in rows[from..].iter().zip(inside.top()..inside.bottom()) {
         let x = inside.x.saturating_add(2);
         match row {
             Row::Blank => {}

@@ -1,5 +1,6 @@
 //! What lies over a screen: dialogs, and toasts that go by themselves.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -54,11 +55,25 @@ pub fn dialog(buffer: &mut Buffer, area: Rect, theme: Theme, title: &str, words:
     }
     let inset = Rect { x: inside.x + 1.min(inside.width - 1), width: inside.width.saturating_sub(2).max(1), ..inside };
     let last = inside.bottom() - 1;
-    for (line, y) in lines.into_iter().zip(inside.top()..last.max(inside.top() + 1)) {
-        text::put(buffer, inside, (inset.x, y), &words[line], inset.width, theme.text());
+    let rows = usize::from(last.max(inside.top() + 1) - inside.top());
+    let more = lines.len() > rows;
+    for (at, (line, y)) in lines.into_iter().take(rows).zip(inside.top()..).enumerate() {
+        // Words that go on where there is no room say so, lest they end in another sense.
+        let mut line = Cow::Borrowed(&words[line]);
+        if more && at + 1 == rows {
+            line = Cow::Owned(format!("{}…", text::head(&line, usize::from(inset.width).saturating_sub(1))));
+        }
+        text::put(buffer, inside, (inset.x, y), &line, inset.width, theme.text());
     }
     if inside.height > 1 {
-        text::put(buffer, inside, (inset.x, last), keys, inset.width, theme.key());
+        text::put(
+            buffer,
+            inside,
+            (inset.x, last),
+            &text::clip(keys, usize::from(inset.width)),
+            inset.width,
+            theme.key(),
+        );
     }
 }
 

@@ -38,7 +38,7 @@ const RESERVE: usize = 256;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The line of the last event, where it went to the screen: whether that still shows it depends on who is faster, so it
-/// is told again once the screen is gone.
+/// is told once the screen is gone.
 pub type LastWord = Arc<OnceLock<String>>;
 
 /// The sink of a worker with a screen; when that is lost, of one without.
@@ -74,12 +74,10 @@ impl Sink for Feed {
         // The log pane shows what people without a screen read.
         if let Some(line) = self.teller.line(event) {
             match event {
-                Event::Unpaid { .. } | Event::Disconnected { .. } => tracing::warn!(target: "worker", "{line}"),
-                _ => tracing::info!(target: "worker", "{line}"),
-            }
-            if matches!(event, Event::Stopped { .. }) {
+                Event::Unpaid { .. } | Event::Disconnected { .. } => tracing::warn!(target: "run", "{line}"),
                 // There is but one.
-                let _ = self.last.set(line);
+                Event::Stopped { .. } => drop(self.last.set(line)),
+                _ => tracing::info!(target: "run", "{line}"),
             }
         }
         self.put(Msg::Event(event.clone()));

@@ -11,6 +11,7 @@ use hydra_core::time::Time;
 use hydra_shell::logs::Ring;
 use hydra_shell::ui::Theme;
 use hydra_shell::ui::chart::{Chart, Names};
+use hydra_shell::ui::help;
 use hydra_shell::ui::log::LogPane;
 use hydra_shell::ui::overlay::Toasts;
 use hydra_shell::ui::ratatui::layout::Rect;
@@ -170,7 +171,7 @@ pub struct Screen {
     pub paused: bool,
     pub leaving: Leaving,
     /// How far the help is scrolled, while it is open.
-    pub help: Option<usize>,
+    pub help: Option<help::Scroll>,
     pub log: LogPane,
     /// One at a time.
     pub toasts: Toasts,

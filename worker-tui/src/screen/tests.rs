@@ -23,7 +23,7 @@ const WIDE: (u16, u16) = (300, 80);
 
 fn open(size: (u16, u16)) -> Script<Screen> {
     let ring = Ring::with_finest(tracing::level_filters::LevelFilter::INFO);
-    let line = "2026-01-31T12:34:56.789Z  INFO worker: connected to ws://lab:5000/ws as alice, training on cpu ×4\n";
+    let line = "2026-01-31T12:34:56.789Z  INFO run: connected to ws://lab:5000/ws as alice, training on cpu ×4\n";
     ring.clone().write_all(line.as_bytes()).unwrap();
     let facts =
         Facts { coordinator: "ws://lab:5000/ws".into(), ring, theme: Theme::colour(), cores: 4, ..Facts::default() };
@@ -271,8 +271,7 @@ fn the_log_scrolls_and_follows() {
 #[tokio::test]
 async fn the_feed_keeps_what_matters() {
     let (sender, mut messages) = mpsc::channel(WAITING);
-    let teller =
-        Teller::new(Events::new(false, false, Box::new(std::io::sink())), Clock::start(), String::new(), false);
+    let teller = Teller::new(Events::new(false, false, Box::new(std::io::sink())), Clock::start(), String::new());
     let mut feed = Feed::new(sender, teller);
     for step in 0..2_000 {
         feed.tell(News::Step { step, loss: 1.0, tokens_per_s: 1.0 });

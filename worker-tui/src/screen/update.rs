@@ -11,7 +11,7 @@ use hydra_shell::ui::ratatui::Frame;
 use hydra_shell::ui::ratatui::crossterm::event::{MouseButton, MouseEventKind};
 use hydra_shell::ui::ratatui::layout::Position;
 use hydra_shell::ui::theme::Sign;
-use hydra_shell::ui::{App, Binding, Event as Input, keys};
+use hydra_shell::ui::{App, Binding, Event as Input, help, keys};
 
 use super::model::{ASK_EVERY, Answer, InHand, Leaving, Link, SMOOTHINGS, Screen, Shown, Usage};
 use super::view;
@@ -104,6 +104,8 @@ const HELP_KEYS: &[Binding<Msg>] = &[
     Binding::new("down j", Msg::Scroll(1), "down").hint("down"),
     Binding::new("pageup", Msg::Scroll(-8), "back"),
     Binding::new("pagedown space", Msg::Scroll(8), "on"),
+    Binding::new("home g", Msg::Scroll(isize::MIN), "beginning"),
+    Binding::new("end G", Msg::Scroll(isize::MAX), "end"),
     Binding::new("ctrl-c", Msg::Quit, "quit"),
 ];
 
@@ -155,8 +157,12 @@ impl App for Screen {
             Msg::Log(lines) => self.log.scroll(&self.facts.ring, lines),
             Msg::Page(pages) => self.log.scroll(&self.facts.ring, pages * i64::from(self.log_rows.get().max(1))),
             Msg::Newest => self.log.follow(),
-            Msg::Help => self.help = Some(0),
-            Msg::Scroll(lines) => self.help = self.help.map(|at| at.saturating_add_signed(lines).min(KEYS.len() * 2)),
+            Msg::Help => self.help = Some(help::Scroll::default()),
+            Msg::Scroll(lines) => {
+                if let Some(help) = &mut self.help {
+                    help.by(lines);
+                }
+            }
             Msg::Close => self.help = None,
         }
         Vec::new()

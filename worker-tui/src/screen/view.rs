@@ -41,7 +41,7 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
         screen.toasts.draw(buffer, border(first), theme);
     }
     footer(screen, buffer, bottom);
-    if let Some(scroll) = screen.help {
+    if let Some(scroll) = &screen.help {
         // The last row says what the keys do.
         let above = Rect { height: area.height.saturating_sub(1), ..area };
         help::draw(buffer, above, theme, KEYS, scroll);

@@ -56,6 +56,19 @@ fn lines_and_history() {
 }
 
 #[test]
+fn a_draft_outlives_the_message_that_was_recalled_in_its_place() {
+    let mut composer = Composer::default();
+    composer.set("first");
+    composer.take();
+    press(&mut composer, "d r a f t up");
+    assert_eq!(composer.take(), "first");
+    press(&mut composer, "up");
+    assert_eq!(shown(&composer), "first|");
+    press(&mut composer, "up");
+    assert_eq!(shown(&composer), "draft|");
+}
+
+#[test]
 fn a_paste_is_cleaned_and_bounded() {
     let mut composer = Composer::default();
     composer.apply(Edit::Insert("a\u{1b}[2J\r\nb\rc\r\r\n\u{200b}".to_owned()));

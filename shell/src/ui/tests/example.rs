@@ -131,7 +131,7 @@ impl App for Demo {
         keys::hints(self.keys(), theme, hints.width).render(hints, buffer);
         self.toasts.draw(buffer, middle, theme);
         if self.help {
-            help::draw(buffer, area, theme, KEYS, 0);
+            help::draw(buffer, area, theme, KEYS, &help::Scroll::default());
         } else if let Some(cursor) = cursor {
             frame.set_cursor_position(cursor);
         }

@@ -121,13 +121,15 @@ proptest! {
     }
 
     #[test]
-    fn help_fits_everywhere(scroll in 0usize..100, (width, height) in size()) {
+    fn help_fits_everywhere(lines in any::<isize>(), (width, height) in size()) {
         const TABLE: &[Binding<u8>] = &[
             Binding::new("q ctrl-c", 1, "quit").group("Program").hint("quit"),
             Binding::new("up k", 2, "up").group("Table"),
             Binding::new("minus less", 3, "fewer threads"),
         ];
-        draw_within(width, height, |buffer, area| help::draw(buffer, area, Theme::colour(), TABLE, scroll));
+        let mut scroll = help::Scroll::default();
+        scroll.by(lines);
+        draw_within(width, height, |buffer, area| help::draw(buffer, area, Theme::colour(), TABLE, &scroll));
         prop_assert!(keys::hints(TABLE, Theme::colour(), width).width() <= usize::from(width));
     }
 }

@@ -362,7 +362,7 @@ fn dialogs_and_toasts() {
         toasts.push(Time(1), Sign::Bad, "not paid: the update came too late\n");
         toasts.draw(buffer, area, Theme::plain());
     };
-    for (width, height) in [(80, 12), (40, 12), (12, 3)] {
+    for (width, height) in [(80, 12), (40, 12), (30, 6), (12, 3)] {
         insta::assert_snapshot!(format!("dialog_{width}x{height}"), text(width, height, draw));
     }
     let mut toasts = Toasts::default();
@@ -441,8 +441,25 @@ fn logs_show_lines_with_some_words_and_wrap_long_ones() {
 }
 
 #[test]
+fn help_is_scrolled_as_far_as_there_is_more() {
+    const TABLE: &[Binding<u8>] =
+        &[Binding::new("a", 1, "one"), Binding::new("b", 1, "two"), Binding::new("c", 1, "three")];
+    let mut scroll = help::Scroll::default();
+    let mut after = |lines| {
+        scroll.by(lines);
+        let shown = text(30, 4, |buffer, area| help::draw(buffer, area, Theme::plain(), TABLE, &scroll));
+        ["one", "two", "three"].map(|words| shown.contains(words))
+    };
+    assert_eq!(after(0), [true, true, false]);
+    assert_eq!(after(isize::MAX), [false, true, true]);
+    assert_eq!(after(50), [false, true, true]);
+    assert_eq!(after(-1), [true, true, false], "the first step back is seen");
+    assert_eq!(after(isize::MIN), [true, true, false]);
+}
+
+#[test]
 fn long_help_is_wrapped_where_it_is_narrow() {
     const TABLE: &[Binding<u8>] = &[Binding::new("q", 1, "finish what is under way, then stop, and say so")];
-    let shown = text(30, 8, |buffer, area| help::draw(buffer, area, Theme::plain(), TABLE, 0));
+    let shown = text(30, 8, |buffer, area| help::draw(buffer, area, Theme::plain(), TABLE, &help::Scroll::default()));
     assert!(shown.contains("finish") && shown.contains("say so") && !shown.contains('…'), "{shown}");
 }
