@@ -3,8 +3,8 @@
 use hydra_shell::ui::Binding;
 
 use super::model::{Overlay, Screen, Tab};
-use super::overview;
 use super::update::Msg;
+use super::{overview, workers};
 
 const RUN: &str = "Run";
 const PAGES: &str = "Pages";
@@ -141,6 +141,7 @@ pub fn as_things_are(screen: &Screen) -> Vec<Binding<Msg>> {
             Msg::Pause if paused => "go on",
             Msg::Edge(_) if !scrolled => "",
             Msg::Detail | Msg::Kick if screen.chosen().is_none() => "",
+            Msg::Close if alone && screen.tab == Tab::Workers && workers::hides_table(screen) => "table",
             Msg::Close if alone && screen.tab == Tab::Workers && screen.workers.filter().is_empty() => "",
             Msg::Detail if in_full => "hide detail",
             Msg::Wrap if screen.log.wraps() => "cut",

@@ -115,7 +115,7 @@ fn numbers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerView
         ),
         ("spent", format!("{} HYD on answers", ledger.revenue), theme.text()),
         ("", "these three add up to what is issued".to_owned(), theme.dim()),
-        ("ledger", format!("{} transfers, all on disk", ledger.transfers), theme.text()),
+        ("ledger", format!("{} transfers, all on disk", text::grouped(ledger.transfers)), theme.text()),
     ];
     view::facts(screen, buffer, inside, &facts);
 }
@@ -127,11 +127,17 @@ pub fn balances(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &Ledge
     if ledger.top.is_empty() {
         view::put(buffer, inside, 0, "nobody has earned yet", theme.dim());
     }
-    let shown = ledger.top.iter().take(usize::from(inside.height));
-    let longest = shown.map(|(user, _)| user.as_str().len()).max().unwrap_or(0) as u16;
+    let rows = usize::from(inside.height);
+    let room = if ledger.top.len() > rows { rows.saturating_sub(1) } else { rows };
+    let shown = || ledger.top.iter().take(room);
+    let longest = shown().map(|(user, _)| user.as_str().len()).max().unwrap_or(0) as u16;
     let name = longest.clamp(6, 16).min(inside.width.saturating_sub(14));
     let most = ledger.top.first().map_or(1, |(_, balance)| balance.0.max(1));
-    for ((user, balance), y) in ledger.top.iter().zip(inside.top()..inside.bottom()) {
+    let more = ledger.users.saturating_sub(shown().count());
+    if !ledger.top.is_empty() && more > 0 {
+        view::put(buffer, inside, room as u16, &format!("{more} more: hydra-coordinator users"), theme.dim());
+    }
+    for ((user, balance), y) in shown().zip(inside.top()..) {
         let amount = format!("{:>12}", balance.to_string());
         text::put(buffer, inside, (inside.x, y), user.as_str(), name, theme.accent());
         let x = inside.x.saturating_add(name + 1);
@@ -144,7 +150,12 @@ pub fn balances(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &Ledge
 
 fn transfers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerView) {
     let theme = screen.facts.theme;
-    let inside = view::panel(screen, buffer, area, "Transfers, newest first");
+    let shown = ledger.newest.len() as u64;
+    let title = match ledger.transfers {
+        all if all > shown => format!("Newest {shown} of {} transfers", text::grouped(all)),
+        _ => "Transfers, newest first".to_owned(),
+    };
+    let inside = view::panel(screen, buffer, area, &title);
     screen.page_rows.set(inside.height.saturating_sub(1));
     if ledger.newest.is_empty() {
         return view::put(buffer, inside, 0, "none yet: the first accepted task makes one", theme.dim());

@@ -117,7 +117,7 @@ pub enum Overlay {
     /// The words for the filter of the workers.
     Filter(Composer),
     /// Which worker to kick, what it is called, and the reason being written.
-    Kick(SessionId, String, Composer),
+    Kick(UserName, WorkerId, String, Composer),
     /// Whether to stop the run.
     Quit,
 }

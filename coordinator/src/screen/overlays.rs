@@ -22,8 +22,11 @@ impl Screen {
                 words.set(if self.tab == Tab::Workers { self.workers.filter() } else { self.log.filter.as_str() });
                 self.overlay = Overlay::Filter(words);
             }
-            Msg::Kick => match self.chosen().map(|row| (row.worker.session, workers::in_full(&row.worker))) {
-                Some((session, who)) => self.overlay = Overlay::Kick(session, who, Composer::default()),
+            Msg::Kick => match self.chosen().map(|row| &row.worker) {
+                Some(worker) => {
+                    let (user, who) = (worker.user.clone(), workers::in_full(worker));
+                    self.overlay = Overlay::Kick(user, worker.worker, who, Composer::default());
+                }
                 None => self.toasts.push(self.now, Sign::Warn, "no worker is chosen"),
             },
             Msg::Edit(edit) => self.edit(edit),
@@ -56,7 +59,7 @@ impl Screen {
                     words.clone_into(&mut self.log.filter);
                 }
             }
-            Overlay::Kick(_, _, words) => words.apply(edit),
+            Overlay::Kick(.., words) => words.apply(edit),
             Overlay::None | Overlay::Help(_) | Overlay::Quit => {}
         }
         self.arrange();
@@ -64,12 +67,12 @@ impl Screen {
 
     fn confirm(&mut self) -> Vec<Cmd> {
         match std::mem::take(&mut self.overlay) {
-            Overlay::Kick(session, who, words) => {
+            Overlay::Kick(user, worker, who, words) => {
                 let reason = words.text().trim();
                 let reason = if reason.is_empty() { NO_REASON } else { reason };
                 let reason = reason[..reason.floor_char_boundary(limits::TEXT_BYTES / 2)].to_owned();
                 self.toasts.push(self.now, Sign::Info, format!("{who} is kicked: {reason}"));
-                vec![Cmd::Request(Request::Kick(session, reason))]
+                vec![Cmd::Request(Request::Kick(user, worker, reason))]
             }
             Overlay::Quit => {
                 self.leaving = true;
@@ -85,7 +88,7 @@ impl Screen {
             Overlay::Filter(_) if self.tab != Tab::Workers => self.log.filter.clear(),
             Overlay::None if self.tab != Tab::Workers && !self.log.filter.is_empty() => self.log.filter.clear(),
             Overlay::None if self.tab != Tab::Workers => self.log.follow(),
-            Overlay::None if self.is_small() && self.detail.1 => self.detail.1 = false,
+            Overlay::None if workers::hides_table(self) => self.detail.1 = false,
             Overlay::None | Overlay::Filter(_) => {
                 self.workers.set_filter("");
                 self.stale = true;

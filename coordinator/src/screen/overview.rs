@@ -7,10 +7,11 @@ use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
 use hydra_shell::ui::{gauge, text};
 
+use super::ledger;
 use super::model::{Point, Row, Screen, Snapshot, speed};
 use super::rates::Rates;
 use super::view;
-use super::{ledger, workers};
+use crate::serve::listen;
 
 /// What leads to the command with which a worker joins.
 const JOIN: &str = "a worker joins with";
@@ -29,6 +30,11 @@ pub fn has_log(screen: &Screen) -> bool {
     !screen.is_small() && screen.size.0 >= view::WIDE
 }
 
+/// Whether there is no room for panels on a page of this height.
+pub fn is_bare(screen: &Screen, height: u16) -> bool {
+    screen.is_small() || !has_log(screen) && height < 2 * PANELS + 2 + CHART
+}
+
 /// Draws the page.
 pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     screen.page_rows.set(area.height);
@@ -37,7 +43,7 @@ pub fn draw(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     };
     if has_log(screen) {
         large(screen, snapshot, buffer, area);
-    } else if screen.is_small() || area.height < 2 * PANELS + 2 + CHART {
+    } else if is_bare(screen, area.height) {
         small(screen, snapshot, buffer, area);
     } else {
         medium(screen, snapshot, buffer, area);
@@ -54,7 +60,7 @@ fn small(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) 
     let lines = Rect { y: lines.y + 2.min(lines.height), height: lines.height.saturating_sub(2), ..lines };
     if snapshot.rows.is_empty() {
         view::put(buffer, lines, 0, JOIN, theme.dim());
-        return view::put(buffer, lines, 1, &workers::join(screen), theme.title());
+        return view::put(buffer, lines, 1, &listen::join(&screen.facts.addr), theme.title());
     }
     let speed = format!("{} tokens/s", text::short(speed(&snapshot.rows).round()));
     let tasks = screen.rates().map_or_else(String::new, |rates| {
@@ -243,7 +249,7 @@ fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
             ("now", who, theme.text()),
             ("queue", queue, theme.text()),
             ("", JOIN.to_owned(), theme.dim()),
-            ("", workers::join(screen), theme.title()),
+            ("", listen::join(&screen.facts.addr), theme.title()),
         ];
     }
     let spark = if width >= 40 { format!(" {}", screen.speeds.bars(usize::from(SPARK))) } else { String::new() };

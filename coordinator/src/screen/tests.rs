@@ -302,15 +302,15 @@ fn a_worker_that_leaves_is_gone_and_the_choice_stays() {
 
 #[test]
 fn kicking_a_worker_asks_for_the_reason() {
+    let kick = |reason: &str| Request::Kick("bob".parse().unwrap(), WorkerId([2; 8]), reason.to_owned());
     for (width, height) in SIZES {
         let mut script = running((width, height));
         script.keys("2 down K").text("too slow, sorry");
         insta::assert_snapshot!(format!("kick_{width}x{height}"), script.screen());
         script.keys("<enter>");
-        assert_eq!(script.cmds(), [Cmd::Request(Request::Kick(SessionId(2), "too slow, sorry".into()))]);
+        assert_eq!(script.cmds(), [Cmd::Request(kick("too slow, sorry"))]);
         script.keys("K <esc> K <enter>");
-        let reason = "no reason given".to_owned();
-        assert_eq!(script.cmds(), [Cmd::Request(Request::Kick(SessionId(2), reason))]);
+        assert_eq!(script.cmds(), [Cmd::Request(kick("no reason given"))]);
     }
     let mut script = open((80, 24));
     script.keys("2 K <enter>");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hydra_core::ids::{SessionId, UserName, VersionNo, WorkerId};
+use hydra_core::ids::{UserName, VersionNo, WorkerId};
 use hydra_core::time::Time;
 use hydra_shell::signals::Stop;
 use hydra_shell::ui::composer::{self, Edit};
@@ -19,6 +19,8 @@ use super::{keys, ledger, view, workers};
 const SECOND: Duration = Duration::from_secs(1);
 /// Rows that a turn of the wheel scrolls.
 const WHEEL: isize = 3;
+/// Lines of the help that a page key moves by.
+const HELP_PAGE: isize = 8;
 /// What notices about saving are about.
 const SAVING: &str = "saving";
 /// What notices about a lost worker are about.
@@ -102,7 +104,7 @@ pub enum Request {
     Resume,
     Save,
     Queue(usize),
-    Kick(SessionId, String),
+    Kick(UserName, WorkerId, String),
     /// Finish what is under way, then stop.
     Drain,
     /// Stop at once.
@@ -191,8 +193,9 @@ impl Screen {
             }
             Msg::Wrap => self.log.toggle_wrap(&self.facts.ring),
             // A sample has several lines.
-            Msg::Step(by) if self.tab == Tab::Samples => self.step(by.signum()),
+            Msg::Step(by) if self.tab == Tab::Samples && !self.helps() => self.step(by.signum()),
             Msg::Step(by) => self.step(by),
+            Msg::Page(by) if self.helps() => self.step(by * HELP_PAGE),
             Msg::Page(by) => self.step(by * (self.page_rows.get().max(2) as isize - 1)),
             Msg::Edge(last) => self.step(if last { isize::MAX } else { isize::MIN }),
             Msg::Worker(place) => self.choose_worker(place),
@@ -221,6 +224,10 @@ impl Screen {
     /// Whether there is no room for panels.
     pub fn is_small(&self) -> bool {
         view::is_small(self.size)
+    }
+
+    fn helps(&self) -> bool {
+        matches!(self.overlay, Overlay::Help(_))
     }
 
     fn clicked(&self, at: (u16, u16)) -> Option<Msg> {

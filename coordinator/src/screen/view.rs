@@ -52,7 +52,7 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     }
     // Between the corners of the panels.
     let border = Rect { x: body.x + 1.min(body.width), width: body.width.saturating_sub(2), ..body };
-    if screen.is_small() {
+    if screen.is_small() || screen.tab == Tab::Overview && overview::is_bare(screen, body.height) {
         screen.toasts.draw_alone(buffer, body, theme);
     } else {
         screen.toasts.draw(buffer, border, theme);
@@ -60,7 +60,7 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     match &screen.overlay {
         Overlay::None | Overlay::Filter(_) => {}
         Overlay::Help(scroll) => help::draw(buffer, above(area), theme, keys::ALL, scroll),
-        Overlay::Kick(_, who, words) => cursor = kick(screen, buffer, area, who, words),
+        Overlay::Kick(_, _, who, words) => cursor = kick(screen, buffer, area, who, words),
         Overlay::Quit => quit(screen, buffer, area),
     }
     if let Some(cursor) = cursor {
@@ -85,7 +85,7 @@ fn kick(screen: &Screen, buffer: &mut Buffer, area: Rect, who: &str, words: &Com
     let title = format!("Kick {}?", text::clean(who));
     let inside = overlay::open(buffer, overlay::centred(area, 60, 7), theme, &title);
     let inside = inset(inside);
-    put(buffer, inside, 0, "Another worker gets its task, if any.", theme.text());
+    put(buffer, inside, 0, "Its task, if any, goes to another.", theme.text());
     put(buffer, inside, 1, "The reason, which it sees:", theme.text());
     let cursor = line_of_words(screen, buffer, row(inside, 2), "", words, "none given");
     lookup::hints(screen.keys(), theme, inside.width).render(row(inside, 4), buffer);

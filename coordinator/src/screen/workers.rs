@@ -17,6 +17,7 @@ use hydra_shell::ui::{gauge, text};
 
 use super::model::{Row, Screen};
 use super::view;
+use crate::serve::listen;
 
 const USER: usize = 0;
 const STATE: usize = 1;
@@ -86,7 +87,9 @@ fn number(value: Option<f64>) -> f64 {
 /// Whether a row has the word, in lower case, in its user with the id's first digits, its device or its state.
 pub fn matches(row: &Row, word: &str) -> bool {
     let has = |text: &str| text.to_lowercase().contains(word);
-    has(&in_full(&row.worker)) || has(&row.worker.device) || has(name(row))
+    // Who finishes trains, too.
+    let trains = row.silent.is_none() && is_training(&row.worker);
+    has(&in_full(&row.worker)) || has(&row.worker.device) || has(name(row)) || (trains && has("training"))
 }
 
 /// Whether a worker trains.
@@ -147,6 +150,7 @@ fn task(state: &WorkerState) -> Option<u64> {
 fn name(row: &Row) -> &'static str {
     match row.worker.state {
         _ if row.silent.is_some() => "silent",
+        WorkerState::Training { step, steps, .. } if step >= steps => "finishing",
         WorkerState::Training { .. } => "training",
         WorkerState::Sending(_) => "sending",
         WorkerState::Waiting => "waiting",
@@ -216,7 +220,7 @@ fn table(screen: &Screen, several: &HashSet<&UserName>, buffer: &mut Buffer, are
     screen.page_rows.set(inside.height.saturating_sub(1));
     if rows.is_empty() {
         view::put(buffer, inside, 1, "No worker is connected. One joins with", theme.text());
-        return view::put(buffer, inside, 2, &join(screen), theme.title());
+        return view::put(buffer, inside, 2, &listen::join(&screen.facts.addr), theme.title());
     }
     screen.workers.draw(buffer, inside, theme, rows, |row, column| cell(screen, several, row, column));
 }
@@ -263,15 +267,6 @@ fn brief(span: Duration) -> String {
         60..3_600 => format!("{}m", seconds / 60),
         3_600..86_400 => format!("{}h{:02}", seconds / 3_600, seconds / 60 % 60),
         _ => format!("{}d", seconds / 86_400),
-    }
-}
-
-/// The command with which a worker joins.
-pub fn join(screen: &Screen) -> String {
-    match screen.facts.addr.rsplit_once(':') {
-        Some(("127.0.0.1", "5000")) => "hydra-worker NAME".to_owned(),
-        Some(("0.0.0.0" | "[::]", port)) => format!("hydra-worker NAME THIS-HOST:{port}"),
-        _ => format!("hydra-worker NAME {}", screen.facts.addr),
     }
 }
 

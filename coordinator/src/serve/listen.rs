@@ -25,6 +25,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A connection that becomes no session lasts so long at most, and as long as it is owed an answer.
 const PLAIN: Duration = Duration::from_mins(1);
 
+/// The command with which a worker joins a coordinator that listens on `addr`.
+pub fn join(addr: &str) -> String {
+    match addr.rsplit_once(':') {
+        Some(("127.0.0.1", "5000")) => "hydra-worker NAME".to_owned(),
+        // It listens on all of its addresses, and workers elsewhere know one of them.
+        Some(("0.0.0.0" | "[::]", port)) => format!("hydra-worker NAME THIS-HOST:{port}"),
+        _ => format!("hydra-worker NAME {addr}"),
+    }
+}
+
 /// The connection that a request came through; kept by what outlives the request, such as a session.
 #[derive(Debug, Clone)]
 pub struct Visitor {

@@ -13,7 +13,7 @@ pub mod eval;
 mod gate;
 mod http;
 pub mod learner;
-mod listen;
+pub mod listen;
 mod metrics;
 mod note;
 mod openai;
@@ -198,8 +198,11 @@ async fn serve_with(
     } else {
         format!(
             "ready on {addr}: version {version} of a model with {params} parameters and a vocabulary of {}; {} tokens \
-             to train on, {} held out; join with `hydra-worker NAME ws://{addr}`",
-            info.vocab, info.train_tokens, info.val_tokens
+             to train on, {} held out; join with `{}`",
+            info.vocab,
+            info.train_tokens,
+            info.val_tokens,
+            listen::join(&addr.to_string())
         )
     });
     let drawn = drawn.map(|(ring, ends)| Drawn::open(&settings, addr, ring, ends, clock, &events)).transpose()?;

@@ -121,11 +121,9 @@ impl Driver {
                 return Ok(());
             }
             Request::Queue(length) => Operator::Queue(length),
-            Request::Kick(session, reason) => {
-                if let Some((user, worker)) = self.hub.worker_of(session) {
-                    tracing::info!(target: "run", reason, %user, %worker, "the operator kicks a worker");
-                }
-                Operator::Kick(session, reason)
+            Request::Kick(user, worker, reason) => {
+                tracing::info!(target: "run", reason, %user, %worker, "the operator kicks a worker");
+                Operator::Kick(user, worker, reason)
             }
             Request::Drain => return self.on_stop(hydra_shell::signals::Stop::Cleanly),
             Request::StopAtOnce => return self.on_stop(hydra_shell::signals::Stop::AtOnce),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Findings;
-use crate::ids::{Digest, LeaseId, Nonce, SessionId, VersionNo};
+use crate::ids::{Digest, LeaseId, Nonce, SessionId, UserName, VersionNo, WorkerId};
 use crate::proto::{self, ClientMsg, Finish, UnpaidCode};
 
 /// Facts for the hub.
@@ -149,8 +149,8 @@ pub enum Operator {
     Queue(usize),
     /// Make the next version of what has been accepted so far, without waiting for more than what it would make too old.
     CloseRound,
-    /// Cut a session, with a reason that it sees.
-    Kick(SessionId, String),
+    /// Send a worker away, with a reason that it sees.
+    Kick(UserName, WorkerId, String),
 }
 
 /// The hub's own number for a running answer.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Hub;
-use crate::ids::{SessionId, UserName, WorkerId};
+use crate::ids::{UserName, WorkerId};
 use crate::proto::ErrorCode;
 use crate::time::Time;
 
@@ -32,17 +32,15 @@ impl Kicked {
 }
 
 impl Hub {
-    /// Ends a session, for a worker for good: its process is refused from now on, one that is started anew is not.
-    pub(super) fn kick(&mut self, now: Time, id: SessionId, reason: &str) {
-        // A session that has gone by itself in the meantime is nobody to talk to.
-        if !self.sessions.contains_key(&id) {
-            return;
-        }
+    /// Sends a worker away for good: its process is refused from now on, also if it is not connected just now; one that
+    /// is started anew is not.
+    pub(super) fn kick(&mut self, now: Time, user: UserName, worker: WorkerId, reason: &str) {
         let told = format!("kicked by the operator: {reason}");
-        if let Some((user, worker)) = self.worker_of(id).map(|(user, worker)| (user.clone(), worker)) {
-            self.kicked.add(user, worker, told.clone());
+        let session = self.sessions.keys().copied().find(|id| self.worker_of(*id) == Some((&user, worker)));
+        self.kicked.add(user, worker, told.clone());
+        if let Some(id) = session {
+            self.refuse(id, ErrorCode::Removed, &told);
+            self.on_left(now, id, &told);
         }
-        self.refuse(id, ErrorCode::Removed, &told);
-        self.on_left(now, id, &told);
     }
 }

@@ -301,7 +301,7 @@ impl Hub {
                 self.dispatch(now);
             }
             Operator::CloseRound => self.close_round_now(now),
-            Operator::Kick(session, text) => self.kick(now, session, &text),
+            Operator::Kick(user, worker, text) => self.kick(now, user, worker, &text),
         }
     }
 

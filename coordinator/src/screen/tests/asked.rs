@@ -97,6 +97,11 @@ fn who_has_done_every_step_is_finishing() {
     *step = *steps;
     tell(&mut script, snapshot(rows));
     assert!(script.screen().contains("bob        ▶ finishing"), "{}", script.screen());
+    for words in ["finishing", "training"] {
+        script.keys("/").text(words).keys("<enter>");
+        assert!(script.screen().contains("bob  "), "{}", script.screen());
+        script.keys("<esc>");
+    }
 }
 
 #[test]
@@ -281,5 +286,60 @@ fn a_worker_that_does_not_answer_is_not_shown_at_work() {
         assert!(script.screen().contains("Workers: 1 of"), "{}", script.screen());
         script.keys("/ <ctrl-u>").text("train").keys("<enter>");
         assert!(!script.screen().contains("silent 12s"), "{}", script.screen());
+    }
+}
+
+#[test]
+fn the_help_scrolls_alike_over_every_page() {
+    let texts = ["1", "2", "3", "4", "5"].map(|page| {
+        let mut script = running((80, 24));
+        let mut inside = |keys| {
+            script.keys(keys);
+            let lines: Vec<String> =
+                script.screen().lines().map(|line| line.chars().skip(4).take(70).collect()).collect();
+            lines[2..22].join("\n")
+        };
+        inside(page);
+        ["? end", "home pagedown", "down down pageup"].map(inside)
+    });
+    assert!(texts[0][0].contains("to the last") && !texts[0][1].contains("to the last"), "{texts:?}");
+    assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+}
+
+#[test]
+fn esc_on_a_small_screen_brings_the_table_back_and_then_its_rows() {
+    let mut script = running((40, 12));
+    script.keys("2 /").text("alice").keys("<enter> <enter>");
+    assert!(script.screen().contains("Esc table"), "{}", script.screen());
+    script.keys("<esc>");
+    assert!(script.screen().contains("Esc no filter") && !script.screen().contains("bob"), "{}", script.screen());
+    script.keys("<esc>");
+    assert!(script.screen().contains("bob"), "{}", script.screen());
+    // Nothing is in full where no row is left.
+    script.keys("<enter> /").text("zzz").keys("<enter> <esc>");
+    assert!(script.app.workers.filter().is_empty());
+}
+
+#[test]
+fn balances_without_room_are_told_of() {
+    let mut script = running((80, 24));
+    let mut many = snapshot(workers());
+    let user = |n: u64| (format!("user{n:02}").parse().unwrap(), Credits::hyd(100 - n));
+    (many.view.ledger.top, many.view.ledger.users) = ((0..50).map(user).collect(), 70);
+    tell(&mut script, many);
+    script.keys("3");
+    let shown = script.screen();
+    assert!(shown.contains("user04") && !shown.contains("user05") && shown.contains("65 more: hydra-coo"), "{shown}");
+    assert!(shown.contains("Newest 30 of 60 transfers"), "{shown}");
+}
+
+#[test]
+fn a_toast_leaves_no_half_words_where_the_overview_has_no_panels() {
+    for size in [(80, 20), (100, 18), (40, 12)] {
+        let mut script = running(size);
+        script.keys("p");
+        let shown = script.screen();
+        let toast = shown.lines().find(|line| line.contains("no new tasks")).unwrap();
+        assert!(!toast.contains("no query"), "{shown}");
     }
 }

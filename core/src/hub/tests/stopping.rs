@@ -140,7 +140,8 @@ fn the_operator_pauses_resizes_and_cuts() {
     assert!(lab.task(session).is_none());
     lab.tell(Fact::Operator(Operator::Resume));
     assert!(lab.task(session).is_some());
-    lab.tell(Fact::Operator(Operator::Kick(session, "too loud".to_owned())));
+    let kick = |worker| Fact::Operator(Operator::Kick("alice".parse().unwrap(), worker, "too loud".to_owned()));
+    lab.tell(kick(WorkerId([1; 8])));
     let heard = lab.heard(session);
     let told = "kicked by the operator: too loud";
     assert!(
@@ -153,9 +154,14 @@ fn the_operator_pauses_resizes_and_cuts() {
     let heard = lab.heard(again);
     assert!(matches!(heard.last(), Some(ServerMsg::Error(e)) if e.fatal && e.text == told), "{heard:?}");
     assert_eq!(lab.hub.status().workers, 0);
-    lab.worker("alice", 2);
+    let second = lab.worker("alice", 2);
     lab.worker("bob", 1);
     assert_eq!(lab.hub.status().workers, 2);
+    // One that is not connected just now stays out as well.
+    lab.tell(Fact::Left { session: second, reason: String::new() });
+    lab.tell(kick(WorkerId([2; 8])));
+    lab.worker("alice", 2);
+    assert_eq!(lab.hub.status().workers, 1);
 }
 
 #[test]
