@@ -140,7 +140,8 @@ fn the_operator_pauses_resizes_and_cuts() {
     assert!(lab.task(session).is_none());
     lab.tell(Fact::Operator(Operator::Resume));
     assert!(lab.task(session).is_some());
-    let kick = |worker| Fact::Operator(Operator::Kick("alice".parse().unwrap(), worker, "too loud".to_owned()));
+    let alice: UserName = "alice".parse().expect("a name");
+    let kick = |worker| Fact::Operator(Operator::Kick(alice.clone(), worker, "too loud".to_owned()));
     lab.tell(kick(WorkerId([1; 8])));
     let heard = lab.heard(session);
     let told = "kicked by the operator: too loud";
