@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::commands::{self, Said};
 use crate::driver::{Front, State};
-use crate::print::{Model, OTHER_RUN, Printer, model};
+use crate::print::{INTERRUPTED, Model, OTHER_RUN, Printer, model};
 use crate::sampling::Sampling;
 
 const HELP: &str = "\
@@ -111,7 +111,7 @@ impl Lines {
             return Ok(Fact::Leave);
         }
         if self.cancelled {
-            return Err(Failure::new(Exit::Interrupted, "interrupted; an answer that is not complete costs nothing"));
+            return Err(Failure::new(Exit::Interrupted, INTERRUPTED));
         }
         self.cancelled = true;
         Ok(Fact::Cancel)

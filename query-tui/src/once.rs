@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::api_keys::Errand;
 use crate::driver::{Front, State};
-use crate::print::Printer;
+use crate::print::{INTERRUPTED, Printer};
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -46,8 +46,7 @@ impl Once {
     }
 
     fn on_stop(&mut self, stop: Stop, state: State) -> Result<Fact, Failure> {
-        let interrupted =
-            || Failure::new(Exit::Interrupted, "interrupted; an answer that is not complete costs nothing");
+        let interrupted = || Failure::new(Exit::Interrupted, INTERRUPTED);
         if stop == Stop::AtOnce || self.cancelled {
             return Err(interrupted());
         }

@@ -86,6 +86,9 @@ pub struct Model {
     pub val_version: Option<VersionNo>,
 }
 
+/// Told when somebody does not wait for the end of an answer.
+pub const INTERRUPTED: &str = "interrupted; an answer of which something had come is paid, any other costs nothing";
+
 /// Told when the coordinator's key is not what it was.
 pub const OTHER_RUN: &str = "another run answers at this address now: what you had stays with the one before";
 

@@ -115,7 +115,7 @@ fn numbers(screen: &Screen, buffer: &mut Buffer, area: Rect, ledger: &LedgerView
         ),
         ("spent", format!("{} HYD on answers", ledger.revenue), theme.text()),
         ("", "these three add up to what is issued".to_owned(), theme.dim()),
-        ("ledger", format!("{} transfers, all on disk", text::grouped(ledger.transfers)), theme.text()),
+        ("ledger", format!("{} transfers on disk", text::grouped(ledger.transfers)), theme.text()),
     ];
     view::facts(screen, buffer, inside, &facts);
 }

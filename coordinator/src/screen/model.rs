@@ -320,6 +320,14 @@ impl Screen {
         if self.marks.look(&snapshot) {
             self.speeds.push(speed(&snapshot.rows));
         }
+        // Who connects again has a new session, and is the same worker.
+        if let Some(Row { worker: chosen, .. }) = self.chosen()
+            && !snapshot.rows.iter().any(|row| row.worker.session == chosen.session)
+            && let Some(row) =
+                snapshot.rows.iter().find(|row| row.worker.worker == chosen.worker && row.worker.user == chosen.user)
+        {
+            self.workers.rename(row.worker.session);
+        }
         self.snapshot = Some(snapshot);
         self.stale = true;
         self.arrange();

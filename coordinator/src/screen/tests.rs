@@ -298,6 +298,11 @@ fn a_worker_that_leaves_is_gone_and_the_choice_stays() {
     tell(&mut script, snapshot(fewer));
     assert_eq!(script.app.chosen().map(|row| row.worker.user.as_str()), Some("bob"));
     assert!(!script.screen().contains("alice "), "{}", script.screen());
+    // Another session, but the same worker.
+    let mut again = workers();
+    again[1].worker.session = SessionId(99);
+    tell(&mut script, snapshot(again));
+    assert_eq!(script.app.chosen().map(|row| row.worker.session), Some(SessionId(99)));
 }
 
 #[test]

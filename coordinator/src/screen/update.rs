@@ -8,7 +8,7 @@ use hydra_shell::signals::Stop;
 use hydra_shell::ui::composer::{self, Edit};
 use hydra_shell::ui::ratatui::Frame;
 use hydra_shell::ui::ratatui::crossterm::event::{MouseButton, MouseEventKind};
-use hydra_shell::ui::text::count;
+use hydra_shell::ui::text::{count, grouped};
 use hydra_shell::ui::theme::Sign;
 use hydra_shell::ui::{App, Binding, Event as Input, keys as lookup, tabs};
 
@@ -285,9 +285,10 @@ impl Screen {
                 self.saving = Some(version);
                 (Sign::Info, format!("version {version} is being made already"))
             }
-            Saving::Nothing { version, transfers } => {
-                (Sign::Good, format!("nothing new to save: version {version}, {transfers} transfers are safe"))
-            }
+            Saving::Nothing { version, transfers } => (
+                Sign::Good,
+                format!("nothing new to save: version {version}, {} transfers are safe", grouped(transfers)),
+            ),
             Saving::Ending => (Sign::Info, "the run is ending and saves everything".to_owned()),
         };
         self.toasts.renew(self.now, SAVING, sign, words);

@@ -99,7 +99,7 @@ pub struct LedgerView {
     pub revenue: Credits,
     /// Transfers ever made.
     pub transfers: u64,
-    /// Claimed names, each with an account.
+    /// Users with an account: those of some transfer.
     pub users: usize,
     /// The largest balances, the largest first.
     pub top: Vec<(UserName, Credits)>,
@@ -297,7 +297,7 @@ impl Hub {
             holds: self.durable.holds().len(),
             revenue,
             transfers: self.durable.head().seq,
-            users: self.users.len(),
+            users: self.durable.balances().len(),
             top: top.into_iter().map(|(user, balance)| (user.clone(), *balance)).collect(),
             newest: self.newest_transfers.views.iter().cloned().collect(),
         }

@@ -77,6 +77,8 @@ pub struct Screen {
     pub(super) owed: Option<Time>,
     /// The first command that is listed, where not all have room.
     pub listed: Cell<usize>,
+    /// Whether not all have room.
+    pub hides: Cell<bool>,
     /// What Tab completed last.
     completed: Option<Completed>,
     /// Whether the list was closed, until something else is written.
@@ -119,6 +121,7 @@ impl Screen {
             look_at: Time(0),
             owed: None,
             listed: Cell::new(0),
+            hides: Cell::new(false),
             completed: None,
             unlisted: false,
         }
@@ -320,8 +323,12 @@ impl App for Screen {
                 }
             }
             // Over the conversation lie the commands; drawing keeps them within their bounds.
-            Msg::Scroll(rows) if self.lists() => self.listed.set(self.listed.get().saturating_add_signed(rows)),
-            Msg::Page(pages) if self.lists() => self.listed.set(self.listed.get().saturating_add_signed(pages * PAGE)),
+            Msg::Scroll(rows) if self.lists() && self.hides.get() => {
+                self.listed.set(self.listed.get().saturating_add_signed(rows))
+            }
+            Msg::Page(pages) if self.lists() && self.hides.get() => {
+                self.listed.set(self.listed.get().saturating_add_signed(pages * PAGE))
+            }
             Msg::Scroll(rows) => self.transcript.scroll(rows),
             Msg::Page(pages) => self.transcript.page(pages),
             Msg::Top => self.transcript.to_top(),

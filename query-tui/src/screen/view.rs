@@ -142,22 +142,28 @@ fn welcome(screen: &Screen, buffer: &mut Buffer, area: Rect) {
             theme.text(),
         )
     };
+    // The last number: what goes first where there is little room.
     let lines = [
-        ("Talk to the model that is being trained.".to_owned(), theme.title()),
-        cost,
-        ("It knows of no question before, and of a long one it reads the end.".to_owned(), theme.text()),
-        ("Enter sends · / lists the commands · F1 helps".to_owned(), theme.dim()),
+        ("Talk to the model that is being trained.".to_owned(), theme.title(), 1),
+        (cost.0, cost.1, 0),
+        ("It knows of no question before, and of a long one it reads the end.".to_owned(), theme.text(), 2),
+        ("Enter sends · / lists the commands · F1 helps".to_owned(), theme.dim(), 0),
     ];
-    let room = usize::from(area.width.saturating_sub(2)).clamp(1, 64);
-    let mut rows = Vec::new();
-    for (words, style) in &lines {
-        rows.extend(text::wrap(words, room).into_iter().map(|range| (&words[range], *style)));
-        rows.push(("", *style));
-    }
-    rows.pop();
-    if rows.len() > usize::from(area.height) {
-        rows.retain(|(words, _)| !words.is_empty());
-    }
+    let cells = usize::from(area.width.saturating_sub(2)).clamp(1, 64);
+    let room = usize::from(area.height);
+    let told = |least: u8, gap: bool| {
+        let mut rows = Vec::new();
+        for (words, style, _) in lines.iter().filter(|(.., goes)| *goes <= least) {
+            if gap && !rows.is_empty() {
+                rows.push(("", *style));
+            }
+            rows.extend(text::wrap(words, cells).into_iter().map(|range| (&words[range], *style)));
+        }
+        rows
+    };
+    let ways = [(2, true), (2, false), (1, false)].into_iter();
+    let rows = ways.map(|(least, gap)| told(least, gap)).find(|rows| rows.len() <= room);
+    let rows = rows.unwrap_or_else(|| told(0, false));
     let top = area.y + area.height.saturating_sub(rows.len() as u16) / 2;
     for ((words, style), y) in rows.into_iter().zip(top..area.bottom()) {
         let cells = text::width(words) as u16;
@@ -277,6 +283,7 @@ fn matches(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let rows = usize::from(area.height).min(matching.len());
     let first = screen.listed.get().min(matching.len() - rows);
     screen.listed.set(first);
+    screen.hides.set(rows < matching.len());
     let left = matching.iter().map(|command| text::width(command.usage)).max().unwrap_or(0) as u16;
     let top = area.bottom() - rows as u16;
     for (command, y) in matching[first..].iter().zip(top..area.bottom()) {

@@ -3,6 +3,9 @@
 //! Takes [`Edit`]s, which [`edit`] makes of terminal events; sending, and the key for it, is the program's. A paste is
 //! cleaned like remote text, as nobody reads it before it is in.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
@@ -104,8 +107,11 @@ pub struct Composer {
     cursor: usize,
     killed: String,
     history: Vec<String>,
-    /// The message of the history that is shown, and what was being written before.
-    recalled: Option<(usize, String)>,
+    /// The place in the history that is shown (behind it: what is being written), and what was written at others and not
+    /// sent.
+    recalled: Option<(usize, BTreeMap<usize, String>)>,
+    /// Cells of a line where it was drawn last; 0: not yet.
+    room: Cell<usize>,
 }
 
 impl Composer {
@@ -128,7 +134,7 @@ impl Composer {
     pub fn set(&mut self, text: &str) {
         self.text.clear();
         self.cursor = 0;
-        self.keep_draft();
+        self.keep_drafts();
         self.insert(text);
     }
 
@@ -136,16 +142,18 @@ impl Composer {
     /// it was recalled is kept there too, as the one before.
     pub fn take(&mut self) -> String {
         self.cursor = 0;
-        self.keep_draft();
+        self.keep_drafts();
         let text = std::mem::take(&mut self.text);
         self.keep(text.clone());
         text
     }
 
-    /// What was being written when a message was recalled goes into the history, as that takes its place.
-    fn keep_draft(&mut self) {
-        if let Some((_, draft)) = self.recalled.take() {
-            self.keep(draft);
+    /// What was written and left for a message of the history goes into the history, as that takes its place.
+    fn keep_drafts(&mut self) {
+        if let Some((_, drafts)) = self.recalled.take() {
+            for draft in drafts.into_values() {
+                self.keep(draft);
+            }
         }
     }
 
@@ -178,8 +186,8 @@ impl Composer {
             Edit::WordRight => self.cursor = self.word_right(),
             Edit::Home => self.cursor = self.line_start(),
             Edit::End => self.cursor = self.line_end(),
-            Edit::Up => self.up(),
-            Edit::Down => self.down(),
+            Edit::Up => self.vertical(-1),
+            Edit::Down => self.vertical(1),
         }
     }
 
@@ -242,44 +250,34 @@ impl Composer {
         self.text[self.cursor..].find('\n').map_or(self.text.len(), |at| self.cursor + at)
     }
 
-    fn up(&mut self) {
-        let start = self.line_start();
-        if start == 0 {
-            self.recall(-1);
-        } else {
-            let column = text::width(&self.text[start..self.cursor]);
-            self.cursor = start - 1;
-            self.move_to_column(column);
+    /// A line up or down, as lines are shown; from the first or the last, through the history.
+    fn vertical(&mut self, by: isize) {
+        let room = Some(self.room.get()).filter(|room| *room > 0).unwrap_or(usize::MAX);
+        let (lines, (column, row)) = self.layout(room);
+        let Some(line) = row.checked_add_signed(by).and_then(|to| lines.get(to)) else { return self.recall(by) };
+        let text = &self.text[line.clone()];
+        let mut at = line.start + text::head(text, column).len();
+        // Where a word is broken the end of one line is the beginning of the next.
+        if at == line.end && lines.iter().any(|next| next.start == at && !text.is_empty()) {
+            at = line.start + text.grapheme_indices(true).next_back().map_or(0, |(last, _)| last);
         }
-    }
-
-    fn down(&mut self) {
-        let end = self.line_end();
-        if end == self.text.len() {
-            self.recall(1);
-        } else {
-            let column = text::width(&self.text[self.line_start()..self.cursor]);
-            self.cursor = end + 1;
-            self.move_to_column(column);
-        }
-    }
-
-    /// To a column of the cursor's line, or its end.
-    fn move_to_column(&mut self, column: usize) {
-        let start = self.line_start();
-        self.cursor = start + text::head(&self.text[start..self.line_end()], column).len();
+        self.cursor = at;
     }
 
     fn recall(&mut self, by: isize) {
-        let (at, draft) = match self.recalled.take() {
-            Some((at, draft)) => (at, draft),
-            None => (self.history.len(), self.text.clone()),
-        };
-        let at = at.saturating_add_signed(by).min(self.history.len());
-        let text = self.history.get(at).unwrap_or(&draft).clone();
-        self.cursor = text.len();
-        self.text = text;
-        self.recalled = (at < self.history.len()).then_some((at, draft));
+        let newest = self.history.len();
+        let (at, mut drafts) = self.recalled.take().unwrap_or((newest, BTreeMap::new()));
+        let to = at.saturating_add_signed(by).min(newest);
+        if to != at {
+            let left = std::mem::take(&mut self.text);
+            if self.history.get(at) != Some(&left) {
+                drafts.insert(at, left);
+            }
+            let draft = drafts.remove(&to);
+            self.text = draft.or_else(|| self.history.get(to).cloned()).unwrap_or_default();
+        }
+        self.cursor = self.text.len();
+        self.recalled = (to < newest || !drafts.is_empty()).then_some((to, drafts));
     }
 
     /// Rows that the message takes at a width, prompt included, at most `most`.
@@ -310,6 +308,7 @@ impl Composer {
         if self.text.is_empty() {
             text::put(buffer, inside, (inside.x, inside.y), placeholder, inside.width, theme.dim());
         }
+        self.room.set(usize::from(inside.width));
         let (lines, (column, row)) = self.layout(usize::from(inside.width));
         let first = (row + 1).saturating_sub(usize::from(inside.height));
         let below = lines.len().saturating_sub(first + usize::from(inside.height));

@@ -137,6 +137,13 @@ impl<K: Clone + PartialEq> Table<K> {
         self.chosen = self.order.get(self.cursor).and_then(|at| rows.get(*at)).map(key);
     }
 
+    /// The chosen row goes by another key from now on. Call [`arrange`](Self::arrange) after it.
+    pub fn rename(&mut self, key: K) {
+        if self.chosen.is_some() {
+            self.chosen = Some(key);
+        }
+    }
+
     /// The place in the order of the row at a click.
     pub fn at(&self, (x, y): (u16, u16)) -> Option<usize> {
         let (area, first) = self.drawn.get();

@@ -69,6 +69,59 @@ fn a_draft_outlives_the_message_that_was_recalled_in_its_place() {
 }
 
 #[test]
+fn a_recalled_message_that_was_changed_is_not_lost() {
+    let mut composer = Composer::default();
+    for text in ["first", "second"] {
+        composer.set(text);
+        composer.take();
+    }
+    press(&mut composer, "d up ! up");
+    assert_eq!(shown(&composer), "first|");
+    press(&mut composer, "down");
+    assert_eq!(shown(&composer), "second!|");
+    press(&mut composer, "down");
+    assert_eq!(shown(&composer), "d|");
+    press(&mut composer, "up up up");
+    assert_eq!(composer.take(), "first");
+    let mut kept = Vec::new();
+    for _ in 0..5 {
+        press(&mut composer, "up");
+        kept.push(composer.text().to_owned());
+    }
+    assert_eq!(kept, ["first", "d", "second!", "second", "first"]);
+}
+
+#[test]
+fn up_and_down_go_by_the_lines_that_are_shown() {
+    let mut composer = Composer::default();
+    composer.set("old");
+    composer.take();
+    composer.set("one two three four abcdefghijklmnop");
+    composer.draw(&mut Buffer::empty(Rect::new(0, 0, 12, 6)), Rect::new(0, 0, 12, 6), Theme::plain(), "");
+    let mut seen = Vec::new();
+    for keys in ["up", "up", "up", "home", "down", "ctrl-e", "up"] {
+        press(&mut composer, keys);
+        seen.push(shown(&composer));
+    }
+    assert_eq!(
+        seen,
+        [
+            "one two three four abcdef|ghijklmnop",
+            "one two three |four abcdefghijklmnop",
+            "one tw|o three four abcdefghijklmnop",
+            "|one two three four abcdefghijklmnop",
+            "one two |three four abcdefghijklmnop",
+            "one two three four abcdefghijklmnop|",
+            "one two three four abcdef|ghijklmnop",
+        ]
+    );
+    press(&mut composer, "ctrl-a up");
+    assert_eq!(shown(&composer), "old|");
+    press(&mut composer, "down");
+    assert_eq!(composer.text(), "one two three four abcdefghijklmnop");
+}
+
+#[test]
 fn a_paste_is_cleaned_and_bounded() {
     let mut composer = Composer::default();
     composer.apply(Edit::Insert("a\u{1b}[2J\r\nb\rc\r\r\n\u{200b}".to_owned()));
