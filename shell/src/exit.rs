@@ -15,7 +15,7 @@
 //! | 7 | data or a file cannot be read |
 //! | 8 | the address is in use |
 //! | 9 | the database was written by a newer version |
-//! | 10 | the run folder is damaged or in use, or the disk is full |
+//! | 10 | the run folder is missing, damaged or in use, or the disk is full |
 //! | 11 | libtorch is missing |
 //! | 12 | the configuration is wrong |
 //! | 130 | interrupted: stopped at once, or before there was anything to finish |
@@ -97,7 +97,7 @@ impl Exit {
             Self::Data => "data or a file cannot be read",
             Self::AddressInUse => "the address is in use",
             Self::NewerDatabase => "the database was written by a newer version",
-            Self::RunFolder => "the run folder is damaged or in use, or the disk is full",
+            Self::RunFolder => "the run folder is missing, damaged or in use, or the disk is full",
             Self::Libtorch => "libtorch is missing",
             Self::Config => "the configuration is wrong",
             Self::Interrupted => "interrupted: stopped at once, or before there was anything to finish",

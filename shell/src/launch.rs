@@ -16,6 +16,8 @@ use crate::exit::{Exit, Failure, report};
 
 /// The folder in the user's cache that `cargo xtask setup` unpacks into begins with this.
 const CACHED: &str = "libtorch-2.11.0-";
+/// And ends with this if it is made for NVIDIA cards.
+const CUDA: &str = "-cuda";
 
 #[cfg(target_os = "windows")]
 mod names {
@@ -147,7 +149,7 @@ fn holds_libtorch(lib: &Path) -> bool {
     !lib.as_os_str().is_empty() && names::LIBRARIES.iter().all(|name| lib.join(name).is_file())
 }
 
-/// The versions in the cache, in the order of their names.
+/// The versions in the cache, in the order of their names, those for graphics cards first: they know the CPU, too.
 fn cached(cache: &Path) -> impl Iterator<Item = PathBuf> {
     let mut folders: Vec<PathBuf> = std::fs::read_dir(cache.join("hydra"))
         .into_iter()
@@ -155,7 +157,7 @@ fn cached(cache: &Path) -> impl Iterator<Item = PathBuf> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(CACHED)))
         .collect();
-    folders.sort();
+    folders.sort_by_key(|path| (!path.to_string_lossy().ends_with(CUDA), path.clone()));
     folders.into_iter()
 }
 

@@ -347,12 +347,12 @@ fn failure(exit: Exit, line: &Line) -> Result<(), Failure> {
         Exit::Unreachable(reason) => Err(match line.failed() {
             Some(error) => error.clone().into(),
             None => Failure::new(Code::Connect, format!("no session with the coordinator: {reason}"))
-                .hint("see whether the coordinator runs and has the version of this program"),
+                .hint("look at the coordinator's screen or log, see that it has the version of this program, or try again later"),
         }),
         Exit::Undelivered(tasks) => Err(Failure::new(
             Code::Connect,
             format!(
-                "no coordinator for a minute: {} without an answer, most likely not paid",
+                "no coordinator for a minute: {} without an answer",
                 count(tasks as u64, "finished task", "finished tasks")
             ),
         )

@@ -123,7 +123,7 @@ fn ending(reason: Why, paid: &str, met: bool) -> String {
         Why::Tasks => return format!("{paid} done, as asked"),
         Why::Asked => "stopped by you",
         Why::AtOnce => "stopped at once",
-        Why::Unreachable => "the coordinator was never reached",
+        Why::Unreachable => "no session with the coordinator",
         Why::Refused if met => "sent away by the coordinator",
         Why::Refused => "refused by the coordinator",
     };
@@ -162,7 +162,7 @@ mod tests {
             Event::Stopped { reason, tasks, earned, balance, unanswered: 0, undelivered: 0 }
         };
         let never = teller.line(&stopped(Why::Unreachable, 0)).unwrap();
-        assert_eq!(never, "the coordinator was never reached: 0 tasks paid, 0.0 HYD earned, balance unknown");
+        assert_eq!(never, "no session with the coordinator: 0 tasks paid, 0.0 HYD earned, balance unknown");
         let (worker, user) = (WorkerId([1; 8]), "alice".parse().unwrap());
         teller.line(&Event::Ready { worker, user, device: "cpu".to_owned() });
         for (reason, why) in [

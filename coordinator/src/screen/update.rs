@@ -196,6 +196,7 @@ impl Screen {
             Msg::Step(by) if self.tab == Tab::Samples && !self.helps() => self.step(by.signum()),
             Msg::Step(by) => self.step(by),
             Msg::Page(by) if self.helps() => self.step(by * HELP_PAGE),
+            Msg::Page(by) if self.tab == Tab::Log => self.log.page(&self.facts.ring, by > 0),
             Msg::Page(by) => self.step(by * (self.page_rows.get().max(2) as isize - 1)),
             Msg::Edge(last) => self.step(if last { isize::MAX } else { isize::MIN }),
             Msg::Worker(place) => self.choose_worker(place),

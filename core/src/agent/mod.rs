@@ -285,7 +285,13 @@ impl Machine for Agent {
                 self.renamed |= device != self.settings.device;
                 self.settings.device = device;
             }
-            Fact::Pause => self.paused = true,
+            Fact::Pause => {
+                self.paused = true;
+                // One whose weights or text are still on their way has not begun.
+                if let Some(hand) = self.hand.take_if(|hand| !hand.training) {
+                    self.release(now, hand.task.lease, "this worker pauses");
+                }
+            }
             Fact::Resume => self.paused = false,
         }
         self.tell_ready(now);

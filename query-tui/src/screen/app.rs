@@ -324,10 +324,10 @@ impl App for Screen {
             }
             // Over the conversation lie the commands; drawing keeps them within their bounds.
             Msg::Scroll(rows) if self.lists() && self.hides.get() => {
-                self.listed.set(self.listed.get().saturating_add_signed(rows))
+                self.listed.set(self.listed.get().saturating_add_signed(rows));
             }
             Msg::Page(pages) if self.lists() && self.hides.get() => {
-                self.listed.set(self.listed.get().saturating_add_signed(pages * PAGE))
+                self.listed.set(self.listed.get().saturating_add_signed(pages * PAGE));
             }
             Msg::Scroll(rows) => self.transcript.scroll(rows),
             Msg::Page(pages) => self.transcript.page(pages),

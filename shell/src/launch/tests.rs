@@ -70,6 +70,8 @@ fn the_cache_the_checkout_the_loader_and_the_user_in_rising_order() {
     let cache = tree.libtorch("cache/hydra/libtorch-2.11.0-cpu/lib");
     assert_eq!(tree.found(), (cache.clone(), false));
     assert_eq!(tree.path(), Some(cache.into()));
+    let cuda = tree.libtorch("cache/hydra/libtorch-2.11.0-cuda/lib");
+    assert_eq!(tree.found(), (cuda, false));
 
     let beside = tree.libtorch("checkout/.libtorch/lib");
     assert_eq!(tree.found(), (beside.clone(), true));

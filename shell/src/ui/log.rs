@@ -109,6 +109,21 @@ impl LogPane {
         self.held = (end < shown.len()).then(|| shown[end - 1].1);
     }
 
+    /// Turns a page on or back: a line of the one before stays in sight, or a part of it.
+    pub fn page(&mut self, ring: &Ring, on: bool) {
+        let (all, newest) = ring.all();
+        let shown = self.shown(&all, newest);
+        let end = self.end(&shown);
+        let mut to = if on { end + 1 } else { self.first(&shown, end).0 + 1 };
+        while on && to < shown.len() && self.first(&shown, to + 1).0 < end {
+            to += 1;
+        }
+        // A line that fills the page alone is left all the same.
+        let to = if on { to } else { to.min(end.saturating_sub(1)) };
+        let to = to.max(self.least(&shown));
+        self.held = (to < shown.len()).then(|| shown[to - 1].1);
+    }
+
     /// Wraps long lines, or cuts them; where the pane is scrolled back, the uppermost line stays.
     pub fn toggle_wrap(&mut self, ring: &Ring) {
         let (all, newest) = ring.all();

@@ -82,7 +82,10 @@ fn idle(screen: &Screen) -> String {
             None => "waiting for a task; it comes by itself".to_owned(),
         },
         (Link::Starting, _) => "opening the device".to_owned(),
-        (_, Some((task, _))) => delivered_later(task, screen.leaving == Leaving::Asked),
+        (_, Some((task, _))) if screen.leaving == Leaving::Asked => {
+            format!("task {task} is sent and may still be paid; leaves within a minute")
+        }
+        (_, Some((task, _))) => delivered_later(task, false),
         (_, None) => "no coordinator, no task".to_owned(),
     }
 }

@@ -154,8 +154,10 @@ impl App for Screen {
             Msg::Chart => {
                 self.shown = if self.shown == Shown::Task { Shown::Session } else { Shown::Task };
             }
+            // Nobody would see it.
+            Msg::Log(_) | Msg::Page(_) if self.log_rows.get() == 0 => {}
             Msg::Log(lines) => self.log.scroll(&self.facts.ring, lines),
-            Msg::Page(pages) => self.log.scroll(&self.facts.ring, pages * i64::from(self.log_rows.get().max(1))),
+            Msg::Page(pages) => self.log.page(&self.facts.ring, pages > 0),
             Msg::Newest => self.log.follow(),
             Msg::Help => self.help = Some(help::Scroll::default()),
             Msg::Scroll(lines) => {

@@ -2,6 +2,8 @@
 //!
 //! Nothing here changes the model, but for places that keys and clicks need.
 
+use std::time::Duration;
+
 use hydra_shell::ui::ratatui::Frame;
 use hydra_shell::ui::ratatui::buffer::Buffer;
 use hydra_shell::ui::ratatui::layout::{Constraint, Layout, Rect};
@@ -23,6 +25,8 @@ const WIDE: u16 = 104;
 const VERY_WIDE: u16 = 180;
 /// From this height of the charts on they stand one above the other.
 const TALL: u16 = 20;
+/// How long before it is given up a coordinator that does not answer is said to be.
+const SLOW: Duration = Duration::from_secs(8);
 
 /// Draws everything.
 pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
@@ -61,6 +65,8 @@ fn footer(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     let useful = |binding: &&Binding<Msg>| match binding.msg {
         Msg::Chart => !both,
         Msg::Newest => !screen.log.follows() && screen.log_rows.get() > 0,
+        Msg::Level | Msg::Wrap => screen.log_rows.get() > 0,
+        Msg::Pause => screen.link != Link::Starting,
         _ => true,
     };
     let mut table: Vec<_> = screen.keys().iter().filter(useful).cloned().collect();
@@ -198,7 +204,15 @@ pub fn state(screen: &Screen) -> (&'static str, String, Style) {
         }
         (Leaving::Asked, _) => ("!", "finishing, then leaving".to_owned(), theme.warn()),
         (_, Link::Starting) => ("○", "starting".to_owned(), theme.warn()),
-        (_, Link::Connecting) => ("○", "connecting".to_owned(), theme.warn()),
+        (_, Link::Connecting) => {
+            // Not where it takes no longer than it should.
+            let slow = screen.gives_up_in().filter(|left| *left <= SLOW);
+            let words = slow.map_or_else(
+                || "connecting".to_owned(),
+                |left| format!("connecting, gives up in {}", text::countdown(left)),
+            );
+            ("○", words, theme.warn())
+        }
         (_, Link::Waiting { .. }) => {
             let next = match screen.gives_up_in() {
                 Some(left) => format!("gives up in {}", text::countdown(left)),

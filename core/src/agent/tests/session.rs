@@ -67,6 +67,29 @@ fn finishing_delivers_first() {
 }
 
 #[test]
+fn a_pause_gives_back_what_has_not_begun() {
+    let goes_back = |said: &[ClientMsg]| {
+        let ready = said.iter().position(|m| *m == ClientMsg::Ready(proto::Ready::new(false)));
+        ready < said.iter().position(|m| matches!(m, ClientMsg::Release(r) if r.lease == LeaseId(1)))
+    };
+    let mut lab = Lab::open(settings());
+    lab.hear(task(1, 0));
+    lab.tell(Fact::Pause);
+    let said = lab.said();
+    assert!(goes_back(&said), "{said:?}");
+    // One that was on its way at that moment goes back as well.
+    let mut lab = Lab::open(settings());
+    lab.tell(Fact::Pause);
+    lab.hear(task(1, 0));
+    let said = lab.said();
+    assert!(goes_back(&said), "{said:?}");
+    let mut lab = Lab::open(settings());
+    lab.begin(1, 0);
+    lab.tell(Fact::Pause);
+    assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready::new(false))], "one that is trained stays");
+}
+
+#[test]
 fn who_leaves_waits_for_nobody_for_ever() {
     let mut lab = Lab::open(settings());
     lab.begin(1, 0);

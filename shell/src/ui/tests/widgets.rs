@@ -463,3 +463,27 @@ fn long_help_is_wrapped_where_it_is_narrow() {
     let shown = text(30, 8, |buffer, area| help::draw(buffer, area, Theme::plain(), TABLE, &help::Scroll::default()));
     assert!(shown.contains("finish") && shown.contains("say so") && !shown.contains('…'), "{shown}");
 }
+
+#[test]
+fn pages_of_a_log_leave_no_line_out() {
+    let (ring, mut pane) = (Ring::default(), LogPane::default());
+    for number in 0..40 {
+        log_line(&ring, "INFO", &format!("n{number:02} {}", "and more of it ".repeat(1 + number % 4)));
+    }
+    let show = |pane: &LogPane| text(40, 7, |buffer, area| pane.draw(buffer, area, Theme::plain(), &ring));
+    for _ in ["wrapped", "cut"] {
+        pane.toggle_wrap(&ring);
+        for on in [false, true] {
+            let mut pages = vec![show(&pane)];
+            for _ in 0..40 {
+                pane.page(&ring, on);
+                pages.push(show(&pane));
+            }
+            for number in 0..40 {
+                let begun = format!("n{number:02}");
+                assert!(pages.iter().any(|page| page.contains(&begun)), "{begun} is on no page: {pages:#?}");
+            }
+        }
+        assert!(pane.follows());
+    }
+}
