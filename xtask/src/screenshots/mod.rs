@@ -22,7 +22,7 @@ const QUESTIONS: [&str; 3] = ["What is HydraAI?", "What is a neural network?", "
 /// Pages of the coordinator: the key, words that stand only there, and the picture's name.
 const PAGES: [(&str, &str, &str); 4] = [
     ("2", "tokens/s  earned", "coordinator-workers"),
-    ("3", "Transfers, newest first", "coordinator-ledger"),
+    ("3", "Largest balances", "coordinator-ledger"),
     ("4", "Versions answer", "coordinator-samples"),
     ("1", "Held-out loss", "coordinator"),
 ];
