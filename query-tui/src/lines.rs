@@ -5,14 +5,14 @@ use std::io::{self, BufRead, Read as _};
 use hydra_core::chat::{Event, Fact};
 use hydra_core::ids::UserName;
 use hydra_core::limits::PROMPT_BYTES;
-use hydra_shell::exit::{Exit, Failure};
+use hydra_shell::exit::Failure;
 use hydra_shell::signals::Stop;
 use hydra_shell::terminal::complain;
 use tokio::sync::mpsc;
 
 use crate::commands::{self, Said};
 use crate::driver::{Front, State};
-use crate::print::{INTERRUPTED, Model, OTHER_RUN, Printer, model};
+use crate::print::{Model, OTHER_RUN, Printer, interrupted, model};
 use crate::sampling::Sampling;
 
 const HELP: &str = "\
@@ -111,7 +111,7 @@ impl Lines {
             return Ok(Fact::Leave);
         }
         if self.cancelled {
-            return Err(Failure::new(Exit::Interrupted, INTERRUPTED));
+            return Err(interrupted(true));
         }
         self.cancelled = true;
         Ok(Fact::Cancel)

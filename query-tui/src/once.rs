@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::api_keys::Errand;
 use crate::driver::{Front, State};
-use crate::print::{INTERRUPTED, Printer};
+use crate::print::{Printer, interrupted};
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -46,15 +46,14 @@ impl Once {
     }
 
     fn on_stop(&mut self, stop: Stop, state: State) -> Result<Fact, Failure> {
-        let interrupted = || Failure::new(Exit::Interrupted, INTERRUPTED);
         if stop == Stop::AtOnce || self.cancelled {
-            return Err(interrupted());
+            return Err(interrupted(self.cancelled));
         }
         self.cancelled = true;
         if state.open && state.busy {
             return Ok(Fact::Cancel);
         }
-        self.verdict = Err(interrupted());
+        self.verdict = Err(interrupted(false));
         Ok(Fact::Leave)
     }
 

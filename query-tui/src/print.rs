@@ -4,6 +4,7 @@ use hydra_core::chat::Event;
 use hydra_core::ids::VersionNo;
 use hydra_core::proto::Status;
 use hydra_shell::events::Events;
+use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::ui::text::{count, short};
 use serde_json::Value;
 
@@ -86,8 +87,16 @@ pub struct Model {
     pub val_version: Option<VersionNo>,
 }
 
-/// Told when somebody does not wait for the end of an answer.
-pub const INTERRUPTED: &str = "interrupted; an answer of which something had come is paid, any other costs nothing";
+/// Why a program ends whose user does not wait for the end of an answer; `stopped`: the coordinator was told, which makes
+/// what has begun a complete one. A connection that only ends does not.
+pub fn interrupted(stopped: bool) -> Failure {
+    let words = if stopped {
+        "interrupted; an answer that was stopped after its first words is paid, any other costs nothing"
+    } else {
+        "interrupted; an answer that is not complete costs nothing"
+    };
+    Failure::new(Exit::Interrupted, words)
+}
 
 /// Told when the coordinator's key is not what it was.
 pub const OTHER_RUN: &str = "another run answers at this address now: what you had stays with the one before";

@@ -69,7 +69,7 @@ const SAID: usize = 64;
 impl Events {
     /// A printer to the standard streams; `json` as the flag says.
     pub fn stdout(json: bool) -> Self {
-        Self::new(json, io::stdout().is_terminal(), Box::new(io::stdout()))
+        Self::with_log(json, false)
     }
 
     /// The same of a program whose log has a file (`--log-file`) if `file`: the lines for people are in it, too. Without a

@@ -127,6 +127,8 @@ pub enum Overlay {
 pub struct Facts {
     /// The address listened on.
     pub addr: String,
+    /// The command with which a worker joins.
+    pub join: String,
     /// The run's folder.
     pub run: String,
     /// The prompt of the samples; empty: there are none.

@@ -11,7 +11,6 @@ use super::ledger;
 use super::model::{Point, Row, Screen, Snapshot, speed};
 use super::rates::Rates;
 use super::view;
-use crate::serve::listen;
 
 /// What leads to the command with which a worker joins.
 const JOIN: &str = "a worker joins with";
@@ -60,7 +59,7 @@ fn small(screen: &Screen, snapshot: &Snapshot, buffer: &mut Buffer, area: Rect) 
     let lines = Rect { y: lines.y + 2.min(lines.height), height: lines.height.saturating_sub(2), ..lines };
     if snapshot.rows.is_empty() {
         view::put(buffer, lines, 0, JOIN, theme.dim());
-        return view::put(buffer, lines, 1, &listen::join(&screen.facts.addr), theme.title());
+        return view::put(buffer, lines, 1, &screen.facts.join, theme.title());
     }
     let speed = format!("{} tokens/s", text::short(speed(&snapshot.rows).round()));
     let tasks = screen.rates().map_or_else(String::new, |rates| {
@@ -249,7 +248,7 @@ fn swarm(screen: &Screen, snapshot: &Snapshot, width: u16) -> Vec<Fact> {
             ("now", who, theme.text()),
             ("queue", queue, theme.text()),
             ("", JOIN.to_owned(), theme.dim()),
-            ("", listen::join(&screen.facts.addr), theme.title()),
+            ("", screen.facts.join.clone(), theme.title()),
         ];
     }
     let spark = if width >= 40 { format!(" {}", screen.speeds.bars(usize::from(SPARK))) } else { String::new() };

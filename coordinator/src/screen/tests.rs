@@ -30,6 +30,7 @@ fn facts() -> Facts {
     ring.clone().write_all(line.as_bytes()).unwrap();
     Facts {
         addr: "127.0.0.1:5000".into(),
+        join: "hydra-worker NAME".into(),
         run: "./hydra-run".into(),
         prompt: "What is a neural network?".into(),
         stop: StopAt::default(),

@@ -17,7 +17,6 @@ use hydra_shell::ui::{gauge, text};
 
 use super::model::{Row, Screen};
 use super::view;
-use crate::serve::listen;
 
 const USER: usize = 0;
 const STATE: usize = 1;
@@ -220,7 +219,7 @@ fn table(screen: &Screen, several: &HashSet<&UserName>, buffer: &mut Buffer, are
     screen.page_rows.set(inside.height.saturating_sub(1));
     if rows.is_empty() {
         view::put(buffer, inside, 1, "No worker is connected. One joins with", theme.text());
-        return view::put(buffer, inside, 2, &listen::join(&screen.facts.addr), theme.title());
+        return view::put(buffer, inside, 2, &screen.facts.join, theme.title());
     }
     screen.workers.draw(buffer, inside, theme, rows, |row, column| cell(screen, several, row, column));
 }

@@ -14,6 +14,7 @@ use hydra_shell::logs::Ring;
 use hydra_shell::ui::Theme;
 use tokio::sync::mpsc;
 
+use super::listen;
 use super::samples::Samples;
 use crate::screen::{self, Facts, History, Msg, Point, Screen, ScreenEnds};
 use crate::store::{Reader, StoreError};
@@ -44,6 +45,7 @@ impl Drawn {
         history.samples = Samples::of(&settings.run_dir, &settings.answers.sample_prompt).read();
         let facts = Facts {
             addr: addr.to_string(),
+            join: listen::join(addr),
             run: settings.run_dir.display().to_string(),
             stop: super::run::stop(settings),
             prompt: settings.answers.sample_prompt.trim().to_owned(),

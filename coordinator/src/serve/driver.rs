@@ -32,6 +32,7 @@ use crate::store::{FileError, Saved, StoreError, Writer};
 
 mod late;
 mod publish;
+mod tell;
 
 /// What reaches the driver from the other threads and tasks.
 pub enum Input {
@@ -376,26 +377,6 @@ impl Driver {
             tracing::error!("the learner is gone");
         }
     }
-
-    fn send(&mut self, session: SessionId, message: &ServerMsg) {
-        self.with(session, |outbox| outbox.send(message));
-    }
-
-    /// Does something with a session's outbox; a session that does not keep up is cut.
-    fn with(&mut self, session: SessionId, act: impl FnOnce(&Outbox) -> Result<(), SendError>) {
-        if let Some(outbox) = self.sessions.get(&session)
-            && act(outbox) == Err(SendError::Full)
-        {
-            cut(session, outbox);
-        }
-    }
-}
-
-/// Ends a session that does not keep up.
-fn cut(session: SessionId, outbox: &Outbox) {
-    tracing::warn!(%session, "a session does not take what it is sent: cut");
-    super::metrics::slow_reader();
-    outbox.close();
 }
 
 /// What the screen wants; without one, nothing ever.

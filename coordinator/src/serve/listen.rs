@@ -1,7 +1,7 @@
 //! Accepting connections: each on a task of its own, counted at the gate, with little time for its request.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,11 +26,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PLAIN: Duration = Duration::from_mins(1);
 
 /// The command with which a worker joins a coordinator that listens on `addr`.
-pub fn join(addr: &str) -> String {
-    match addr.rsplit_once(':') {
-        Some(("127.0.0.1", "5000")) => "hydra-worker NAME".to_owned(),
+pub fn join(addr: SocketAddr) -> String {
+    match addr.port() {
         // It listens on all of its addresses, and workers elsewhere know one of them.
-        Some(("0.0.0.0" | "[::]", port)) => format!("hydra-worker NAME THIS-HOST:{port}"),
+        port if addr.ip().is_unspecified() => format!("hydra-worker NAME THIS-HOST:{port}"),
+        5000 if addr.ip() == Ipv4Addr::LOCALHOST => "hydra-worker NAME".to_owned(),
         _ => format!("hydra-worker NAME {addr}"),
     }
 }

@@ -13,7 +13,7 @@ pub mod eval;
 mod gate;
 mod http;
 pub mod learner;
-pub mod listen;
+mod listen;
 mod metrics;
 mod note;
 mod openai;
@@ -202,7 +202,7 @@ async fn serve_with(
             info.vocab,
             info.train_tokens,
             info.val_tokens,
-            listen::join(&addr.to_string())
+            listen::join(addr)
         )
     });
     let drawn = drawn.map(|(ring, ends)| Drawn::open(&settings, addr, ring, ends, clock, &events)).transpose()?;

@@ -97,7 +97,7 @@ fn open_locked(
     }
     if let Some(seed) = seed.filter(|seed| loaded.recovered.is_some() && *seed != settings.seed) {
         events.caution(&format!(
-            "seed {} only orders the data: this run's first weights stay those of seed {seed}",
+            "seed {} only orders the data: this run has its weights, and began with seed {seed}",
             settings.seed
         ));
     }

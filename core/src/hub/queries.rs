@@ -111,18 +111,8 @@ impl Hub {
                 format!("the prompt has more than the {} bytes that are taken: shorten it", limits::PROMPT_BYTES);
             return Err((RefusedCode::HugePrompt, text));
         }
-        if query.max_new_tokens.is_some_and(|n| n == 0 || n > limits::NEW_TOKENS) {
-            let text = format!("max_new_tokens must be from 1 to {}", limits::NEW_TOKENS);
+        if let Some((_, text)) = query.wrong_setting() {
             return Err((RefusedCode::BadSetting, text));
-        }
-        if query.temperature.is_some_and(|t| !(0.0..=10.0).contains(&t)) {
-            return refuse(RefusedCode::BadSetting, "temperature must be from 0 (greedy) to 10");
-        }
-        if query.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
-            return refuse(RefusedCode::BadSetting, "top_p must be above 0 and at most 1");
-        }
-        if query.stop.iter().any(String::is_empty) {
-            return refuse(RefusedCode::BadSetting, "a stop must not be empty");
         }
         let mine = self.sessions.get(&session).map_or(0, |s| s.queries);
         if mine >= limits::QUERIES_PER_SESSION || self.queries.len() >= limits::QUERIES || self.disk_is_behind() {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::credits::Credits;
 use crate::ids::{QueryId, VersionNo};
+use crate::limits;
 
 /// See [`ClientMsg::Query`](super::ClientMsg::Query).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,20 @@ impl Query {
             raw: false,
             stop: Vec::new(),
         }
+    }
+
+    /// The first setting that is out of its bounds, by its name, and what it must be.
+    pub fn wrong_setting(&self) -> Option<(&'static str, String)> {
+        if self.max_new_tokens.is_some_and(|n| n == 0 || n > limits::NEW_TOKENS) {
+            return Some(("max_new_tokens", format!("max_new_tokens must be from 1 to {}", limits::NEW_TOKENS)));
+        }
+        if self.temperature.is_some_and(|t| !(0.0..=10.0).contains(&t)) {
+            return Some(("temperature", "temperature must be from 0 (greedy) to 10".to_owned()));
+        }
+        if self.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
+            return Some(("top_p", "top_p must be above 0 and at most 1".to_owned()));
+        }
+        self.stop.iter().any(String::is_empty).then(|| ("stop", "a stop must not be empty".to_owned()))
     }
 }
 

@@ -138,8 +138,7 @@ impl Composer {
         self.insert(text);
     }
 
-    /// Takes the message out, into the history unless it is blank or the same as the last. What was being written before
-    /// it was recalled is kept there too, as the one before.
+    /// Takes the message out, into the history unless it is blank or the same as the last.
     pub fn take(&mut self) -> String {
         self.cursor = 0;
         self.keep_drafts();
@@ -258,7 +257,7 @@ impl Composer {
         let text = &self.text[line.clone()];
         let mut at = line.start + text::head(text, column).len();
         // Where a word is broken the end of one line is the beginning of the next.
-        if at == line.end && lines.iter().any(|next| next.start == at && !text.is_empty()) {
+        if lines.iter().any(|next| next.start == at && next.start > line.start) {
             at = line.start + text.grapheme_indices(true).next_back().map_or(0, |(last, _)| last);
         }
         self.cursor = at;

@@ -1,6 +1,5 @@
 //! What stands in each panel, from one line to as many as there is room for: what matters most comes first.
 
-use hydra_core::ids::TaskId;
 use hydra_shell::events;
 use hydra_shell::ui::panel::{self, Fact, NAME};
 use hydra_shell::ui::ratatui::buffer::Buffer;
@@ -65,14 +64,20 @@ fn left(hand: &InHand) -> String {
 
 /// What is done while no task is in hand.
 fn idle(screen: &Screen) -> String {
+    let leaves = screen.leaving == Leaving::Asked;
+    let later = |task| format!("task {task} is done, is delivered when the coordinator is back");
     if let Some(task) = screen.undelivered() {
-        return delivered_later(task, screen.leaving == Leaving::Asked);
+        return if leaves {
+            format!("task {task} is done, is lost unless the coordinator is back within a minute")
+        } else {
+            later(task)
+        };
     }
     match (&screen.link, screen.submitted) {
         (Link::Up { .. }, Some((task, bytes))) => {
             format!("task {task} is done, {} sent; waiting for the answer", text::bytes(bytes))
         }
-        (Link::Up { .. }, None) if screen.leaving == Leaving::Asked => "nothing in hand; leaving".to_owned(),
+        (Link::Up { .. }, None) if leaves => "nothing in hand; leaving".to_owned(),
         (Link::Up { .. }, None) if screen.paused => "paused; p takes tasks again".to_owned(),
         (Link::Up { .. }, None) => match screen.resting() {
             Some(left) => format!("resting, {} left", text::countdown(left)),
@@ -82,19 +87,11 @@ fn idle(screen: &Screen) -> String {
             None => "waiting for a task; it comes by itself".to_owned(),
         },
         (Link::Starting, _) => "opening the device".to_owned(),
-        (_, Some((task, _))) if screen.leaving == Leaving::Asked => {
+        (_, Some((task, _))) if leaves => {
             format!("task {task} is sent and may still be paid; leaves within a minute")
         }
-        (_, Some((task, _))) => delivered_later(task, false),
+        (_, Some((task, _))) => later(task),
         (_, None) => "no coordinator, no task".to_owned(),
-    }
-}
-
-fn delivered_later(task: TaskId, leaving: bool) -> String {
-    if leaving {
-        format!("task {task} is done, is lost unless the coordinator is back within a minute")
-    } else {
-        format!("task {task} is done, is delivered when the coordinator is back")
     }
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of a version: its bytes for the workers, the learner's and the evaluator's part.
 
-use super::{Driver, Duration, Fact, SendError, ServerMsg, SessionId, VersionNo, cut, learner};
+use super::tell::cut;
+use super::{Driver, Duration, Fact, SendError, ServerMsg, SessionId, VersionNo, learner};
 use crate::screen::{Msg, Point};
 use crate::serve::eval::Score;
 use crate::serve::served::{Delta, Source};

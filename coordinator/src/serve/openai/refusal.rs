@@ -105,11 +105,7 @@ impl Refusal {
                 Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_quota", "insufficient_quota", text)
             }
             RefusedCode::HugePrompt => Self { code: "context_length_exceeded", ..Self::invalid(text) },
-            RefusedCode::BadSetting => match ["temperature", "top_p"].into_iter().find(|name| text.starts_with(name)) {
-                Some(name) => Self::field(name, text),
-                None => Self::invalid(text),
-            },
-            RefusedCode::EmptyPrompt => Self::invalid(text),
+            RefusedCode::EmptyPrompt | RefusedCode::BadSetting => Self::invalid(text),
             RefusedCode::Busy => Self::unavailable("overloaded", text),
             RefusedCode::Stopping => Self::unavailable("unavailable", text),
             RefusedCode::Duplicate | RefusedCode::Cancelled | RefusedCode::Failed => Self::new(

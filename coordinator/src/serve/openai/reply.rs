@@ -126,6 +126,6 @@ fn usage(prompt: usize, answer: &Answer) -> Value {
 
 /// What no other service has: which version answered, and what it cost.
 fn paid(answer: &Answer) -> Value {
-    json!({ "version": answer.version, "averaged": answer.averaged, "val_loss": answer.val_loss, "val_version": answer.val_version,
-        "charged": answer.charged.as_hyd(), "balance": answer.balance.as_hyd() })
+    json!({ "version": answer.version, "averaged": answer.averaged, "val_loss": answer.val_loss,
+        "val_version": answer.val_version, "charged": answer.charged.as_hyd(), "balance": answer.balance.as_hyd() })
 }

@@ -169,6 +169,9 @@ impl Fields {
             raw,
             stop: self.stops()?,
         };
+        if let Some((name, text)) = query.wrong_setting() {
+            return Err(Refusal::field(name, text));
+        }
         let stream = self.take("stream")?.unwrap_or(false);
         let usage = self.usage()?;
         self.only("n", &json!(1))?;

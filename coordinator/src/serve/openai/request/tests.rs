@@ -73,6 +73,8 @@ fn what_cannot_be_honoured_is_refused_by_its_name() {
         ("max_tokens", json!(-1)),
         ("max_completion_tokens", json!(4097)),
         ("temperature", json!("hot")),
+        ("temperature", json!(11)),
+        ("top_p", json!(0)),
         ("seed", json!(1.5)),
         ("stream", json!("yes")),
         ("model", Value::Null),
