@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::Hub;
 use crate::ids::{UserName, WorkerId};
-use crate::proto::ErrorCode;
+use crate::proto::{ErrorCode, UnpaidCode};
 use crate::time::Time;
 
 /// So many are remembered, until the next start.
@@ -37,6 +37,14 @@ impl Hub {
     pub(super) fn kick(&mut self, now: Time, user: UserName, worker: WorkerId, reason: &str) {
         let told = format!("kicked by the operator: {reason}");
         let session = self.sessions.keys().copied().find(|id| self.worker_of(*id) == Some((&user, worker)));
+        // Nothing of it is waited for, and that is nobody's fault.
+        let seat = session.and_then(|id| self.sessions.get(&id)?.seat());
+        let mut leases: Vec<_> = seat.and_then(|seat| seat.lease).into_iter().collect();
+        leases.extend(session.into_iter().flat_map(|id| self.leases.uploads_of(id)));
+        leases.extend(self.leases.away(&user, worker));
+        for lease in leases {
+            self.end_lease(now, lease, UnpaidCode::Cancelled);
+        }
         self.kicked.add(user, worker, told.clone());
         if let Some(id) = session {
             self.refuse(id, ErrorCode::Removed, &told);

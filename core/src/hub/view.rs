@@ -13,7 +13,7 @@ use super::leases::{Held, State};
 use super::records::Counts;
 use super::{Hub, session};
 use crate::credits::Credits;
-use crate::ids::{LeaseId, SessionId, TaskId, TransferId, UserName, VersionNo, WorkerId};
+use crate::ids::{SessionId, TaskId, TransferId, UserName, VersionNo, WorkerId};
 use crate::ledger::{Kind, Transfer};
 use crate::proto::{Progress, Role, Status, UnpaidCode};
 use crate::time::Time;
@@ -266,9 +266,14 @@ impl Hub {
     fn round_view(&self, now: Time) -> RoundView {
         let grace = self.grace();
         let overdue = self.leases.expected().take_while(|at| at.after(grace) <= now).count();
+        let accepted = self.round.accepted.len();
+        let needed = self.needed(self.leases.awaited() + self.bench.held());
+        // Tasks handed out since the round was looked at may ask for more: then it finds so when it is looked at next.
+        let enough = self.round.enough.filter(|_| accepted >= needed);
+        let closes = self.round.first.filter(|_| enough != self.round.enough);
         RoundView {
-            accepted: self.round.accepted.len(),
-            needed: self.needed(self.leases.awaited() + self.bench.held()),
+            accepted,
+            needed,
             late: self.leases.training() + overdue - self.leases.awaited(),
             returning: self.awaits_others(now),
             asked: self.round.asked,
@@ -277,8 +282,8 @@ impl Hub {
             judging: self.leases.judging(),
             merging: self.round.merging,
             opened: self.round.opened,
-            enough: self.round.enough,
-            closes: self.round.look_at,
+            enough,
+            closes: closes.map(|first| first.after(self.rules.round_deadline)).or(self.round.look_at),
         }
     }
 
@@ -332,17 +337,15 @@ impl Hub {
             let (task, version, steps) = (row.task, row.version, row.steps);
             return WorkerState::Training { task, version, step: *step, steps, deadline: *deadline };
         }
+        let sent = self.leases.uploads_of(id).first().and_then(|lease| self.leases.get(*lease));
+        if let Some(Held { row, .. }) = sent {
+            return WorkerState::Sending(row.task);
+        }
         match seat.place {
             Place::Idle(since) => WorkerState::Free(since),
-            Place::Held(_) => self.upload_state(id).unwrap_or(WorkerState::Waiting),
+            Place::Held(_) => WorkerState::Waiting,
             Place::Barred(until) => WorkerState::Barred(until),
-            Place::Busy => self.upload_state(id).unwrap_or(WorkerState::Resting),
+            Place::Busy => WorkerState::Resting,
         }
-    }
-
-    fn upload_state(&self, id: SessionId) -> Option<WorkerState> {
-        let lease: LeaseId = self.leases.uploads_of(id).into_iter().next()?;
-        let task = self.leases.get(lease)?.row.task;
-        Some(WorkerState::Sending(task))
     }
 }

@@ -1,7 +1,7 @@
 //! How a run ends, and what is finished before it does.
 
 use super::*;
-use crate::proto::Query;
+use crate::proto::{Query, UnpaidCode};
 
 fn stopped(lab: &Lab) -> Option<&'static str> {
     lab.orders.iter().find_map(|o| if let Order::Stop { reason } = o { Some(*reason) } else { None })
@@ -163,6 +163,31 @@ fn the_operator_pauses_resizes_and_cuts() {
     lab.tell(kick(WorkerId([2; 8])));
     lab.worker("alice", 2);
     assert_eq!(lab.hub.status().workers, 1);
+}
+
+#[test]
+fn nothing_is_waited_for_of_a_worker_that_was_kicked() {
+    let mut lab = Lab::new();
+    let alice: UserName = "alice".parse().expect("a name");
+    let kick = |lab: &mut Lab, n| {
+        lab.tell(Fact::Operator(Operator::Kick(alice.clone(), WorkerId([n; 8]), "too loud".to_owned())));
+    };
+    // In the middle of a task; while it sends; while it is away.
+    let [trains, sends, away] = [1, 2, 3].map(|n| lab.worker("alice", n));
+    let tasks = [trains, sends, away].map(|session| lab.task(session).expect("a task"));
+    lab.says(sends, ClientMsg::Update(Update { more: true, ..Lab::update(&tasks[1]) }));
+    lab.tell(Fact::Left { session: away, reason: String::new() });
+    (1..=3).for_each(|n| kick(&mut lab, n));
+    let ended = |lab: &Lab, code| {
+        let of = |row: &&Row| matches!(row, Row::Ended { code: found, .. } if *found == code);
+        lab.rows.iter().filter(of).count()
+    };
+    assert!(ended(&lab, UnpaidCode::Cancelled) >= 3);
+    lab.wait(rules().lease_first * 2);
+    assert_eq!(ended(&lab, UnpaidCode::Expired), 0);
+    // Somebody else does the tasks, and the user's next worker has a clean record.
+    let next = lab.worker("alice", 4);
+    assert!(lab.task(next).is_some());
 }
 
 #[test]

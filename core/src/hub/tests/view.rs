@@ -1,6 +1,7 @@
 //! What a screen is shown of the hub.
 
 use super::*;
+use crate::hub::bench::Place;
 use crate::hub::{WorkerState, WorkerView};
 use crate::ledger::Kind;
 use crate::proto::{Progress, UnpaidCode};
@@ -124,6 +125,44 @@ fn the_round_shows_what_it_waits_for_and_can_be_closed_at_once() {
     lab.tell(Fact::Operator(Operator::CloseRound));
     lab.merge();
     assert_eq!(lab.hub.view(lab.now).status.version, VersionNo(1));
+}
+
+#[test]
+fn a_free_worker_whose_update_is_on_its_way_sends() {
+    let mut lab = Lab::with(Rules { queue: 0, ..rules() }, recovered());
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a task");
+    lab.tell(Fact::Operator(Operator::Pause));
+    lab.says(session, ClientMsg::Update(Update { more: true, ..Lab::update(&task) }));
+    // Longer than it is held for a version.
+    lab.wait(Duration::from_secs(3));
+    let seat = lab.hub.sessions[&session].seat().expect("a worker's");
+    assert!(matches!(seat.place, Place::Idle(_)), "{:?}", seat.place);
+    assert_eq!(worker(&lab, session).state, WorkerState::Sending(task.task));
+}
+
+#[test]
+fn a_round_that_needs_more_since_somebody_came_does_not_have_enough() {
+    let mut lab = Lab::new();
+    let sessions: Vec<_> = (1..=4).map(|n| lab.worker("alice", n)).collect();
+    let deliver = |lab: &mut Lab, sessions: &[SessionId]| {
+        for session in sessions {
+            let task = lab.task(*session).expect("a task");
+            lab.deliver(*session, &task);
+        }
+    };
+    lab.wait(Duration::from_secs(10));
+    deliver(&mut lab, &sessions);
+    lab.merge();
+    // Three suffice: the last of before, and these two. The others are due.
+    lab.wait(Duration::from_secs(10));
+    deliver(&mut lab, &sessions[..2]);
+    let seen = |lab: &Lab| lab.hub.view(lab.now).round;
+    let before = seen(&lab);
+    assert!(before.accepted == before.needed && before.enough.is_some(), "{before:?}");
+    lab.worker("carol", 9);
+    let round = seen(&lab);
+    assert!(round.accepted < round.needed && round.enough.is_none() && round.closes > before.closes, "{round:?}");
 }
 
 #[test]
