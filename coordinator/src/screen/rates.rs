@@ -13,6 +13,9 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// Between two looks at the counters.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Looks may be so much further apart.
+const SLACK: Duration = Duration::from_secs(10);
+
 /// Where the run stood at some time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Mark {
@@ -48,7 +51,9 @@ pub struct Rates {
 impl Rates {
     /// The time that they are of, in words.
     pub fn span(&self) -> String {
-        if self.over >= MINUTE { "the last minute".to_owned() } else { format!("the last {}", text::span(self.over)) }
+        // Longer after the coordinator was stopped (Ctrl-Z), when there was nothing to look at.
+        let minute = (MINUTE..MINUTE + SLACK).contains(&self.over);
+        if minute { "the last minute".to_owned() } else { format!("the last {}", text::span(self.over)) }
     }
 }
 

@@ -250,7 +250,7 @@ fn the_chosen_worker_in_full() {
         }
         insta::assert_snapshot!(format!("detail_{width}x{height}"), script.screen());
         script.keys("<enter>");
-        assert!(!script.screen().contains("bad work"), "{}", script.screen());
+        assert!(!script.screen().contains("it failed"), "{}", script.screen());
     }
 }
 
@@ -566,6 +566,8 @@ fn rates_are_those_of_the_last_minute() {
     assert_eq!(rates.span(), "the last 30s");
     assert!(script.screen().contains("20 tasks in the last 30s"), "{}", script.screen());
     assert!((script.app.bytes_a_token().unwrap() - 253e6 / 355_360.0).abs() < 1e-6);
+    let span = |seconds| super::rates::Rates { over: Duration::from_secs(seconds), ..Default::default() }.span();
+    assert_eq!([span(61), span(605)], ["the last minute", "the last 10m 05s"]);
 }
 
 #[test]

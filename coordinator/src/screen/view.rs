@@ -166,7 +166,7 @@ fn state(screen: &Screen) -> (&'static str, String, Style) {
     match snapshot.rows.len() as u64 {
         _ if screen.leaving => ("!", "stopping; q: at once".to_owned(), theme.warn()),
         _ if view.paused => ("!", "paused".to_owned(), theme.warn()),
-        _ if view.behind => ("!", "catching up with updates".to_owned(), theme.warn()),
+        _ if view.behind => ("!", "catching up: no new tasks".to_owned(), theme.warn()),
         0 if view.status.tasks == 0 => ("○", "no worker yet".to_owned(), theme.warn()),
         0 => ("○", "no worker".to_owned(), theme.warn()),
         workers => ("●", text::count(workers, "worker", "workers"), theme.good()),

@@ -335,10 +335,10 @@ fn about(screen: &Screen, row: &Row) -> Vec<Fact> {
 fn state(state: &WorkerState, now: Time) -> String {
     match state {
         WorkerState::Training { task, version, .. } => format!("task {task} · v{version}"),
-        WorkerState::Sending(task) => format!("sends its update of task {task}"),
+        WorkerState::Sending(task) => format!("sends task {task}"),
         WorkerState::Waiting => "waits for the next version".to_owned(),
         WorkerState::Free(since) => format!("free {}: no task is due", text::span(now.since(*since))),
         WorkerState::Resting => "takes no task for now".to_owned(),
-        WorkerState::Barred(until) => format!("no task for {}: bad work", text::span(until.since(now))),
+        WorkerState::Barred(until) => format!("no task for {}: it failed", text::span(until.since(now))),
     }
 }

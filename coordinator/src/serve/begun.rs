@@ -14,7 +14,7 @@ use hydra_shell::link::{LinkStats, Pace};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::driver::{Driver, Input};
+use super::driver::{Driver, Input, Stuck};
 use super::run::{self, Run};
 use super::sampler::Sampler;
 use super::samples::Samples;
@@ -185,7 +185,7 @@ impl Begun {
             unwritten: Vec::new(),
             published: None,
             deltas: Vec::new(),
-            paused: false,
+            stuck: Stuck::default(),
             unpaid: false,
             counted: (0, 0),
             watch: screen.map(Watch::new),

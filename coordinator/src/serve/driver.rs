@@ -19,6 +19,8 @@ use hydra_shell::signals::{Signals, Stop};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
+pub use self::tell::Stuck;
+use self::tell::What;
 use super::answers;
 use super::eval::Score;
 use super::learner;
@@ -83,8 +85,9 @@ pub struct Driver {
     /// Shortest time between two measurements, and when the last began.
     pub measure_every: Option<Duration>,
     pub measured: Option<Time>,
-    /// People were told that training pauses; that payments wait.
-    pub paused: bool,
+    /// What training waits for; people were told.
+    pub stuck: Stuck,
+    /// People were told that payments wait.
     pub unpaid: bool,
     /// Announced differences between versions whose bytes are not sent yet.
     pub deltas: Vec<(SessionId, Digest, Arc<[u8]>)>,
@@ -195,7 +198,7 @@ impl Driver {
                 self.handle(fact);
             }
             Input::Merged(served) => {
-                self.resume();
+                self.go_on(What::Version);
                 let (version, digest) = (served.version, served.digest);
                 self.versions.insert(served);
                 self.handle(Fact::Merged { version, digest });
@@ -203,15 +206,15 @@ impl Driver {
             // What is on disk does not come back by trying again, and the next start repairs it.
             Input::MergeFailed(_, error) if !error.trouble().passes() => return Err(crate::fail::file(error).into()),
             Input::MergeFailed(version, error) => {
-                self.pause(&format!("version {version} cannot be stored: {error}"));
+                self.pause(What::Version, &format!("version {version} cannot be stored: {error}"));
                 self.handle(Fact::MergeFailed { version });
             }
             Input::Unwritten(error) => {
                 tracing::warn!(error, "a version's file cannot be written");
                 self.events.say(&format!("a version's file cannot be written: {error}; nothing is lost, trying again"));
             }
-            Input::Stuck(error) => self.pause(&format!("an update cannot be kept: {error}")),
-            Input::Unstuck => self.resume(),
+            Input::Stuck(error) => self.pause(What::Update, &format!("an update cannot be kept: {error}")),
+            Input::Unstuck => self.go_on(What::Update),
             Input::Saved(Saved::Upto(upto)) => {
                 if std::mem::take(&mut self.unpaid) {
                     self.events.say("payments go on");
@@ -228,21 +231,6 @@ impl Driver {
             Input::Scored(score, source) => self.on_scored(score, source),
         }
         Ok(())
-    }
-
-    /// Says once that training waits for the disk.
-    fn pause(&mut self, why: &str) {
-        if !std::mem::replace(&mut self.paused, true) {
-            tracing::warn!(why, "training pauses");
-            self.events.say(&format!("training pauses: {why}; nothing is lost, trying again"));
-        }
-    }
-
-    /// The disk takes something again.
-    fn resume(&mut self) {
-        if std::mem::take(&mut self.paused) {
-            self.events.say("training goes on");
-        }
     }
 
     /// Carries out what the hub ordered; gives the reason when it orders to stop.

@@ -91,7 +91,7 @@ impl Driver {
         let rows = std::mem::take(&mut view.workers);
         let rows = rows.into_iter().map(row).collect();
         let (up, down) = (self.traffic.bytes_down(), self.traffic.bytes_up());
-        let trouble = match (self.unpaid, self.paused) {
+        let trouble = match (self.unpaid, self.stuck.any()) {
             (true, _) => Some("payments wait for the disk"),
             (false, true) => Some("training waits for the disk"),
             (false, false) => None,
