@@ -64,6 +64,7 @@ impl Sampling {
             what.unwrap_or(why)
         };
         let value = |value: Option<String>| match value {
+            Some(value) if value == "0" && told == "top-k" => "0, any token may be drawn".to_owned(),
             Some(value) => value,
             // Without one, the coordinator draws a seed for each answer.
             None if name == "seed" => "a new one for each answer".to_owned(),
@@ -118,6 +119,8 @@ mod tests {
         assert_eq!(sampling.command("temp", "0.5"), Some(Ok("temperature: 0.5".to_owned())));
         assert_eq!(sampling.command("temp", ""), Some(Ok("temperature: 0.5".to_owned())));
         assert!(sampling.command("temp", "hot").unwrap().is_err());
+        assert_eq!(sampling.command("topk", "0"), Some(Ok("top-k: 0, any token may be drawn".to_owned())));
+        assert!(sampling.command("topk", "off").unwrap().is_ok());
         assert_eq!(sampling.temperature, Some(0.5));
         assert_eq!(sampling.command("temp", "off"), Some(Ok("temperature: the run's default".to_owned())));
         assert_eq!(sampling, Sampling::default());

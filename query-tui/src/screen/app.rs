@@ -281,8 +281,10 @@ impl App for Screen {
                 MouseEventKind::ScrollDown => Some(wheel(WHEEL)),
                 _ => None,
             },
-            event => keys::lookup(self.keys(), event)
-                .or_else(|| composer::edit(event).filter(|_| self.help.is_none()).map(Msg::Edit)),
+            event => {
+                let writes = |edit: &Edit| self.help.is_none() || matches!(edit, Edit::Insert(_));
+                keys::lookup(self.keys(), event).or_else(|| composer::edit(event).filter(writes).map(Msg::Edit))
+            }
         }
     }
 
@@ -295,6 +297,7 @@ impl App for Screen {
         match msg {
             Msg::Size => self.sized = true,
             Msg::Edit(edit) => {
+                self.help = None;
                 if self.composer.overflows(&edit) {
                     let words =
                         format!("a message has room for {}: the rest was left out", text::bytes(LONGEST as u64));

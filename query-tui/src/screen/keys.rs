@@ -27,14 +27,14 @@ pub const WRITING: &[Binding<Msg>] = &[
     Binding::new("up down", Msg::Help, "earlier messages").group("Message"),
 ];
 
-/// Keys while the help is open.
+/// Keys while the help is open. Whoever writes goes on with the message, and the help closes; so no letter is a key.
 pub const HELP_KEYS: &[Binding<Msg>] = &[
-    Binding::new("esc f1 ctrl-g q enter", Msg::Close, "close").hint("close"),
-    Binding::new("down j", Msg::HelpScroll(1), "on").hint("on"),
-    Binding::new("up k", Msg::HelpScroll(-1), "back").hint("back"),
+    Binding::new("esc f1 ctrl-g enter", Msg::Close, "close").hint("close"),
+    Binding::new("down", Msg::HelpScroll(1), "on").hint("on"),
+    Binding::new("up", Msg::HelpScroll(-1), "back").hint("back"),
     Binding::new("pagedown space", Msg::HelpScroll(8), "on"),
     Binding::new("pageup", Msg::HelpScroll(-8), "back"),
-    Binding::new("home g", Msg::HelpScroll(isize::MIN), "beginning"),
-    Binding::new("end G", Msg::HelpScroll(isize::MAX), "end"),
+    Binding::new("home", Msg::HelpScroll(isize::MIN), "beginning"),
+    Binding::new("end", Msg::HelpScroll(isize::MAX), "end"),
     Binding::new("ctrl-c", Msg::Interrupt, "quit").hint("quit"),
 ];

@@ -223,7 +223,11 @@ fn words_and_commands() {
     assert!(matches!(&script.cmds()[..], [Cmd::Copy(text)] if text.ends_with("after a 🐍.")));
     script.text("/help").keys("<enter>");
     assert!(script.screen().contains("▸ Keys"));
-    script.keys("<esc>").text("/clear").keys("<enter> <ctrl-y> <ctrl-d>");
+    script.keys("<left>");
+    assert!(script.screen().contains("▸ Keys"), "only writing closes the help");
+    script.text("/clear");
+    assert!(!script.screen().contains("▸ Keys") && script.app.composer.text() == "/clear", "nothing written is lost");
+    script.keys("<enter> <ctrl-y> <ctrl-d>");
     assert_eq!((script.app.transcript.entries().len(), script.cmds()), (0, vec![Cmd::Leave]));
 }
 
