@@ -196,15 +196,15 @@ pub(crate) struct Layers {
 
 impl Layers {
     /// Lays every layer over the ones before it.
-    pub fn gather(
-        file: Option<ConfigFile<'_>>,
+    pub fn gather<'a>(
+        files: impl IntoIterator<Item = ConfigFile<'a>>,
         env: impl IntoIterator<Item = (String, String)>,
         flags: &Flags,
     ) -> Self {
         // The preset lies below the layers that may name it, so those are laid first, and the preset and defaults
         // fill what they left open.
         let mut layers = Self::default();
-        if let Some(file) = file {
+        for file in files {
             layers.lay_file(file);
         }
         let mut env: Vec<_> = env.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();

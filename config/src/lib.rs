@@ -1,6 +1,6 @@
 //! The coordinator's settings: one table of keys, five layers, and typed values that have passed every check.
 //!
-//! Layers, each stronger than the one before: defaults < preset < file < `HYDRA_*` environment < flags. Every value
+//! Layers, each stronger than the one before: defaults < preset < files < `HYDRA_*` environment < flags. Every value
 //! remembers which layer set it, and [`Resolved::print`] shows that as TOML that can be handed in again. All faults
 //! are reported at once. The table in [`keys`] drives parsing, printing and `docs/configuration.md`.
 //!
@@ -58,12 +58,13 @@ impl Resolved {
 /// Lays the layers over one another and checks the result.
 ///
 /// `env` may hold the whole environment: only names that begin with `HYDRA_` are looked at.
-pub fn resolve(
-    file: Option<ConfigFile<'_>>,
+/// `files` come weakest first.
+pub fn resolve<'a>(
+    files: impl IntoIterator<Item = ConfigFile<'a>>,
     env: impl IntoIterator<Item = (String, String)>,
     flags: &Flags,
 ) -> Result<Resolved, Faults> {
-    let layers = Layers::gather(file, env, flags);
+    let layers = Layers::gather(files, env, flags);
     let (mut values, warnings, mut faults) = layers.into_parts();
     cross::derive(&mut values);
     cross::check(&values, &mut faults);

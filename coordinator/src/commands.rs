@@ -9,7 +9,7 @@ use hydra_core::ids::VersionNo;
 use hydra_core::merge;
 use hydra_core::model::Shape;
 use hydra_engine::{Device, DeviceChoice, Model};
-use hydra_shell::events::Events;
+use hydra_shell::events::{Events, cut_short};
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::ui::text::count;
 use serde_json::json;
@@ -25,23 +25,19 @@ use crate::{data, fail};
 
 /// Carries out a command.
 pub fn run(command: &Command, args: &Args) -> anyhow::Result<()> {
-    let dir = settings::run_dir(args);
+    let dir = settings::run_dir(args)?;
     let events = Events::stdout(args.json);
     match command {
-        Command::Serve => crate::serve::serve(args),
+        Command::Serve => return crate::serve::serve(args),
         Command::Status => status(&dir, &events),
         Command::Users => users(&dir, &events),
         Command::Balance { user } => balance(&dir, user, &events),
         Command::Ledger { command: LedgerCommand::Verify } => ledger_verify(&dir, &events),
-        Command::Ledger { command: LedgerCommand::Export } => {
-            let mut out = io::BufWriter::new(Readers(io::stdout().lock()));
-            verify::export_transfers(&dir, &mut out).map_err(|error| broken(&error))?;
-            out.flush()?;
-            Ok(())
-        }
+        Command::Ledger { command: LedgerCommand::Export } => ledger_export(&dir),
         Command::Export { dir: to } => export(&dir, to, args, &events),
         Command::Eval { data } => evaluate(&dir, data, &events),
-    }
+    }?;
+    Ok(events.whole()?)
 }
 
 fn reader(dir: &Path) -> anyhow::Result<Reader> {
@@ -176,6 +172,12 @@ fn ledger_verify(dir: &Path, events: &Events) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn ledger_export(dir: &Path) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(Readers(io::stdout().lock()));
+    verify::export_transfers(dir, &mut out).map_err(|error| broken(&error))?;
+    Ok(out.flush().map_err(cut_short)?)
+}
+
 /// The model that answers, from a run's folder.
 struct Best {
     shape: Shape,
@@ -197,8 +199,8 @@ impl Best {
 
 /// The average of the run's versions if that was measured as better, else the newest version whose weights are whole.
 fn best(dir: &Path, events: &Events) -> anyhow::Result<Best> {
-    let shape = settings::begun_shape(dir)?;
     let reader = reader(dir)?;
+    let shape = settings::begun_shape(dir)?;
     let versions = reader.current_versions().map_err(|error| fail::store(&error))?;
     let newest = versions.first().map_or(VersionNo(0), |newest| newest.version);
     if let Some(Average { version, weights, better: Some(measured) }) = Average::read(dir, &shape, newest)
@@ -240,8 +242,8 @@ fn best(dir: &Path, events: &Events) -> anyhow::Result<Best> {
 
 fn evaluate(dir: &Path, paths: &[PathBuf], events: &Events) -> anyhow::Result<()> {
     let sources = data::read(paths).map_err(|error| fail::read(&error))?;
-    let tokenizer = data::load_tokenizer(dir).map_err(|error| fail::data(&error))?;
     let best = best(dir, events)?;
+    let tokenizer = data::load_tokenizer(dir).map_err(|error| fail::data(&error))?;
     let documents: Vec<&str> = sources.iter().flat_map(|s| s.documents.iter().map(String::as_str)).collect();
     let tokens = tokenizer.encode_documents(&documents);
     let engine = |error: hydra_engine::EngineError| Failure::new(Exit::Data, error.to_string());

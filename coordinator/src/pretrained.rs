@@ -15,7 +15,7 @@ use hydra_shell::exit::{Exit, Failure};
 use serde_json::json;
 
 use crate::data::Tokenizer;
-use crate::store::files;
+use crate::store::{FileError, Trouble, files};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -99,9 +99,13 @@ pub fn write(
     tokenizer: &Tokenizer,
     origin: &Origin<'_>,
 ) -> Result<(), Failure> {
-    let cannot = |error: &dyn std::fmt::Display| {
-        Failure::new(Exit::Data, format!("cannot write to {}: {error}", to.display()))
+    let failed = |exit: Exit, error: &dyn std::fmt::Display| {
+        Failure::new(exit, format!("cannot write to {}: {error}", to.display()))
             .hint("choose a folder that you may write to, on a disk with room")
+    };
+    let cannot = |error: FileError| {
+        let full = error.trouble() == Trouble::DiskFull;
+        failed(if full { Exit::RunFolder } else { Exit::Data }, &error)
     };
     if to.is_file() {
         let text = format!("{} is a file, and an export is a folder", to.display());
@@ -113,12 +117,11 @@ pub fn write(
         let text = format!("{} holds a {name} that is not of an export, which would be lost", to.display());
         return Err(Failure::new(Exit::Data, text).hint("choose a new folder, or an earlier export's"));
     }
-    fs::create_dir_all(to).map_err(|error| cannot(&error))?;
+    fs::create_dir_all(to).map_err(|error| cannot(FileError::io("make", to, &error)))?;
     // Old weights beside a new tokenizer would be a lie, so they go first; the weights come last.
-    files::remove(&to.join(WEIGHTS)).map_err(|error| cannot(&error))?;
-    let put = |name: &str, bytes: &[u8]| {
-        files::write_whole(to, name, |out| out.write_all(bytes)).map(|_| ()).map_err(|error| cannot(&error))
-    };
+    files::remove(&to.join(WEIGHTS)).map_err(cannot)?;
+    let put =
+        |name: &str, bytes: &[u8]| files::write_whole(to, name, |out| out.write_all(bytes)).map(|_| ()).map_err(cannot);
     let pretty = |value: &serde_json::Value| format!("{value:#}\n");
     let end = tokenizer.end_of_text();
     // The card first, by which a folder is known again whose export broke off.
@@ -127,7 +130,7 @@ pub fn write(
     put(GENERATION, pretty(&generation(origin.answers, end)).as_bytes())?;
     put(TOKENIZER, tokenizer.json().as_bytes())?;
     put(TOKENIZER_CONFIG, pretty(&tokenizer_config(shape, tokenizer, origin.answers)).as_bytes())?;
-    put(WEIGHTS, &hydra_engine::to_safetensors(shape, weights, &[]).map_err(|error| cannot(&error))?)
+    put(WEIGHTS, &hydra_engine::to_safetensors(shape, weights, &[]).map_err(|error| failed(Exit::Data, &error))?)
 }
 
 fn generation(answers: &AnswerSettings, end: u16) -> serde_json::Value {

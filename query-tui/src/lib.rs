@@ -114,16 +114,18 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     // With --headless, somebody may still sit at the terminal.
     let person = is_interactive() && !args.json;
     let stops = listen(question.is_some() || args.headless || !person)?;
-    let printer = Printer::new(Events::stdout(args.json));
+    let events = Events::stdout(args.json);
+    let printer = Printer::new(events.clone());
     if let Some(question) = question {
         let mut front = Once::new(question, printer, stops, earn);
         let ended = driver.run(&mut front).await;
         // What became of the question says more than how the session ended.
-        return Ok(front.verdict().and(ended)?);
+        return Ok(front.verdict().and(ended).and_then(|()| events.whole())?);
     }
     let input = lines::read_stdin().context("starting to read standard input")?;
     let mut front = Lines::new(user, args.sampling, printer, input, stops, person);
-    Ok(driver.run(&mut front).await?)
+    driver.run(&mut front).await?;
+    Ok(events.whole()?)
 }
 
 /// The prompt of the command line, or all of standard input for `-`; never much more than the coordinator takes.

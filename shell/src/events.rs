@@ -9,12 +9,13 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hydra_core::credits::Credits;
 use serde::{Serialize, Serializer};
 use tokio_util::sync::CancellationToken;
 
+use crate::exit::{Exit, Failure};
 use crate::terminal::{Keep, sanitize};
 
 /// A code as the protocol spells it: `unknown_lease`.
@@ -48,6 +49,8 @@ struct Shared {
     /// Standard error.
     people: Mutex<Box<dyn Write + Send>>,
     gone: CancellationToken,
+    /// Why `out` took no more, if not because its reader left.
+    broken: OnceLock<String>,
     /// Whether a screen has the terminal.
     drawn: AtomicBool,
     /// Whether the log has a file, which then holds the lines for people too.
@@ -98,7 +101,8 @@ impl Events {
     ) -> Self {
         let (gone, drawn) = (CancellationToken::new(), AtomicBool::new(false));
         let (out, people, said) = (Mutex::new(out), Mutex::new(people), Mutex::default());
-        Self { shared: Arc::new(Shared { json, terminal, out, people, gone, drawn, logged, said }) }
+        let broken = OnceLock::new();
+        Self { shared: Arc::new(Shared { json, terminal, out, people, gone, broken, drawn, logged, said }) }
     }
 
     /// Whether events are wanted.
@@ -189,6 +193,12 @@ impl Events {
         self.shared.gone.cancelled().await;
     }
 
+    /// Fails if something could not be written for another reason than that its reader had left. Programs that did
+    /// everything else end with this.
+    pub fn whole(&self) -> Result<(), Failure> {
+        self.shared.broken.get().map_or(Ok(()), |why| Err(cut_short(why)))
+    }
+
     /// Whether standard output has no reader any more.
     pub fn is_gone(&self) -> bool {
         self.shared.gone.is_cancelled()
@@ -203,10 +213,17 @@ impl Events {
             // A full disk behind a redirection ends the output as a closed pipe does, but somebody should know.
             if error.kind() != io::ErrorKind::BrokenPipe {
                 tracing::error!(%error, "standard output cannot be written");
+                self.shared.broken.get_or_init(|| error.to_string());
             }
             self.shared.gone.cancel();
         }
     }
+}
+
+/// What is told of output that is not whole.
+pub fn cut_short(why: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::RunFolder, format!("standard output cannot be written, and is cut short: {why}"))
+        .hint("make room where it goes, or send it elsewhere")
 }
 
 /// Credits as HYD with decimals, for `#[serde(serialize_with = "hydra_shell::events::hyd")]`.
@@ -321,5 +338,15 @@ mod tests {
         *pipe.room.lock().unwrap() = 9;
         events.piece("c");
         assert_eq!(pipe.text(), "a");
+        // The reader has what it wanted.
+        assert!(events.whole().is_ok());
+    }
+
+    #[test]
+    fn output_that_finds_no_room_is_a_failure() {
+        let events = Events::new(true, false, Box::new(&mut [][..]));
+        assert!(events.whole().is_ok());
+        events.emit(&Event::Credited { task: 7, amount: Credits::ZERO, reason: "" });
+        assert_eq!(events.whole().unwrap_err().exit, Exit::RunFolder);
     }
 }

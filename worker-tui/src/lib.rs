@@ -80,6 +80,7 @@ fn start(args: &Args) -> anyhow::Result<()> {
         compute::start(args.device, threads, Unsent::find()).context("starting the compute thread")?;
     let ended = runtime.block_on(async {
         let work = Work::new(args);
+        let events = work.events.clone();
         let ended = if screen {
             work.with_screen(args, logs.ring.clone(), commands, &mut reports).await
         } else {
@@ -90,7 +91,8 @@ fn start(args: &Args) -> anyhow::Result<()> {
         if tokio::time::timeout(LAST_STEP, rest).await.is_ok() && handle.join().is_err() {
             anyhow::bail!("the compute thread has panicked");
         }
-        ended
+        ended?;
+        Ok(events.whole()?)
     });
     logs.end(&ended);
     ended

@@ -53,6 +53,7 @@ use self::driver::Ended;
 use self::eval::Score;
 use self::gate::{Gate, Room};
 use crate::args::Args;
+use crate::data;
 use crate::pretrained::Pretrained;
 use crate::screen::Channels;
 use crate::store::{Reader, Writer};
@@ -113,12 +114,19 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
     let logs = logs::init(&logs::LogOptions { file: args.serve.log_file.clone(), stderr: !screen })?;
     resolved.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let events = Events::with_log(args.json, args.serve.log_file.is_some());
+    if let Some((told, asked)) = settings::idle_texts(&resolved)
+        && data::is_prepared(&resolved.settings.run_dir)
+    {
+        if asked { events.caution(&told) } else { events.say(&told) }
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the asynchronous runtime")?;
-    let ended = runtime.block_on(serve_with(resolved.settings, init, args, events, screen.then(|| logs.ring.clone())));
+    let log = screen.then(|| logs.ring.clone());
+    let ended = runtime.block_on(serve_with(resolved.settings, init, args, events.clone(), log));
+    let ended = ended.and_then(|()| Ok(events.whole()?));
     // A thread that is in the middle of long work is not waited for.
     runtime.shutdown_background();
     logs.end(&ended);

@@ -177,12 +177,6 @@ fn open_locked(
 fn dataset(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Dataset> {
     let dir = &settings.run_dir;
     if data::is_prepared(dir) {
-        let flags = [("--data", &settings.data), ("--val-data", &settings.val_data)];
-        let flags: Vec<_> = flags.into_iter().filter(|(_, paths)| !paths.is_empty()).map(|(flag, _)| flag).collect();
-        if !flags.is_empty() {
-            let (flags, are) = (flags.join(" and "), if flags.len() > 1 { "are" } else { "is" });
-            events.caution(&format!("this run goes on with its own text; {flags} {are} for a new one (--run DIR)"));
-        }
         return Ok(data::load(dir).map_err(|error| fail::data(&error))?);
     }
     let sources = if settings.data.is_empty() {

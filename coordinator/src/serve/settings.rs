@@ -3,10 +3,12 @@
 //! A run's folder keeps `run.toml` with what its weights and data depend on, so that a later start needs no flags
 //! for it; flags that contradict it are refused before anything is touched.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use hydra_config::{ConfigFile, Flags, Resolved, Settings, resolve};
+use hydra_config::keys::ENV_PREFIX;
+use hydra_config::{ConfigFile, Flags, Layer, Resolved, Settings, resolve};
 use hydra_core::model::Shape;
 use hydra_shell::exit::{Exit, Failure};
 use serde::{Deserialize, Serialize};
@@ -29,27 +31,47 @@ struct Begun {
     shape: Shape,
 }
 
-/// The run's folder as far as flags and the environment name it; a settings file may name another one for serving.
-pub fn run_dir(args: &Args) -> PathBuf {
-    let named = args.run.clone().or_else(|| std::env::var_os("HYDRA_RUN").map(Into::into));
-    named.unwrap_or_else(|| PathBuf::from(DEFAULT_RUN))
+/// A settings file that was read.
+struct Read {
+    name: String,
+    text: String,
+}
+
+impl Read {
+    fn from(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(Exit::Config, format!("the settings file {name} cannot be read: {error}")))?;
+        Ok(Self { name, text })
+    }
+
+    fn file(&self) -> ConfigFile<'_> {
+        ConfigFile { name: &self.name, text: &self.text }
+    }
+}
+
+/// The run's folder as flags, the environment or the settings file name it.
+pub fn run_dir(args: &Args) -> anyhow::Result<PathBuf> {
+    let named = args.serve.config.as_deref().map(Read::from).transpose()?;
+    Ok(dir(args, named.as_ref()))
+}
+
+fn dir(args: &Args, named: Option<&Read>) -> PathBuf {
+    // As everywhere, a variable that is set to nothing is not set.
+    let variable = || std::env::var_os("HYDRA_RUN").filter(|run| !run.is_empty()).map(PathBuf::from);
+    // What is wrong with the file is told where all of it counts.
+    let of = |file: ConfigFile<'_>| Some(resolve(Some(file), [], &Flags::default()).ok()?.settings.run_dir);
+    let given = args.run.clone().or_else(variable).or_else(|| of(named?.file()));
+    given.unwrap_or_else(|| PathBuf::from(DEFAULT_RUN))
 }
 
 /// Settings from all layers; a model to begin from sets its own sizes and tokenizer.
 pub fn gather(args: &Args, init: Option<&Pretrained>) -> anyhow::Result<Resolved> {
-    let remembered = run_dir(args).join(FILE);
-    let named = args.serve.config.as_deref();
-    // What the run remembers stands in for a settings file that is not given.
-    let path = named.or_else(|| remembered.exists().then_some(remembered.as_path()));
-    let text = path
-        .map(|path| {
-            std::fs::read_to_string(path).map_err(|error| {
-                Failure::new(Exit::Config, format!("the settings file {} cannot be read: {error}", path.display()))
-            })
-        })
-        .transpose()?;
-    let name = path.map(|path| path.display().to_string()).unwrap_or_default();
-    let file = text.as_deref().map(|text| ConfigFile { name: &name, text });
+    let named = args.serve.config.as_deref().map(Read::from).transpose()?;
+    let remembered = Some(dir(args, named.as_ref()).join(FILE)).filter(|path| path.exists());
+    let remembered = remembered.as_deref().map(Read::from).transpose()?;
+    // The file that somebody names lies over what the run remembers.
+    let files = [&remembered, &named].into_iter().flatten().map(Read::file);
     let serve = &args.serve;
     let flags = Flags {
         listen: serve.listen.clone(),
@@ -65,12 +87,41 @@ pub fn gather(args: &Args, init: Option<&Pretrained>) -> anyhow::Result<Resolved
         stop_after_rounds: serve.stop_after_rounds,
         stop_at_loss: serve.stop_at_loss,
     };
-    let variables = std::env::vars().filter(|(name, _)| !SHELL_VARIABLES.contains(&name.as_str()));
-    resolve(file, variables, &flags).map_err(|faults| {
+    resolve(files, variables()?, &flags).map_err(|faults| {
         Failure::new(Exit::Config, faults.to_string())
             .hint("`hydra-coordinator --print-config` shows every setting; docs/configuration.md explains them")
             .into()
     })
+}
+
+/// The environment's share of the settings.
+fn variables() -> Result<Vec<(String, String)>, Failure> {
+    let ours = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let ours = ours.filter(|(name, _)| name.starts_with(ENV_PREFIX) && !SHELL_VARIABLES.contains(&name.as_str()));
+    let text = |(name, value): (String, OsString)| match value.into_string() {
+        Ok(value) => Ok((name, value)),
+        Err(value) => {
+            let text = format!("the variable {name} is not UTF-8: {}", value.display());
+            Err(Failure::new(Exit::Config, text).hint("set it to text, or unset it"))
+        }
+    };
+    ours.map(text).collect()
+}
+
+/// Who names texts although the run goes on with its own, and whether that was at this start and not in what stands for
+/// all of them.
+pub fn idle_texts(resolved: &Resolved) -> Option<(String, bool)> {
+    let Settings { data, val_data, .. } = &resolved.settings;
+    let given = [("data", data), ("val_data", val_data)].into_iter().filter(|(_, paths)| !paths.is_empty());
+    let layers: Vec<_> = given.filter_map(|(key, _)| Some((key, resolved.layer(key)?))).collect();
+    let asked = layers.iter().any(|(_, layer)| matches!(layer, Layer::Flag(_)));
+    let name = |(key, layer): &(&str, &Layer)| match layer {
+        Layer::File(_) => format!("{key} in {layer}"),
+        other => other.to_string(),
+    };
+    let (names, are) = (layers.iter().map(name).collect::<Vec<_>>(), if layers.len() > 1 { "are" } else { "is" });
+    let told = format!("this run goes on with its own text; {} {are} for a new one (--run DIR)", names.join(" and "));
+    (!names.is_empty()).then_some((told, asked))
 }
 
 /// Writes down, once, what this run's weights and data depend on.
@@ -86,7 +137,8 @@ pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
         "# What this run's model and data depend on; written at its first start and read at every later one.\n\
          preset = {}\ntokenizer = {}\nseed = {}\n\n\
          [model]\nwidth = {}\nheads = {}\nlayers = {}\ncontext = {}\nffn = {ffn}\n\n\
-         [answers]\ntemplate = {}\nstop = [{}]\nsample_prompt = {}\ntemperature = {}\n",
+         [answers]\ntemplate = {}\nstop = [{}]\nsample_prompt = {}\ntemperature = {}\ntop_k = {}\n\
+         top_p = {}\nmax_new_tokens = {}\n",
         quote(&settings.preset.to_string()),
         quote(&settings.tokenizer.to_string()),
         settings.seed,
@@ -98,6 +150,9 @@ pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
         stops.join(", "),
         quote(&settings.answers.sample_prompt),
         settings.answers.temperature,
+        settings.answers.top_k,
+        settings.answers.top_p,
+        settings.answers.max_new_tokens,
     );
     crate::store::files::write_whole(run_dir, FILE, |out| out.write_all(text.as_bytes()))
         .map_err(crate::fail::file)

@@ -30,6 +30,22 @@ const HARMLESS: [&str; 7] = [
     "user",
 ];
 
+/// Fields of which only the value can be honoured that asks for nothing. Clients send them to either endpoint.
+fn neutral() -> [(&'static str, Value); 10] {
+    [
+        ("n", json!(1)),
+        ("best_of", json!(1)),
+        ("echo", json!(false)),
+        ("logprobs", json!(false)),
+        ("presence_penalty", json!(0)),
+        ("frequency_penalty", json!(0)),
+        ("response_format", json!({ "type": "text" })),
+        ("modalities", json!(["text"])),
+        ("tool_choice", json!("none")),
+        ("store", json!(false)),
+    ]
+}
+
 /// `POST /v1/chat/completions`; `template` is the run's, by which each turn is dressed.
 pub fn chat(body: &[u8], template: &str) -> Result<Asked, Refusal> {
     let mut fields = Fields::read(body)?;
@@ -37,11 +53,6 @@ pub fn chat(body: &[u8], template: &str) -> Result<Asked, Refusal> {
     let messages: Vec<Map<String, Value>> = fields.need("messages")?;
     let messages: Vec<_> =
         messages.into_iter().enumerate().map(|(at, message)| Message::read(at, message)).collect::<Result<_, _>>()?;
-    fields.only("logprobs", &json!(false))?;
-    fields.only("response_format", &json!({ "type": "text" }))?;
-    fields.only("modalities", &json!(["text"]))?;
-    fields.only("tool_choice", &json!("none"))?;
-    fields.only("store", &json!(false))?;
     fields.asked(dress(&messages, template)?, false)
 }
 
@@ -57,8 +68,6 @@ pub fn completion(body: &[u8]) -> Result<Asked, Refusal> {
             return Err(Refusal::unsupported("prompt", text));
         }
     };
-    fields.only("best_of", &json!(1))?;
-    fields.only("echo", &json!(false))?;
     fields.asked(prompt, true)
 }
 
@@ -174,9 +183,9 @@ impl Fields {
         }
         let stream = self.take("stream")?.unwrap_or(false);
         let usage = self.usage()?;
-        self.only("n", &json!(1))?;
-        self.only("presence_penalty", &json!(0))?;
-        self.only("frequency_penalty", &json!(0))?;
+        for (name, nothing) in neutral() {
+            self.only(name, &nothing)?;
+        }
         for name in HARMLESS {
             self.0.remove(name);
         }

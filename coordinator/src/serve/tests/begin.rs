@@ -1,6 +1,12 @@
 //! The first start of a run, and what it leaves if it fails.
 
+use clap::Parser as _;
+use hydra_config::AnswerSettings;
+use hydra_core::credits::Credits;
+
 use super::*;
+use crate::args::Args;
+use crate::serve::settings as remembered;
 
 fn open(settings: &Settings) -> anyhow::Result<run::Run> {
     run::open(settings, None, &Events::stdout(false))
@@ -36,7 +42,7 @@ fn a_run_knows_the_seed_that_it_began_with() {
     let begun = Settings { seed: 7, ..settings(dir.path()) };
     for seed in [7, 8] {
         drop(open(&Settings { seed, ..begun.clone() }).unwrap());
-        assert_eq!(crate::serve::settings::seed(&begun.run_dir).unwrap(), Some(7));
+        assert_eq!(remembered::seed(&begun.run_dir).unwrap(), Some(7));
     }
 }
 
@@ -50,7 +56,39 @@ fn what_an_existing_run_cannot_follow_is_told_of() {
         events.begin_screen()
     };
     assert_eq!(told(&begun), [""; 0]);
-    assert_eq!(told(&Settings { data: Vec::new(), ..begun.clone() }), [""; 0]);
-    let [data, seed] = told(&Settings { seed: begun.seed + 1, ..begun }).try_into().unwrap();
-    assert!(data.contains("its own text") && seed.contains("only orders the data"), "{data}, {seed}");
+    let [seed] = told(&Settings { seed: begun.seed + 1, ..begun }).try_into().unwrap();
+    assert!(seed.contains("only orders the data"), "{seed}");
+}
+
+#[test]
+fn texts_that_an_existing_run_passes_over_are_named_by_who_gave_them() {
+    let file = ConfigFile { name: "class.toml", text: "data = ['texts/']" };
+    let variables = [("HYDRA_VAL_DATA".to_owned(), "held.txt".to_owned())];
+    let flags = Flags { data: vec!["book.txt".into()], ..Flags::default() };
+    let told = |resolved: hydra_config::Resolved| remembered::idle_texts(&resolved);
+    assert_eq!(told(resolve(None, [], &Flags::default()).unwrap()), None);
+    let (text, asked) = told(resolve(Some(file), variables, &Flags::default()).unwrap()).unwrap();
+    assert!(text.contains("data in file class.toml and HYDRA_VAL_DATA are for a new one") && !asked, "{text}");
+    let (text, asked) = told(resolve(Some(file), [], &flags).unwrap()).unwrap();
+    assert!(text.contains("; --data is for a new one") && asked, "{text}");
+}
+
+#[test]
+fn a_settings_file_lies_over_what_the_run_remembers_and_may_name_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = settings(dir.path());
+    drop(open(&Settings { answers: AnswerSettings { top_k: 5, ..begun.answers.clone() }, ..begun.clone() }).unwrap());
+    let file = dir.path().join("pay.toml");
+    std::fs::write(&file, format!("run = {:?}\n[ledger]\nreward = 2\n[answers]\ntop_p = 0.5\n", begun.run_dir))
+        .unwrap();
+    let args = Args::parse_from(["hydra-coordinator".as_ref(), "--config".as_ref(), file.as_os_str()]);
+    assert_eq!(remembered::run_dir(&args).unwrap(), begun.run_dir);
+    let settings = remembered::gather(&args, None).unwrap().settings;
+    assert_eq!((settings.run_dir, settings.ledger.reward), (begun.run_dir, Credits::hyd(2)));
+    assert_eq!((settings.model, settings.preset), (begun.model, begun.preset));
+    // Without texts in the file, the run on its own text is not taken for one on the primer.
+    assert_eq!(settings.answers, AnswerSettings { top_k: 5, top_p: 0.5, ..begun.answers });
+
+    let args = Args::parse_from(["hydra-coordinator", "--config", "no-such.toml"]);
+    assert!(remembered::run_dir(&args).unwrap_err().to_string().contains("no-such.toml cannot be read"));
 }

@@ -52,6 +52,18 @@ fn settings_reach_the_query() {
 }
 
 #[test]
+fn what_asks_for_nothing_may_be_sent_to_either_endpoint() {
+    for (name, nothing) in neutral() {
+        let mut body = json!({ "model": "hydra", "prompt": "x" });
+        body[name] = nothing.clone();
+        assert!(completion(body.to_string().as_bytes()).is_ok(), "{name}");
+        let mut body = json!({ "model": "hydra", "messages": [{ "role": "user", "content": "Hi" }] });
+        body[name] = nothing;
+        assert!(chat(body.to_string().as_bytes(), TEMPLATE).is_ok(), "{name}");
+    }
+}
+
+#[test]
 fn what_cannot_be_honoured_is_refused_by_its_name() {
     let turns = json!([{ "role": "user", "content": "Hi" }]);
     for (name, value) in [
