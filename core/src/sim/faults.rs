@@ -1,9 +1,11 @@
 //! What goes wrong.
 
-use super::client::Role;
+use super::client::{Client, Role};
 use super::inside::Inside;
 use super::net::Side;
 use super::world::{Event, World};
+use crate::hub::{self, Operator};
+use crate::ids::WorkerId;
 use crate::limits;
 use crate::time::Time;
 
@@ -21,9 +23,11 @@ pub enum Fault {
     /// A client's machine sleeps.
     Sleep,
     Villainy,
+    /// The operator sends a worker away.
+    Kick,
 }
 
-pub const FAULTS: [Fault; 9] = [
+pub const FAULTS: [Fault; 10] = [
     Fault::CoordinatorDies,
     Fault::WorkerDies,
     Fault::UserVanishes,
@@ -33,6 +37,7 @@ pub const FAULTS: [Fault; 9] = [
     Fault::Freeze,
     Fault::Sleep,
     Fault::Villainy,
+    Fault::Kick,
 ];
 
 impl World {
@@ -48,6 +53,7 @@ impl World {
             Fault::Freeze => rates.freeze,
             Fault::Sleep => rates.sleep,
             Fault::Villainy => rates.villainy,
+            Fault::Kick => rates.kick,
         };
         if mean > 0 {
             let at = self.soon(1, 2_000 * mean);
@@ -67,7 +73,7 @@ impl World {
         let until = self.soon(0, long).min(Time(self.options.seconds * 1_000_000 - 1));
         let want = match fault {
             Fault::UserVanishes => Some(Role::User),
-            Fault::WorkerDies => Some(Role::Worker),
+            Fault::WorkerDies | Fault::Kick => Some(Role::Worker),
             Fault::Villainy => Some(Role::Villain),
             _ => None,
         };
@@ -90,6 +96,7 @@ impl World {
             Fault::Freeze => self.freeze(until),
             Fault::Sleep => self.sleep(client, until),
             Fault::Villainy => self.villainy(client),
+            Fault::Kick => self.kick(client),
         }
     }
 
@@ -121,6 +128,13 @@ impl World {
             };
             self.push(at, Event::Gone(id, side));
         }
+    }
+
+    /// The operator sends a worker away, whether it is connected just now or not.
+    fn kick(&mut self, client: usize) {
+        let Client { name, id, .. } = self.clients[client];
+        let user = self.plan.users[name].0.clone();
+        self.tell_hub(hub::Fact::Operator(Operator::Kick(user, WorkerId(id), "too loud".to_owned())));
     }
 
     /// Whether a client is killed before it carries out its next order.

@@ -26,6 +26,7 @@ pub struct Rates {
     pub freeze: u64,
     pub sleep: u64,
     pub villainy: u64,
+    pub kick: u64,
     /// One in so many orders of the hub is its last; 0: none.
     pub dies_between_orders: u64,
     /// The same for each client's.
@@ -88,6 +89,7 @@ impl Plan {
             freeze: rate(20_000, 120_000),
             sleep: rate(2_000, 40_000),
             villainy: rate(300, 5_000),
+            kick: rate(2_000, 40_000),
             dies_between_orders: rate(300, 5_000),
             client_dies_between_orders: rate(200, 5_000),
             bad_install: rate(1, 40),

@@ -168,6 +168,7 @@ impl World {
         let villain = self.worker(client).is_some_and(|worker| worker.villain);
         if let Exit::Refused(text) = exit
             && !villain
+            && !text.contains("kicked by the operator")
         {
             self.audit.fail(format!("worker {client} was refused: {text}"));
         }
