@@ -35,7 +35,7 @@ impl Hub {
     /// Sends a worker away for good: its process is refused from now on, also if it is not connected just now; one that
     /// is started anew is not.
     pub(super) fn kick(&mut self, now: Time, user: UserName, worker: WorkerId, reason: &str) {
-        let told = format!("kicked by the operator: {reason}");
+        let told = format!("kicked by the operator (it may be started again): {reason}");
         let session = self.sessions.keys().copied().find(|id| self.worker_of(*id) == Some((&user, worker)));
         // Nothing of it is waited for, and that is nobody's fault.
         let seat = session.and_then(|id| self.sessions.get(&id)?.seat());
