@@ -75,7 +75,7 @@ impl Driver {
         front.parted(self.chat.run());
         let ended = match exit {
             Exit::Over(text) if met && front.over(&text) => Ok(()),
-            exit => failure(exit, &self.line),
+            exit => failure(exit, &self.line, met),
         };
         self.line.hang_up(FAREWELL).await;
         ended
@@ -102,13 +102,15 @@ impl Driver {
     }
 }
 
-fn failure(exit: Exit, line: &Line) -> Result<(), Failure> {
+fn failure(exit: Exit, line: &Line, met: bool) -> Result<(), Failure> {
     match exit {
         Exit::Done => Ok(()),
         Exit::Unreachable(reason) => Err(match line.failed() {
             Some(error) => error.clone().into(),
-            None => Failure::new(Code::Connect, format!("the coordinator was lost: {reason}"))
+            None if met => Failure::new(Code::Connect, format!("the coordinator was lost: {reason}"))
                 .hint("see whether the coordinator still runs, then try again"),
+            None => Failure::new(Code::Connect, format!("no session with the coordinator: {reason}"))
+                .hint("try again later"),
         }),
         Exit::Over(text) => Err(Failure::new(Code::Connect, format!("the coordinator has said goodbye: {text}"))),
         Exit::Refused(text) => Err(Failure::new(Code::Refused, format!("the coordinator refuses: {text}"))),

@@ -106,7 +106,8 @@ async fn talk(args: Args) -> anyhow::Result<()> {
         let chat = Chat::new(Settings { run, ..settings.clone() });
         Driver { chat, line: Line::new(dial.clone()), clock }
     };
-    let earn = format!("earn credits with: hydra-worker {user} {}", args.coordinator);
+    let key = args.key.as_ref().map_or_else(String::new, |file| format!(" --key {}", file.display()));
+    let earn = format!("earn credits with: hydra-worker {user} {}{key}", args.coordinator);
     if has_screen(&args) {
         return screen::talk(fresh, clock, user, args.sampling, earn).await;
     }

@@ -23,7 +23,7 @@ const TOP: u16 = 8;
 pub fn table() -> Table<u64> {
     let table = Table::new(vec![
         Column::number("number", 7, 3),
-        Column::words("time", Width::Exactly(8), 2),
+        Column::words("UTC", Width::Exactly(8), 2),
         Column::words("kind", Width::Exactly(8), 0),
         Column::number("amount", 9, 0),
         Column::words("from", Width::AtLeast(9), 1),

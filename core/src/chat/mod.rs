@@ -30,6 +30,9 @@ struct Asked {
     pieces: u32,
 }
 
+/// Why a question is [`Event::Lost`] that was cancelled while it waited for a connection: nobody else knows of it.
+pub const UNSENT: &str = "stopped before it was sent";
+
 /// How many answers are due of what anybody may ask for at any time.
 #[derive(Debug, Default)]
 struct Asking {
@@ -234,8 +237,7 @@ impl Chat {
             // It waits for the connection still: nobody else knows of it.
             self.early.remove(at);
             self.asked = None;
-            let reason = "stopped before it was sent".to_owned();
-            return self.show(Event::Lost { text: String::new(), reason });
+            return self.show(Event::Lost { text: String::new(), reason: UNSENT.to_owned() });
         }
         self.say(ClientMsg::Cancel(proto::Cancel { id }));
     }

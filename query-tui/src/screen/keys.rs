@@ -25,6 +25,8 @@ pub const KEYS: &[Binding<Msg>] = &[
 pub const WRITING: &[Binding<Msg>] = &[
     Binding::new("alt-enter", Msg::Help, "a new line, also Ctrl-J").group("Message"),
     Binding::new("up down", Msg::Help, "earlier messages").group("Message"),
+    Binding::new("ctrl-u", Msg::Help, "cut to the left (Ctrl-K: right)").group("Message"),
+    Binding::new("alt-y", Msg::Help, "put back what was cut").group("Message"),
 ];
 
 /// Keys while the help is open. Whoever writes goes on with the message, and the help closes; so no letter is a key.

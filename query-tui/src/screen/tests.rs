@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hydra_core::chat::Event;
+use hydra_core::chat::{Event, UNSENT};
 use hydra_core::credits::Credits;
 use hydra_core::ids::VersionNo;
 use hydra_core::proto::{Finish, RefusedCode};
@@ -364,6 +364,12 @@ fn before_the_first_word_nothing_is_left_behind() {
     script.text("y").keys("<enter>");
     session(&mut script, Event::Lost { text: String::new(), reason: "gone".to_owned() });
     assert!(script.screen().contains("the connection was lost; nothing was charged"));
+    // Whether what was stopped has cost something only the coordinator knows, unless it was never asked.
+    for (reason, words) in [("gone", "the balance shows whether it is paid"), (UNSENT, "nothing was charged")] {
+        script.text("/clear").keys("<enter>").text("y").keys("<enter> <esc>");
+        session(&mut script, Event::Lost { text: String::new(), reason: reason.to_owned() });
+        assert!(script.screen().contains(words), "{}", script.screen());
+    }
     script.text("z").keys("<enter>");
     session(&mut script, answer(0, Finish::Stop));
     script.advance(Duration::from_secs(1));

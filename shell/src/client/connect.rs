@@ -70,7 +70,10 @@ impl ConnectError {
             }
             Self::Dns { .. } => "check the spelling and the network, or use the IP address",
             Self::Unreachable { .. } => "check the network and the address",
-            Self::Timeout(_) => "check the address and whether a firewall stands between",
+            Self::Timeout(_) => {
+                "a coordinator that prepares its run does not answer yet: see its terminal; else check the address and whether a \
+                 firewall stands between"
+            }
             Self::Tls { .. } => "check the certificate, or use ws:// if the coordinator has none",
             Self::NotHydra { .. } => "check host, port and path; a coordinator takes connections at /ws",
         }

@@ -76,7 +76,7 @@ pub fn edit(event: &Event) -> Option<Edit> {
         KeyCode::Char('w') if ctrl => Edit::KillWord,
         KeyCode::Char('k') if ctrl => Edit::KillToEnd,
         KeyCode::Char('u') if ctrl => Edit::KillToStart,
-        KeyCode::Char('y') if ctrl => Edit::Yank,
+        KeyCode::Char('y') if ctrl || alt => Edit::Yank,
         KeyCode::Char('a') if ctrl => Edit::Home,
         KeyCode::Char('e') if ctrl => Edit::End,
         KeyCode::Char('b') if ctrl => Edit::Left,

@@ -156,7 +156,7 @@ impl LogPane {
         let held = if self.follows() { "" } else { " · scrolled back" };
         let with =
             if self.filter.is_empty() { String::new() } else { format!(" with “{}”", text::clean(&self.filter)) };
-        format!("Log: {}{with}{held}", self.reach())
+        format!("Log (UTC): {}{with}{held}", self.reach())
     }
 
     /// Draws the lines into `area`.

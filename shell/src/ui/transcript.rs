@@ -62,6 +62,18 @@ impl Wrapped {
     fn rows(&self) -> usize {
         self.head + self.body.len() + self.foot.len() + 1
     }
+
+    /// The row where the text of a row stands that it has `before`, wrapped otherwise.
+    fn same(&self, before: &Self, row: usize) -> usize {
+        let Some(line) = row.checked_sub(before.head) else { return row };
+        match before.body.get(line) {
+            Some(text) => {
+                let line = self.body.partition_point(|line| line.end <= text.start);
+                self.head + line.min(self.body.len().saturating_sub(1))
+            }
+            None => (self.head + self.body.len() + line - before.body.len()).min(self.rows() - 1),
+        }
+    }
 }
 
 /// The conversation.
@@ -70,6 +82,9 @@ pub struct Transcript {
     entries: Vec<Entry>,
     /// The row at the top, if not stuck to the end.
     top: Cell<Option<usize>>,
+    /// What was there before the width changed for the first time since somebody scrolled: the entry, as it was wrapped
+    /// then, and its row. So that no number of changes moves the text away.
+    anchor: RefCell<Option<(usize, Wrapped, usize)>>,
     /// Wrapping at the last width; `None` for an entry that changed.
     wrapped: RefCell<(u16, Vec<Option<Wrapped>>)>,
     /// Rows in sight and rows in all when last drawn.
@@ -85,6 +100,8 @@ impl Transcript {
             let gone = if cache.is_empty() { None } else { cache.remove(0) };
             let rows = gone.map_or(0, |wrapped| wrapped.rows());
             self.top.set(self.top.get().map(|top| top.saturating_sub(rows)));
+            let anchor = self.anchor.get_mut();
+            *anchor = anchor.take().and_then(|(at, before, row)| Some((at.checked_sub(1)?, before, row)));
         }
         self.entries.push(entry);
     }
@@ -153,6 +170,7 @@ impl Transcript {
         let end = total.saturating_sub(height);
         let top = self.top.get().unwrap_or(end).saturating_add_signed(rows);
         self.top.set((top < end).then_some(top));
+        self.anchor.take();
     }
 
     /// Scrolls by pages, one row of which stays in sight.
@@ -170,6 +188,7 @@ impl Transcript {
     /// To the end, to stay there.
     pub fn to_end(&mut self) {
         self.top.set(None);
+        self.anchor.take();
     }
 
     /// Draws into `area`; `names` are those of the person and the model. `busy` shows a cursor after the last entry.
@@ -218,8 +237,11 @@ impl Transcript {
     /// Wraps what changed since it was last wrapped at this width.
     fn wrap(&self, room: u16) {
         let mut cache = self.wrapped.borrow_mut();
-        if cache.0 != room {
-            *cache = (room, Vec::new());
+        let changed = cache.0 != room;
+        if changed {
+            let (_, before) = std::mem::replace(&mut *cache, (room, Vec::new()));
+            let mut anchor = self.anchor.borrow_mut();
+            *anchor = self.top.get().and_then(|top| anchor.take().or_else(|| entry_at(before, top)));
         }
         cache.1.resize(self.entries.len(), None);
         for (entry, wrapped) in self.entries.iter().zip(&mut cache.1) {
@@ -229,7 +251,25 @@ impl Transcript {
                 *wrapped = Some(Wrapped { head, body: text::wrap(&entry.text, usize::from(room)), foot });
             }
         }
+        // Scrolled back, the text at the top stays there.
+        if changed && let Some((at, before, row)) = &*self.anchor.borrow() {
+            let above = cache.1[..*at].iter().flatten().map(Wrapped::rows).sum::<usize>();
+            self.top.set(Some(above + cache.1[*at].as_ref().map_or(0, |wrapped| wrapped.same(before, *row))));
+        }
     }
+}
+
+/// The entry that has this row of all, and which of its rows that is.
+fn entry_at(all: Vec<Option<Wrapped>>, mut row: usize) -> Option<(usize, Wrapped, usize)> {
+    for (at, wrapped) in all.into_iter().enumerate() {
+        // One that changed since it was drawn is the last one.
+        let wrapped = wrapped?;
+        if row < wrapped.rows() {
+            return Some((at, wrapped, row));
+        }
+        row -= wrapped.rows();
+    }
+    None
 }
 
 /// Draws one entry whose first row is `first` rows below the top of `area`, which may be above it.

@@ -135,6 +135,19 @@ fn threads_change_with_the_next_task() {
 }
 
 #[test]
+fn what_makes_no_difference_any_more_is_told_so() {
+    for (at, words) in [("q", "leaving: no further task is taken"), ("", "opening the device")] {
+        for key in ["+", "-", "p"] {
+            let mut script = if at.is_empty() { open((80, 24)) } else { working((80, 24)) };
+            script.keys(at);
+            script.cmds();
+            script.keys(if key == "-" { "minus" } else { key });
+            assert!(script.screen().contains(words) && script.cmds().is_empty(), "{}", script.screen());
+        }
+    }
+}
+
+#[test]
 fn a_click_on_the_chart_shows_the_other() {
     let mut script = working((80, 24));
     script.click(20, 5);
@@ -247,7 +260,7 @@ fn views_change_by_keys() {
     script.keys("s");
     assert!(!script.screen().contains("━ smooth"), "one point is no mean");
     script.keys("c l");
-    assert!(script.screen().contains("Loss in task 6") && script.screen().contains("Log: ERROR only"));
+    assert!(script.screen().contains("Loss in task 6") && script.screen().contains("Log (UTC): ERROR only"));
     script.keys("tab").msg(Msg::News(News::Model));
     assert!(script.screen().contains("the loss appears here"), "another model begins anew");
 }

@@ -23,6 +23,9 @@ const REPLY: Duration = Duration::from_secs(3);
 /// All notices are of one kind.
 const NOTICE: &str = "notice";
 /// Between two wake-ups: clocks and countdowns show seconds.
+/// Why nothing can be asked for yet, and any more.
+const OPENING: &str = "opening the device";
+const LEAVES: &str = "leaving: no further task is taken";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What can happen to the screen.
@@ -203,6 +206,12 @@ impl Screen {
         self.replied = self.now.after(REPLY);
     }
 
+    /// Says why a key does nothing now.
+    fn refuse(&mut self, why: &str) -> Vec<Cmd> {
+        self.reply(why);
+        Vec::new()
+    }
+
     fn quit(&mut self) -> Vec<Cmd> {
         if self.leaving == Leaving::Asked {
             return vec![Cmd::Request(Request::Stop), Cmd::Leave];
@@ -214,7 +223,7 @@ impl Screen {
     fn pause(&mut self) -> Vec<Cmd> {
         // Before the device is open nobody takes requests but to leave.
         if self.leaving == Leaving::Asked || self.link == Link::Starting {
-            return Vec::new();
+            return self.refuse(if self.link == Link::Starting { OPENING } else { LEAVES });
         }
         self.paused = !self.paused;
         let (words, request) = match (self.paused, &self.hand) {
@@ -227,17 +236,17 @@ impl Screen {
     }
 
     fn change_threads(&mut self, more: isize) -> Vec<Cmd> {
-        let Some(threads) = self.threads else {
-            let words = if self.device.is_some() { "a GPU has no threads to choose" } else { "opening the device" };
-            self.reply(words);
-            return Vec::new();
+        let threads = match self.threads {
+            Some(threads) if self.leaving == Leaving::No => threads,
+            None if self.device.is_none() => return self.refuse(OPENING),
+            None => return self.refuse("a GPU has no threads to choose"),
+            Some(_) => return self.refuse(LEAVES),
         };
         let most = self.facts.cores.max(threads);
         let before = self.wanted.unwrap_or(threads);
         let wanted = before.saturating_add_signed(more).clamp(1, most);
         if wanted == before {
-            self.reply(at_the_limit(more, most, wanted == threads));
-            return Vec::new();
+            return self.refuse(&at_the_limit(more, most, wanted == threads));
         }
         self.wanted = (wanted != threads).then_some(wanted);
         self.reply(format!("{wanted} of {most} CPU threads from the next task on"));

@@ -243,6 +243,35 @@ fn transcripts_scroll_and_stick() {
 }
 
 #[test]
+fn a_transcript_stays_with_its_text_when_the_width_changes() {
+    let names = ("alice", "hydra");
+    let mut transcript = Transcript::default();
+    let words: Vec<_> = (0..400).map(|n| format!("word{n:03}")).collect();
+    for part in words.chunks(40) {
+        transcript.push(Entry::new(Who::Model, &part.join(" ")));
+        transcript.set_foot("0.5 HYD · 31 tokens/s · version 12");
+    }
+    let first = |transcript: &Transcript, width| {
+        let shown = text(width, 8, |buffer, area| transcript.draw(buffer, area, Theme::plain(), names, false));
+        shown.lines().next().unwrap_or_default().trim().to_owned()
+    };
+    first(&transcript, 60);
+    transcript.to_top();
+    for rows in [5, 6, 8, 9, 1] {
+        transcript.scroll(rows);
+        let before = first(&transcript, 60);
+        let word = before.split(' ').next().unwrap_or_default().to_owned();
+        for width in [30, 120, 59, 58, 57, 200] {
+            let there = first(&transcript, width);
+            assert!(there.contains(&word), "{width}: {before:?}, {there:?}");
+        }
+        assert_eq!(first(&transcript, 60), before, "and back");
+        transcript.to_top();
+        first(&transcript, 60);
+    }
+}
+
+#[test]
 fn a_header_leaves_out_what_it_could_only_begin() {
     let theme = Theme::plain();
     let left = [("HydraAI worker", 0, theme.title()), ("ws://lab:5000/ws", 2, theme.dim())];
