@@ -60,6 +60,7 @@ pub enum Command {
     /// Write the model that answers as a folder that Python's transformers loads
     Export {
         /// Folder to write to
+        #[arg(value_name = "FOLDER")]
         dir: PathBuf,
     },
     /// Measure the model that answers on a text

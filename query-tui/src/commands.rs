@@ -97,7 +97,7 @@ pub fn read(line: &str) -> Said {
 /// What is told about a name that no command has.
 pub fn unknown(name: &str) -> String {
     let near = matching(&format!("/{name}"));
-    match near.first() {
+    match near.first().filter(|_| !name.is_empty()) {
         Some(command) => format!("there is no command /{name}: did you mean {}?", command.name()),
         None => format!("there is no command /{name}: /help lists them; // asks a question that begins with /"),
     }
@@ -161,6 +161,7 @@ mod tests {
         }
         assert_eq!(read(" //etc/hosts ?"), Said::Question("/etc/hosts ?".into()));
         assert_eq!(unknown("te"), "there is no command /te: did you mean /temp?");
+        assert!(unknown("").contains("/help lists them"));
         assert!(unknown("etc/hosts").ends_with("/help lists them; // asks a question that begins with /"));
         for question in ["quit smoking?", "b c", "balance of power", "What\nis /this"] {
             assert_eq!(read(question), Said::Question(question.into()));

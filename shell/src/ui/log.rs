@@ -87,7 +87,7 @@ impl LogPane {
         let finer = Level::ALL.iter().map(|(level, _)| *level).find(|level| *level > self.level && *level <= finest);
         self.level = finer.unwrap_or(Level::Error);
         let more = if finer.is_none() && ring.finest() < LevelFilter::DEBUG {
-            format!(" (for more: {LEVEL}=debug)")
+            format!(" (for DEBUG: {LEVEL}=debug)")
         } else {
             String::new()
         };

@@ -361,7 +361,8 @@ fn levels_that_never_come_are_passed_over() {
     let (mut pane, all) = (LogPane::default(), Ring::default());
     let words = [(); 4].map(|()| pane.next_level(&all));
     assert_eq!(words[..3], ["log: DEBUG and above", "log: TRACE and above", "log: ERROR only"]);
-    for (finest, want) in [("info", "log: ERROR only (for more: HYDRA_LOG=debug)"), ("debug", "log: DEBUG and above")] {
+    for (finest, want) in [("info", "log: ERROR only (for DEBUG: HYDRA_LOG=debug)"), ("debug", "log: DEBUG and above")]
+    {
         let (mut pane, ring) = (LogPane::default(), Ring::with_finest(finest.parse().unwrap()));
         assert_eq!(pane.next_level(&ring), want);
     }
