@@ -129,7 +129,6 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     Ok(events.whole()?)
 }
 
-/// The prompt of the command line, or all of standard input for `-`; never much more than the coordinator takes.
 /// Whether it is one word with a scheme of ours, or a host with a port.
 fn looks_like_an_address(argument: &str) -> bool {
     let word = argument.trim();
@@ -141,6 +140,7 @@ fn looks_like_an_address(argument: &str) -> bool {
     (scheme || host) && !word.contains(char::is_whitespace)
 }
 
+/// The prompt of the command line, or all of standard input for `-`; never much more than the coordinator takes.
 fn read_prompt(argument: &str) -> Result<String, Failure> {
     if looks_like_an_address(argument) {
         // Workers take it there; asked as a question it would be paid for.

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read as _};
 
-use hydra_core::chat::{Event, Fact};
+use hydra_core::chat::{Cost, Event, Fact};
 use hydra_core::ids::UserName;
 use hydra_core::limits::PROMPT_BYTES;
 use hydra_shell::exit::Failure;
@@ -151,7 +151,10 @@ impl Front for Lines {
                 self.awaiting = false;
             }
             Event::Refused { text, .. } => self.printer.say(&format!("no answer, nothing charged: {text}")),
-            Event::Lost { .. } => self.printer.say("the answer was not completed and costs nothing; ask again"),
+            Event::Lost { cost, .. } => self.printer.say(match cost {
+                Cost::Nothing => "the answer was not completed and costs nothing; ask again",
+                Cost::Unknown => "stopped, and the connection was lost; the balance shows whether it is paid",
+            }),
             Event::Balance { .. } | Event::Status(_) => self.awaiting = false,
             _ => {}
         }

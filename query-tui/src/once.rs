@@ -1,6 +1,6 @@
 //! One question from the command line: asks it, prints what comes, and knows what became of it.
 
-use hydra_core::chat::{Event, Fact, Known};
+use hydra_core::chat::{Cost, Event, Fact, Known};
 use hydra_core::proto::{Finish, Query, RefusedCode};
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::signals::Stop;
@@ -97,9 +97,12 @@ impl Front for Once {
                 self.answered = true;
                 self.verdict = Err(self.refused(*reason, text));
             }
-            Event::Lost { reason, .. } => {
+            Event::Lost { reason, cost, .. } => {
                 let text = format!("the connection was lost before the answer was complete: {reason}");
-                let hint = "an answer that is not complete costs nothing; ask again";
+                let hint = match cost {
+                    Cost::Nothing => "an answer that is not complete costs nothing; ask again",
+                    Cost::Unknown => "it was stopped as well; --balance shows whether it is paid",
+                };
                 self.verdict = Err(Failure::new(Exit::Connect, text).hint(hint));
             }
             Event::Balance { .. } => self.answered = true,

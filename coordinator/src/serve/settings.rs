@@ -32,12 +32,12 @@ struct Begun {
 }
 
 /// A settings file that was read.
-struct Read {
+struct SettingsFile {
     name: String,
     text: String,
 }
 
-impl Read {
+impl SettingsFile {
     fn from(path: &Path) -> anyhow::Result<Self> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
@@ -52,11 +52,11 @@ impl Read {
 
 /// The run's folder as flags, the environment or the settings file name it.
 pub fn run_dir(args: &Args) -> anyhow::Result<PathBuf> {
-    let named = args.serve.config.as_deref().map(Read::from).transpose()?;
+    let named = args.serve.config.as_deref().map(SettingsFile::from).transpose()?;
     Ok(dir(args, named.as_ref()))
 }
 
-fn dir(args: &Args, named: Option<&Read>) -> PathBuf {
+fn dir(args: &Args, named: Option<&SettingsFile>) -> PathBuf {
     // As everywhere, a variable that is set to nothing is not set.
     let variable = || std::env::var_os("HYDRA_RUN").filter(|run| !run.is_empty()).map(PathBuf::from);
     // What is wrong with the file is told where all of it counts.
@@ -67,11 +67,11 @@ fn dir(args: &Args, named: Option<&Read>) -> PathBuf {
 
 /// Settings from all layers; a model to begin from sets its own sizes and tokenizer.
 pub fn gather(args: &Args, init: Option<&Pretrained>) -> anyhow::Result<Resolved> {
-    let named = args.serve.config.as_deref().map(Read::from).transpose()?;
+    let named = args.serve.config.as_deref().map(SettingsFile::from).transpose()?;
     let remembered = Some(dir(args, named.as_ref()).join(FILE)).filter(|path| path.exists());
-    let remembered = remembered.as_deref().map(Read::from).transpose()?;
+    let remembered = remembered.as_deref().map(SettingsFile::from).transpose()?;
     // The file that somebody names lies over what the run remembers.
-    let files = [&remembered, &named].into_iter().flatten().map(Read::file);
+    let files = [&remembered, &named].into_iter().flatten().map(SettingsFile::file);
     let serve = &args.serve;
     let flags = Flags {
         listen: serve.listen.clone(),

@@ -152,12 +152,14 @@ pub enum Event {
         #[serde(serialize_with = "crate::hub::hyd")]
         balance: Credits,
     },
-    /// The connection was lost in mid-answer; the hold went back.
+    /// There is no (whole) answer: the connection was lost, or the question was taken back before it was sent.
     Lost {
         /// What had come.
         text: String,
         /// Why.
         reason: String,
+        /// What is known of its charge.
+        cost: Cost,
     },
     /// The balance.
     Balance {
@@ -225,3 +227,14 @@ impl Known {
 
 /// Hexadecimal digits of a key's name; the coordinator keeps 16 keys a user, so these never meet by chance.
 const ID_DIGITS: usize = 16;
+
+/// What is known of the charge of an answer that is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cost {
+    /// Nothing: the hold went back, or there was none.
+    Nothing,
+    /// It was cancelled as well, and whether the coordinator heard that first, and charged what had come, only the balance
+    /// tells.
+    Unknown,
+}

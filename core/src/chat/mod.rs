@@ -7,7 +7,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
-pub use self::api::{Event, Exit, Fact, Known, Order, Settings};
+pub use self::api::{Cost, Event, Exit, Fact, Known, Order, Settings};
 use crate::backoff::Backoff;
 use crate::ids::{Digest, Nonce, PublicKey, QueryId};
 use crate::machine::Machine;
@@ -28,10 +28,17 @@ struct Asked {
     id: QueryId,
     text: String,
     pieces: u32,
+    /// The coordinator was told to stop.
+    cancelled: bool,
 }
 
-/// Why a question is [`Event::Lost`] that was cancelled while it waited for a connection: nobody else knows of it.
-pub const UNSENT: &str = "stopped before it was sent";
+impl Asked {
+    /// What is shown of it when its session is over.
+    fn lost(self, reason: String) -> Event {
+        let cost = if self.cancelled { Cost::Unknown } else { Cost::Nothing };
+        Event::Lost { text: self.text, reason, cost }
+    }
+}
 
 /// How many answers are due of what anybody may ask for at any time.
 #[derive(Debug, Default)]
@@ -155,7 +162,7 @@ impl Chat {
         let unsent =
             |asked: &Asked| self.early.iter().any(|m| matches!(m, ClientMsg::Query(query) if query.id == asked.id));
         if let Some(asked) = self.asked.take_if(|asked| !unsent(asked)) {
-            self.show(Event::Lost { text: asked.text, reason: reason.clone() });
+            self.show(asked.lost(reason.clone()));
         }
         if !self.settings.reconnect {
             return self.exit(Exit::Unreachable(reason));
@@ -181,7 +188,7 @@ impl Chat {
             },
             (_, ServerMsg::Bye(bye)) if !bye.retry => {
                 if let Some(asked) = self.asked.take() {
-                    self.show(Event::Lost { text: asked.text, reason: bye.text.clone() });
+                    self.show(asked.lost(bye.text.clone()));
                 }
                 self.exit(Exit::Over(bye.text));
             }
@@ -231,14 +238,18 @@ impl Chat {
     }
 
     fn on_cancel(&mut self) {
-        let Some(id) = self.asked.as_ref().map(|asked| asked.id) else { return };
+        let Some(asked) = &mut self.asked else { return };
+        let id = asked.id;
         let unsent = |message: &ClientMsg| matches!(message, ClientMsg::Query(query) if query.id == id);
         if let Some(at) = self.early.iter().position(unsent) {
             // It waits for the connection still: nobody else knows of it.
             self.early.remove(at);
-            self.asked = None;
-            return self.show(Event::Lost { text: String::new(), reason: UNSENT.to_owned() });
+            if let Some(asked) = self.asked.take() {
+                self.show(asked.lost("stopped before it was sent".to_owned()));
+            }
+            return;
         }
+        asked.cancelled = true;
         self.say(ClientMsg::Cancel(proto::Cancel { id }));
     }
 
@@ -286,7 +297,7 @@ impl Machine for Chat {
             Fact::Ask(query) => {
                 // One at a time; a shell asks again when this one has its end.
                 if self.asked.is_none() {
-                    self.asked = Some(Asked { id: query.id, text: String::new(), pieces: 0 });
+                    self.asked = Some(Asked { id: query.id, text: String::new(), pieces: 0, cancelled: false });
                     self.say(ClientMsg::Query(query));
                 }
             }

@@ -190,7 +190,7 @@ fn what_was_not_sent_is_taken_back_at_once() {
     let mut lab = Lab::new(true);
     lab.tell(Fact::Ask(query(1)));
     lab.tell(Fact::Cancel);
-    assert!(matches!(&lab.shown()[..], [.., Event::Lost { text, .. }] if text.is_empty()));
+    assert!(matches!(&lab.shown()[..], [.., Event::Lost { text, cost: Cost::Nothing, .. }] if text.is_empty()));
     assert!(!lab.chat.is_busy());
     lab.connect();
     assert!(lab.said().is_empty(), "nobody hears of it");
@@ -228,6 +228,21 @@ fn what_was_sent_is_lost_with_the_session() {
     lab.lose();
     assert_eq!(lab.shown(), [], "one end has one notice");
     assert!(!lab.chat.is_busy());
+}
+
+#[test]
+fn nobody_knows_what_a_stopped_answer_cost_whose_session_is_lost() {
+    for (cancel, cost) in [(false, Cost::Nothing), (true, Cost::Unknown)] {
+        let mut lab = Lab::open(true);
+        lab.tell(Fact::Ask(query(1)));
+        if cancel {
+            lab.tell(Fact::Cancel);
+        }
+        lab.shown();
+        lab.lose();
+        let shown = lab.shown();
+        assert!(matches!(&shown[..], [Event::Lost { cost: found, .. }, ..] if *found == cost), "{shown:?}");
+    }
 }
 
 #[test]

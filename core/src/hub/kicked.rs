@@ -49,6 +49,9 @@ impl Hub {
         if let Some(id) = session {
             self.refuse(id, ErrorCode::Removed, &told);
             self.on_left(now, id, &told);
+        } else {
+            self.consider_round(now);
+            self.dispatch(now);
         }
     }
 }

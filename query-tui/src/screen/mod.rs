@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use hydra_core::chat::{Event, Fact};
+use hydra_core::chat::{Cost, Event, Fact};
 use hydra_core::ids::{PublicKey, UserName};
 use hydra_shell::clock::Clock;
 use hydra_shell::exit::{Exit, Failure};
@@ -181,7 +181,8 @@ impl Outside {
             Cmd::Ask(prompt, sampling) => match sampling.query(&prompt) {
                 Ok(query) => self.wish(Fact::Ask(query)),
                 Err(failure) => {
-                    self.tell(Msg::Session(Event::Lost { text: String::new(), reason: failure.to_string() }));
+                    let (text, reason) = (String::new(), failure.to_string());
+                    self.tell(Msg::Session(Event::Lost { text, reason, cost: Cost::Nothing }));
                 }
             },
             Cmd::Cancel => self.wish(Fact::Cancel),

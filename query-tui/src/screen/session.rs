@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hydra_core::chat::{Event, UNSENT};
+use hydra_core::chat::{Cost, Event};
 use hydra_core::proto::RefusedCode;
 use hydra_shell::ui::text;
 use hydra_shell::ui::theme::Sign;
@@ -71,22 +71,21 @@ impl Screen {
                 self.balance = Some(*balance);
                 self.on_refused(*reason, text);
             }
-            Event::Lost { text, reason } => {
-                let cancelled = self.running.as_ref().is_some_and(|running| running.cancelled);
-                if reason == UNSENT {
+            Event::Lost { text, cost: Cost::Unknown, .. } => {
+                let words = "stopped, and the connection was lost; the balance shows whether it is paid · \
+                             ↑ brings the question back";
+                if text.is_empty() {
+                    self.end_answer();
+                    self.note(Sign::Bad, words);
+                } else {
+                    self.finish(&format!("{} {words}", Sign::Bad.mark()));
+                }
+            }
+            Event::Lost { text, cost: Cost::Nothing, .. } => {
+                if self.running.as_ref().is_some_and(|running| running.cancelled) {
                     self.end_answer();
                     let words = "stopped before it was sent; nothing was charged · ↑ brings the question back";
                     self.note(Sign::Info, words);
-                } else if cancelled {
-                    // Whether the coordinator has heard of it, and when, nobody here knows.
-                    let words = "stopped, and the connection was lost; the balance shows whether it is paid · ↑ brings \
-                                 the question back";
-                    if text.is_empty() {
-                        self.end_answer();
-                        self.note(Sign::Bad, words);
-                    } else {
-                        self.finish(&format!("{} {words}", Sign::Bad.mark()));
-                    }
                 } else if text.is_empty() {
                     self.end_answer();
                     let words = "no answer: the connection was lost; nothing was charged · ↑ brings the question back";
@@ -109,7 +108,7 @@ impl Screen {
     pub(super) fn on_goodbye(&mut self, words: &str) {
         if self.is_busy() {
             // Asked while the goodbye was on its way.
-            self.on_session(&Event::Lost { text: String::new(), reason: words.to_owned() });
+            self.on_session(&Event::Lost { text: String::new(), reason: words.to_owned(), cost: Cost::Nothing });
         }
         self.link = Link::Over;
         let words = if words.trim().is_empty() { "the coordinator has said goodbye" } else { words };

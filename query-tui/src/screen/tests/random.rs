@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hydra_core::chat::Event;
+use hydra_core::chat::{Cost, Event};
 use hydra_core::credits::Credits;
 use hydra_core::proto::{Finish, RefusedCode};
 use hydra_shell::ui::testkit::Script;
@@ -84,7 +84,8 @@ fn take(script: &mut Script<Screen>, step: Step) {
         Step::Wait(millis) => drop(script.advance(Duration::from_millis(millis))),
         Step::Token(text) => session(script, token(&text)),
         Step::Lost(reason) => {
-            session(script, Event::Lost { text: reason.clone(), reason: reason.clone() });
+            let cost = if reason.len().is_multiple_of(2) { Cost::Nothing } else { Cost::Unknown };
+            session(script, Event::Lost { text: reason.clone(), reason: reason.clone(), cost });
             session(script, Event::Disconnected { retry_ms: 1_500, reason });
         }
         Step::Refused(text) => {
