@@ -116,7 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let scenes = scenes(args);
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let work = || -> anyhow::Result<(f64, u64)> {
-        let mut bench = Bench { args, gym: crate::gym(&args.data, HONEST + ATTACKERS, device)?, device };
+        let mut bench = Bench { args, gym: crate::gym(&args.data, None, HONEST + ATTACKERS, device)?, device };
         while let Some((place, scene)) =
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, scenes.get(n)?)))
         {

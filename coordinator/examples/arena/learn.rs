@@ -42,6 +42,12 @@ pub struct Args {
     /// Peak learning rate of several workers, as a multiple of the preset's
     #[arg(long, default_value_t = 1.0)]
     rate: f32,
+    /// Learning rate of several workers at the end, as a part of its peak
+    #[arg(long)]
+    final_ratio: Option<f32>,
+    /// AdamW's decay of the mean of several workers' gradients
+    #[arg(long)]
+    beta1: Option<f32>,
     /// The outer rate of several workers
     #[arg(long)]
     outer_lr: Option<f32>,
@@ -68,7 +74,7 @@ struct Scene {
     /// Steps in all, and a task.
     steps: u32,
     task: u32,
-    /// Whether batch, rate and outer step are those for several workers, not the preset's.
+    /// Whether batch, rates, β₁ and outer step are those for several workers, not the preset's.
     several: bool,
     up: Codec,
     down: Codec,
@@ -186,16 +192,18 @@ fn play(args: &Args, scene: &Scene, seed: u64, device: Device) -> anyhow::Result
         rules.steps *= of / batch;
         rules.recipe.batch = batch;
         rules.schedule.peak *= args.rate;
+        rules.schedule.final_ratio = args.final_ratio.unwrap_or(rules.schedule.final_ratio);
+        rules.recipe.beta1 = args.beta1.unwrap_or(rules.recipe.beta1);
         rules.outer.lr = args.outer_lr.unwrap_or(rules.outer.lr);
         rules.outer.momentum = args.outer_momentum.unwrap_or(rules.outer.momentum);
     }
-    let batch = rules.recipe.batch;
+    let recipe = rules.recipe;
     rules.stop.after_tokens = Some(tokens);
     rules.schedule.horizon = Some(tokens);
     let mut learner = run.learner;
     learner.codec = scene.down;
     let hub = Hub::new(Time(0), rules.clone(), run.key, run.recovered);
-    let mut gym = crate::gym(&args.data, scene.paces.len(), device)?;
+    let mut gym = crate::gym(&args.data, Some(recipe), scene.paces.len(), device)?;
     gym.keep = false;
     let plan =
         Plan { honest: scene.paces.clone(), attackers: Vec::new(), tasks: None, leave: scene.leave, checks: true };
@@ -214,7 +222,7 @@ fn play(args: &Args, scene: &Scene, seed: u64, device: Device) -> anyhow::Result
         workers: scene.paces.len(),
         steps: scene.steps,
         task: scene.task,
-        batch,
+        batch: recipe.batch,
         up: scene.up,
         down: scene.down,
         tokens,

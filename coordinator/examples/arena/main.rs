@@ -14,6 +14,7 @@ use std::path::Path;
 use clap::Parser;
 use hydra_config::{Flags, Settings, resolve};
 use hydra_coordinator::serve::run;
+use hydra_core::model::Recipe;
 use hydra_engine::Device;
 use hydra_shell::events::Events;
 
@@ -48,11 +49,11 @@ fn begin(data: &Path, folder: &Path, seed: Option<u64>) -> anyhow::Result<(Setti
     Ok((settings, run))
 }
 
-/// A place to train for so many workers.
-fn gym(data: &Path, workers: usize, device: Device) -> anyhow::Result<Gym> {
+/// A place to train for so many workers, by this recipe or else the preset's.
+fn gym(data: &Path, recipe: Option<Recipe>, workers: usize, device: Device) -> anyhow::Result<Gym> {
     let folder = tempfile::tempdir()?;
     let (settings, run) = begin(data, folder.path(), None)?;
     let tokens = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&two| u16::from_le_bytes(two)).collect();
     let shards = run.data.shards.iter().map(|shard| (shard.digest, tokens(&shard.bytes))).collect();
-    Gym::new((run.shape, settings.recipe), shards, workers, device)
+    Gym::new((run.shape, recipe.unwrap_or(settings.recipe)), shards, workers, device)
 }

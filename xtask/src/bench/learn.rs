@@ -22,7 +22,7 @@ pub struct Options {
     #[arg(long, default_value_t = 3)]
     task: u32,
     /// Windows in a step of each of several workers, a divisor of the preset's: with a quarter of them four take together
-    /// as many as one. The runs that compare codecs have the preset's batch, rate and outer step
+    /// as many as one. The runs that compare codecs have the preset's batch, rates, β₁ and outer step
     #[arg(long, default_value_t = 3)]
     batch: u32,
     /// Rounds of the runs that compare codecs
@@ -31,6 +31,12 @@ pub struct Options {
     /// Peak learning rate of several workers, as a multiple of the preset's
     #[arg(long, default_value_t = 0.35)]
     rate: f32,
+    /// Learning rate of several workers at the end, as a part of its peak: high, since it is their average that counts
+    #[arg(long, default_value_t = 0.2)]
+    final_ratio: f32,
+    /// AdamW's decay of the mean of several workers' gradients: short, since what it means lies before the last merge
+    #[arg(long, default_value_t = 0.8)]
+    beta1: f32,
     /// Outer rate of several workers
     #[arg(long, default_value_t = 1.0)]
     outer_lr: f32,
@@ -78,8 +84,13 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     {
         arguments.extend([flag.into(), number.to_string().into()]);
     }
-    let rates = [("--rate", options.rate), ("--outer-lr", options.outer_lr)];
-    for (flag, number) in rates.into_iter().chain([("--outer-momentum", options.outer_momentum)]) {
+    for (flag, number) in [
+        ("--rate", options.rate),
+        ("--final-ratio", options.final_ratio),
+        ("--beta1", options.beta1),
+        ("--outer-lr", options.outer_lr),
+        ("--outer-momentum", options.outer_momentum),
+    ] {
         arguments.extend([flag.into(), number.to_string().into()]);
     }
     arguments.extend(["--seeds".into(), options.seeds.to_string().into()]);
