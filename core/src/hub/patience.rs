@@ -42,6 +42,7 @@ impl Hub {
             return;
         }
         let typical = self.typical.unwrap_or(0.0);
+        let tokens = self.rules.task_tokens() as f64;
         let close = self.expected_close(now);
         let checks = self.check_seconds;
         // Whom the round waits for may be late by as much as it waits.
@@ -49,7 +50,9 @@ impl Hub {
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
         let max = (PATIENCE_MAX * typical).max(PATIENCE_MIN.as_secs_f64());
         let patience = seat.record.patience.get_or_insert(max);
-        *patience = (*patience + (PATIENCE * typical).max(PATIENCE_LEAST)).min(max);
+        // Of its own time: beside slow workers a typical task takes a fast one much longer than its own.
+        let own = seat.record.speed.map_or(typical, |speed| tokens / speed);
+        *patience = (*patience + (PATIENCE * own).max(PATIENCE_LEAST)).min(max);
         let least = PATIENCE_MIN.as_secs_f64().min(0.5 * typical.max(1.0));
         // Whoever has waited in vain too often does not wait at all until that is made up for.
         let allowed = if *patience < -max { 0.0 } else { patience.max(least) };

@@ -420,6 +420,18 @@ fn waiting_costs_patience_and_waiting_in_vain_costs_more() {
 }
 
 #[test]
+fn what_a_worker_saves_up_is_a_share_of_its_own_time() {
+    let (mut lab, sessions) = known(&[10, 40]);
+    let fast = sessions[0];
+    let task = lab.task(fast).expect("a task");
+    lab.hub.sessions.get_mut(&fast).and_then(|s| s.seat_mut()).expect("a worker").record.patience = Some(0.0);
+    lab.wait(Duration::from_secs(10));
+    lab.deliver(fast, &task);
+    let saved = patience(&lab, fast);
+    assert!((0.55..0.65).contains(&saved), "{saved} s of 10");
+}
+
+#[test]
 fn who_takes_no_tasks_for_a_while_loses_no_patience() {
     let (mut lab, sessions) = known(&[10, 10]);
     let task = lab.task(sessions[0]).expect("a task");
