@@ -42,16 +42,16 @@ impl Hub {
             return;
         }
         let typical = self.typical.unwrap_or(0.0);
-        let tokens = self.rules.task_tokens() as f64;
+        let tokens = self.rules.task_tokens();
         let close = self.expected_close(now);
         let checks = self.check_seconds;
         // Whom the round waits for may be late by as much as it waits.
         let late = self.grace().max(PATIENCE_MIN);
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
+        // Beside slow workers a typical task takes much longer than a fast one's own.
+        let own = seat.record.expects(tokens).map_or(typical, |own| own.as_secs_f64());
         let max = (PATIENCE_MAX * typical).max(PATIENCE_MIN.as_secs_f64());
         let patience = seat.record.patience.get_or_insert(max);
-        // Of its own time: beside slow workers a typical task takes a fast one much longer than its own.
-        let own = seat.record.speed.map_or(typical, |speed| tokens / speed);
         *patience = (*patience + (PATIENCE * own).max(PATIENCE_LEAST)).min(max);
         let least = PATIENCE_MIN.as_secs_f64().min(0.5 * typical.max(1.0));
         // Whoever has waited in vain too often does not wait at all until that is made up for.

@@ -58,6 +58,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// How long a task of so many tokens takes it, as far as its finished ones tell.
+    pub fn expects(&self, tokens: u64) -> Option<Duration> {
+        self.speed.map(|speed| Duration::from_secs_f64((tokens as f64 / speed).min(1e6)))
+    }
+
     /// It delivered `tokens` in so many seconds.
     pub fn delivered(&mut self, tokens: u64, seconds: f64) {
         let speed = tokens as f64 / seconds;

@@ -284,7 +284,7 @@ impl Hub {
         let worker = seat.worker;
         let doubted = seat.record.strikes > 0;
         let failed = seat.record.late > 0 || seat.record.strikes > 0;
-        let expected = seat.record.speed.map(|speed| Duration::from_secs_f64((tokens as f64 / speed).min(1e6)));
+        let expected = seat.record.expects(tokens);
         let span = expected.map_or(self.rules.lease_first, |e| e.mul_f64(self.rules.lease_factor));
         let span =
             span.max(self.rules.lease_min).saturating_mul(1 << seat.record.late.min(LATE_DOUBLINGS)).min(LEASE_MAX);

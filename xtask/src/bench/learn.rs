@@ -34,7 +34,7 @@ pub struct Options {
     /// Learning rate of several workers at the end, as a part of its peak: high, since it is their average that counts
     #[arg(long, default_value_t = 0.2)]
     final_ratio: f32,
-    /// AdamW's decay of the mean of several workers' gradients: short, since what it means lies before the last merge
+    /// AdamW's decay of the mean of several workers' gradients: short, since older ones are of weights before the last merge
     #[arg(long, default_value_t = 0.8)]
     beta1: f32,
     /// Outer rate of several workers
