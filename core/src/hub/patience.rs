@@ -12,7 +12,7 @@ use crate::time::Time;
 const PATIENCE: f64 = 0.06;
 /// What it saves up with each task at least, in seconds: tasks may be shorter than a merge.
 const PATIENCE_LEAST: f64 = 0.025;
-/// What a worker may wait at once, in typical tasks: enough to fall into step with another once.
+/// What a worker may wait at once, in tasks of its own: enough to fall into step with another once.
 const PATIENCE_MAX: f64 = 0.5;
 /// Waiting this long is allowed to whoever is not deep in debt: it covers a merge on a busy machine.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
@@ -50,12 +50,11 @@ impl Hub {
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
         // Beside slow workers a typical task takes much longer than a fast one's own.
         let own = seat.record.expects(tokens).map_or(typical, |own| own.as_secs_f64());
-        let max = (PATIENCE_MAX * typical).max(PATIENCE_MIN.as_secs_f64());
+        let max = (PATIENCE_MAX * own).max(PATIENCE_MIN.as_secs_f64());
         let patience = seat.record.patience.get_or_insert(max);
         *patience = (*patience + (PATIENCE * own).max(PATIENCE_LEAST)).min(max);
-        let least = PATIENCE_MIN.as_secs_f64().min(0.5 * typical.max(1.0));
         // Whoever has waited in vain too often does not wait at all until that is made up for.
-        let allowed = if *patience < -max { 0.0 } else { patience.max(least) };
+        let allowed = if *patience < -max { 0.0 } else { patience.max(PATIENCE_MIN.as_secs_f64()) };
         let Some(close) = close else { return };
         let wait = close.since(now).as_secs_f64();
         if wait <= allowed {

@@ -419,16 +419,23 @@ fn waiting_costs_patience_and_waiting_in_vain_costs_more() {
     assert!((4.0..40.0).contains(&paid), "{paid} s for some seconds in vain");
 }
 
-#[test]
-fn what_a_worker_saves_up_is_a_share_of_its_own_time() {
+/// What a worker has saved up after a task of 10 s, beside one whose tasks take four times as long.
+fn saved_up(before: f64) -> f64 {
     let (mut lab, sessions) = known(&[10, 40]);
     let fast = sessions[0];
     let task = lab.task(fast).expect("a task");
-    lab.hub.sessions.get_mut(&fast).and_then(|s| s.seat_mut()).expect("a worker").record.patience = Some(0.0);
+    lab.hub.sessions.get_mut(&fast).and_then(|s| s.seat_mut()).expect("a worker").record.patience = Some(before);
     lab.wait(Duration::from_secs(10));
     lab.deliver(fast, &task);
-    let saved = patience(&lab, fast);
+    patience(&lab, fast)
+}
+
+#[test]
+fn what_a_worker_saves_up_is_a_share_of_its_own_time() {
+    let saved = saved_up(0.0);
     assert!((0.55..0.65).contains(&saved), "{saved} s of 10");
+    let most = saved_up(9.0);
+    assert!((4.5..5.5).contains(&most), "{most} s, not half of a task of 10");
 }
 
 #[test]
