@@ -2,8 +2,8 @@
 //! many streams at once, all with the same prompt. Threads share several streams; one stream's products are shared by
 //! them.
 //!
-//! Prints one line of JSON: the tokens of the first stream, and for each of several repetitions the seconds until all
-//! streams had their first token and their last.
+//! Prints one line of JSON: the tokens of the first stream, the multiplications and additions that a token takes at
+//! least, and for each of several repetitions the seconds until all streams had their first token and their last.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,6 +65,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         firsts.push(drawn.iter().map(|(_, first, _)| *first).fold(0.0, f64::max));
         tokens = std::mem::take(&mut drawn[0].0);
     }
-    println!("{}", serde_json::json!({ "tokens": tokens, "load_s": load, "first_s": firsts, "seconds": seconds }));
+    // Each weight counts once, the embedding table as the output layer; attention comes on top.
+    let flops = 2 * shape.params();
+    let printed = serde_json::json!({
+        "tokens": tokens, "flops_per_token": flops, "load_s": load, "first_s": firsts, "seconds": seconds,
+    });
+    println!("{printed}");
     Ok(())
 }
