@@ -87,6 +87,8 @@ pub struct Agent {
     renamed: bool,
     /// The lease that the last hello named.
     claimed: Option<LeaseId>,
+    /// Whether this session's hello named a version as held.
+    named: bool,
     /// What the compute thread was told to get ready for, and of which run.
     model: Option<(PublicKey, Shape, Recipe)>,
     /// The version that the compute thread has, or will have after the orders given.
@@ -125,6 +127,7 @@ impl Agent {
             told: true,
             renamed: false,
             claimed: None,
+            named: false,
             model: None,
             ordered: None,
             installed: None,

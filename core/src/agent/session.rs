@@ -11,6 +11,8 @@ impl Agent {
         self.why = None;
         self.claimed = self.lease();
         self.renamed = false;
+        let holds = self.installed.filter(|held| self.ordered == Some(held.version));
+        self.named = holds.is_some();
         let hello = proto::Hello {
             protocol: proto::PROTOCOL.to_owned(),
             role: Role::Worker,
@@ -20,7 +22,7 @@ impl Agent {
             agent: self.settings.agent.clone(),
             worker: Some(self.settings.worker),
             device: self.settings.device.clone(),
-            holds: self.installed.filter(|held| self.ordered == Some(held.version)),
+            holds,
             lease: self.claimed,
         };
         self.out.push_back(Order::Send(ClientMsg::Hello(hello)));
@@ -102,6 +104,11 @@ impl Agent {
                 self.out.push_back(Order::StopTraining { lease: hand.task.lease });
             }
             self.out.push_back(Order::Setup { run, shape: welcome.shape, recipe: welcome.recipe });
+            // The coordinator may have known the version by its digest, and would send only what comes after it. Another
+            // hello names none.
+            if self.named {
+                self.out.push_back(Order::Disconnect);
+            }
         }
         self.note(Event::Ready {
             worker: self.settings.worker,

@@ -43,8 +43,8 @@ fn blob(version: u64) -> Digest {
 
 const SHARD: Digest = Digest([7; 32]);
 
-fn welcome() -> ServerMsg {
-    ServerMsg::Welcome(Welcome {
+fn welcome() -> Welcome {
+    Welcome {
         session: 1,
         balance: Credits::ZERO,
         reward: Credits::hyd(1),
@@ -54,7 +54,7 @@ fn welcome() -> ServerMsg {
         recipe: Recipe::default(),
         val_loss: None,
         val_version: None,
-    })
+    }
 }
 
 fn version(number: u64, base: Option<u64>) -> ServerMsg {
@@ -145,6 +145,10 @@ impl Lab {
 
     /// Goes through the handshake; gives the hello.
     fn connect(&mut self) -> proto::Hello {
+        self.connect_to(welcome())
+    }
+
+    fn connect_to(&mut self, welcome: Welcome) -> proto::Hello {
         self.take();
         self.tell(Fact::Connected { nonce: Nonce([3; 32]) });
         let hello = match &self.said()[..] {
@@ -153,7 +157,7 @@ impl Lab {
         };
         self.challenge(&hello, &SigningKey::from_bytes(&SERVER));
         assert!(matches!(self.said()[..], [ClientMsg::Proof(_)]));
-        self.hear(welcome());
+        self.hear(ServerMsg::Welcome(welcome));
         hello
     }
 
@@ -165,10 +169,14 @@ impl Lab {
     }
 
     fn reconnect(&mut self) -> proto::Hello {
+        self.reconnect_to(welcome())
+    }
+
+    fn reconnect_to(&mut self, welcome: Welcome) -> proto::Hello {
         self.tell(Fact::Closed { reason: "cut".to_owned() });
         self.wait(Duration::from_secs(20));
         assert!(self.take().iter().any(|order| matches!(order, Order::Connect)));
-        self.connect()
+        self.connect_to(welcome)
     }
 
     /// A version is announced, comes and is installed.
@@ -346,7 +354,7 @@ fn another_run_gets_nothing_of_the_one_before() {
             Order::Send(ClientMsg::Proof(_))
         ]
     ));
-    lab.hear(welcome());
+    lab.hear(ServerMsg::Welcome(welcome()));
     let orders = lab.take();
     assert!(orders.iter().any(|order| matches!(order, Order::Setup { run, .. } if *run == server)), "{orders:?}");
     assert!(!orders.iter().any(|order| matches!(order, Order::Send(ClientMsg::Update(_)))), "{orders:?}");

@@ -19,7 +19,7 @@ fn nothing_but_the_handshake_is_said_before_the_welcome() {
     let hello = hello.clone();
     lab.challenge(&hello, &SigningKey::from_bytes(&SERVER));
     lab.take();
-    lab.hear(welcome());
+    lab.hear(ServerMsg::Welcome(welcome()));
     let said = lab.said();
     let ready = said.iter().position(|m| *m == ClientMsg::Ready(proto::Ready::new(false)));
     let release = said.iter().position(|m| matches!(m, ClientMsg::Release(r) if r.lease == LeaseId(1)));

@@ -31,6 +31,26 @@ fn a_gap_between_versions_begins_afresh() {
 }
 
 #[test]
+fn a_recipe_that_changed_gets_the_version_that_was_named_once_more() {
+    let mut lab = Lab::open(settings());
+    lab.begin(1, 0);
+    let mut changed = welcome();
+    changed.recipe.beta1 = 0.8;
+    let hello = lab.reconnect_to(changed.clone());
+    assert_eq!(hello.holds.map(|held| held.version), Some(VersionNo(0)));
+    // The coordinator sends nothing that a worker holds; this one has nothing that it could train from any more.
+    let orders = lab.take();
+    assert!(orders.iter().any(|o| matches!(o, Order::StopTraining { lease: LeaseId(1) })), "{orders:?}");
+    assert!(orders.iter().any(|o| matches!(o, Order::Setup { .. })), "{orders:?}");
+    assert!(orders.iter().any(|o| matches!(o, Order::Disconnect)), "{orders:?}");
+    let hello = lab.reconnect_to(changed.clone());
+    assert_eq!((hello.holds, hello.lease), (None, None));
+    assert!(!lab.take().iter().any(|o| matches!(o, Order::Disconnect)), "once");
+    lab.install(0, None);
+    lab.begin(2, 0);
+}
+
+#[test]
 fn a_task_is_trained_from_its_own_version() {
     let mut lab = Lab::open(settings());
     lab.hear(task(1, 0));
