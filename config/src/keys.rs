@@ -154,7 +154,7 @@ pub const KEYS: &[Key] = &[
 
     key("schedule.peak_lr", Number(1e-8, 1.0, ""), OfPreset, "learning rate after the warm-up"),
     key("schedule.warmup_tokens", Whole(0, MANY, "tokens"), OfPreset, "trained tokens over which the learning rate rises to its peak"),
-    key("schedule.final_lr_ratio", Number(0.0, 1.0, ""), OfPreset, "learning rate at the horizon, as a part of the peak"),
+    key("schedule.final_lr_ratio", Number(0.01, 1.0, ""), OfPreset, "learning rate at the horizon, as a part of the peak"),
     key("schedule.horizon_tokens", Whole(1, MANY, "tokens"), Unset("none"), "trained tokens at which the learning rate has fallen; unset: `stop.after_tokens`; without either it stays at the peak"),
 
     key("tasks.task_tokens", Whole(1, 1 << 30, "tokens"), OfPreset, "tokens trained in one task; a multiple of `recipe.batch` × `model.context`"),
