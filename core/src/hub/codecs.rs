@@ -20,17 +20,20 @@ const SHORT: f64 = 0.25;
 const MARGIN: f64 = 0.5;
 /// Fewer bytes tell more about the delay than about the speed.
 const TELLING: u64 = 32 * 1024;
+/// After so many that tell nothing the link is measured anew: what made it slow may be long over.
+const UNTOLD: u32 = 64;
 /// No upload counts as faster: what lies in buffers already comes in no time.
 const LEAST: Duration = Duration::from_millis(1);
 
 impl Hub {
     /// An update's bytes came within `took`.
     pub(super) fn measure_link(&mut self, id: SessionId, bytes: u64, took: Duration) {
-        if bytes < TELLING {
-            return;
-        }
         let speed = bytes as f64 / took.max(LEAST).as_secs_f64();
         if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+            if bytes < TELLING {
+                seat.untold += 1;
+                return;
+            }
             seat.link = Some(seat.link.map_or(speed, |old| 0.5 * old + 0.5 * speed));
         }
     }
@@ -64,7 +67,14 @@ impl Hub {
             seconds(*codec) <= (SHARE * task).max(SHORT) * if denser { MARGIN } else { 1.0 }
         };
         let sparser = [first, Codec::Sparse256, Codec::Sparse64];
-        let codec = sparser.into_iter().find(affordable).unwrap_or(Codec::Sparse64);
+        let codec = if seat.untold < UNTOLD {
+            sparser.into_iter().find(affordable).unwrap_or(Codec::Sparse64)
+        } else {
+            // One update that tells something, with the fewest bytes that do.
+            (seat.link, seat.untold) = (None, 0);
+            let telling = |codec: &Codec| codec.max_len(params) as u64 >= TELLING;
+            sparser.into_iter().rfind(telling).unwrap_or(first)
+        };
         seat.codec = Some(codec);
         if codec != before {
             let (send_ms, task_ms) = ((seconds(before) * 1e3) as u64, (task * 1e3) as u64);

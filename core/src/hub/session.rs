@@ -74,6 +74,8 @@ pub(super) struct Seat {
     pub hold_until: Option<Time>,
     /// Bytes a second in which its updates came, smoothed.
     pub link: Option<f64>,
+    /// Uploads since then that told nothing about it.
+    pub untold: u32,
     /// How its last task's update was to be written; see `codecs`.
     pub codec: Option<crate::codec::Codec>,
     /// Shards that it has asked for since its last lease.
@@ -283,6 +285,7 @@ impl Hub {
             waits_since: None,
             hold_until: None,
             link: None,
+            untold: 0,
             codec: None,
             fetches: 0,
             tally: Box::new(Tally::begin(now, &hello.device)),

@@ -62,6 +62,24 @@ fn a_slow_link_gets_fewer_bytes_and_says_why() {
 }
 
 #[test]
+fn a_link_that_small_uploads_tell_nothing_about_is_measured_again() {
+    let mut lab = large(true);
+    let session = lab.worker("alice", 1);
+    assert_eq!(lab.next_codec(session, TASK, Duration::from_secs(100)), Codec::Sparse64);
+    let uploads = |lab: &mut Lab, sending: Duration| {
+        let few = |lab: &mut Lab| lab.next_codec(session, TASK, Duration::from_millis(1)) == Codec::Sparse64;
+        let tried = (0..200).take_while(|_| few(lab)).count();
+        (tried, lab.next_codec(session, TASK, sending))
+    };
+    // Still as slow: a single update in 65 finds that out.
+    assert_eq!(uploads(&mut lab, Duration::from_secs(100)), (63, Codec::Sparse64));
+    assert_eq!(uploads(&mut lab, Duration::from_millis(10)), (63, Codec::Int4));
+    assert_eq!(lab.next_codec(session, TASK, Duration::from_millis(10)), Codec::Int4);
+    let (dense, few) = (Codec::Int4, Codec::Sparse64);
+    assert_eq!(lab.told_codecs(), [(dense, few), (few, dense), (dense, few), (few, dense)]);
+}
+
+#[test]
 fn a_hopeless_link_gets_the_fewest_bytes() {
     let mut lab = large(true);
     let session = lab.worker("alice", 1);
