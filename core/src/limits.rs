@@ -32,6 +32,13 @@ pub const PREVIEW_BYTES: usize = 160;
 pub const SHARD_TOKENS: usize = 512 * 1024;
 /// Unfinished queries of one session.
 pub const QUERIES_PER_SESSION: usize = 4;
+/// Unfinished queries of one user, who may have many sessions.
+pub const QUERIES_PER_USER: usize = 64;
+/// Queries that one user may give up within [`GIVEN_UP_WITHIN`]; the next is refused with `busy`. They cost nothing and
+/// leave two lines in the ledger each.
+pub const GIVEN_UP: u32 = 60;
+/// See [`GIVEN_UP`].
+pub const GIVEN_UP_WITHIN: Duration = Duration::from_mins(1);
 /// Unfinished queries in all; the next is refused with `busy`.
 pub const QUERIES: usize = 256;
 /// Shards that a worker may ask for between two leases: one, and some for a cache that lost it.

@@ -1,5 +1,7 @@
 //! Queries: the hold, the stream of pieces, and the payment for a complete answer alone.
 
+use std::collections::BTreeMap;
+
 use super::{Action, Event, Hub, Order, QueryNo, Row, Sampling, asked};
 use crate::ids::{QueryId, SessionId, TransferId, UserName};
 use crate::ledger::BookError;
@@ -30,9 +32,30 @@ pub(super) struct Running {
     ending: bool,
 }
 
+/// Queries whose askers lately gave them up, and had their holds back.
+#[derive(Debug, Default)]
+pub(super) struct GivenUp {
+    since: Time,
+    users: BTreeMap<UserName, u32>,
+}
+
+impl GivenUp {
+    fn count(&mut self, now: Time, user: &UserName) {
+        if now.since(self.since) >= limits::GIVEN_UP_WITHIN {
+            *self = Self { since: now, users: BTreeMap::new() };
+        }
+        *self.users.entry(user.clone()).or_default() += 1;
+    }
+
+    fn is_too_often(&self, now: Time, user: &UserName) -> bool {
+        let lately = now.since(self.since) < limits::GIVEN_UP_WITHIN;
+        lately && self.users.get(user).is_some_and(|count| *count >= limits::GIVEN_UP)
+    }
+}
+
 impl Hub {
     pub(super) fn on_query(&mut self, now: Time, session: SessionId, user: &UserName, query: proto::Query) {
-        if let Err((code, text)) = self.admit(session, user, &query) {
+        if let Err((code, text)) = self.admit(now, session, user, &query) {
             return self.refuse_query(session, user, query.id, code, text);
         }
         self.next_query += 1;
@@ -93,13 +116,19 @@ impl Hub {
     }
 
     /// Whether a query may be tried at all; the money is looked at last.
-    fn admit(&self, session: SessionId, user: &UserName, query: &proto::Query) -> Result<(), (RefusedCode, String)> {
+    fn admit(
+        &self,
+        now: Time,
+        session: SessionId,
+        user: &UserName,
+        query: &proto::Query,
+    ) -> Result<(), (RefusedCode, String)> {
         let refuse = |code, text: &str| Err((code, text.to_owned()));
         if self.stopping.is_some() {
             return refuse(RefusedCode::Stopping, "the coordinator is stopping: ask again when it is back");
         }
-        let runs = self.queries.values().any(|running| running.id == query.id && running.user == *user);
-        if runs || self.asked.knows(user, query.id) {
+        let theirs = || self.queries.values().filter(|running| running.user == *user);
+        if theirs().any(|running| running.id == query.id) || self.asked.knows(user, query.id) {
             return refuse(RefusedCode::Duplicate, "this query was asked before");
         }
         if query.prompt.trim().is_empty() {
@@ -115,8 +144,15 @@ impl Hub {
             return Err((RefusedCode::BadSetting, text));
         }
         let mine = self.sessions.get(&session).map_or(0, |s| s.queries);
-        if mine >= limits::QUERIES_PER_SESSION || self.queries.len() >= limits::QUERIES || self.disk_is_behind() {
+        let full = mine >= limits::QUERIES_PER_SESSION
+            || theirs().count() >= limits::QUERIES_PER_USER
+            || self.queries.len() >= limits::QUERIES;
+        if full || self.disk_is_behind() {
             return refuse(RefusedCode::Busy, "too many queries are waiting: ask again in a moment");
+        }
+        if self.given_up.is_too_often(now, user) {
+            let text = "too many of your queries were given up in the last minute: ask again in a minute";
+            return refuse(RefusedCode::Busy, text);
         }
         Ok(())
     }
@@ -214,6 +250,9 @@ impl Hub {
     fn give_back(&mut self, now: Time, number: QueryNo, code: RefusedCode, text: String) {
         let Some(query) = self.queries.get(&number).filter(|q| !q.ending) else { return };
         let hold = query.hold;
+        if code == RefusedCode::Cancelled && hold.is_some() {
+            self.given_up.count(now, &query.user);
+        }
         self.resolve(now, number, hold, false, Action::Refund { query: number, code, text });
     }
 

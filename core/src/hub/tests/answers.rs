@@ -155,6 +155,54 @@ fn a_hold_returns_if_the_stream_dies_or_fails() {
 }
 
 #[test]
+fn who_gives_up_again_and_again_fills_no_ledger() {
+    use crate::limits::{GIVEN_UP, GIVEN_UP_WITHIN};
+    let (mut lab, chat) = rich();
+    let bob = {
+        lab.earn("bob", 1);
+        lab.chat("bob")
+    };
+    let give_up = |lab: &mut Lab, id: u32| {
+        let id = QueryId(u128::from(id).to_le_bytes());
+        lab.says(chat, ClientMsg::Query(Query::new(id, "Hi")));
+        lab.says(chat, ClientMsg::Cancel(Cancel { id }));
+        refusal(&lab.heard(chat))
+    };
+    lab.rows.clear();
+    for id in 0..GIVEN_UP {
+        assert_eq!(give_up(&mut lab, id), Some(RefusedCode::Cancelled));
+    }
+    assert_eq!(give_up(&mut lab, 1_000), Some(RefusedCode::Busy));
+    assert_eq!(moves(&lab).len(), 2 * GIVEN_UP as usize);
+    lab.heard(bob);
+    lab.says(bob, ask(1, "Hi"));
+    assert_eq!(refusal(&lab.heard(bob)), None, "nobody else is kept out");
+    lab.wait(GIVEN_UP_WITHIN);
+    assert_eq!(give_up(&mut lab, 1_001), Some(RefusedCode::Cancelled));
+}
+
+#[test]
+fn one_user_does_not_take_every_place() {
+    use crate::limits::{QUERIES, QUERIES_PER_SESSION, QUERIES_PER_USER};
+    let mut lab = Lab::with(Rules { price: Credits::ZERO, ..rules() }, recovered());
+    let mut taken = 0;
+    for session in 0..QUERIES / QUERIES_PER_SESSION {
+        let chat = lab.chat("alice");
+        lab.heard(chat);
+        for n in 0..QUERIES_PER_SESSION {
+            let id = QueryId(((1 + session * QUERIES_PER_SESSION + n) as u128).to_le_bytes());
+            lab.says(chat, ClientMsg::Query(Query::new(id, "Hi")));
+            taken += usize::from(refusal(&lab.heard(chat)) != Some(RefusedCode::Busy));
+        }
+    }
+    assert_eq!(taken, QUERIES_PER_USER);
+    let bob = lab.chat("bob");
+    lab.heard(bob);
+    lab.says(bob, ask(1, "Hi"));
+    assert_eq!(refusal(&lab.heard(bob)), None);
+}
+
+#[test]
 fn holds_of_a_dead_coordinator_return_at_the_next_start() {
     let (mut lab, chat) = rich();
     lab.says(chat, ask(1, "Hi"));
