@@ -95,6 +95,8 @@ struct Index {
     checking: usize,
     /// How many of these are worth waiting for.
     checking_awaited: usize,
+    /// The same by the version that they trained from.
+    checking_from: BTreeMap<VersionNo, usize>,
     /// Tokens of leases that train or are judged.
     tokens: u64,
     /// For each task, how many leases train, are judged, or were accepted.
@@ -124,6 +126,9 @@ impl Index {
             State::Checking { .. } => {
                 self.checking += 1;
                 self.checking_awaited += usize::from(!doubted);
+                if !doubted {
+                    *self.checking_from.entry(row.version).or_default() += 1;
+                }
             }
             _ => {}
         }
@@ -155,19 +160,27 @@ impl Index {
             State::Checking { .. } => {
                 self.checking -= 1;
                 self.checking_awaited -= usize::from(!doubted);
+                if !doubted {
+                    count_down(&mut self.checking_from, row.version);
+                }
             }
             _ => {}
         }
         if state.is_training() || state.is_judged() {
             self.tokens -= row.tokens;
         }
-        if state.serves()
-            && let Entry::Occupied(mut count) = self.served.entry(row.task)
-        {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        if state.serves() {
+            count_down(&mut self.served, row.task);
+        }
+    }
+}
+
+/// One less of these.
+fn count_down<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
         }
     }
 }
@@ -264,6 +277,11 @@ impl Leases {
     /// How many of them are worth waiting for.
     pub fn checking_awaited(&self) -> usize {
         self.index.checking_awaited
+    }
+
+    /// Whether such an update was trained from `version`.
+    pub fn checks_from(&self, version: VersionNo) -> bool {
+        self.index.checking_from.contains_key(&version)
     }
 
     /// Since when updates are on their way that are worth waiting for.

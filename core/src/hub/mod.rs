@@ -101,6 +101,9 @@ pub struct Hub {
     new_names: BTreeSet<UserName>,
     api_keys: api_keys::Keyring,
     naming: session::Naming,
+    given_up: queries::GivenUp,
+    /// Workers that trained, or waited for it, when the newest version came.
+    team: usize,
     kicked: kicked::Kicked,
     records: records::Records,
 

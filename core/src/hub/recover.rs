@@ -62,6 +62,8 @@ impl Hub {
             new_names: BTreeSet::new(),
             api_keys: Keyring::of(api_keys),
             naming: super::session::Naming::default(),
+            given_up: super::queries::GivenUp::default(),
+            team: 0,
             kicked: super::kicked::Kicked::default(),
             records,
             durable: book.clone(),
@@ -99,9 +101,10 @@ impl Hub {
             rules,
         };
         hub.return_holds(now);
+        // A run that has reached its end makes no version of what was not to be merged.
+        hub.check_stop(now);
         hub.consider_round(now);
         hub.dispatch(now);
-        hub.check_stop(now);
         hub.finish_if_done(now);
         hub
     }

@@ -167,6 +167,12 @@ impl Hub {
             self.round.enough = None;
             return Some(at.after(grace));
         }
+        // A check may wait for room on the disk, which is not the worker's fault.
+        let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo);
+        if stale.is_some_and(|stale| self.leases.checks_from(stale)) {
+            self.round.enough = None;
+            return Some(hurry);
+        }
         let enough = *self.round.enough.get_or_insert(now);
         let arriving = (checking > 0 || uploads.is_some()).then(|| enough.after(patience));
         let near = self.leases.expected().take_while(|at| *at <= now.after(grace)).last();

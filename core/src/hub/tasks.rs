@@ -264,11 +264,16 @@ impl Hub {
         place.unwrap_or(0) as u32
     }
 
+    /// Workers at work, with the one that is about to be and with those that a version has just set free. Of whoever is
+    /// doubted nothing is expected, which must not make the rate run ahead.
+    fn working(&self) -> u64 {
+        self.team.max(self.leases.awaited() + 1) as u64
+    }
+
     fn lease(&mut self, now: Time, id: SessionId, spec: &Spec) {
         let at_ms = self.wall_ms(now);
         let codec = self.choose_codec(id);
-        // Of whoever is doubted nothing is expected, which must not make the rate run ahead.
-        let working = (self.leases.awaited() + self.leases.arriving()).max(1) as u64;
+        let working = self.working();
         let tokens = self.rules.task_tokens();
         let session = self.sessions.get_mut(&id).expect("who is on the bench has a session");
         let user = session.peer().expect("and has been let in").user.clone();

@@ -32,6 +32,7 @@ impl Hub {
         }
         self.newest = version;
         self.out.push_back(Order::Publish { version: self.newest.version, merged });
+        self.team = self.leases.awaited() + self.bench.held();
         let workers: Vec<_> = self.seats.values().copied().collect();
         for id in workers {
             // Also of one that takes no tasks at the moment: what it would wait for is here.

@@ -243,6 +243,54 @@ fn no_task_in_hand_gets_too_old_because_the_operator_asks_for_versions() {
 }
 
 #[test]
+fn an_update_whose_check_takes_long_is_not_made_too_old_meanwhile() {
+    let mut lab = Lab::new();
+    let (slow, fast) = (lab.worker("slow", 1), lab.worker("fast", 2));
+    let task = lab.task(slow).expect("a task");
+    let deliver = |lab: &mut Lab| {
+        // It may wait for a version.
+        lab.wait(Duration::from_secs(2));
+        let task = lab.task(fast).expect("a task");
+        lab.deliver(fast, &task);
+    };
+    while lab.hub.status().version.0 < limits::STALENESS {
+        deliver(&mut lab);
+        if lab.merge_ordered().is_some() {
+            lab.merge();
+        }
+    }
+    lab.upload(slow, Lab::update(&task));
+    (0..2).for_each(|_| deliver(&mut lab));
+    lab.wait(Duration::from_mins(1));
+    assert!(lab.merge_ordered().is_none(), "the disk may have no room for it yet");
+    lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
+    assert_eq!(verdict(&lab.heard(slow), task.lease), Some(Ok(Credits::hyd(1))));
+    assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.contains(&task.lease)));
+}
+
+#[test]
+fn workers_that_a_version_sets_free_run_the_rate_down_alike() {
+    let schedule = Schedule { horizon: Some(10_000), warmup_tokens: 0, ..rules().schedule };
+    let mut lab = Lab::with(Rules { schedule, ..rules() }, recovered());
+    let sessions: Vec<_> = (0..4).map(|n| lab.worker(&format!("user{n}"), n)).collect();
+    let mut tasks: Vec<_> = sessions.iter().map(|session| lab.task(*session).expect("a task")).collect();
+    for round in 0..6 {
+        lab.wait(Duration::from_secs(10));
+        for (session, task) in sessions.iter().zip(&tasks) {
+            lab.deliver(*session, task);
+        }
+        lab.merge();
+        let done = lab.hub.status().tokens;
+        tasks = sessions.iter().map(|session| lab.task(*session).expect("a task")).collect();
+        let ends: Vec<_> = tasks.iter().map(|task| (task.version, task.lr_start, task.lr_end)).collect();
+        let rate = |tokens| schedule.rate(tokens);
+        let all = (VersionNo(round + 1), rate(done), rate(done + 4 * rules().task_tokens()));
+        // Once it is known how long their tasks take, all wait for the version.
+        assert!(round < 2 || ends == [all; 4], "round {round}: {ends:?} in place of {all:?}");
+    }
+}
+
+#[test]
 fn who_does_not_come_does_not_keep_the_operator_waiting() {
     let (mut lab, [slow, _], _) = asked_for_versions();
     lab.tell(Fact::Left { session: slow, reason: String::new() });

@@ -40,6 +40,16 @@ fn a_run_of_eighty_tasks_worth_of_tokens_takes_exactly_eighty() {
 }
 
 #[test]
+fn a_run_that_is_over_makes_no_further_version_when_it_is_started_again() {
+    let stop = Stop { after_rounds: Some(1), ..Stop::default() };
+    let newest = Version { version: VersionNo(1), ..first_version() };
+    let unmerged = vec![(lease_row(1, "alice", 1), accepted_row(1, 10))];
+    let mut lab = Lab::with(Rules { stop, ..rules() }, Recovered { newest, unmerged, boot: 2, ..recovered() });
+    lab.wait(rules().round_deadline);
+    assert_eq!((lab.merge_ordered(), stopped(&lab)), (None, Some("rounds")));
+}
+
+#[test]
 fn other_ends_are_seen_too() {
     for (stop, reason) in [
         (Stop { after_tasks: Some(1), ..Stop::default() }, "tasks"),
