@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use anyhow::Context as _;
 use hydra_config::Settings;
+use hydra_core::hub::rows::Lease;
 use hydra_core::hub::{Fact, Hub};
 use hydra_engine::{Device, DeviceChoice};
 use hydra_shell::clock::{Clock, wall_ms};
@@ -89,6 +90,10 @@ impl Begun {
         versions.insert(newest.clone());
         let now = clock.now();
         let rules = run::rules(settings, shape, &data, wall_ms().saturating_sub(now.0 / 1000));
+        // What was leased before with another codec is still welcome.
+        let first = settings.rounds.codec.unwrap_or(run::AUTO_CODEC);
+        let most = |most, lease: &Lease| lease.codec.max_len(shape.params()).max(most);
+        let update_bytes = recovered.open.iter().fold(first.max_len(shape.params()), most) as u64;
         let hub = Hub::new(now, rules, key, recovered);
 
         let tell = |thread| {
@@ -143,7 +148,7 @@ impl Begun {
             inputs: sender,
             uploads: uploads.clone(),
             traffic: traffic.clone(),
-            update_bytes: settings.rounds.codec.unwrap_or(run::AUTO_CODEC).max_len(shape.params()) as u64,
+            update_bytes,
             pace: Pace::new(settings.limits.messages_per_second),
             tasks: TaskTracker::new(),
             next: Arc::new(AtomicU64::new(1)),
