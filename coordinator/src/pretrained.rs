@@ -152,6 +152,8 @@ fn tokenizer_config(shape: &Shape, tokenizer: &Tokenizer, answers: &AnswerSettin
         "model_max_length": shape.context,
         "clean_up_tokenization_spaces": false,
         "add_prefix_space": false,
+        // Without it the class names token types as well, which the model's `generate` refuses.
+        "model_input_names": ["input_ids", "attention_mask"],
         "chat_template": chat_template(&answers.template),
     });
     if tokenizer.has_end_mark() {
@@ -162,17 +164,22 @@ fn tokenizer_config(shape: &Shape, tokenizer: &Tokenizer, answers: &AnswerSettin
     config
 }
 
-/// The run's template in the language of `transformers`' chat templates: each user's turn is dressed, each answer
-/// follows it, and a system's words stand before everything.
+/// The run's template in the language of `transformers`' chat templates. It dresses a conversation as the coordinator
+/// does (`serve/openai/request.rs`): what users and system say before an answer is one question.
 fn chat_template(template: &str) -> String {
     let quoted = |text: &str| serde_json::to_string(text).expect("text is always JSON");
     let (before, after) = template.split_once("{prompt}").unwrap_or(("", ""));
+    let question = format!("{} + said.words | join('\\n\\n') + {}", quoted(before), quoted(after));
     format!(
-        "{{%- for message in messages -%}}{{%- if message['role'] == 'user' -%}}{{{{ {} + message['content'] + {} }}}}\
-         {{%- elif message['role'] == 'assistant' -%}}{{{{ ' ' + message['content'] + '\\n\\n' }}}}\
-         {{%- else -%}}{{{{ message['content'] + '\\n\\n' }}}}{{%- endif -%}}{{%- endfor -%}}",
-        quoted(before),
-        quoted(after)
+        "{{%- set said = namespace(words=[]) -%}}\
+         {{%- for message in messages -%}}\
+         {{%- set content = message['content'] or '' -%}}\
+         {{%- set text = content if content is string else content | map(attribute='text') | join -%}}\
+         {{%- if message['role'] == 'assistant' -%}}\
+         {{{{ {question} + ' ' + text.strip() + '\\n\\n' }}}}{{%- set said.words = [] -%}}\
+         {{%- else -%}}{{%- set said.words = said.words + [text.rstrip()] -%}}{{%- endif -%}}\
+         {{%- endfor -%}}\
+         {{%- if said.words -%}}{{{{ {question} }}}}{{%- endif -%}}"
     )
 }
 

@@ -1,13 +1,16 @@
 """What Python's `transformers` computes from a folder that `hydra-coordinator export` wrote.
 
-  compare_logits.py DIR --ours FILE    compare with the engine's logits (`logits DIR TOKENS...`), print the difference
+  compare_logits.py DIR --ours FILE    compare with the engine's logits (`logits DIR TOKENS...`), print the difference,
+                                       and run what the model card shows
   compare_logits.py DIR --write FILE   write tokens, logits and tokenisation: the reference of the Rust test
 
 In an environment with torch and transformers. `cargo xtask bench export --python PATH` runs the comparison.
 """
 
 import argparse
+import contextlib
 import hashlib
+import io
 import json
 import pathlib
 
@@ -15,12 +18,35 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 TEXT = "The worker's 3 tokens: naïve, 漢字\n\n  and so on."
-CHAT = [
-    {"role": "system", "content": "Be kind."},
-    {"role": "user", "content": "What is a token?"},
-    {"role": "assistant", "content": "A piece."},
-    {"role": "user", "content": "Of what?"},
+CHATS = [
+    [{"role": "user", "content": "Hi \n"}],
+    [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": [{"type": "text", "text": "What is "}, {"type": "text", "text": "a token?"}]},
+        {"role": "assistant", "content": " A piece.\n"},
+        {"role": "user", "content": "Of what?"},
+    ],
+    [
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "Hi"},
+        {"role": "user", "content": "What is a word?"},
+        {"role": "assistant", "content": None},
+        {"role": "assistant", "content": "Text."},
+        {"role": "user", "content": "Say \"more\""},
+        {"role": "system", "content": "In\n\nverse. "},
+        {"role": "user", "content": "Well?"},
+    ],
 ]
+
+
+def run_card(folder):
+    """What the Python of the folder's model card prints."""
+    card = (folder / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0].replace("path/to/this/folder", str(folder))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    return printed.getvalue()
 
 
 def main():
@@ -46,6 +72,7 @@ def main():
             "largest_logit": theirs.abs().max().item(),
             "largest_difference": difference.max().item(),
             "same_likeliest": bool((torch.tensor(ours["logits"]).argmax(-1) == theirs.argmax(-1)).all()),
+            "card": run_card(args.dir),
         }
         print(json.dumps(result))
     if args.write:
@@ -58,7 +85,7 @@ def main():
             "logits": [[round(x, 6) for x in row] for row in logits(tokens).tolist()],
             "text": TEXT,
             "text_tokens": tokenizer(TEXT)["input_ids"],
-            "chat": tokenizer.apply_chat_template(CHAT, tokenize=False),
+            "chats": [[chat, tokenizer.apply_chat_template(chat, tokenize=False)] for chat in CHATS],
         }
         args.write.write_text(json.dumps(reference) + "\n")
 

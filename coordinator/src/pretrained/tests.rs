@@ -22,7 +22,6 @@ struct Reference {
     logits: Vec<Vec<f32>>,
     text: String,
     text_tokens: Vec<u16>,
-    chat: String,
 }
 
 fn reference() -> Reference {
@@ -88,10 +87,9 @@ fn transformers_computes_the_same_logits_from_the_folder() {
 }
 
 #[test]
-fn transformers_cuts_text_and_dresses_chats_alike() {
-    let Reference { text, text_tokens, chat, .. } = reference();
+fn transformers_cuts_text_alike() {
+    let Reference { text, text_tokens, .. } = reference();
     assert_eq!(tokenizer().encode(&text), text_tokens);
-    assert_eq!(chat, "Be kind.\n\nQuestion: What is a token?\nAnswer: A piece.\n\nQuestion: Of what?\nAnswer:");
 }
 
 #[test]

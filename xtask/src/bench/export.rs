@@ -32,6 +32,10 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     report.row("largest_logit", number("largest_logit"), "", None);
     // Two orders of summing in f32 differ by about so much.
     report.row("largest_difference", number("largest_difference"), "", Some(Bar::Below(1e-3)));
+    // The example of the model card, run as it stands there.
+    let printed = theirs["card"].as_str().unwrap_or_default().to_owned();
+    report.row("card_s_example_answers", f64::from(printed.contains("token?")), "", Some(Bar::AtLeast(1.0)));
+    report.fact("card_s_example_prints", printed);
     let same = f64::from(theirs["same_likeliest"] == true);
     report.row("same_likeliest_tokens", same, "", Some(Bar::AtLeast(1.0)));
     Ok(report)

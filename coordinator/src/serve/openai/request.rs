@@ -261,31 +261,25 @@ impl Message {
     }
 }
 
-/// A conversation as one prompt. The answers' thread dresses the prompt once more, so what that puts around it is left
-/// out at both ends: the last word is the user's, and a system's words stand at the beginning of the next question.
+/// A conversation as one prompt. What users and system say before an answer is one question, since these models know no
+/// other roles. The answers' thread dresses the prompt once more, so what that puts around it is left out at both ends.
+/// An export's chat template does the same (`pretrained.rs`).
 fn dress(messages: &[Message], template: &str) -> Result<String, Refusal> {
     let (before, after) = template.split_once("{prompt}").unwrap_or(("", ""));
     if messages.last().is_none_or(|message| message.role != Role::User) {
         return Err(Refusal::field("messages", "the last message must be the user's"));
     }
-    let (mut prompt, mut instructions) = (String::new(), String::new());
-    for (at, Message { role, text }) in messages.iter().enumerate() {
-        match role {
-            Role::System => instructions.extend([text.trim_end(), "\n\n"]),
-            Role::User => {
-                if !prompt.is_empty() {
-                    prompt.push_str(before);
-                }
-                prompt.push_str(&std::mem::take(&mut instructions));
-                prompt.push_str(text.trim_end());
-                if at + 1 < messages.len() {
-                    prompt.push_str(after);
-                }
-            }
-            Role::Assistant => prompt.extend([" ", text.trim(), "\n\n"]),
+    let (mut prompt, mut words) = (String::new(), Vec::new());
+    for Message { role, text } in messages {
+        if *role == Role::Assistant {
+            prompt.extend([before, &words.join("\n\n"), after, " ", text.trim(), "\n\n"]);
+            words.clear();
+        } else {
+            words.push(text.trim_end());
         }
     }
-    Ok(prompt)
+    prompt.extend([before, &words.join("\n\n")]);
+    Ok(prompt.split_off(before.len()))
 }
 
 #[cfg(test)]

@@ -31,9 +31,23 @@ fn a_conversation_is_dressed_like_the_run_s_questions() {
         // As the official client hands an answer back.
         { "role": "assistant", "content": "A piece.", "refusal": null, "annotations": [], "tool_calls": null },
         { "role": "user", "content": "Of what?" },
+        { "role": "user", "content": "Say it." },
     ]));
-    let expected = "Question: Be kind.\n\nWhat is a token?\nAnswer: A piece.\n\nQuestion: Of what?\nAnswer:";
+    let expected = "Question: Be kind.\n\nWhat is a token?\nAnswer: A piece.\n\nQuestion: Of what?\n\nSay it.\nAnswer:";
     assert_eq!(several.unwrap(), expected);
+    let greeted = dressed(&json!([{ "role": "assistant", "content": "Hello!" }, { "role": "user", "content": "Hi" }]));
+    assert_eq!(greeted.unwrap(), "Question: \nAnswer: Hello!\n\nQuestion: Hi\nAnswer:");
+}
+
+#[test]
+fn an_export_s_chat_template_dresses_conversations_alike() {
+    // What `transformers` made of the template that an export wrote.
+    let reference: Value = serde_json::from_str(include_str!("../../../pretrained/reference.json")).unwrap();
+    let chats = reference["chats"].as_array().unwrap();
+    assert!(chats.len() > 2);
+    for chat in chats {
+        assert_eq!(dressed(&chat[0]).unwrap(), chat[1].as_str().unwrap());
+    }
 }
 
 #[test]
