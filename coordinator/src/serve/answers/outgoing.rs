@@ -19,13 +19,14 @@ impl Outgoing {
 
     /// Adds text; gives what may go out.
     pub fn push(&mut self, text: &str) -> String {
-        let text = if self.begun { text } else { text.trim_start() };
-        self.begun |= !text.is_empty();
         self.kept.push_str(text);
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.kept.find(stop.as_str())).min() {
+        let lead = self.lead();
+        // Before the first word white space is nothing, and no stop either; what begins with it may be one.
+        let ends = |stop: &String| self.kept.match_indices(stop).map(|(at, _)| at).find(|at| at + stop.len() > lead);
+        if let Some(at) = self.stops.iter().filter_map(ends).min() {
             self.stopped = true;
             self.kept.truncate(at);
-            return std::mem::take(&mut self.kept);
+            return self.rest();
         }
         // The longest end of the text with which some stop begins.
         let held = self
@@ -37,12 +38,23 @@ impl Outgoing {
             .max()
             .unwrap_or(0);
         let rest = self.kept.split_off(self.kept.len() - held);
-        std::mem::replace(&mut self.kept, rest)
+        let out = self.rest();
+        self.begun |= !out.is_empty();
+        self.kept = rest;
+        out
+    }
+
+    /// Bytes of white space at the beginning that are left out.
+    fn lead(&self) -> usize {
+        if self.begun { 0 } else { self.kept.len() - self.kept.trim_start().len() }
     }
 
     /// What was kept back for a stop that did not come.
     pub fn rest(&mut self) -> String {
-        std::mem::take(&mut self.kept)
+        let lead = self.lead();
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.drain(..lead);
+        kept
     }
 }
 
@@ -79,6 +91,18 @@ mod tests {
         let (said, stopped) = run(&["\n\n"], &["a\n", "b", "\n"]);
         assert_eq!((said.concat().as_str(), stopped), ("a\nb\n", false));
         assert_eq!(said, ["a", "\nb", "\n"]);
+    }
+
+    #[test]
+    fn a_stop_may_come_first_but_white_space_alone_does_not_end_what_has_not_begun() {
+        let stops = ["\nQuestion:", "\n\n"];
+        assert_eq!(run(&stops, &["\nQuestion: What"]), (vec![], true));
+        assert_eq!(run(&stops, &[" ", "\n", "Question", ": What"]), (vec![], true));
+        assert_eq!(run(&stops, &["\n\n", "\n", "Hy\n", "\ndra"]), (vec!["Hy".to_owned()], true));
+        assert_eq!(run(&stops, &["\n\nHy\n\ndra"]), (vec!["Hy".to_owned()], true));
+        assert_eq!(run(&stops, &["\nQuest", "s"]), (vec!["Quests".to_owned()], false));
+        assert_eq!(run(&stops, &["\n", "\n"]), (vec![], false));
+        assert_eq!(outgoing(&["\n"], true, &["\n"]), (vec![], true), "a continuation is taken as it is");
     }
 
     #[test]

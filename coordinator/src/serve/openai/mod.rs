@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
@@ -28,6 +29,7 @@ use futures_util::{StreamExt as _, stream};
 use hydra_core::ids::{Digest, QueryId};
 use hydra_core::limits;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Duration, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -81,16 +83,35 @@ pub fn router(desk: Arc<Desk>) -> Router {
 
 /// Counts requests, and turns those of connections away for which there is no room.
 async fn with_room(Extension(visitor): Extension<Visitor>, request: Request, next: Next) -> Response {
-    let response = match visitor.pass.full() {
+    let mut response = match visitor.pass.full() {
         Some(full) => ([(header::CONNECTION, "close")], Refusal::full(full.text()).into_response()).into_response(),
+        None if request.method() == Method::OPTIONS => may_ask(request.headers()),
         None => next.run(request).await,
     };
+    // Any page may ask: who pays is told by a key in a header, which no browser adds by itself.
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     metrics::requested(response.status().as_u16());
     response
 }
 
-async fn one_model(Path(model): Path<String>) -> Response {
-    if model == MODEL { Json(reply::model()).into_response() } else { Refusal::no_model(&model).into_response() }
+/// What a browser wants to know before it lets a page ask.
+fn may_ask(asked: &HeaderMap) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    if let Some(names) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+    }
+    response
+}
+
+async fn one_model(model: Result<Path<String>, PathRejection>) -> Response {
+    match model {
+        Ok(Path(model)) if model == MODEL => Json(reply::model()).into_response(),
+        Ok(Path(model)) => Refusal::no_model(&model).into_response(),
+        Err(_) => Refusal::no_path().into_response(),
+    }
 }
 
 async fn chat(desk: State<Arc<Desk>>, visitor: Extension<Visitor>, request: Request) -> Response {
@@ -140,21 +161,22 @@ async fn ask(desk: &Desk, mut session: Session, body: Body, kind: Kind) -> Resul
         Kind::Completion => asked.query.prompt.clone(),
     };
     session.ask(asked.query).await?;
+    let counted = (asked.usage || !asked.stream).then(|| count(desk, prompt));
     // A refusal before the first text is a plain error with a status of its own.
     let first = match session.next().await {
         Heard::Refused(refusal) => return Err(refusal),
         heard => heard,
     };
-    let prompt_tokens = if asked.usage || !asked.stream { count(desk, prompt).await } else { 0 };
     if asked.stream {
-        return Ok(streamed(session, first, shape, prompt_tokens));
+        return Ok(streamed(session, first, shape, counted));
     }
     let (mut text, mut heard) = (String::new(), first);
     loop {
         match heard {
             Heard::Text(piece) => text.push_str(&piece),
             Heard::Done(answer) => {
-                return Ok((StatusCode::OK, Json(shape.whole(&text, &answer, prompt_tokens))).into_response());
+                let whole = shape.whole(&text, &answer, tokens(counted).await);
+                return Ok((StatusCode::OK, Json(whole)).into_response());
             }
             Heard::Refused(refusal) => return Err(refusal),
         }
@@ -163,16 +185,16 @@ async fn ask(desk: &Desk, mut session: Session, body: Body, kind: Kind) -> Resul
 }
 
 /// Server-sent events, one as soon as there is another piece of text. Whoever stops reading drops the session with it.
-fn streamed(session: Session, first: Heard, shape: Shape, prompt_tokens: usize) -> Response {
-    let batches = stream::unfold(Some((session, Some(first), shape)), move |state| async move {
-        let (mut session, first, mut shape) = state?;
+fn streamed(session: Session, first: Heard, shape: Shape, counted: Option<Counted>) -> Response {
+    let batches = stream::unfold(Some((session, Some(first), shape, counted)), move |state| async move {
+        let (mut session, first, mut shape, counted) = state?;
         let heard = match first {
             Some(first) => first,
             None => session.next().await,
         };
         Some(match heard {
-            Heard::Text(text) => (vec![shape.piece(&text)], Some((session, None, shape))),
-            Heard::Done(answer) => (shape.end(&answer, prompt_tokens), None),
+            Heard::Text(text) => (vec![shape.piece(&text)], Some((session, None, shape, counted))),
+            Heard::Done(answer) => (shape.end(&answer, tokens(counted).await), None),
             Heard::Refused(refusal) => (vec![refusal.event()], None),
         })
     });
@@ -224,8 +246,18 @@ async fn discard(body: Body) {
     timeout(COMING, reading).await.ok();
 }
 
-/// Tokens of the prompt; counted off the asynchronous threads, since a long one takes a while.
-async fn count(desk: &Desk, prompt: String) -> usize {
+/// Tokens of a prompt in the making.
+type Counted = JoinHandle<usize>;
+
+/// Counts off the asynchronous threads, since a long prompt takes a while; nobody waits for it before the answer's end.
+fn count(desk: &Desk, prompt: String) -> Counted {
     let count = desk.count.clone();
-    tokio::task::spawn_blocking(move || count(&prompt)).await.unwrap_or(0)
+    tokio::task::spawn_blocking(move || count(&prompt))
+}
+
+async fn tokens(counted: Option<Counted>) -> usize {
+    match counted {
+        Some(counted) => counted.await.unwrap_or(0),
+        None => 0,
+    }
 }

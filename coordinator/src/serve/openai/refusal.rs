@@ -91,8 +91,7 @@ impl Refusal {
     }
 
     pub fn stopping() -> Self {
-        let text =
-            "the coordinator is stopping, or the answer was not taken as it came: nothing was charged; ask again later";
+        let text = "the coordinator is stopping: nothing was charged; ask again later";
         Self::unavailable("unavailable", text)
     }
 
@@ -146,8 +145,13 @@ impl Refusal {
     /// As an answer of its own.
     pub fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.json())).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        let more = match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "1")),
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            _ => None,
+        };
+        if let Some((name, value)) = more {
+            response.headers_mut().insert(name, header::HeaderValue::from_static(value));
         }
         response
     }

@@ -28,6 +28,10 @@ struct Door {
 const ROOM: Room = Room { all: 100, host: 100 };
 
 async fn door(room: Room) -> Door {
+    door_that_counts(room, Arc::new(str::len)).await
+}
+
+async fn door_that_counts(room: Room, count: Count) -> Door {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, inputs) = mpsc::channel(100);
@@ -37,7 +41,7 @@ async fn door(room: Room) -> Door {
         next: Arc::new(AtomicU64::new(1)),
         tasks: tasks.clone(),
         template: "Q: {prompt}\nA:".to_owned(),
-        count: Arc::new(str::len),
+        count,
     };
     tokio::spawn(listen::serve(listener, router(Arc::new(desk)), Gate::new(room)));
     Door { address, inputs, callers: Callers::default(), tasks }
@@ -240,6 +244,7 @@ async fn what_is_no_request_is_told_so() {
         ("GET /v1/models", "200"),
         ("GET /v1/models/hydra", "200"),
         ("GET /v1/models/gpt-4", "404"),
+        ("GET /v1/models/%FF", "404"),
         ("GET /v1/embeddings", "404"),
         ("GET /v1/completions", "405"),
         ("POST /v1/completions", "401"),
@@ -255,6 +260,47 @@ async fn what_is_no_request_is_told_so() {
     let heard = rest(tcp).await;
     assert!(heard.starts_with("HTTP/1.1 413"), "{heard}");
     assert!(door.leaves(session).await);
+}
+
+#[tokio::test]
+async fn pages_in_browsers_may_ask() {
+    let door = door(ROOM).await;
+    let asked = "OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: http://page\r\n\
+                 access-control-request-method: POST\r\naccess-control-request-headers: authorization,x-any\r\n\r\n";
+    let heard = rest(connect(&door, asked).await).await;
+    assert!(heard.starts_with("HTTP/1.1 204"), "{heard}");
+    assert!(heard.contains("access-control-allow-headers: authorization,x-any\r\n"), "{heard}");
+    assert!(heard.contains("access-control-allow-methods: GET, POST\r\n"), "{heard}");
+    let asked = "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: http://page\r\n\r\n";
+    let refused = rest(connect(&door, asked).await).await;
+    for heard in [heard, refused.clone()] {
+        assert!(heard.contains("access-control-allow-origin: *\r\n"), "{heard}");
+    }
+    assert!(refused.contains("www-authenticate: Bearer\r\n"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_prompt_that_takes_long_to_count_keeps_no_answer_back() {
+    for stream in [true, false] {
+        let (counted, counting) = std::sync::mpsc::channel::<()>();
+        let counting = std::sync::Mutex::new(counting);
+        let count = move |text: &str| {
+            counting.lock().unwrap().recv().ok();
+            text.len()
+        };
+        let mut door = door_that_counts(ROOM, Arc::new(count)).await;
+        let tcp = post(&door, &body(stream)).await;
+        let (session, query) = door.query().await;
+        let pieces = 3 * limits::OUTBOX as u32;
+        for index in 0..pieces {
+            door.say(session, piece(&query, index, &format!("<{index}>")));
+        }
+        door.say(session, answer(&query));
+        counted.send(()).unwrap();
+        let heard = rest(tcp).await;
+        assert!(heard.contains("<0>") && heard.contains(&format!("<{}>", pieces - 1)), "{heard}");
+        assert!(heard.contains(r#""prompt_tokens":8,"#), "{heard}");
+    }
 }
 
 #[tokio::test]
