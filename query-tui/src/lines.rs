@@ -197,7 +197,8 @@ pub fn read_stdin() -> io::Result<mpsc::Receiver<String>> {
     Ok(input)
 }
 
-/// Hands on each line. One that is too long to be a prompt is cut to just that, so that it is refused as a whole.
+/// Hands on each line. In place of one that is too long to be a prompt it hands on something that is refused for its
+/// length: a part of the line might be taken for a prompt.
 fn read_lines(mut input: impl BufRead, mut take: impl FnMut(String) -> bool) {
     const LONGEST: usize = PROMPT_BYTES + 1;
     loop {
@@ -205,6 +206,7 @@ fn read_lines(mut input: impl BufRead, mut take: impl FnMut(String) -> bool) {
         match (&mut input).take(LONGEST as u64).read_until(b'\n', &mut bytes) {
             Ok(0) => return,
             Ok(_) if bytes.len() == LONGEST && !bytes.ends_with(b"\n") => {
+                bytes.fill(b'x');
                 if input.skip_until(b'\n').is_err() {
                     return;
                 }
@@ -235,10 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_whole_or_cut_but_never_in_two() {
+    fn lines_come_whole_and_those_that_are_too_long_are_refused() {
         assert_eq!(lines(b"a\n\nb\xff"), ["a\n", "\n", "b\u{fffd}"]);
-        let long = "x".repeat(3 * PROMPT_BYTES) + "\nnext\n";
-        let read = lines(long.as_bytes());
-        assert_eq!((read.len(), read[0].len(), read[1].as_str()), (2, PROMPT_BYTES + 1, "next\n"));
+        for begin in ["x", "  ", "//"] {
+            let read = lines((begin.to_owned() + &" y".repeat(3 * PROMPT_BYTES) + "\nnext\n").as_bytes());
+            assert_eq!((read.len(), read[1].as_str()), (2, "next\n"));
+            let Said::Question(text) = commands::read(&read[0]) else { panic!("a question after {begin:?}") };
+            assert!(text.len() > PROMPT_BYTES, "nothing of it is answered");
+        }
     }
 }
