@@ -246,7 +246,7 @@ impl<S: Sink> Driver<S> {
                     self.line.connect();
                     self.sink.tell(News::Connecting);
                 }
-                Order::Disconnect => self.line.close("a version did not arrive as it was sent; fetching it anew"),
+                Order::Disconnect => self.line.close("the version held here is of no use; fetching it anew"),
                 Order::Send(message) => self.line.send(&message),
                 Order::SendBlob { blob } => match self.updates.get(&blob) {
                     Some(bytes) => self.line.send_blob(blob, bytes.clone()),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use hydra_shell::signals::{Signals, Stop};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
+use self::pieces::Running;
 pub use self::tell::Stuck;
 use self::tell::What;
 use super::answers;
@@ -33,6 +33,7 @@ use crate::screen::Request;
 use crate::store::{FileError, Saved, StoreError, Writer};
 
 mod late;
+mod pieces;
 mod publish;
 mod tell;
 
@@ -78,7 +79,7 @@ pub struct Driver {
     pub sessions: BTreeMap<SessionId, Outbox>,
     /// Sessions that are requests over HTTP.
     pub callers: Callers,
-    pub running: BTreeMap<QueryNo, Arc<AtomicBool>>,
+    pub running: BTreeMap<QueryNo, Running>,
     pub scored: Option<Score>,
     /// The average that was measured last, while it is better than the version's own weights.
     pub averaged: Option<Source>,
@@ -192,10 +193,14 @@ impl Driver {
                     self.sessions.remove(session);
                     self.uploads.forget(*session);
                 }
-                if let Fact::Answered { query, .. } | Fact::AnswerFailed { query, .. } = &fact {
-                    self.running.remove(query);
+                match fact {
+                    Fact::Piece { query, text } => self.on_piece(query, text),
+                    Fact::Answered { query, .. } | Fact::AnswerFailed { query, .. } => {
+                        self.end(query);
+                        self.handle(fact);
+                    }
+                    fact => self.handle(fact),
                 }
-                self.handle(fact);
             }
             Input::Merged(served) => {
                 self.go_on(What::Version);
@@ -308,17 +313,14 @@ impl Driver {
                     self.published = Some((version, merged));
                 }
                 Order::Generate { query, averaged, prompt, raw, stop: stops, sampling } => {
-                    let stop = Arc::new(AtomicBool::new(false));
-                    self.running.insert(query, stop.clone());
+                    let running = Running::default();
+                    let stop = running.stop.clone();
+                    self.running.insert(query, running);
                     let from =
                         self.averaged.clone().filter(|_| averaged).unwrap_or_else(|| Source::from(&*self.newest));
                     self.answers.send(answers::Job { query, prompt, raw, stops, sampling, from, stop }).ok();
                 }
-                Order::StopGenerating { query } => {
-                    if let Some(stop) = self.running.remove(&query) {
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                }
+                Order::StopGenerating { query } => self.abandon(query),
                 Order::Note(event) => {
                     super::metrics::count(&event, &self.hub.status());
                     super::note::tell(&self.events, &event);

@@ -194,6 +194,11 @@ impl Hub {
         });
     }
 
+    /// Whom the pieces of an answer go to.
+    pub fn asker(&self, query: QueryNo) -> Option<SessionId> {
+        self.queries.get(&query).map(|query| query.session)
+    }
+
     pub(super) fn on_piece(&mut self, now: Time, number: QueryNo, text: String) {
         let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
         query.first.get_or_insert(now);

@@ -240,6 +240,11 @@ impl<S: Side> Outbox<S> {
         self.put(Command::Forget(digest))
     }
 
+    /// How many messages could be put here now.
+    pub fn room(&self) -> usize {
+        self.commands.capacity()
+    }
+
     /// How long the last ping of this session took to come back.
     pub fn round_trip(&self) -> Option<Duration> {
         self.round_trip.get()

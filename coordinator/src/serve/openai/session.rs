@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use hydra_core::hub::Fact;
 use hydra_core::ids::{Digest, SessionId};
 use hydra_core::limits;
-use hydra_core::proto::{Answer, ClientMsg, Piece, Query, ServerMsg};
+use hydra_core::proto::{Answer, ClientMsg, Query, ServerMsg};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::super::driver::Input;
 use super::super::listen::Visitor;
+use super::super::metrics;
 use super::Desk;
 use super::refusal::Refusal;
 
@@ -50,7 +51,7 @@ impl Session {
         let (sender, messages) = mpsc::channel(limits::OUTBOX);
         let (inputs, runtime) = (desk.inputs.clone(), Handle::current());
         let mut session = Self { id, inputs, messages, runtime, _token: desk.tasks.token() };
-        let caller = Caller::new(sender, visitor.owed.token());
+        let caller = Caller { messages: sender, _owed: visitor.owed.token() };
         desk.inputs.send(Input::Asked(id, key, caller)).await.map_err(|_| Refusal::stopping())?;
         match session.messages.recv().await {
             Some(ServerMsg::Welcome(_)) => Ok(session),
@@ -83,46 +84,8 @@ impl Session {
 /// The driver's end.
 pub struct Caller {
     messages: mpsc::Sender<ServerMsg>,
-    /// Pieces of text as one, for which there was no room yet. No longer than an answer.
-    behind: Option<Piece>,
     /// While the hub owes something, the connection is not taken for an idle one.
     _owed: TaskTrackerToken,
-}
-
-impl Caller {
-    fn new(messages: mpsc::Sender<ServerMsg>, owed: TaskTrackerToken) -> Self {
-        Self { messages, behind: None, _owed: owed }
-    }
-
-    /// Passes a message on; whether the session goes on. A client that is slower than the model gets longer pieces.
-    fn pass(&mut self, message: ServerMsg) -> bool {
-        let message = match (message, self.behind.take()) {
-            (ServerMsg::Piece(piece), Some(mut behind)) => {
-                behind.text.push_str(&piece.text);
-                ServerMsg::Piece(behind)
-            }
-            (message, behind) => {
-                if let Some(piece) = behind {
-                    self.messages.try_send(ServerMsg::Piece(piece)).ok();
-                }
-                message
-            }
-        };
-        match message {
-            // Room is kept for what is behind and for the last word: once that is said, it is paid for.
-            ServerMsg::Piece(piece) if self.messages.capacity() <= 2 => {
-                self.behind = Some(piece);
-                !self.messages.is_closed()
-            }
-            message => {
-                let last = matches!(
-                    message,
-                    ServerMsg::Answer(_) | ServerMsg::Refused(_) | ServerMsg::Error(_) | ServerMsg::Bye(_)
-                );
-                self.messages.try_send(message).is_ok() && !last
-            }
-        }
-    }
 }
 
 /// All requests that wait for something.
@@ -138,14 +101,31 @@ impl Callers {
         self.waiting.insert(session, caller);
     }
 
-    /// Passes a message on; gives it back if its session is no request's.
+    /// Passes a message on; gives it back if its session is no request's. A request that does not keep up is cut.
     pub fn pass(&mut self, session: SessionId, message: ServerMsg) -> Option<ServerMsg> {
-        let Some(caller) = self.waiting.get_mut(&session) else { return Some(message) };
-        if !caller.pass(message) {
+        let Some(caller) = self.waiting.get(&session) else { return Some(message) };
+        let last =
+            matches!(message, ServerMsg::Answer(_) | ServerMsg::Refused(_) | ServerMsg::Error(_) | ServerMsg::Bye(_));
+        // Room is kept for the last word: once that is said, it is paid for.
+        let passed = if !last && caller.messages.capacity() < 2 {
+            Err(mpsc::error::TrySendError::Full(message))
+        } else {
+            caller.messages.try_send(message)
+        };
+        if matches!(passed, Err(mpsc::error::TrySendError::Full(_))) {
+            tracing::warn!(%session, "a request does not take its answer: cut");
+            metrics::slow_reader();
+        }
+        if last || passed.is_err() {
             self.forget(session);
             self.left.push(session);
         }
         None
+    }
+
+    /// How many messages the session's client could be behind yet.
+    pub fn room(&self, session: SessionId) -> Option<usize> {
+        self.waiting.get(&session).map(|caller| caller.messages.capacity())
     }
 
     /// Nothing more goes to this session.
@@ -162,73 +142,56 @@ impl Callers {
 #[cfg(test)]
 mod tests {
     use hydra_core::ids::QueryId;
-    use hydra_core::proto::Bye;
+    use hydra_core::proto::Piece;
     use tokio_util::task::TaskTracker;
 
     use super::*;
 
-    fn piece(index: u32) -> ServerMsg {
-        ServerMsg::Piece(Piece { id: QueryId([0; 16]), index, text: format!("{index} ") })
-    }
-
-    fn bye() -> ServerMsg {
-        ServerMsg::Bye(Bye { text: String::new(), retry: true })
-    }
-
-    fn with_one(room: usize) -> (Callers, mpsc::Receiver<ServerMsg>, TaskTracker) {
-        let (owed, mut callers) = (TaskTracker::new(), Callers::default());
-        let (messages, inbox) = mpsc::channel(room);
-        callers.add(SessionId(1), Caller::new(messages, owed.token()));
-        (callers, inbox, owed)
-    }
-
-    fn heard(inbox: &mut mpsc::Receiver<ServerMsg>) -> Vec<ServerMsg> {
-        std::iter::from_fn(|| inbox.try_recv().ok()).collect()
-    }
-
-    fn text(heard: &[ServerMsg]) -> String {
-        let pieces = heard.iter().filter_map(|message| match message {
-            ServerMsg::Piece(piece) => Some(piece.text.as_str()),
-            _ => None,
-        });
-        pieces.collect()
+    fn piece() -> ServerMsg {
+        ServerMsg::Piece(Piece { id: QueryId([0; 16]), index: 0, text: "x".to_owned() })
     }
 
     #[test]
-    fn what_a_request_is_behind_with_comes_as_one_piece_and_nothing_is_lost() {
-        let (mut callers, mut inbox, owed) = with_one(6);
-        assert_eq!(callers.pass(SessionId(2), piece(0)), Some(piece(0)), "of a session that is no request's");
-        for index in 0..50 {
-            assert_eq!(callers.pass(SessionId(1), piece(index)), None);
-        }
-        let mut all = heard(&mut inbox);
-        assert_eq!(all.len(), 4, "there is room for what is behind and for the last word");
-        for index in 50..100 {
-            callers.pass(SessionId(1), piece(index));
+    fn a_request_that_does_not_keep_up_is_cut_and_its_connection_owed_nothing() {
+        let (owed, mut callers) = (TaskTracker::new(), Callers::default());
+        let (messages, mut inbox) = mpsc::channel(limits::OUTBOX);
+        callers.add(SessionId(1), Caller { messages, _owed: owed.token() });
+        assert_eq!(callers.pass(SessionId(2), piece()), Some(piece()), "of a session that is no request's");
+        for _ in 1..limits::OUTBOX {
+            assert_eq!(callers.pass(SessionId(1), piece()), None);
         }
         assert!(callers.left().is_none() && !owed.is_empty());
-        callers.pass(SessionId(1), bye());
+        assert_eq!(callers.pass(SessionId(1), piece()), None);
         assert_eq!((callers.left(), callers.left(), owed.is_empty()), (Some(SessionId(1)), None, true));
-        all.extend(heard(&mut inbox));
-        let whole: Vec<_> = (0..100).map(|index| format!("{index} ")).collect();
-        assert_eq!((text(&all), all.last()), (whole.concat(), Some(&bye())));
+        inbox.close();
+    }
+
+    #[test]
+    fn the_last_word_has_room_behind_all_pieces() {
+        let mut callers = Callers::default();
+        let (messages, mut inbox) = mpsc::channel(limits::OUTBOX);
+        callers.add(SessionId(1), Caller { messages, _owed: TaskTracker::new().token() });
+        for _ in 1..limits::OUTBOX {
+            callers.pass(SessionId(1), piece());
+        }
+        let bye = ServerMsg::Bye(hydra_core::proto::Bye { text: String::new(), retry: true });
+        callers.pass(SessionId(1), bye.clone());
+        let heard: Vec<_> = std::iter::from_fn(|| inbox.try_recv().ok()).collect();
+        assert_eq!((heard.len(), heard.last()), (limits::OUTBOX, Some(&bye)));
     }
 
     #[test]
     fn a_request_whose_client_is_gone_or_that_has_its_answer_is_left() {
-        for (gone, message) in [(true, piece(0)), (false, bye())] {
-            let (mut callers, mut inbox, _owed) = with_one(4);
+        let bye = || ServerMsg::Bye(hydra_core::proto::Bye { text: String::new(), retry: true });
+        for (gone, message) in [(true, piece()), (false, bye())] {
+            let mut callers = Callers::default();
+            let (messages, mut inbox) = mpsc::channel(4);
             if gone {
                 inbox.close();
             }
+            callers.add(SessionId(1), Caller { messages, _owed: TaskTracker::new().token() });
             callers.pass(SessionId(1), message);
             assert_eq!(callers.left(), Some(SessionId(1)));
         }
-        // Also while it is behind.
-        let (mut callers, mut inbox, _owed) = with_one(4);
-        (0..9).for_each(|index| drop(callers.pass(SessionId(1), piece(index))));
-        inbox.close();
-        callers.pass(SessionId(1), piece(9));
-        assert_eq!(callers.left(), Some(SessionId(1)));
     }
 }
