@@ -88,7 +88,7 @@ impl Hub {
             // Until this start has measured it, its own weights answer.
             averaged: false,
             round,
-            trust: Trust::of_tasks_of(rules.steps),
+            trust: Trust::default(),
             typical: None,
             check_seconds: 0.0,
             unevaluated: BTreeMap::new(),

@@ -37,11 +37,6 @@ mod tests;
 /// Directions closer than this are one direction. A copy that was rounded to four bits anew keeps 0.985; updates of
 /// different windows from the same version stay below 0.78 (measured, from the first version on).
 const COPY: f64 = 0.95;
-/// The same where tasks have fewer steps than [`MANY_STEPS`]: a worker's updates one after the other are then much the
-/// same mean of gradients, AdamW's, and have cosines up to 0.98 (measured, of one step each). Hardly more than what was
-/// sent again as it was is found so.
-const COPY_OF_FEW: f64 = 0.995;
-const MANY_STEPS: u32 = 4;
 /// An update gains at least this part of what is usual among updates of its version. Honest ones scatter around 1.
 const LEAST: f64 = 0.5;
 /// The same where only updates of earlier versions, or in other codecs, are known. Low, since in the first versions of
@@ -147,8 +142,6 @@ impl Record {
 /// What is known of workers, and what updates usually gain.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
-    /// Whether tasks have fewer than [`MANY_STEPS`].
-    few_steps: bool,
     records: BTreeMap<(UserName, WorkerId), Record>,
     /// Updates that were found useful, oldest first.
     usual: VecDeque<Useful>,
@@ -169,11 +162,6 @@ struct Useful {
 pub(super) type Refusal = (UnpaidCode, String);
 
 impl Trust {
-    /// In a run whose tasks have so many steps.
-    pub fn of_tasks_of(steps: u32) -> Self {
-        Self { few_steps: steps < MANY_STEPS, ..Self::default() }
-    }
-
     /// How many windows of a worker's next update to score, where `few` do for a worker that is known and was right.
     pub fn windows(&self, who: &(UserName, WorkerId), few: u32) -> u32 {
         if self.is_known(who) { few } else { few.saturating_mul(2) }
@@ -191,8 +179,7 @@ impl Trust {
         task: (VersionNo, Codec),
         findings: &Findings,
     ) -> Result<(), Refusal> {
-        let copy = if self.few_steps { COPY_OF_FEW } else { COPY };
-        if let Some(twin) = findings.twin.filter(|twin| twin.cosine >= copy) {
+        if let Some(twin) = findings.twin.filter(|twin| twin.cosine >= COPY) {
             let of = match twin.of {
                 Source::Update(_) => "an earlier update".to_owned(),
                 Source::Step(version) => format!("the step to version {version}"),

@@ -152,7 +152,9 @@ impl World {
                 Ok(Findings { gain, ..Findings::of_norm(norm) })
             }
             Content::Copy => {
-                let twin = Some(Twin { of: Source::Update(LeaseId(lease.0 - 1)), cosine: 0.98 });
+                // One's own work is told from new work that is like it only where tasks have some steps.
+                let cosine = if self.plan.rules.steps < 4 { 0.999 } else { 0.98 };
+                let twin = Some(Twin { of: Source::Update(LeaseId(lease.0 - 1)), cosine });
                 let gain = self.gain(0.02 * part, 0.008 * part, windows);
                 Ok(Findings { norm, twin, gain })
             }

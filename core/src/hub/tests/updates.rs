@@ -206,6 +206,38 @@ fn a_norm_that_training_cannot_give_is_refused() {
 }
 
 #[test]
+fn updates_of_few_steps_may_be_like_the_worker_s_own() {
+    use crate::hub::findings::{Source, Twin};
+    // Two steps a task, and then four.
+    for (steps, whose, cosine, paid) in [
+        (2, "own", 0.97, true),
+        (2, "own", 0.999, false),
+        (2, "step", 0.97, true),
+        (2, "other", 0.97, false),
+        (4, "own", 0.97, false),
+        (4, "step", 0.97, false),
+    ] {
+        let mut lab = Lab::with(Rules { steps, ..rules() }, recovered());
+        let (alice, bob) = (lab.worker("alice", 1), lab.worker("bob", 2));
+        let (first, other) = (lab.task(alice).expect("a task"), lab.task(bob).expect("a task"));
+        lab.deliver(bob, &other);
+        lab.deliver(alice, &first);
+        lab.merge();
+        let task = lab.task(alice).expect("a task");
+        let of = match whose {
+            "own" => Source::Update(first.lease),
+            "other" => Source::Update(other.lease),
+            _ => Source::Step(VersionNo(1)),
+        };
+        lab.upload(alice, Lab::update(&task));
+        let findings = Findings { twin: Some(Twin { of, cosine }), ..Findings::of_norm(NORM) };
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(findings) });
+        let expected = if paid { Ok(Credits::hyd(1)) } else { Err(UnpaidCode::Copied) };
+        assert_eq!(verdict(&lab.heard(alice), task.lease), Some(expected), "{steps} {whose} {cosine}");
+    }
+}
+
+#[test]
 fn a_copy_is_refused_whenever_it_comes() {
     // Announced after the first was paid, and announced before the first had come.
     for early in [false, true] {

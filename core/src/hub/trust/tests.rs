@@ -176,17 +176,6 @@ fn copies_are_told_from_what_is_alike() {
 }
 
 #[test]
-fn of_tasks_of_few_steps_only_the_same_again_is_a_copy() {
-    for (steps, cosine, paid) in [(1, 0.98, true), (3, 0.98, true), (1, 0.999, false), (4, 0.98, false)] {
-        let (mut trust, mut rng) = (Trust::of_tasks_of(steps), Rng::new(8));
-        let twin = Twin { of: Source::Update(LeaseId(1)), cosine };
-        let findings = Findings { twin: Some(twin), ..honest(&mut rng) };
-        let refused = code(trust.judge(&who(1), (VersionNo(0), Codec::Int4), &findings));
-        assert_eq!(refused.is_none(), paid, "{steps} steps, {cosine}");
-    }
-}
-
-#[test]
 fn sparse_updates_are_compared_with_sparse_ones() {
     let (mut trust, mut rng) = (Trust::default(), Rng::new(11));
     for version in 0..20 {
