@@ -30,6 +30,8 @@ pub use settings::{
     Settings, StopSettings, TaskSettings,
 };
 
+use std::path::PathBuf;
+
 use layers::Layers;
 
 /// Settings, and where each came from.
@@ -73,4 +75,12 @@ pub fn resolve<'a>(
     } else {
         Err(Faults(faults))
     }
+}
+
+/// The run's folder, as a settings file or else the default has it. Whether the file's other settings fit each other shows
+/// only beside the run's own file, the variables and the flags. Nothing if `run` itself is faulty.
+#[must_use]
+pub fn run_dir_of(file: ConfigFile<'_>) -> Option<PathBuf> {
+    let (values, ..) = Layers::gather([file], [], &Flags::default()).into_parts();
+    values.text("run").map(PathBuf::from)
 }

@@ -27,6 +27,16 @@ fn shape(settings: &Settings) -> Shape {
 }
 
 #[test]
+fn the_run_s_folder_is_found_in_a_file_that_fits_only_beside_others() {
+    // Fewer held-out tokens than a window of the default preset's.
+    let text = "run = 'other'\n[eval]\ntokens = 256";
+    assert!(resolve(Some(file(text)), [], &Flags::default()).is_err());
+    assert_eq!(run_dir_of(file(text)), Some("other".into()));
+    assert_eq!(run_dir_of(file("")), Some(with_file("").settings.run_dir));
+    assert_eq!(run_dir_of(file("run = 5")), None);
+}
+
+#[test]
 fn nothing_given_is_the_small_preset_on_the_primer() {
     let Settings { listen, run_dir, preset, tokenizer, recipe, tasks, rounds, ledger, answers, eval, stop, .. } =
         resolve(None, [], &Flags::default()).unwrap().settings;

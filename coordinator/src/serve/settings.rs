@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hydra_config::keys::ENV_PREFIX;
-use hydra_config::{ConfigFile, Flags, Layer, Resolved, Settings, resolve};
+use hydra_config::{ConfigFile, Flags, Layer, Resolved, Settings, resolve, run_dir_of};
 use hydra_core::model::Shape;
 use hydra_shell::exit::{Exit, Failure};
 use serde::{Deserialize, Serialize};
@@ -59,9 +59,7 @@ pub fn run_dir(args: &Args) -> anyhow::Result<PathBuf> {
 fn dir(args: &Args, named: Option<&SettingsFile>) -> PathBuf {
     // As everywhere, a variable that is set to nothing is not set.
     let variable = || std::env::var_os("HYDRA_RUN").filter(|run| !run.is_empty()).map(PathBuf::from);
-    // What is wrong with the file is told where all of it counts.
-    let of = |file: ConfigFile<'_>| Some(resolve(Some(file), [], &Flags::default()).ok()?.settings.run_dir);
-    let given = args.run.clone().or_else(variable).or_else(|| of(named?.file()));
+    let given = args.run.clone().or_else(variable).or_else(|| run_dir_of(named?.file()));
     given.unwrap_or_else(|| PathBuf::from(DEFAULT_RUN))
 }
 
