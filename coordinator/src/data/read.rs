@@ -234,7 +234,11 @@ impl Form {
         let bytes = if format == "gzip" {
             take(flate2::bufread::MultiGzDecoder::new(file), left)
         } else {
-            zstd::stream::read::Decoder::with_buffer(file).and_then(|decoder| take(decoder, left))
+            zstd::stream::read::Decoder::with_buffer(file).and_then(|mut decoder| {
+                // What `zstd --long` made may need more than the usual window; the text is held whole anyway.
+                decoder.window_log_max(31)?;
+                take(decoder, left)
+            })
         };
         bytes.map_err(broken)?.ok_or(ReadError::TooLarge { path: path.to_owned() })
     }

@@ -16,6 +16,7 @@ use hydra_core::schedule::Schedule;
 use hydra_engine::{Device, DeviceChoice};
 use hydra_shell::clock::wall_ms;
 use hydra_shell::events::Events;
+use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::keys;
 
 use super::learner::Learner;
@@ -178,6 +179,11 @@ fn dataset(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> a
     let dir = &settings.run_dir;
     if data::is_prepared(dir) {
         return Ok(data::load(dir).map_err(|error| fail::data(&error))?);
+    }
+    if settings.data.is_empty() && remembered::has_begun(dir) {
+        let text = format!("the text of this run is gone: there is no data/ in {}", dir.display());
+        let hint = "restore that folder, or give the same text again with --data: the weights know no other tokens";
+        return Err(Failure::new(Exit::RunFolder, text).hint(hint).into());
     }
     let sources = if settings.data.is_empty() {
         data::primer::sources()
