@@ -11,6 +11,7 @@ use hydra_core::proto::KeyAct;
 use hydra_shell::clock::wall_ms;
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::keys;
+use hydra_shell::ui::text::count;
 use serde_json::json;
 
 use crate::print::Printer;
@@ -131,7 +132,7 @@ fn ago(ms: u64) -> String {
     let minutes = ms / 60_000;
     match minutes {
         0 => "just now".to_owned(),
-        1..120 => format!("{minutes} minutes ago"),
+        1..120 => format!("{} ago", count(minutes, "minute", "minutes")),
         120..2880 => format!("{} hours ago", minutes / 60),
         _ => format!("{} days ago", minutes / 1440),
     }

@@ -143,12 +143,13 @@ impl Front for Lines {
                 }
                 (self.met, self.lost) = (true, false);
             }
-            Event::Disconnected { reason, .. } => {
-                if !std::mem::replace(&mut self.lost, true) {
-                    self.say(&format!("disconnected: {reason}; trying again"));
+            Event::Disconnected { reason, .. } if !self.lost => {
+                self.lost = true;
+                self.say(&format!("disconnected: {reason}; trying again"));
+                // What was asked got lost with its session; what is asked without one waits for the next.
+                if std::mem::take(&mut self.awaiting) {
+                    self.say("no answer to that came; ask again");
                 }
-                // A question that was sent got lost with its session; ask again.
-                self.awaiting = false;
             }
             Event::Refused { text, .. } => self.printer.say(&format!("no answer, nothing charged: {text}")),
             Event::Lost { cost, .. } => self.printer.say(match cost {

@@ -17,7 +17,7 @@ mod view;
 mod wishes;
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -228,5 +228,10 @@ fn save(file: &str, text: &str) -> Result<(), String> {
         io::ErrorKind::NotFound => format!("{file} is in a folder that does not exist"),
         _ => format!("{file}: {error}"),
     };
-    File::create_new(&path).and_then(|mut new| new.write_all(text.as_bytes())).map_err(told)
+    let mut new = File::create_new(&path).map_err(told)?;
+    new.write_all(text.as_bytes()).map_err(|error| {
+        // A part of it would be taken for the whole, and be in the way of the next try.
+        fs::remove_file(&path).ok();
+        told(error)
+    })
 }
