@@ -152,9 +152,10 @@ impl World {
                 Ok(Findings { gain, ..Findings::of_norm(norm) })
             }
             Content::Copy => {
+                let of = LeaseId(lease.0 - 1);
                 // One's own work is told from new work that is like it only where tasks have some steps.
-                let cosine = if self.plan.rules.steps < 4 { 0.999 } else { 0.98 };
-                let twin = Some(Twin { of: Source::Update(LeaseId(lease.0 - 1)), cosine });
+                let told = self.plan.rules.steps >= 4 || self.audit.are_of_two_users(lease, of);
+                let twin = Some(Twin { of: Source::Update(of), cosine: if told { 0.98 } else { 0.999 } });
                 let gain = self.gain(0.02 * part, 0.008 * part, windows);
                 Ok(Findings { norm, twin, gain })
             }

@@ -91,7 +91,8 @@ impl Refusal {
     }
 
     pub fn stopping() -> Self {
-        let text = "the coordinator is stopping: nothing was charged; ask again later";
+        let text =
+            "the coordinator is stopping, or the answer was not taken as it came: nothing was charged; ask again later";
         Self::unavailable("unavailable", text)
     }
 

@@ -255,6 +255,12 @@ impl Audit {
         self.versions.get(self.pushed.get(&lease)?.0 as usize).map(|version| version.digest)
     }
 
+    /// Whether two leases are known, and not of one user.
+    pub fn are_of_two_users(&self, one: LeaseId, other: LeaseId) -> bool {
+        let user = |lease| self.leases.get(&lease).map(|row| &row.user);
+        user(one).zip(user(other)).is_some_and(|(one, other)| one != other)
+    }
+
     pub fn last_pushed(&self) -> u64 {
         self.pushed.last_key_value().map_or(0, |(lease, _)| lease.0)
     }
