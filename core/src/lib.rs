@@ -24,3 +24,4 @@ pub mod sim;
 pub mod sketch;
 pub mod time;
 mod wide;
+pub mod windows;

@@ -165,7 +165,7 @@ impl Hub {
         let who = (row.user.clone(), row.worker);
         let probe = Probe {
             shard: row.shard,
-            seed: row.window_seed(),
+            seed: row.seed,
             steps: row.steps,
             batch: self.rules.recipe.batch,
             windows: if self.is_company() { self.trust.windows(&who, self.rules.checked_windows) } else { 0 },
