@@ -163,7 +163,7 @@ pub const KEYS: &[Key] = &[
     key("tasks.first_lease_seconds", Number(1.0, WEEK, "seconds"), OfPreset, "lease of a worker whose speed is not known"),
     key("tasks.min_lease_seconds", Number(1.0, WEEK, "seconds"), Toml("30"), "shortest lease"),
     key("tasks.lease_factor", Number(1.0, 100.0, ""), Toml("3.0"), "lease of a known worker, as a multiple of the time that it needs"),
-    key("tasks.checked_windows", Whole(0, 4096, "windows"), Toml("4"), "windows of its task on which a known worker's update is measured before it is paid, twice as many of another's, once three users train; 0: its use is not measured, only its likeness to others"),
+    key("tasks.checked_windows", Whole(0, 4096, "windows"), Toml("4"), "windows of its task on which a known worker's update is measured before it is paid, twice as many of another's, once three users train; 1 to 3 count as 4; 0: its use is not measured, only its likeness to others"),
 
     key("rounds.quorum", Number(0.01, 1.0, ""), Toml("0.7"), "a round may close once this part of the working workers' updates has come"),
     key("rounds.grace", Number(0.0, 10.0, ""), Toml("0.25"), "after its quorum, a round waits for updates expected within this part of a typical task's time"),

@@ -1,10 +1,18 @@
 //! The workers that could train but do not: free ones, the longest free first, and those that wait for a reason.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::Hub;
 use crate::ids::SessionId;
 use crate::time::Time;
+
+/// A worker with so many updates on their way or being checked gets no further task: their bytes lie in memory. Our own
+/// keep no more unanswered.
+pub(super) const JUDGED: usize = 4;
+/// Whose workers have left more tasks than this behind gets none for so long: every lease is a row for ever.
+const LEFT: usize = 64;
+const LEFT_BAR: Duration = Duration::from_secs(5);
 
 /// Where a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,12 +103,20 @@ impl Hub {
 
     /// Puts a worker where it belongs: at work, free, or waiting. To be called after every change of its seat.
     pub(super) fn place(&mut self, now: Time, id: SessionId) {
+        let judged = self.leases.judged(id);
+        let peer = self.sessions.get(&id).and_then(|s| s.peer());
+        let leaves = peer.is_some_and(|peer| self.leases.left_by(&peer.user) > LEFT);
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
         let later = |until: Option<Time>| until.filter(|until| *until > now);
-        let place = if !seat.accepting || seat.quiet || seat.lease.is_some() {
+        let place = if !seat.accepting || seat.quiet || seat.lease.is_some() || judged >= JUDGED {
             Place::Busy
         } else if let Some(until) = later(seat.record.barred_until) {
             Place::Barred(until)
+        } else if leaves {
+            match seat.place {
+                Place::Barred(until) if until > now => Place::Barred(until),
+                _ => Place::Barred(now.after(LEFT_BAR)),
+            }
         } else if let Some(until) = later(seat.hold_until) {
             Place::Held(until)
         } else {

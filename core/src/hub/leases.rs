@@ -23,8 +23,19 @@ const UNPAID: usize = 256;
 pub(super) struct Held {
     pub row: rows::Lease,
     pub state: State,
-    /// Its worker's last update was worth nothing: nobody waits for this one.
-    pub doubted: bool,
+    pub doubt: Doubt,
+}
+
+/// How far a lease is waited for, after its worker's last ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Doubt {
+    /// Its update counts among those that a round wants.
+    None,
+    /// The last one was worth nothing: it is not counted. But no round closes over it, or a slow worker that failed once
+    /// would be too late for ever, and so never be right again.
+    Some,
+    /// So were those before: nobody waits for it at all.
+    Lost,
 }
 
 #[derive(Debug, Clone)]
@@ -85,17 +96,21 @@ struct Index {
     deadlines: BTreeSet<(Time, LeaseId)>,
     /// Those that train, by when their updates are expected; the end of time where nobody knows.
     training: BTreeSet<(Time, LeaseId)>,
-    /// Those of them that are worth waiting for.
+    /// Those of them that count among the updates that a round wants.
     awaited: BTreeSet<(Time, LeaseId)>,
-    /// The same by the version that they train from.
-    awaited_from: BTreeSet<(VersionNo, Time, LeaseId)>,
+    /// Those that no round closes over, by the version that they train from.
+    protected_from: BTreeSet<(VersionNo, Time, LeaseId)>,
     /// Those whose workers are away and expected back, in the same way.
     returning_from: BTreeSet<(VersionNo, Time, LeaseId)>,
     uploads: BTreeMap<(SessionId, Digest), LeaseId>,
+    /// For each user, how many leases go on without their workers.
+    left: BTreeMap<UserName, usize>,
+    /// For each session, how many updates are on their way or being checked.
+    judged: BTreeMap<SessionId, usize>,
     checking: usize,
-    /// How many of these are worth waiting for.
+    /// How many of these count.
     checking_awaited: usize,
-    /// The same by the version that they trained from.
+    /// Those that no round closes over, by the version that they trained from.
     checking_from: BTreeMap<VersionNo, usize>,
     /// Tokens of leases that train or are judged.
     tokens: u64,
@@ -104,7 +119,8 @@ struct Index {
 }
 
 impl Index {
-    fn insert(&mut self, Held { row, state, doubted }: &Held) {
+    fn insert(&mut self, Held { row, state, doubt }: &Held) {
+        let (counts, protected) = (*doubt == Doubt::None, *doubt != Doubt::Lost);
         if let Some(deadline) = state.deadline() {
             self.deadlines.insert((deadline, row.lease));
         }
@@ -112,9 +128,11 @@ impl Index {
             State::Running { session: Some(_), expected, .. } => {
                 let at = expected.unwrap_or(NEVER);
                 self.training.insert((at, row.lease));
-                if !doubted {
+                if counts {
                     self.awaited.insert((at, row.lease));
-                    self.awaited_from.insert((row.version, at, row.lease));
+                }
+                if protected {
+                    self.protected_from.insert((row.version, at, row.lease));
                 }
             }
             State::Running { session: None, expected: Some(at), .. } => {
@@ -122,15 +140,20 @@ impl Index {
             }
             State::Receiving { session, update, .. } => {
                 self.uploads.insert((*session, update.blob), row.lease);
+                *self.judged.entry(*session).or_default() += 1;
             }
-            State::Checking { .. } => {
+            State::Checking { session, .. } => {
                 self.checking += 1;
-                self.checking_awaited += usize::from(!doubted);
-                if !doubted {
+                self.checking_awaited += usize::from(counts);
+                *self.judged.entry(*session).or_default() += 1;
+                if protected {
                     *self.checking_from.entry(row.version).or_default() += 1;
                 }
             }
             _ => {}
+        }
+        if matches!(state, State::Running { session: None, .. }) {
+            *self.left.entry(row.user.clone()).or_default() += 1;
         }
         if state.is_training() || state.is_judged() {
             self.tokens += row.tokens;
@@ -140,7 +163,7 @@ impl Index {
         }
     }
 
-    fn remove(&mut self, Held { row, state, doubted }: &Held) {
+    fn remove(&mut self, Held { row, state, doubt }: &Held) {
         if let Some(deadline) = state.deadline() {
             self.deadlines.remove(&(deadline, row.lease));
         }
@@ -149,22 +172,27 @@ impl Index {
                 let at = expected.unwrap_or(NEVER);
                 self.training.remove(&(at, row.lease));
                 self.awaited.remove(&(at, row.lease));
-                self.awaited_from.remove(&(row.version, at, row.lease));
+                self.protected_from.remove(&(row.version, at, row.lease));
             }
             State::Running { session: None, expected: Some(at), .. } => {
                 self.returning_from.remove(&(row.version, *at, row.lease));
             }
             State::Receiving { session, update, .. } => {
                 self.uploads.remove(&(*session, update.blob));
+                count_down(&mut self.judged, *session);
             }
-            State::Checking { .. } => {
+            State::Checking { session, .. } => {
                 self.checking -= 1;
-                self.checking_awaited -= usize::from(!doubted);
-                if !doubted {
+                self.checking_awaited -= usize::from(*doubt == Doubt::None);
+                count_down(&mut self.judged, *session);
+                if *doubt != Doubt::Lost {
                     count_down(&mut self.checking_from, row.version);
                 }
             }
             _ => {}
+        }
+        if matches!(state, State::Running { session: None, .. }) {
+            count_down(&mut self.left, row.user.clone());
         }
         if state.is_training() || state.is_judged() {
             self.tokens -= row.tokens;
@@ -195,8 +223,8 @@ impl Leases {
         self.all.get(&lease)
     }
 
-    pub fn insert(&mut self, row: rows::Lease, state: State, doubted: bool) {
-        let held = Held { row, state, doubted };
+    pub fn insert(&mut self, row: rows::Lease, state: State, doubt: Doubt) {
+        let held = Held { row, state, doubt };
         self.index.insert(&held);
         self.all.insert(held.row.lease, held);
     }
@@ -210,11 +238,11 @@ impl Leases {
         Some(before)
     }
 
-    /// Nobody waits for this one any more.
-    pub fn doubt(&mut self, lease: LeaseId) {
+    /// Its worker has failed meanwhile.
+    pub fn doubt(&mut self, lease: LeaseId, doubt: Doubt) {
         if let Some(held) = self.all.get_mut(&lease) {
             self.index.remove(held);
-            held.doubted = true;
+            held.doubt = doubt;
             self.index.insert(held);
         }
     }
@@ -239,7 +267,7 @@ impl Leases {
         self.index.training.len()
     }
 
-    /// How many of them are worth waiting for.
+    /// How many of them count among the updates that a round wants.
     pub fn awaited(&self) -> usize {
         self.index.awaited.len()
     }
@@ -254,9 +282,9 @@ impl Leases {
         self.index.training.iter().map(|(_, lease)| *lease).collect()
     }
 
-    /// The same of those from `version`.
+    /// When those from `version` are expected that no round closes over.
     pub fn expected_from(&self, version: VersionNo) -> impl DoubleEndedIterator<Item = Time> {
-        from(&self.index.awaited_from, version)
+        from(&self.index.protected_from, version)
     }
 
     /// By when workers that are away are expected back with updates from `version`, the next first.
@@ -279,7 +307,7 @@ impl Leases {
         self.index.checking_awaited
     }
 
-    /// Whether such an update was trained from `version`.
+    /// Whether one of them was trained from `version` that no round closes over.
     pub fn checks_from(&self, version: VersionNo) -> bool {
         self.index.checking_from.contains_key(&version)
     }
@@ -287,9 +315,26 @@ impl Leases {
     /// Since when updates are on their way that are worth waiting for.
     pub fn uploading(&self) -> impl Iterator<Item = Time> {
         self.index.uploads.values().filter_map(|lease| match &self.all[lease] {
-            Held { state: State::Receiving { since, .. }, doubted: false, .. } => Some(*since),
+            Held { state: State::Receiving { since, .. }, doubt: Doubt::None, .. } => Some(*since),
             _ => None,
         })
+    }
+
+    /// Updates from `version` on their way that no round closes over: through which session, how many bytes, since when.
+    pub fn uploads_from(&self, version: VersionNo) -> impl Iterator<Item = (SessionId, u64, Time)> {
+        self.index.uploads.values().filter_map(move |lease| match &self.all[lease] {
+            Held { row, state: State::Receiving { session, since, update, .. }, doubt }
+                if row.version == version && *doubt != Doubt::Lost =>
+            {
+                Some((*session, update.bytes, *since))
+            }
+            _ => None,
+        })
+    }
+
+    /// How many updates of a session are on their way or being checked.
+    pub fn judged(&self, session: SessionId) -> usize {
+        self.index.judged.get(&session).copied().unwrap_or(0)
     }
 
     /// By when updates from `version` that are on their way should be here, each within `patience`; the end of time of
@@ -319,6 +364,11 @@ impl Leases {
             away && held.row.worker == worker && held.row.user == *user
         };
         self.all.values().filter(theirs).map(|held| held.row.lease).collect()
+    }
+
+    /// How many leases go on without their workers, of all of a user's.
+    pub fn left_by(&self, user: &UserName) -> usize {
+        self.index.left.get(user).copied().unwrap_or(0)
     }
 
     /// Leases whose updates come through this session.

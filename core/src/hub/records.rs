@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::leases::Doubt;
 use super::{Hub, rows};
 use crate::credits::Credits;
 use crate::ids::{UserName, WorkerId};
@@ -18,6 +19,10 @@ use crate::time::Time;
 const BAR: Duration = Duration::from_millis(50);
 /// The longest bar is this many doublings: about a minute.
 const BAR_DOUBLINGS: u32 = 10;
+/// After so many failures in a row nobody waits for a worker at all,
+const LOST: u32 = 3;
+/// until it has not failed for so long: it must be able to show that it is right.
+const FORGOTTEN: Duration = Duration::from_hours(1);
 
 /// What became of a worker's updates since the coordinator's start, for people.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -63,6 +68,16 @@ impl Record {
         self.speed.map(|speed| Duration::from_secs_f64((tokens as f64 / speed).min(1e6)))
     }
 
+    /// How far its next update is waited for.
+    pub fn doubt(&self, now: Time) -> Doubt {
+        let long_ago = self.barred_until.is_none_or(|until| now.since(until) > FORGOTTEN);
+        match self.strikes {
+            0 => Doubt::None,
+            strikes if strikes < LOST || long_ago => Doubt::Some,
+            _ => Doubt::Lost,
+        }
+    }
+
     /// It delivered `tokens` in so many seconds.
     pub fn delivered(&mut self, tokens: u64, seconds: f64) {
         let speed = tokens as f64 / seconds;
@@ -82,9 +97,10 @@ impl Records {
     pub fn from_rows<'a>(rows: impl Iterator<Item = (&'a rows::Lease, &'a rows::Accepted)>) -> Self {
         let mut records = Self::default();
         for (lease, accepted) in rows {
-            // A wall clock that was set in between must not make a worker look dead slow.
+            // A wall clock that was set in between must not make a worker look dead slow, nor a thousand times too fast.
             let most = accepted.train_ms.saturating_mul(2).saturating_add(60_000);
-            let millis = accepted.at_ms.saturating_sub(lease.at_ms).min(most).max(1);
+            let took = accepted.at_ms.checked_sub(lease.at_ms).filter(|took| *took > 0);
+            let millis = took.unwrap_or(accepted.train_ms).min(most).max(1);
             records.entry(&lease.user, lease.worker).delivered(lease.tokens, millis as f64 / 1000.0);
         }
         records
@@ -101,7 +117,7 @@ impl Records {
         let Some(worst) = worst.and_then(|key| self.away.get_mut(&key)) else { return Record::default() };
         // What it had done stays its own.
         let (barred_until, strikes) = (worst.barred_until.take(), std::mem::take(&mut worst.strikes));
-        Record { barred_until, strikes, ..Record::default() }
+        Record { barred_until, strikes, late: worst.late, ..Record::default() }
     }
 
     /// Of a worker whose session ended.
@@ -135,10 +151,11 @@ impl Hub {
         let record = self.record_mut(user, worker);
         record.barred_until = Some(now.after(BAR * (1 << record.strikes.min(BAR_DOUBLINGS))));
         record.strikes = record.strikes.saturating_add(1);
+        let doubt = record.doubt(now);
         if let Some(id) = self.seats.get(&(user.clone(), worker)).copied() {
             // It was given its next task before this was known.
             if let Some(lease) = self.sessions.get(&id).and_then(|s| s.seat()).and_then(|seat| seat.lease) {
-                self.leases.doubt(lease);
+                self.leases.doubt(lease, doubt);
             }
             self.place(now, id);
         }

@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 
 use super::api_keys::Keyring;
 use super::bench::Bench;
-use super::leases::{Leases, State};
+use super::leases::{Doubt, Leases, State};
 use super::records::Records;
 use super::rounds::{Entry, Round};
 use super::trust::Trust;
@@ -44,11 +44,11 @@ impl Hub {
         let mut leases = Leases::default();
         let expected = Some(now.after(rounds::RETURN));
         for row in open {
-            leases.insert(row, State::Running { session: None, deadline, expected, step: 0 }, false);
+            leases.insert(row, State::Running { session: None, deadline, expected, step: 0 }, Doubt::None);
         }
         let records = Records::from_rows(settled.iter().chain(&unmerged).map(|(lease, accepted)| (lease, accepted)));
         for (row, _) in settled.into_iter().chain(unmerged) {
-            leases.insert(row, State::Paid, false);
+            leases.insert(row, State::Paid, Doubt::None);
         }
         let mut hub = Self {
             rng: Rng::new(rules.seed ^ boot.rotate_left(32)),

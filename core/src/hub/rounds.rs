@@ -167,8 +167,14 @@ impl Hub {
             self.round.enough = None;
             return Some(at.after(grace));
         }
-        // A check may wait for room on the disk, which is not the worker's fault.
         let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo);
+        // A slow link takes its time.
+        let slowest = stale.and_then(|stale| self.arrives(stale)).filter(|until| *until > now);
+        if let Some(until) = slowest {
+            self.round.enough = None;
+            return Some(until);
+        }
+        // A check may wait for room on the disk, which is not the worker's fault.
         if stale.is_some_and(|stale| self.leases.checks_from(stale)) {
             self.round.enough = None;
             return Some(hurry);
@@ -208,6 +214,16 @@ impl Hub {
         let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo)?;
         let away = self.leases.returning_from(stale).rfind(|at| self.in_time(*at, now, hurry));
         away.filter(|_| self.stopping.is_none())
+    }
+
+    /// By when the updates from `version` should be here that are on their way: in twice the time that their workers'
+    /// links need for them, where that is known. Others have the time that all have.
+    fn arrives(&self, version: VersionNo) -> Option<Time> {
+        let until = |(session, bytes, since): (SessionId, u64, Time)| {
+            let link = self.sessions.get(&session).and_then(|s| s.seat()).and_then(|seat| seat.link)?;
+            Some(since.after(Duration::from_secs_f64((2.0 * bytes as f64 / link).min(1e6))))
+        };
+        self.leases.uploads_from(version).filter_map(until).max()
     }
 
     fn in_time(&self, at: Time, now: Time, hurry: Time) -> bool {

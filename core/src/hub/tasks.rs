@@ -273,7 +273,7 @@ impl Hub {
         seat.charge_wait(until, true);
         seat.fetches = 0;
         let worker = seat.worker;
-        let doubted = seat.record.strikes > 0;
+        let doubt = seat.record.doubt(now);
         let failed = seat.record.late > 0 || seat.record.strikes > 0;
         let expected = seat.record.expects(tokens);
         let span = expected.map_or(self.rules.lease_first, |e| e.mul_f64(self.rules.lease_factor));
@@ -316,7 +316,7 @@ impl Hub {
         // Who failed before and says nothing is not waited for longer than a first lease; see `rounds`.
         let expected = expected.or(failed.then_some(self.rules.lease_first)).map(|e| now.after(e));
         let state = State::Running { session: Some(id), deadline: now.after(span), expected, step: 0 };
-        self.leases.insert(row.clone(), state, doubted);
+        self.leases.insert(row.clone(), state, doubt);
         self.persist(vec![Row::Lease(row)]);
     }
 

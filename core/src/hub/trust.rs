@@ -56,6 +56,8 @@ const HARM: f64 = 2.0;
 const MOST: f64 = 2.0;
 /// A worker that gains this part of what is usual, on average, was right.
 const RIGHT: f64 = 0.75;
+/// Two windows a half are the fewest that show how sure a gain is.
+const FEWEST: u32 = 4;
 /// After so many samples a worker is known.
 const KNOWN: u32 = 4;
 /// A worker whose updates gain less than this part of what is usual on one half of their windows leaves out steps.
@@ -78,6 +80,8 @@ struct Record {
     /// The moving average of its gains, as parts of what is usual.
     gain: f64,
     samples: u32,
+    /// The same of those alone that could be compared with others of their version and codec; nothing before the first.
+    compared: Option<f64>,
     /// Of the windows of each half.
     halves: [Evidence; 2],
     /// Of all of them, each update's between nothing and the usual: luck must not outweigh what is missing, and what is
@@ -128,7 +132,7 @@ impl Record {
         }
         let gains = self.whole.mean(&OF_WHOLE);
         // Its last updates say more of what it does now.
-        (gains < WHOLE && self.gain < BACK)
+        (gains < WHOLE && self.compared.is_none_or(|gain| gain < BACK))
             .then(|| format!("the updates gain only {gains:.2} of what is usual, as seen over several"))
     }
 
@@ -164,6 +168,8 @@ pub(super) type Refusal = (UnpaidCode, String);
 impl Trust {
     /// How many windows of a worker's next update to score, where `few` do for a worker that is known and was right.
     pub fn windows(&self, who: &(UserName, WorkerId), few: u32) -> u32 {
+        // Of fewer no scatter can be told, and nothing could be held against anybody.
+        let few = if few == 0 { 0 } else { few.max(FEWEST) };
         if self.is_known(who) { few } else { few.saturating_mul(2) }
     }
 
@@ -245,7 +251,8 @@ impl Trust {
         }
         let known = self.is_known(who);
         let score = (own.mean / usual.own).clamp(-MOST, MOST);
-        let average = self.average(who, score);
+        self.move_average(who, score);
+        let average = self.move_compared(who, score, usual.fresh);
         if usual.fresh {
             self.note(who, gain, &usual);
         } else {
@@ -283,12 +290,25 @@ impl Trust {
     }
 
     /// The worker's moving average with a new score.
-    fn average(&mut self, who: &(UserName, WorkerId), score: f64) -> f64 {
+    fn move_average(&mut self, who: &(UserName, WorkerId), score: f64) {
         let record = self.record(who);
         let pace = if record.samples == 0 { 1.0 } else { PACE };
         record.gain += pace * (score - record.gain);
         record.samples = record.samples.saturating_add(1);
-        record.gain
+    }
+
+    /// The same of `fresh` scores, among updates of one version and codec. What others of earlier versions gained, up to
+    /// twelve times as much, is nothing to hold against anybody; what comes up to it counts.
+    fn move_compared(&mut self, who: &(UserName, WorkerId), score: f64, fresh: bool) -> f64 {
+        let record = self.record(who);
+        // Who got this far was right as far as could be told; of who is new nothing is known.
+        let before = record.compared.unwrap_or(if record.samples > 1 { 1.0 } else { score });
+        if !fresh && (record.compared.is_none() || score <= before) {
+            return before;
+        }
+        let average = before + PACE * (score - before);
+        record.compared = Some(average);
+        average
     }
 
     /// What an update of `user` would usually gain: from those of others with the same version and codec if there are

@@ -97,8 +97,22 @@ impl Hub {
             }
             Err((code, text)) => {
                 self.discard(id, blob);
+                if code == UnpaidCode::Stale {
+                    self.note_silence(lease);
+                }
                 self.unpaid(now, id, lease, code, text);
             }
+        }
+    }
+
+    /// Of a worker that never delivered and said nothing until its update was too old nobody expects any more that it may
+    /// come at any time: rounds would wait for it again and again.
+    fn note_silence(&mut self, lease: LeaseId) {
+        let Some(Held { row, state: State::Running { step: 0, .. }, .. }) = self.leases.get(lease) else { return };
+        let (user, worker) = (row.user.clone(), row.worker);
+        let record = self.record_mut(&user, worker);
+        if record.speed.is_none() {
+            record.late = record.late.saturating_add(1);
         }
     }
 
@@ -272,10 +286,6 @@ impl Hub {
         self.accepted_tokens += row.tokens;
         self.round.take(rounds::Entry::new(row, &accepted));
         self.learn_speed(since, row, update);
-        // Right work forgives at once, also a bar for what came before it.
-        if let Some(id) = self.seats.get(&(row.user.clone(), row.worker)).copied() {
-            self.place(now, id);
-        }
         let mut rows = vec![Row::Accepted(accepted)];
         let amount = self.rules.reward;
         // A reward of zero is the operator's wish, and no transfer.
@@ -285,6 +295,10 @@ impl Hub {
             rows.push(Row::Transfer(paid.expect("an accepted lease is paid once, and an account has room for it")));
         }
         self.leases.set(row.lease, State::Paying { session });
+        // Right work forgives at once, also a bar for what came before it.
+        if let Some(id) = self.seats.get(&(row.user.clone(), row.worker)).copied() {
+            self.place(now, id);
+        }
         self.persist(rows);
         self.once_durable(now, Action::Credit { lease: row.lease, amount });
         self.check_stop(now);
@@ -294,7 +308,13 @@ impl Hub {
         // What was seen here counts, with all that came on top of the training. Wall clocks of two starts may differ:
         // then the worker's word counts, as far as it is possible.
         let had = self.wall_ms(since).saturating_sub(row.at_ms);
-        let millis = if self.is_of_this_start(row.lease) { had } else { update.train_ms.min(had) };
+        let millis = if self.is_of_this_start(row.lease) {
+            had
+        } else if had == 0 {
+            update.train_ms
+        } else {
+            update.train_ms.min(had)
+        };
         let seconds = (millis as f64 / 1000.0).max(0.001);
         self.record_mut(&row.user, row.worker).delivered(row.tokens, seconds);
         self.typical = Some(self.typical.map_or(seconds, |old| 0.7 * old + 0.3 * seconds));

@@ -11,7 +11,7 @@ use crate::ledger::Kind;
 use crate::proto::{Finish, UnpaidCode};
 use crate::time::Time;
 
-/// One in so many rows is reported before it is durable, with [`Bug::EarlyAck`].
+/// One in so many rows is reported before it is durable, with [`Bug::EarlyAck`], or updates refused, with [`Bug::Unfair`].
 const SELDOM: u64 = 50;
 
 /// What happens inside the coordinator's process.
@@ -144,6 +144,9 @@ impl World {
                 let due = self.audit.task_base(lease);
                 let right = due == Some(*base);
                 self.audit.expect(right, || format!("lease {lease} was trained from {base}, not from {due:?}"));
+                if self.options.bug == Some(Bug::Unfair) && self.one_in(SELDOM) {
+                    return Err((UnpaidCode::Norm, "for nothing".to_owned()));
+                }
                 let gain = self.gain(0.02 * part, 0.008 * part, windows);
                 Ok(Findings { gain, ..Findings::of_norm(norm) })
             }

@@ -86,11 +86,13 @@ pub enum Bug {
     MergedTwice,
     /// Updates are removed when their version is told, not when it is on disk.
     EarlyForget,
+    /// Now and then an update is refused for nothing.
+    Unfair,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::EarlyAck,
         Self::LostUpdate,
         Self::PaidAgain,
@@ -98,6 +100,7 @@ impl Bug {
         Self::LeasedTwice,
         Self::MergedTwice,
         Self::EarlyForget,
+        Self::Unfair,
     ];
 
     /// What it is called on the command line.
@@ -110,6 +113,7 @@ impl Bug {
             Self::LeasedTwice => "leased-twice",
             Self::MergedTwice => "merged-twice",
             Self::EarlyForget => "early-forget",
+            Self::Unfair => "unfair",
         }
     }
 }

@@ -86,6 +86,7 @@ impl World {
             }
             return self.tell_chat(client, chat::Fact::Connected { nonce });
         }
+        self.judge_refusal(client, &frame);
         if let Some(worker) = &mut self.clients[client].worker {
             if let Some(fact) = worker.hear(frame) {
                 self.tell_agent(client, fact);

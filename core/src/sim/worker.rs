@@ -9,7 +9,7 @@ use super::world::{Event, World};
 use crate::agent::{Agent, Event as Told, Exit, Fact, Order};
 use crate::ids::{Digest, LeaseId, VersionNo};
 use crate::machine::Machine as _;
-use crate::proto::{self, ClientMsg};
+use crate::proto::{self, ClientMsg, UnpaidCode};
 use crate::time::Time;
 
 /// What the compute thread does, one after the other.
@@ -80,6 +80,22 @@ impl Worker {
 impl World {
     pub fn worker(&mut self, client: usize) -> Option<&mut Worker> {
         self.clients[client].worker.as_mut()
+    }
+
+    /// An honest worker, for which nobody else speaks, hears only that it came too late, or that it is all over.
+    pub fn judge_refusal(&mut self, client: usize, frame: &Frame) {
+        let Frame::Server(proto::ServerMsg::Unpaid(proto::Unpaid { lease, code, text, .. })) = frame else { return };
+        let twin = self.clients.iter().any(|other| other.clone_of == Some(client));
+        let fair = matches!(
+            code,
+            UnpaidCode::Stale
+                | UnpaidCode::Expired
+                | UnpaidCode::Cancelled
+                | UnpaidCode::Finished
+                | UnpaidCode::UnknownLease
+        );
+        let fair = fair || twin || self.clients[client].is_villain();
+        self.audit.expect(fair, || format!("worker {client} was refused its pay of lease {lease}: {text}"));
     }
 
     pub fn tell_agent(&mut self, client: usize, fact: Fact) {

@@ -99,3 +99,40 @@ fn a_worker_asks_for_few_shards_between_two_leases() {
     assert!(lab.heard(session).iter().any(flood));
     assert_eq!(lab.hub.status().workers, 0);
 }
+
+#[test]
+fn a_worker_keeps_only_so_many_updates_on_their_way() {
+    let mut lab = Lab::new();
+    let worker = lab.worker("alice", 1);
+    let mut first = None;
+    for _ in 0..10 {
+        let Some(task) = lab.task(worker) else { break };
+        lab.says(worker, ClientMsg::Update(Lab::update(&task)));
+        first.get_or_insert(task);
+        lab.wait(Duration::from_secs(1));
+    }
+    assert_eq!(lab.hub.leases.judging(), 4);
+    let first = first.expect("a task");
+    let blob = Lab::update(&first).blob;
+    lab.tell(Fact::Received { session: worker, blob, intact: true });
+    assert!(lab.task(worker).is_none(), "it is still looked at");
+    lab.tell(Fact::Checked { lease: first.lease, verdict: Ok(Findings::of_norm(NORM)) });
+    lab.wait(Duration::from_secs(1));
+    assert!(lab.task(worker).is_some());
+}
+
+#[test]
+fn coming_and_going_does_not_fill_the_ledger_with_leases() {
+    let mut lab = Lab::new();
+    let mut taken = 0;
+    for turn in 0..1000_u32 {
+        let session = lab.worker("alice", turn as u8);
+        taken += usize::from(lab.task(session).is_some());
+        lab.tell(Fact::Left { session, reason: String::new() });
+        lab.wait(Duration::from_millis(2));
+    }
+    assert!((64..100).contains(&taken), "{taken} leases in two seconds");
+    lab.wait(Duration::from_mins(5));
+    let session = lab.worker("alice", 1);
+    assert!(lab.task(session).is_some(), "but not for ever");
+}

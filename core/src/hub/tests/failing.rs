@@ -111,3 +111,13 @@ fn right_work_ends_a_bar_at_once() {
     lab.tell(Fact::Checked { lease: first.lease, verdict: Ok(Findings::of_norm(NORM)) });
     assert!(lab.task(session).is_some());
 }
+
+#[test]
+fn after_a_clock_that_was_set_back_a_worker_is_not_a_thousand_times_too_fast() {
+    let lease = Lease { at_ms: 20_000, ..lease_row(1, "alice", 1) };
+    let settled = vec![(lease, accepted_row(1, 8_000))];
+    let mut lab = Lab::with(rules(), Recovered { settled, boot: 2, ..recovered() });
+    let alice = lab.worker("alice", 1);
+    // As long as it said that it trained; three times that.
+    assert!((23_990..=24_010).contains(&lab.task(alice).expect("a task").deadline_ms));
+}

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits;
-use crate::proto::{Progress, UnpaidCode};
+use crate::proto::{Progress, Release, UnpaidCode};
 
 /// Workers that need so many seconds for a task, at work for a minute: their speeds are known, and who can is in step
 /// with the others. All have just begun a task, which they are still to be asked for.
@@ -418,6 +418,98 @@ fn silence_does_not_hold_the_run_up_again_and_again() {
     assert!(lab.pushed.iter().filter(|(to, _)| *to == silent).count() >= 3, "it goes on taking leases");
     let versions = lab.hub.status().version.0;
     assert!(versions > 50, "{versions} versions of 90");
+}
+
+#[test]
+fn nor_does_silence_that_ends_with_updates_too_old() {
+    // As the presets have it, a first lease is longer than a round's deadline.
+    let mut lab = Lab::with(Rules { lease_first: Duration::from_mins(5), ..rules() }, recovered());
+    let (fast, silent) = (lab.worker("fast", 1), lab.worker("silent", 2));
+    let mut lease = lab.task(silent).expect("a task");
+    let (mut last, mut longest, mut too_old) = (lab.now, Duration::ZERO, 0);
+    for _ in 0..90 {
+        lab.wait(Duration::from_secs(10));
+        if let Some(task) = lab.task(fast) {
+            lab.deliver(fast, &task);
+        }
+        if lab.merge_ordered().is_some() {
+            lab.merge();
+            // It is waited for once.
+            if too_old > 0 {
+                longest = longest.max(lab.now.since(last));
+            }
+            last = lab.now;
+        }
+        if lab.hub.status().version.0 > lease.version.0 + limits::STALENESS {
+            lab.says(silent, ClientMsg::Update(Lab::update(&lease)));
+            too_old += u32::from(verdict(&lab.heard(silent), lease.lease) == Some(Err(UnpaidCode::Stale)));
+        }
+        lease = lab.task(silent).unwrap_or(lease);
+    }
+    assert!(too_old > 10, "{too_old}");
+    assert!(longest <= Duration::from_secs(20), "{longest:?} without a version");
+}
+
+#[test]
+fn a_slow_worker_that_failed_once_is_not_too_late_for_ever() {
+    let (mut lab, sessions) = known(&[10, 30]);
+    let (fast, slow) = (sessions[0], sessions[1]);
+    let task = lab.task(slow).expect("a task");
+    lab.says(slow, ClientMsg::Release(Release { lease: task.lease, text: String::new() }));
+    lab.heard(slow);
+    let (mut hand, mut paid) = (None, 0);
+    let mut due = None;
+    for second in 0..200 {
+        lab.wait(Duration::from_secs(1));
+        if second % 10 == 0
+            && let Some(task) = lab.task(fast)
+        {
+            lab.deliver(fast, &task);
+        }
+        if hand.is_none() {
+            hand = lab.task(slow);
+            due = Some(second + 30);
+        }
+        if due == Some(second)
+            && let Some(task) = hand.take()
+        {
+            lab.upload(slow, Lab::update(&task));
+            lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
+            paid += u32::from(matches!(verdict(&lab.heard(slow), task.lease), Some(Ok(_))));
+        }
+        if lab.merge_ordered().is_some() {
+            lab.merge();
+        }
+    }
+    assert!(paid >= 3, "paid {paid} times");
+}
+
+#[test]
+fn an_update_on_a_slow_link_is_not_made_too_old_on_its_way() {
+    let mut lab = Lab::new();
+    let (slow, fast) = (lab.worker("slow", 1), lab.worker("fast", 2));
+    let task = lab.task(slow).expect("a task");
+    let deliver = |lab: &mut Lab| {
+        lab.wait(Duration::from_secs(2));
+        let task = lab.task(fast).expect("a task");
+        lab.deliver(fast, &task);
+    };
+    while lab.hub.status().version.0 < limits::STALENESS {
+        deliver(&mut lab);
+        if lab.merge_ordered().is_some() {
+            lab.merge();
+        }
+    }
+    let update = Lab::update(&task);
+    let link = update.bytes as f64 / 15.0;
+    lab.hub.sessions.get_mut(&slow).and_then(|session| session.seat_mut()).expect("a worker").link = Some(link);
+    lab.says(slow, ClientMsg::Update(update.clone()));
+    (0..2).for_each(|_| deliver(&mut lab));
+    lab.wait(Duration::from_secs(15));
+    assert!(lab.merge_ordered().is_none(), "its bytes take so long");
+    lab.tell(Fact::Received { session: slow, blob: update.blob, intact: true });
+    lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
+    assert_eq!(verdict(&lab.heard(slow), task.lease), Some(Ok(Credits::hyd(1))));
 }
 
 #[test]

@@ -310,3 +310,45 @@ fn memory_is_bounded() {
     }
     assert!(trust.records.len() <= limits::SESSIONS && trust.usual.len() <= REMEMBERED);
 }
+
+#[test]
+fn a_beginning_that_could_not_be_compared_is_not_held_against_anybody() {
+    let (mut trust, mut rng) = (Trust::default(), Rng::new(5));
+    // First where gains were measured by those of the version before, last where they can be compared.
+    for (version, own, first) in [(0, 0.98, true), (1, 0.08, true), (2, 0.06, false)] {
+        let mut order: Vec<u8> = (0..7).collect();
+        order.rotate_left(usize::from(!first));
+        for worker in order {
+            let gain = Gain { halves: halves(own, own / 4.0, 8, &mut rng), held_out: sample(own, own, 8, &mut rng) };
+            let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
+            let verdict = trust.judge(&who(worker), (VersionNo(version), Codec::Int4), &findings);
+            assert_eq!(code(verdict), None, "worker {worker}, version {version}");
+        }
+    }
+}
+
+#[test]
+fn a_faster_link_is_no_fault() {
+    let (mut trust, mut rng) = (Trust::default(), Rng::new(6));
+    for version in 0..21 {
+        let mut judge = |worker: u8, codec, own: f64| {
+            let gain = Gain { halves: halves(own, own / 4.0, 8, &mut rng), held_out: sample(0.0, 0.001, 8, &mut rng) };
+            let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
+            assert_eq!(
+                code(trust.judge(&who(worker), (VersionNo(version), codec), &findings)),
+                None,
+                "{worker}: {version}"
+            );
+        };
+        (0..7).for_each(|worker| judge(worker, Codec::Int4, 0.02));
+        // A tenth of the gain, alone with its codec, and then as all others.
+        let (codec, own) = if version < 20 { (Codec::Sparse64, 0.002) } else { (Codec::Int4, 0.02) };
+        judge(99, codec, own);
+    }
+}
+
+#[test]
+fn one_window_would_tell_nothing() {
+    let trust = Trust::default();
+    assert_eq!([0, 1, 4, 6].map(|few| trust.windows(&who(1), few)), [0, 8, 8, 12]);
+}
