@@ -6,7 +6,8 @@
 //! process, same signals); elsewhere it waits for it and passes its exit code on.
 //!
 //! What the user named wins (`LIBTORCH_USE_PYTORCH`, `LIBTORCH`, the loader's own path), then the checkout's
-//! `.libtorch`, which the engine's run path names too, then what `cargo xtask setup` left in the cache.
+//! `.libtorch`, then what `cargo xtask setup` left in the cache. The loader is always told: the engine's run path names
+//! `.libtorch` too, but only if no `RUSTFLAGS` in the environment took the place of the checkout's own.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -64,7 +65,7 @@ impl Places {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
             exe: std::env::current_exe().and_then(|exe| exe.canonicalize()).unwrap_or_default(),
-            cache: directories::BaseDirs::new().map(|dirs| dirs.cache_dir().to_owned()),
+            cache: cache_folder(set("XDG_CACHE_HOME"), set("HOME")),
             libtorch: set("LIBTORCH"),
             loader_path: std::env::var_os(names::LOADER_PATH).unwrap_or_default(),
             python: set("LIBTORCH_USE_PYTORCH").filter(|value| value != "0").map(|_| torch_of_python as fn() -> _),
@@ -74,6 +75,17 @@ impl Places {
     fn folder(&self) -> &Path {
         self.exe.parent().unwrap_or(Path::new("."))
     }
+
+    /// The checkout's `.libtorch`, of a program in `target/release/` and of one a folder deeper.
+    fn beside(&self) -> impl Iterator<Item = PathBuf> {
+        self.folder().ancestors().skip(2).take(2).map(|root| root.join(".libtorch"))
+    }
+}
+
+/// The cache folder by the rule of `cargo xtask setup`, which is the same on every system.
+fn cache_folder(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute(xdg).or_else(|| absolute(home).map(|home| home.join(".cache")))
 }
 
 /// The engine's command, with an environment in which the loader finds libtorch.
@@ -126,22 +138,47 @@ fn find(places: &Places) -> Result<Found, Failure> {
         });
     }
     let named = places.libtorch.as_deref().map(Path::new);
-    let beside = ["../../.libtorch/lib", "../../../.libtorch/lib"].map(|path| places.folder().join(path));
-    // The checkout's own settings name its own `.libtorch`, which needs no help.
-    let same = |lib: &Path| beside.iter().any(|own| own.canonicalize().is_ok_and(|own| lib == own));
     named
         .into_iter()
         .flat_map(|named| [named.join("lib"), named.to_owned()])
-        .find(|lib| holds_libtorch(lib))
-        .map(|lib| Found { by_itself: lib.canonicalize().is_ok_and(|lib| same(&lib)), lib })
+        .find_map(needs_path)
         .or_else(|| std::env::split_paths(&places.loader_path).find_map(finds_itself))
-        .or_else(|| beside.iter().cloned().find_map(finds_itself))
+        .or_else(|| places.beside().find_map(|libtorch| needs_path(libtorch.join("lib"))))
         .or_else(|| cached(places.cache.as_deref()?).find_map(|folder| needs_path(folder.join("lib"))))
-        .ok_or_else(|| {
-            let named = named.map_or_else(String::new, |path| format!(" (LIBTORCH={} holds none)", path.display()));
-            Failure::new(Exit::Libtorch, format!("libtorch is missing{named}"))
-                .hint("get it with: cargo xtask setup; or name the folder of libtorch 2.11 with LIBTORCH=FOLDER")
-        })
+        .ok_or_else(|| missing(places))
+}
+
+/// Why there is no libtorch: a link of the checkout that does not lead to one, or none anywhere.
+fn missing(places: &Places) -> Failure {
+    let named = places.libtorch.as_deref().map(Path::new);
+    let named = named.map_or_else(String::new, |path| format!(" (LIBTORCH={} holds none)", path.display()));
+    if let Some(fault) = places.beside().find_map(|libtorch| fault(&libtorch)) {
+        return Failure::new(Exit::Libtorch, format!("{fault}{named}")).hint(
+            "remove .libtorch and set up again where this user may read: XDG_CACHE_HOME=FOLDER cargo xtask setup; or \
+             name the folder of libtorch 2.11 with LIBTORCH=FOLDER",
+        );
+    }
+    Failure::new(Exit::Libtorch, format!("libtorch is missing{named}"))
+        .hint("get it with: cargo xtask setup; or name the folder of libtorch 2.11 with LIBTORCH=FOLDER")
+}
+
+/// What is wrong with a `.libtorch` that is there; nothing if there is none.
+fn fault(libtorch: &Path) -> Option<String> {
+    std::fs::symlink_metadata(libtorch).ok()?;
+    let place = match std::fs::read_link(libtorch) {
+        Ok(target) => format!("{} leads to {}, which", libtorch.display(), target.display()),
+        Err(_) => libtorch.display().to_string(),
+    };
+    // Set-up links into the cache of whoever ran it, and a service's user may not look into another's home.
+    let errors = names::LIBRARIES.map(|name| std::fs::metadata(libtorch.join("lib").join(name)).err());
+    let denied = errors.iter().flatten().any(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+    Some(if denied {
+        format!("{place} this user cannot read")
+    } else if libtorch.exists() {
+        format!("{place} does not hold libtorch")
+    } else {
+        format!("{place} is not there")
+    })
 }
 
 fn holds_libtorch(lib: &Path) -> bool {

@@ -73,12 +73,13 @@ fn the_cache_the_checkout_the_loader_and_the_user_in_rising_order() {
     let cuda = tree.libtorch("cache/hydra/libtorch-2.11.0-cuda/lib");
     assert_eq!(tree.found(), (cuda, false));
 
+    // A build with RUSTFLAGS of one's own has no run path, so this place is told to the loader too.
     let beside = tree.libtorch("checkout/.libtorch/lib");
-    assert_eq!(tree.found(), (beside.clone(), true));
-    assert_eq!(tree.path(), None);
+    assert_eq!(tree.found(), (beside.clone(), false));
+    assert_eq!(tree.path(), Some(beside.clone().into()));
     // Cargo's settings in the checkout name the same folder.
     tree.places.libtorch = Some(beside.parent().unwrap().into());
-    assert_eq!(tree.found(), (beside, true));
+    assert_eq!(tree.found(), (beside, false));
     tree.places.libtorch = None;
 
     let loader = tree.libtorch("loader");
@@ -93,6 +94,43 @@ fn the_cache_the_checkout_the_loader_and_the_user_in_rising_order() {
     // The folder of the libraries itself is understood too.
     tree.places.libtorch = Some(own.clone().into());
     assert_eq!(tree.found(), (own, false));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_to_no_libtorch_is_named() {
+    let tree = Tree::new();
+    let root = tree.dir.path().canonicalize().unwrap();
+    let (link, cache) = (root.join("checkout/.libtorch"), root.join("home/libtorch"));
+    std::os::unix::fs::symlink(&cache, &link).unwrap();
+    let place = format!("{} leads to {}, which", link.display(), cache.display());
+    assert_eq!(find(&tree.places).unwrap_err().message, format!("{place} is not there"));
+    fs::create_dir_all(&cache).unwrap();
+    let failure = find(&tree.places).unwrap_err();
+    assert_eq!(failure.message, format!("{place} does not hold libtorch"));
+    assert!(failure.hint.unwrap().contains("XDG_CACHE_HOME"));
+
+    tree.libtorch("home/libtorch/lib");
+    assert!(find(&tree.places).is_ok());
+    let shut = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(root.join("home"), mode).unwrap();
+    };
+    shut(0);
+    // Root may read everything.
+    if fs::read_dir(root.join("home")).is_err() {
+        assert_eq!(find(&tree.places).unwrap_err().message, format!("{place} this user cannot read"));
+    }
+    shut(0o700);
+}
+
+#[test]
+fn the_cache_is_where_set_up_puts_it() {
+    let folder = |xdg: &str, home: &str| cache_folder(Some(xdg.into()), Some(home.into()));
+    let (one, two) = if cfg!(windows) { (r"C:\one", r"C:\two") } else { ("/one", "/two") };
+    assert_eq!(folder(one, two), Some(one.into()));
+    assert_eq!(folder("relative", two), Some(Path::new(two).join(".cache")));
+    assert_eq!(cache_folder(None, None), None);
 }
 
 #[test]
