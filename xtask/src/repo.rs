@@ -32,10 +32,10 @@ impl Repo {
         self.root.join(".libtorch")
     }
 
-    /// The user's own `LIBTORCH`, if it is set and is not the value that `.cargo/config.toml` gives.
+    /// The user's own `LIBTORCH`, if it is set and is not the value that `.cargo/config.toml` gives. Always absolute:
+    /// torch-sys would look below its own folder.
     pub fn own_libtorch(&self) -> Option<PathBuf> {
-        let path = PathBuf::from(std::env::var_os("LIBTORCH")?);
-        (path != self.libtorch()).then_some(path)
+        own(std::env::var_os("LIBTORCH"), &self.libtorch())
     }
 
     /// `cargo` in the checkout, without standard input.
@@ -49,11 +49,12 @@ impl Repo {
                 command.env_remove(name);
             }
         }
-        if self.own_libtorch().is_none() {
+        match self.own_libtorch() {
+            Some(folder) => command.env("LIBTORCH", folder),
             // `cargo run` hands us the value from `.cargo/config.toml`; passing it on as if the user had set it would
             // make cargo compile torch-sys again at the next plain `cargo build`.
-            command.env_remove("LIBTORCH");
-        }
+            None => command.env_remove("LIBTORCH"),
+        };
         command
     }
 
@@ -96,7 +97,7 @@ impl Repo {
         let target = self.target()?;
         let output = Command::new(target.join("release/examples").join(name))
             .args(arguments)
-            .envs(self.library_path(&target))
+            .envs(self.library_path())
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
@@ -120,12 +121,9 @@ impl Repo {
         Ok(PathBuf::from(folder))
     }
 
-    /// The variable with which programs find libtorch when the build folder is not the checkout's own `target/`, so
-    /// that the run path, which is relative to the program, leads nowhere.
-    pub fn library_path(&self, target: &Path) -> Option<(&'static str, OsString)> {
-        if target == self.root.join("target") {
-            return None;
-        }
+    /// The variable with which programs find libtorch where their run path does not lead to it: it is relative to the
+    /// program, so it fits the checkout's own `target/` alone, and `RUSTFLAGS` in the environment takes its place.
+    pub fn library_path(&self) -> Option<(&'static str, OsString)> {
         let name = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
         let mut folders = vec![self.libtorch().join("lib")];
         if let Some(before) = std::env::var_os(name) {
@@ -135,8 +133,37 @@ impl Repo {
     }
 }
 
+/// The libtorch that the variable names, made absolute, unless it is `linked`; a variable set to nothing names none.
+fn own(variable: Option<OsString>, linked: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(variable.filter(|value| !value.is_empty())?).ok()?;
+    (path != linked).then_some(path)
+}
+
 /// Whether cargo sets this variable for the program or build script of one package.
 fn is_of_package(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_libtorch_of_ones_own_is_absolute_and_nothing_is_none() {
+        let here = std::env::current_dir().unwrap();
+        let linked = here.join(".libtorch");
+        let own = |value: &str| own(Some(value.into()), &linked);
+        assert_eq!(own("/opt/libtorch"), Some("/opt/libtorch".into()));
+        assert_eq!(own("libtorch"), Some(here.join("libtorch")));
+        assert_eq!((own(""), own(".libtorch"), super::own(None, &linked)), (None, None, None));
+        assert_eq!(own(linked.to_str().unwrap()), None);
+    }
+
+    #[test]
+    fn programs_are_always_told_where_libtorch_is() {
+        let repo = Repo { root: "/checkout".into() };
+        let (_, value) = repo.library_path().unwrap();
+        assert_eq!(std::env::split_paths(&value).next(), Some("/checkout/.libtorch/lib".into()));
+    }
 }

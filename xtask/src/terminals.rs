@@ -34,7 +34,7 @@ impl Terminals {
         };
         let folder = std::env::temp_dir().join(format!("hydra-terminals-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
-        let environment = repo.library_path(&target);
+        let environment = repo.library_path();
         Ok(Self { programs, environment, folder, address: String::new() })
     }
 

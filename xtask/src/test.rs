@@ -24,7 +24,7 @@ struct Check<'a> {
 
 /// Runs every check, all but clippy with `fast`.
 pub fn run(repo: &Repo, fast: bool) -> Result<(), Failure> {
-    let library_path = repo.library_path(&repo.target()?);
+    let library_path = repo.library_path();
     let cargo = |arguments: &'static [&'static str]| {
         let library_path = library_path.clone();
         move || {

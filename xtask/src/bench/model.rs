@@ -78,7 +78,7 @@ fn train(repo: &Repo, folder: &Path, data: Option<&Path>) -> Result<(), Failure>
 pub fn program(repo: &Repo, name: &str) -> Result<Command, Failure> {
     let target = repo.target()?;
     let mut command = Command::new(target.join("release").join(name));
-    command.envs(repo.library_path(&target));
+    command.envs(repo.library_path());
     Ok(command)
 }
 

@@ -46,7 +46,7 @@ impl Stage {
             workers: Vec::new(),
             coordinator: None,
             url: String::new(),
-            environment: repo.library_path(&target),
+            environment: repo.library_path(),
             programs: target.join("release"),
             folder,
             started: Instant::now(),

@@ -69,7 +69,7 @@ impl Cast {
         std::fs::write(folder.join("torture.toml"), CONFIG).context("writing the settings")?;
         Ok(Self {
             actors: Vec::new(),
-            environment: repo.library_path(&target),
+            environment: repo.library_path(),
             programs: target.join("release"),
             folder: folder.to_owned(),
             listen,
