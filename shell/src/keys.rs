@@ -25,6 +25,22 @@ const KEY_LABEL: &str = "hydra-ed25519";
 /// Longer than any file of this module; more is not read.
 const LONGEST_FILE: u64 = 1024;
 
+/// What becomes of a file that cannot be used, and what the user can do: who chose its place knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remedy {
+    /// The exit code where the file cannot be read or written.
+    pub exit: Exit,
+    /// How another place is named, such as `choose another folder with --run DIR`.
+    pub elsewhere: &'static str,
+}
+
+impl Remedy {
+    /// For the files of the configuration folder.
+    const FOLDER: Self = Self { exit: Exit::Config, elsewhere: "choose another folder with HYDRA_CONFIG_DIR=FOLDER" };
+    /// For a key file of the user's choice.
+    const FILE: Self = Self { exit: Exit::Config, elsewhere: "name another file with --key FILE" };
+}
+
 /// Who a program acts for.
 #[derive(Clone)]
 pub struct Identity {
@@ -79,7 +95,7 @@ impl ConfigDir {
     /// The name to use when none is given: the remembered one, or a fresh `user-xxxxxx` that is remembered from now.
     pub fn default_user(&self) -> Result<UserName, Failure> {
         let path = self.0.join(DEFAULT_USER);
-        let text = read_or_create(&path, Privacy::Anyone, || {
+        let text = read_or_create(&path, Privacy::Anyone, Remedy::FOLDER, || {
             let mut random = [0; 3];
             getrandom::fill(&mut random)?;
             Ok(format!("user-{}\n", hex(&random)))
@@ -97,22 +113,26 @@ impl ConfigDir {
             Some(user) if key_file.is_none() => {
                 // The first name that is used here is the one to use when none is given. Where nothing can be written
                 // one has to be given each time.
-                let _ = read_or_create(&self.0.join(DEFAULT_USER), Privacy::Anyone, || Ok(format!("{user}\n")));
+                let remember = || Ok(format!("{user}\n"));
+                let _ = read_or_create(&self.0.join(DEFAULT_USER), Privacy::Anyone, Remedy::FOLDER, remember);
                 user
             }
             Some(user) => user,
             None => self.default_user()?,
         };
-        let path = key_file.map_or_else(|| self.key_path(&user), Path::to_owned);
-        let key = load_or_create(&path)?;
+        let (path, remedy) = match key_file {
+            Some(file) => (file.to_owned(), Remedy::FILE),
+            None => (self.key_path(&user), Remedy::FOLDER),
+        };
+        let key = load_or_create(&path, remedy)?;
         Ok(Identity { user, key, path })
     }
 }
 
 /// The key in the file at `path`; a new one is made and written if there is no file. The coordinator keeps its own
 /// key this way too.
-pub fn load_or_create(path: &Path) -> Result<SigningKey, Failure> {
-    let text = read_or_create(path, Privacy::Owner, || {
+pub fn load_or_create(path: &Path, remedy: Remedy) -> Result<SigningKey, Failure> {
+    let text = read_or_create(path, Privacy::Owner, remedy, || {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)?;
         Ok(format!("{KEY_LABEL} {}\n", hex(&secret)))
@@ -163,24 +183,25 @@ enum Privacy {
 fn read_or_create(
     path: &Path,
     privacy: Privacy,
+    remedy: Remedy,
     content: impl FnOnce() -> io::Result<String>,
 ) -> Result<String, Failure> {
-    match read(path, privacy)? {
+    match read(path, privacy, remedy)? {
         Some(text) => return Ok(text),
         None => create(path, content).map_err(|error| {
-            Failure::new(Exit::Config, format!("cannot write {}: {error}", path.display()))
-                .hint(format!("make the folder writable, or choose another with {CONFIG_DIR}=FOLDER"))
+            Failure::new(remedy.exit, format!("cannot write {}: {error}", path.display()))
+                .hint(format!("make the folder writable, or {}", remedy.elsewhere))
         })?,
     }
-    read(path, privacy)?.ok_or_else(|| {
+    read(path, privacy, remedy)?.ok_or_else(|| {
         Failure::new(Exit::Config, format!("{} was removed while it was being made", path.display()))
             .hint("start again")
     })
 }
 
 /// The file's text, nothing if there is no file.
-fn read(path: &Path, privacy: Privacy) -> Result<Option<String>, Failure> {
-    let cannot = |error: &io::Error| Failure::new(Exit::Config, format!("cannot read {}: {error}", path.display()));
+fn read(path: &Path, privacy: Privacy, remedy: Remedy) -> Result<Option<String>, Failure> {
+    let cannot = |error: &io::Error| Failure::new(remedy.exit, format!("cannot read {}: {error}", path.display()));
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -190,9 +211,12 @@ fn read(path: &Path, privacy: Privacy) -> Result<Option<String>, Failure> {
         // Asked of the open file, so that it cannot be exchanged between the check and the reading.
         let metadata = file.metadata().map_err(|error| cannot(&error))?;
         if is_open_to_others(&metadata) {
-            let path = path.display();
-            return Err(Failure::new(Exit::Config, format!("others may read the key file {path}"))
-                .hint(format!("if it is yours, close it with: chmod 600 {path}; else name the right one")));
+            let (path, elsewhere) = (path.display(), remedy.elsewhere);
+            // FAT, or a Windows disk under WSL: every file there is open to all, whatever chmod is told.
+            return Err(Failure::new(Exit::Config, format!("others may read the key file {path}")).hint(format!(
+                "if it is yours, close it with: chmod 600 {path}; else name the right one. On a disk that knows no \
+                 permissions (FAT, /mnt/c in WSL) that has no effect: {elsewhere}, on another disk"
+            )));
         }
     }
     let mut text = String::new();

@@ -17,7 +17,7 @@ use hydra_engine::{Device, DeviceChoice};
 use hydra_shell::clock::wall_ms;
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
-use hydra_shell::keys;
+use hydra_shell::keys::{self, Remedy};
 
 use super::learner::Learner;
 use super::learner::likeness::Likeness;
@@ -45,7 +45,8 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
     let dir = &settings.run_dir;
     let new = !dir.exists();
     std::fs::create_dir_all(dir).map_err(|error| fail::file(FileError::io("make", dir, &error)))?;
-    let key = keys::load_or_create(&dir.join("coordinator.key"))?;
+    let remedy = Remedy { exit: Exit::RunFolder, elsewhere: "choose a folder that you may write to (--run DIR)" };
+    let key = keys::load_or_create(&dir.join("coordinator.key"), remedy)?;
     let at_ms = wall_ms();
     let mut store = Store::open(dir, &Opening { key: key.clone(), at_ms }).map_err(|error| fail::store(&error))?;
     let opened = open_locked(settings, init, events, &mut store, at_ms);

@@ -27,7 +27,7 @@ fn a_key_file_of_ones_own_is_used_and_made() {
     let config = ConfigDir::at(dir.path());
     let file = dir.path().join("my.key");
     let made = config.identity(Some(user("alice")), Some(&file)).unwrap();
-    assert_eq!(load_or_create(&file).unwrap().to_bytes(), made.key.to_bytes());
+    assert_eq!(load_or_create(&file, Remedy::FILE).unwrap().to_bytes(), made.key.to_bytes());
     assert!(!config.key_path(&user("alice")).exists());
 }
 
@@ -62,7 +62,7 @@ fn many_that_start_at_once_share_one_key() {
     let keys: Vec<[u8; 32]> = std::thread::scope(|scope| {
         let start = || {
             barrier.wait();
-            load_or_create(&path).unwrap().to_bytes()
+            load_or_create(&path, Remedy::FILE).unwrap().to_bytes()
         };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -76,14 +76,15 @@ fn only_the_owner_may_read() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("keys/alice.key");
-    load_or_create(&path).unwrap();
+    load_or_create(&path, Remedy::FILE).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     for open in [0o640, 0o604, 0o660] {
         fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
-        let failure = load_or_create(&path).unwrap_err();
+        let failure = load_or_create(&path, Remedy::FILE).unwrap_err();
         assert_eq!(failure.exit, Exit::Config);
-        assert!(failure.hint.unwrap().contains("chmod 600"));
+        let hint = failure.hint.unwrap();
+        assert!(hint.contains("chmod 600") && hint.contains("with --key FILE, on another disk"), "{hint}");
     }
 }
 
@@ -93,7 +94,7 @@ fn wrong_content_is_refused_and_never_overwritten() {
     let path = dir.path().join("a.key");
     let digits = "ab".repeat(32);
     write_private(&path, &format!("  {KEY_LABEL} {}\n", digits.to_uppercase())).unwrap();
-    assert_eq!(load_or_create(&path).unwrap().to_bytes(), [0xab; 32]);
+    assert_eq!(load_or_create(&path, Remedy::FILE).unwrap().to_bytes(), [0xab; 32]);
     for wrong in [
         String::new(),
         digits.clone(),
@@ -107,23 +108,38 @@ fn wrong_content_is_refused_and_never_overwritten() {
     ] {
         fs::remove_file(&path).unwrap();
         write_private(&path, &wrong).unwrap();
-        let failure = load_or_create(&path).expect_err(&wrong);
+        let failure = load_or_create(&path, Remedy::FILE).expect_err(&wrong);
         assert_eq!(failure.exit, Exit::Config);
         assert!(!failure.to_string().contains("abab"), "{failure}");
         assert_eq!(fs::read_to_string(&path).unwrap(), wrong);
     }
     fs::write(&path, [0xff; 2000]).unwrap();
-    assert_eq!(load_or_create(&path).unwrap_err().exit, Exit::Config);
+    assert_eq!(load_or_create(&path, Remedy::FILE).unwrap_err().exit, Exit::Config);
 }
 
 #[test]
 fn a_folder_that_cannot_be_made_is_a_failure() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
-    let failure = load_or_create(&dir.path().join("file/keys/a.key")).unwrap_err();
+    let run = Remedy { exit: Exit::RunFolder, elsewhere: "choose another folder with --run DIR" };
+    for remedy in [Remedy::FILE, Remedy::FOLDER, run] {
+        let failure = load_or_create(&dir.path().join("file/keys/a.key"), remedy).unwrap_err();
+        assert_eq!(failure.exit, remedy.exit);
+    }
+    let failure = load_or_create(dir.path(), Remedy::FILE).unwrap_err();
     assert_eq!(failure.exit, Exit::Config);
-    let failure = load_or_create(dir.path()).unwrap_err();
-    assert_eq!(failure.exit, Exit::Config);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_chose_the_place_is_told_how_to_choose_another() {
+    let hint = |config: &Path, key: Option<&Path>| {
+        ConfigDir::at(config).identity(Some(user("alice")), key).unwrap_err().hint.unwrap()
+    };
+    // Nobody can make a folder there, not even root.
+    let nowhere = Path::new("/proc/hydra");
+    assert!(hint(nowhere, None).contains("HYDRA_CONFIG_DIR"));
+    assert!(hint(nowhere, Some(&nowhere.join("a.key"))).contains("--key FILE"));
 }
 
 #[test]
