@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use hydra_core::ids::UserName;
-use hydra_shell::address::Address;
+use hydra_shell::address::{self, Address};
 
 use crate::api_keys::Wish;
 use crate::sampling::Sampling;
@@ -27,6 +27,7 @@ knows of none before. Of one that is longer than its window it reads the end.";
 #[command(name = "hydra-query", version, after_help = EXAMPLES, after_long_help = long_help())]
 pub struct Args {
     /// Whose credits are spent [default: the name remembered from the first start]
+    #[arg(value_parser = user)]
     pub user: Option<UserName>,
     /// What to ask; - reads it from standard input; without it, a chat
     pub prompt: Option<String>,
@@ -54,6 +55,10 @@ pub struct Args {
 
 fn long_help() -> String {
     format!("{EXAMPLES}\n\n{}", hydra_shell::exit::table())
+}
+
+fn user(text: &str) -> Result<UserName, String> {
+    address::user_name(text, "hydra-query NAME --coordinator")
 }
 
 #[cfg(test)]
@@ -87,6 +92,7 @@ mod tests {
     fn bad_values_are_bad_usage() {
         for line in [
             "hydra-query a*b",
+            "hydra-query 192.168.1.20 hello",
             "hydra-query a x --temperature -1",
             "hydra-query a x --temperature nan",
             "hydra-query a x --temperature 11",

@@ -25,6 +25,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use hydra_core::chat::{Chat, Settings};
 use hydra_core::limits::PROMPT_BYTES;
+use hydra_shell::address;
 use hydra_shell::client;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
@@ -129,20 +130,9 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     Ok(events.whole()?)
 }
 
-/// Whether it is one word with a scheme of ours, or a host with a port.
-fn looks_like_an_address(argument: &str) -> bool {
-    let word = argument.trim();
-    let scheme = ["ws://", "wss://", "http://", "https://"].iter().any(|scheme| word.starts_with(scheme));
-    let host = word.rsplit_once(':').is_some_and(|(host, port)| {
-        let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-        digits && (host == "localhost" || host.contains('.'))
-    });
-    (scheme || host) && !word.contains(char::is_whitespace)
-}
-
 /// The prompt of the command line, or all of standard input for `-`; never much more than the coordinator takes.
 fn read_prompt(argument: &str) -> Result<String, Failure> {
-    if looks_like_an_address(argument) {
+    if address::looks_like_one(argument) {
         // Workers take it there; asked as a question it would be paid for.
         let text = format!("{argument} is where a question is expected, and reads like a coordinator's address");
         let hint = format!("give it as --coordinator {argument}; a question like that can be asked through -");

@@ -3,9 +3,10 @@
 //! A scheme brings its own default port (80, 443); without one the port is [`DEFAULT_PORT`], the coordinator's own.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use hydra_core::ids::{UserName, UserNameError};
 use hydra_core::proto::PATH;
 
 /// Where a coordinator listens unless told otherwise.
@@ -89,6 +90,26 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         parse(text.trim()).map_err(|fault| AddressError { text: text.chars().take(100).collect(), fault })
     }
+}
+
+/// Whether a text that should be something else is one word with a scheme of ours, a host with a port, or an IPv4
+/// address.
+pub fn looks_like_one(text: &str) -> bool {
+    let word = text.trim();
+    let scheme = ["ws://", "wss://", "http://", "https://"].iter().any(|scheme| word.starts_with(scheme));
+    let host = word.rsplit_once(':').is_some_and(|(host, port)| {
+        let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        digits && (host == "localhost" || host.contains('.'))
+    });
+    (scheme || host || word.parse::<Ipv4Addr>().is_ok()) && !word.contains(char::is_whitespace)
+}
+
+/// The name of a user on a command line. For an address in its place the error shows where it belongs: after `before`.
+pub fn user_name(text: &str, before: &str) -> Result<UserName, String> {
+    if looks_like_one(text) {
+        return Err(format!("reads like an address: `{before} {}`", text.trim()));
+    }
+    text.parse().map_err(|error: UserNameError| error.to_string())
 }
 
 fn parse(text: &str) -> Result<Address, &'static str> {
@@ -225,6 +246,19 @@ mod tests {
             let told = url(text);
             assert!(told.starts_with("error: ") && told.contains(fault) && told.contains("127.0.0.1:5000"), "{told}");
         }
+    }
+
+    #[test]
+    fn an_address_where_a_name_belongs_is_noticed() {
+        for text in ["192.168.1.20:5000", "192.168.1.20", "localhost:5000", " wss://x ", "lab.example.org:1"] {
+            let told = user_name(text, "hydra-worker NAME").unwrap_err();
+            assert_eq!(told, format!("reads like an address: `hydra-worker NAME {}`", text.trim()));
+        }
+        for text in ["alice", "localhost", "1.2.3", "lab.example.org"] {
+            assert_eq!(user_name(text, "").unwrap().as_str(), text);
+        }
+        assert!(user_name("a*b", "").unwrap_err().contains("letters"));
+        assert!(!looks_like_one("Is 3:30 late?") && !looks_like_one("see http://x now"));
     }
 
     #[test]

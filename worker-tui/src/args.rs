@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use hydra_core::ids::UserName;
 use hydra_engine::DeviceChoice;
-use hydra_shell::address::Address;
+use hydra_shell::address::{self, Address};
 use hydra_shell::numbers;
 
 const EXAMPLES: &str = "\
@@ -24,6 +24,7 @@ Spend what you earned with hydra-query.";
 #[command(name = "hydra-worker", version, after_help = EXAMPLES, after_long_help = long_help())]
 pub struct Args {
     /// The name to earn under [default: the name remembered from the first start]
+    #[arg(value_parser = user)]
     pub user: Option<UserName>,
     /// The coordinator: HOST:PORT, or a ws://, wss://, http:// or https:// address
     #[arg(default_value = "ws://127.0.0.1:5000")]
@@ -71,6 +72,10 @@ fn threads(text: &str) -> Result<u16, String> {
     Ok(numbers::whole(text, 1..=256)? as u16)
 }
 
+fn user(text: &str) -> Result<UserName, String> {
+    address::user_name(text, "hydra-worker NAME")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +106,7 @@ mod tests {
     fn bad_values_are_bad_usage() {
         for line in [
             "hydra-worker a*b",
+            "hydra-worker 192.168.1.20:5000",
             "hydra-worker a ftp://x",
             "hydra-worker a --tasks 0",
             "hydra-worker a --tasks -3",
@@ -114,9 +120,15 @@ mod tests {
         ] {
             let error = parse(line).unwrap_err();
             // Not as if the value were another argument.
-            let value = line.contains(" --") || line.contains("://") || line.contains('*');
+            let value = line.contains(" --") || line.contains(':') || line.contains('*');
             assert_eq!(error == clap::error::ErrorKind::ValueValidation, value, "{line}");
         }
+    }
+
+    #[test]
+    fn an_address_in_place_of_the_name_is_told_its_place() {
+        let told = Args::try_parse_from(["hydra-worker", "192.168.1.20"]).unwrap_err().to_string();
+        assert!(told.contains("reads like an address: `hydra-worker NAME 192.168.1.20`"), "{told}");
     }
 
     #[test]
