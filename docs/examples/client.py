@@ -187,8 +187,11 @@ def ask(session, prompt, settings):
 # --- Codecs -----------------------------------------------------------------------------------------------------------
 
 
-def int4_length(n):
-    return n // 128 * 66 + (2 + (n % 128 + 1) // 2 if n % 128 else 0)
+# Bytes of a full block of 128 numbers, and the largest integer.
+INTEGERS = {"int8": (130, 127), "int4": (66, 7)}
+# Numbers kept of a block of 4,096, and the low bits of a gap.
+SPARSE = {"sparse256": (256, 3), "sparse64": (64, 5)}
+CODECS = {"f32", "bf16", *INTEGERS, *SPARSE}
 
 
 def encode(codec, values):
@@ -198,34 +201,93 @@ def encode(codec, values):
     if codec == "bf16":
         bits = values.view("<u4").astype(np.uint64)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+    if codec in SPARSE:
+        blocks = (values[at : at + 4096] for at in range(0, len(values), 4096))
+        return b"".join(encode_sparse(block, *SPARSE[codec]) for block in blocks)
+    largest = INTEGERS[codec][1]
     padded = np.zeros(-(-len(values) // 128) * 128, np.float32)
     padded[: len(values)] = values
     blocks = padded.reshape(-1, 128)
-    top = np.minimum(np.abs(blocks).max(1, keepdims=True) / 7, 65504)
+    top = np.minimum(np.abs(blocks).max(1, keepdims=True) / largest, 65504)
     scales = top.astype("<f2")
     wide = scales.astype(np.float32)
     steps = np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide > 0)
-    nibbles = np.clip(np.rint(steps), -7, 7).astype(np.int8).view(np.uint8) & 15
-    packed = nibbles[:, 0::2] | nibbles[:, 1::2] << 4
+    packed = np.clip(np.rint(steps), -largest, largest).astype(np.int8).view(np.uint8)
+    if codec == "int4":
+        packed = packed[:, 0::2] & 15 | packed[:, 1::2] << 4
     rows = np.concatenate([scales.view(np.uint8).reshape(-1, 2), packed], axis=1)
-    return rows.tobytes()[: int4_length(len(values))]
+    return rows.tobytes()[: integers_length(codec, len(values))]
 
 
 def decode(codec, data, n):
-    if len(data) != {"f32": 4 * n, "bf16": 2 * n, "int4": int4_length(n)}[codec]:
+    if codec not in CODECS:
+        raise Refused(f"this client does not know the codec {shown(codec)}")
+    if codec in SPARSE:
+        return decode_sparse(data, n, *SPARSE[codec])
+    if len(data) != {"f32": 4 * n, "bf16": 2 * n}.get(codec) and len(data) != integers_length(codec, n):
         raise Lost("a blob has the wrong size for the model")
     if codec == "f32":
         return np.frombuffer(data, "<f4").copy()
     if codec == "bf16":
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-    blocks = -(-n // 128)
-    rows = np.frombuffer(data.ljust(66 * blocks, b"\0"), np.uint8).reshape(blocks, 66)
+    blocks, row = -(-n // 128), INTEGERS[codec][0]
+    rows = np.frombuffer(data.ljust(row * blocks, b"\0"), np.uint8).reshape(blocks, row)
     scales = rows[:, :2].copy().view("<f2").astype(np.float32)
-    packed = rows[:, 2:]
-    # Up and arithmetically down again spreads the four-bit sign.
-    low, high = (packed << 4).view(np.int8) >> 4, packed.view(np.int8) >> 4
-    integers = np.stack([low, high], axis=2).reshape(blocks, 128).astype(np.float32)
-    return (scales * integers).reshape(-1)[:n]
+    integers = rows[:, 2:].view(np.int8)
+    if codec == "int4":
+        # Up and arithmetically down again spreads the four-bit sign.
+        integers = np.stack([integers << 4 >> 4, integers >> 4], axis=2).reshape(blocks, 128)
+    return (scales * integers.astype(np.float32)).reshape(-1)[:n]
+
+
+def integers_length(codec, n):
+    if codec not in INTEGERS:
+        return None
+    rest = n % 128
+    return n // 128 * INTEGERS[codec][0] + (2 + (rest if codec == "int8" else (rest + 1) // 2) if rest else 0)
+
+
+def kept(keep, block):
+    return -(-keep * block // 4096)
+
+
+def encode_sparse(block, keep, low):
+    """One block: the greatest magnitudes, each as the mean of the larger or of the smaller ones."""
+    sizes = np.abs(block)
+    places = np.sort(np.argsort(-sizes, kind="stable")[: kept(keep, len(block))])
+    high = sizes[places] >= sizes[places].mean()
+    # In order even where rounding made equal sizes' mean greater than each of them.
+    means = [sizes[places][side].mean() if side.any() else sizes[places].mean() for side in (~high, high)]
+    levels = np.minimum(sorted(means), 65504).astype("<f2")
+    bits = []
+    for gap, negative, larger in zip(np.diff(places, prepend=-1) - 1, block[places] < 0, high):
+        bits += [1] * (gap >> low) + [0] + [gap >> bit & 1 for bit in range(low)] + [negative, larger]
+    return levels.tobytes() + np.packbits(np.array(bits, np.uint8), bitorder="little").tobytes()
+
+
+def decode_sparse(data, n, keep, low):
+    values, at = np.zeros(n, np.float32), 0
+    try:
+        for start in range(0, n, 4096):
+            block = values[start : start + 4096]
+            count = kept(keep, len(block))
+            most = 4 + -(-(count * (3 + low) + (len(block) - count >> low)) // 8)
+            levels = np.frombuffer(data[at : at + 4], "<f2").astype(np.float32)
+            bits = np.unpackbits(np.frombuffer(data[at + 4 : at + most], np.uint8), bitorder="little").tobytes()
+            bit, place = 0, -1
+            for _ in range(count):
+                zero = bits.index(0, bit)
+                gap = (zero - bit << low) + sum(bits[zero + 1 + i] << i for i in range(low))
+                negative, high = bits[zero + 1 + low], bits[zero + 2 + low]
+                place += 1 + gap
+                block[place] = -levels[high] if negative else levels[high]
+                bit = zero + 3 + low
+            at += 4 + -(-bit // 8)
+    except (IndexError, ValueError) as error:
+        raise Lost("a blob is not of its codec's form") from error
+    if at != len(data):
+        raise Lost("a blob has the wrong size for the model")
+    return values
 
 
 # --- The model --------------------------------------------------------------------------------------------------------
@@ -426,6 +488,10 @@ class Worker:
         elif kind == "task" and (self.task or len(self.unanswered) >= self.left):
             # Pushed before our `ready` false was read.
             self.session.send("release", lease=fields["lease"], text="no further task is wanted")
+        elif kind == "task" and fields["codec"] not in CODECS:
+            text = f"this client does not know the codec {fields['codec']}"
+            print(f"task {fields['task']} given back: {shown(text)}", file=sys.stderr)
+            self.session.send("release", lease=fields["lease"], text=text[:200])
         elif kind == "task":
             self.task = fields
             if fields["shard"] not in self.shards:
