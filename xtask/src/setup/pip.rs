@@ -14,6 +14,8 @@ use super::wheels::{VERSION, Wheel};
 use crate::child;
 use crate::failure::Failure;
 
+/// How pip is asked without settings of the user's own.
+const PLAIN: &str = "with PIP_CONFIG_FILE=/dev/null and without PIP_INDEX_URL and PIP_EXTRA_INDEX_URL";
 /// Between two looks at how much has arrived.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -81,9 +83,29 @@ impl Pip {
         if status.success() && path.is_file() {
             return Ok(path);
         }
+        if status.success() {
+            return Err(Failure::Download { what: wheel.requirement(), why: another(&folders.incoming, wheel.file) });
+        }
         let log = std::fs::read(&folders.log).unwrap_or_default();
         Err(Failure::Download { what: wheel.requirement(), why: why_failed(&String::from_utf8_lossy(&log)) })
     }
+}
+
+/// What to do where pip is content with what it brought, and it is not `wanted`: an index of the user's has another.
+fn another(incoming: &Path, wanted: &str) -> String {
+    let mut files: Vec<_> = std::fs::read_dir(incoming)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.file_name())))
+        .collect();
+    // Others of this set-up may lie there; the newest is the one.
+    files.sort();
+    let brought = files.pop().map_or_else(|| "nothing".to_owned(), |(_, name)| name.to_string_lossy().into_owned());
+    format!(
+        "the package index that pip uses gave {brought}, not {wanted}: run the command again {PLAIN}, or set LIBTORCH to \
+         a folder with libtorch {VERSION}"
+    )
 }
 
 /// Bytes of all files in a folder. Files that vanish meanwhile do not count.
@@ -134,8 +156,9 @@ fn why_failed(log: &str) -> String {
     }
     if has("No matching distribution") {
         return format!(
-            "the package index that pip uses does not have it: check pip's `index-url` setting, try a newer pip \
-             (`python3 -m pip install --upgrade pip`), or set LIBTORCH to a folder with libtorch {VERSION}"
+            "the package index that pip uses does not have it: check pip's `index-url` setting, or run the command again \
+             {PLAIN}; try a newer pip (`python3 -m pip install --upgrade pip`), or set LIBTORCH to a folder with \
+             libtorch {VERSION}"
         );
     }
     let last = log.lines().rev().map(str::trim).find(|line| line.starts_with("ERROR:"));
@@ -159,12 +182,23 @@ mod tests {
     fn failures_name_the_next_step() {
         let offline = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<…>: Failed to \
                        establish a new connection: [Errno -3] Temporary failure in name resolution')'\nERROR: Could not \
-                       find a version\nERROR: No matching distribution found for torch==2.11.0";
+                       find a version\nERROR: No matching distribution found for torch===2.11.0";
         assert!(why_failed(offline).contains("check the network"), "offline wins over its consequences");
-        let missing = "ERROR: Could not find a version that satisfies the requirement torch==2.11.0 (from versions: \
-                       none)\nERROR: No matching distribution found for torch==2.11.0";
-        assert!(why_failed(missing).contains("index-url"));
+        let missing = "ERROR: Could not find a version that satisfies the requirement torch===2.11.0 (from versions: \
+                       none)\nERROR: No matching distribution found for torch===2.11.0";
+        let told = why_failed(missing);
+        assert!(told.contains("index-url") && told.contains("PIP_CONFIG_FILE=/dev/null"), "{told}");
         assert!(why_failed("OSError: [Errno 28] No space left on device").contains("XDG_CACHE_HOME"));
+    }
+
+    #[test]
+    fn another_file_than_the_pinned_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(another(folder.path(), "torch.whl").contains("gave nothing, not torch.whl"));
+        std::fs::write(folder.path().join("torch-2.11.0+cpu.whl"), "").unwrap();
+        let told = another(folder.path(), "torch.whl");
+        assert!(told.contains("gave torch-2.11.0+cpu.whl, not torch.whl"), "{told}");
+        assert!(told.contains("PIP_CONFIG_FILE=/dev/null") && told.contains("LIBTORCH"), "{told}");
     }
 
     #[test]

@@ -58,10 +58,11 @@ impl Wheel {
         self.file.split('-').next().unwrap_or(self.file)
     }
 
-    /// `name==version`, as pip takes it.
+    /// `name===version`, as pip takes it: exactly this one. After `==` pip would take 2.11.0+cpu of another index too,
+    /// and rather.
     pub fn requirement(&self) -> String {
         let version = self.file.split('-').nth(1).unwrap_or_default();
-        format!("{}=={version}", self.name().replace('_', "-"))
+        format!("{}==={version}", self.name().replace('_', "-"))
     }
 
     /// The platform tag to ask pip for; the first one if the file carries several.

@@ -38,7 +38,7 @@ fn every_pinned_row_is_well_formed_and_of_its_platform() {
             assert!(wheel.sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{}", wheel.file);
             assert!(wheel.size > 0 && names.insert(wheel.name()), "{}", wheel.file);
         }
-        assert_eq!(plan.wheels[0].requirement(), format!("torch=={VERSION}"));
+        assert_eq!(plan.wheels[0].requirement(), format!("torch==={VERSION}"));
     }
 }
 
@@ -49,9 +49,9 @@ fn file_names_give_what_pip_wants_to_hear() {
     assert_eq!(
         asked,
         [
-            ("torch==2.11.0".to_owned(), "manylinux_2_28_x86_64"),
-            ("nvidia-cuda-cupti==13.0.85".to_owned(), "manylinux_2_25_x86_64"),
-            ("nvidia-cuda-runtime==13.0.96".to_owned(), "manylinux2014_x86_64"),
+            ("torch===2.11.0".to_owned(), "manylinux_2_28_x86_64"),
+            ("nvidia-cuda-cupti===13.0.85".to_owned(), "manylinux_2_25_x86_64"),
+            ("nvidia-cuda-runtime===13.0.96".to_owned(), "manylinux2014_x86_64"),
         ]
     );
     assert_eq!(Plan::new(Platform::MacArm, false).unwrap().wheels[0].tag(), "macosx_11_0_arm64");
