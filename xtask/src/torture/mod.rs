@@ -65,6 +65,7 @@ pub fn run(repo: &Repo, options: &Options) -> Result<(), Failure> {
         Some(folder) => folder.clone(),
         None => std::env::temp_dir().join(format!("hydra-torture-{}", std::process::id())),
     };
+    check_unused(&folder)?;
     std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
     let mut torture = Torture::new(repo, &folder, seed)?;
     let length = Duration::from_secs_f64(options.minutes.max(0.1) * 60.0);
@@ -88,6 +89,15 @@ pub fn run(repo: &Repo, options: &Options) -> Result<(), Failure> {
     }
     if options.keep.is_none() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// What an earlier torture left would be judged with this one's record, which does not know of it.
+fn check_unused(folder: &Path) -> Result<()> {
+    if folder.join("run").exists() {
+        let folder = folder.display();
+        bail!("{folder} holds the run of an earlier torture: remove it, or name another folder with --keep");
     }
     Ok(())
 }
@@ -355,5 +365,18 @@ impl Torture {
 
     fn objects(&self, words: &[&str]) -> Result<Vec<Value>> {
         self.lines(words)?.iter().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_with_a_run_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        check_unused(folder.path()).unwrap();
+        std::fs::create_dir(folder.path().join("run")).unwrap();
+        assert!(check_unused(folder.path()).unwrap_err().to_string().contains("--keep"));
     }
 }
