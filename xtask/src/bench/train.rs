@@ -2,7 +2,7 @@
 //! matrix-product speed it uses; with `--device cuda` the same on an NVIDIA card.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -21,8 +21,9 @@ pub struct Options {
     /// A Python with torch
     #[arg(long, value_name = "PATH")]
     python: PathBuf,
-    /// The script that trains with plain PyTorch on a CPU and prints `tokens_per_s`, such as `torch_baseline.py`
-    #[arg(long, value_name = "FILE", required_unless_present = "device")]
+    /// Compare with this script instead of the plain PyTorch model of xtask/src/bench/torch_cpu.py; it is called with
+    /// `speed`, sizes, threads and seconds, and prints `tokens_per_s`
+    #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
     /// Measure on this card instead, such as cuda:0, beside plain PyTorch in bf16, as written and compiled
     #[arg(long, conflicts_with = "baseline")]
@@ -67,6 +68,8 @@ const ON_A_CARD: [Case; 3] = [
     Case { name: "large", vocab: 24_576, width: 768, heads: 12, layers: 12, context: 1024, batch: 16, beside: true },
 ];
 
+/// Plain PyTorch on a CPU.
+const TORCH_ON_A_CPU: &str = include_str!("torch_cpu.py");
 /// Plain PyTorch on a card.
 const TORCH_ON_A_CARD: &str = include_str!("torch_gpu.py");
 
@@ -86,6 +89,10 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     }
     let mut report = Report::new("train");
     report.fact("threads", THREADS);
+    let (script, own) = match &options.baseline {
+        Some(script) => (script.clone(), false),
+        None => (written("cpu", TORCH_ON_A_CPU)?, true),
+    };
     for case in &CASES {
         let (mut ours, mut theirs, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
         // Within each turn: what was measured in the same seconds is compared, since the machine's speed wanders.
@@ -96,7 +103,7 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
             peaks.push(measured.peak_flops);
             used.push(100.0 * measured.tokens_per_s * measured.flops_per_token / measured.peak_flops);
             if case.beside {
-                let arguments = their_arguments(case, options);
+                let arguments = their_arguments(&script, case, options);
                 let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
                 let printed = model::python(&options.python, &arguments)?;
                 let speed = printed["tokens_per_s"].as_f64().context("the baseline prints tokens_per_s")?;
@@ -114,13 +121,16 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
         report.row(format!("{name}: of the matrix-product peak"), middle(&used), "%", bar);
         report.row(format!("{name}: the peak"), middle(&peaks) / 1e9, "GFLOP/s", None);
     }
+    if own {
+        // A leftover in the folder for such things harms nobody.
+        let _ = std::fs::remove_file(script);
+    }
     Ok(report)
 }
 
 fn on_a_card(repo: &Repo, options: &Options, device: &str) -> Result<Report, Failure> {
     let mut report = Report::new("train");
-    let script = std::env::temp_dir().join(format!("hydra-torch-gpu-{}.py", std::process::id()));
-    std::fs::write(&script, TORCH_ON_A_CARD).with_context(|| format!("{} cannot be written", script.display()))?;
+    let script = written("gpu", TORCH_ON_A_CARD)?;
     for case in &ON_A_CARD {
         let sizes = sizes(case).into_iter().map(OsString::from);
         let flags = ["--peak", "--device", device, "--seconds"].map(OsString::from);
@@ -149,6 +159,13 @@ fn on_a_card(repo: &Repo, options: &Options, device: &str) -> Result<Report, Fai
     Ok(report)
 }
 
+/// A script of ours as a file that Python can run.
+fn written(name: &str, text: &str) -> anyhow::Result<PathBuf> {
+    let script = std::env::temp_dir().join(format!("hydra-torch-{name}-{}.py", std::process::id()));
+    std::fs::write(&script, text).with_context(|| format!("{} cannot be written", script.display()))?;
+    Ok(script)
+}
+
 fn sizes(case: &Case) -> [String; 6] {
     let Case { vocab, width, heads, layers, context, batch, .. } = *case;
     [vocab, width, heads, layers, context, batch].map(|size| size.to_string())
@@ -159,13 +176,14 @@ fn our_arguments(case: &Case, options: &Options) -> Vec<OsString> {
     sizes(case).into_iter().map(OsString::from).chain(flags).chain([options.seconds.to_string().into()]).collect()
 }
 
-fn their_arguments(case: &Case, options: &Options) -> Vec<OsString> {
-    let script = options.baseline.iter().map(|script| script.clone().into_os_string());
-    let flags = ["speed", "--threads"].map(OsString::from).into_iter().chain([THREADS.to_string().into()]);
-    script.chain(flags).chain(named_sizes(case, options)).collect()
+fn their_arguments(script: &Path, case: &Case, options: &Options) -> Vec<OsString> {
+    // A script of the user's may know more than one thing to do; ours does this one.
+    let what = options.baseline.as_ref().map(|_| "speed".into());
+    let threads = ["--threads".into(), THREADS.to_string().into()];
+    std::iter::once(script.into()).chain(what).chain(threads).chain(named_sizes(case, options)).collect()
 }
 
-/// As both of PyTorch's scripts want them.
+/// As all of PyTorch's scripts want them.
 fn named_sizes(case: &Case, options: &Options) -> Vec<OsString> {
     let names = ["--vocab", "--width", "--heads", "--layers", "--context", "--batch"];
     let named = names.into_iter().zip(sizes(case)).chain([("--seconds", options.seconds.to_string())]);
