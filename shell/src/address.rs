@@ -257,7 +257,7 @@ mod tests {
         for text in ["alice", "localhost", "1.2.3", "lab.example.org"] {
             assert_eq!(user_name(text, "").unwrap().as_str(), text);
         }
-        assert!(user_name("a*b", "").unwrap_err().contains("letters"));
+        assert!(user_name("a*b", "").unwrap_err().starts_with("a user name has"));
         assert!(!looks_like_one("Is 3:30 late?") && !looks_like_one("see http://x now"));
     }
 
