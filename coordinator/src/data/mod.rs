@@ -13,6 +13,8 @@ pub mod split;
 pub mod tokenizer;
 
 pub use read::{ReadError, Source, read};
-pub use shards::{DataError, Dataset, Shard, discard, is_prepared, load, load_tokenizer, prepare, prepare_with};
+#[cfg(test)]
+pub use shards::prepare;
+pub use shards::{DataError, Dataset, Shard, TOKENIZER, is_prepared, load, load_tokenizer, make, save};
 pub use split::hold_out;
 pub use tokenizer::{PieceDecoder, Tokenizer, TokenizerError};

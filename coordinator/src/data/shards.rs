@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(test)]
 use hydra_config::TokenizerSpec;
 use hydra_core::ids::Digest;
 use hydra_core::limits::{PREVIEW_BYTES, SHARD_TOKENS};
@@ -29,7 +30,8 @@ use error::{corrupt, io_error};
 
 /// The version of the manifest's layout.
 const FORMAT: u32 = 1;
-const TOKENIZER: &str = "tokenizer.json";
+/// The tokenizer's file in the run's folder; it outlives a lost `data/`.
+pub const TOKENIZER: &str = "tokenizer.json";
 const FOLDER: &str = "data";
 const MANIFEST: &str = "manifest.json";
 
@@ -102,50 +104,48 @@ struct Part {
     preview: String,
 }
 
-/// Whether [`prepare`] has completed in `dir`.
+/// Whether [`save`] has completed in `dir`.
 pub fn is_prepared(dir: &Path) -> bool {
     dir.join(FOLDER).join(MANIFEST).exists()
 }
 
-/// Tokenizes the sources and writes the run's data to `dir`, which is made if it is missing.
-///
-/// Without `val_sources`, the last tenth of each source is held out; with them, sources that are among them are not
-/// trained on.
+/// [`make`] and [`save`] with a tokenizer that is trained.
+#[cfg(test)]
 pub fn prepare(
     sources: &[Source],
     val_sources: &[Source],
     spec: TokenizerSpec,
     dir: &Path,
 ) -> Result<Dataset, DataError> {
-    prepare_with(sources, val_sources, |train| Tokenizer::train(spec, train), dir)
+    let dataset = make(sources, val_sources, |train| Tokenizer::train(spec, train))?;
+    save(&dataset, dir)?;
+    Ok(dataset)
 }
 
-/// [`prepare`] with a tokenizer from elsewhere; it may look at the training documents.
-pub fn prepare_with(
+/// Tokenizes the sources; nothing is written, so that what is made can be looked at first. The tokenizer may look at the
+/// training documents.
+///
+/// Without `val_sources`, the last tenth of each source is held out; with them, sources that are among them are not
+/// trained on.
+pub fn make(
     sources: &[Source],
     val_sources: &[Source],
     tokenizer: impl FnOnce(&[&str]) -> Result<Tokenizer, TokenizerError>,
-    dir: &Path,
 ) -> Result<Dataset, DataError> {
-    if is_prepared(dir) {
-        return Err(DataError::Exists { dir: dir.to_owned() });
-    }
     let (train, held_out) = parts(sources, val_sources);
     if train.is_empty() {
         return Err(DataError::NothingToTrain);
     }
     let tokenizer = tokenizer(&train)?;
     let ids = tokenizer.encode_documents(&train);
-    let dataset = Dataset {
+    Ok(Dataset {
         shards: cut(&ids, &tokenizer),
         train_tokens: ids.len() as u64,
         train_bytes: bytes(&train),
         val_tokens: tokenizer.encode_documents(&held_out),
         val_bytes: bytes(&held_out),
         tokenizer,
-    };
-    save(&dataset, dir)?;
-    Ok(dataset)
+    })
 }
 
 /// The documents to train on and those to measure with.
@@ -217,7 +217,11 @@ fn turns_text(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn save(dataset: &Dataset, dir: &Path) -> Result<(), DataError> {
+/// Writes the run's data to `dir`, which is made if it is missing.
+pub fn save(dataset: &Dataset, dir: &Path) -> Result<(), DataError> {
+    if is_prepared(dir) {
+        return Err(DataError::Exists { dir: dir.to_owned() });
+    }
     let folder = dir.join(FOLDER);
     fs::create_dir_all(&folder).map_err(io_error(&folder, "made"))?;
     let write_atomic =
@@ -259,14 +263,6 @@ fn save(dataset: &Dataset, dir: &Path) -> Result<(), DataError> {
     sync_folder(dir).map_err(io_error(dir, "written"))
 }
 
-/// Gives up what [`prepare`] has just written, so that it can be prepared anew.
-pub fn discard(dir: &Path) -> Result<(), DataError> {
-    let folder = dir.join(FOLDER);
-    // The manifest first: without it there is no prepared data.
-    fs::remove_file(folder.join(MANIFEST)).map_err(io_error(&folder.join(MANIFEST), "removed"))?;
-    fs::remove_dir_all(&folder).map_err(io_error(&folder, "removed"))
-}
-
 /// The tokenizer alone.
 pub fn load_tokenizer(dir: &Path) -> Result<Tokenizer, DataError> {
     tokenizer(dir, &manifest(dir)?)
@@ -292,7 +288,7 @@ fn manifest(dir: &Path) -> Result<Manifest, DataError> {
     serde_json::from_value(value).map_err(|e| corrupt(&path, &e))
 }
 
-/// Opens what [`prepare`] wrote to `dir` and checks every byte of it.
+/// Opens what [`save`] wrote to `dir` and checks every byte of it.
 pub fn load(dir: &Path) -> Result<Dataset, DataError> {
     let manifest = manifest(dir)?;
     let tokenizer = tokenizer(dir, &manifest)?;

@@ -25,10 +25,14 @@ use super::learner::probe::Prober;
 use super::learner::remake::{Merging, Remaker};
 use super::learner::writing::Writer;
 use super::settings as remembered;
-use crate::data::{self, Dataset, Tokenizer};
+use crate::data::{self, Dataset};
 use crate::fail;
 use crate::pretrained::Pretrained;
 use crate::store::{Checkpoint, FileError, Loaded, Opening, Repairs, Store, UpdateFiles, VersionFiles};
+
+mod text;
+
+use self::text::{Before, Text};
 
 /// A run that is ready to be served.
 pub struct Run {
@@ -68,9 +72,28 @@ fn open_locked(
     at_ms: u64,
 ) -> anyhow::Result<(Shape, Arc<Dataset>, Recovered, Learner)> {
     let dir = &settings.run_dir;
-    let data = Arc::new(dataset(settings, init, events)?);
-    let shape = remembered::shape(settings, data.tokenizer.vocab_size(), dir)?;
+    let begun = remembered::Begun::read(dir)?;
+    let born = store.has_version().map_err(|error| fail::store(&error))?;
+    if begun.as_ref().is_some_and(|begun| begun.init) && !born && init.is_none() {
+        return Err(without_its_model().into());
+    }
+    // A first start that was cut short before it had its text has begun nothing.
+    let begun = begun.filter(|_| born || data::is_prepared(dir));
+    let before = Before { begun: begun.as_ref(), born };
+    let Text { data, made, origin } = text::open(settings, init, &before, events)?;
+    let shape = remembered::begin(begun.as_ref(), settings, &data.tokenizer, origin)?;
     data.check_windows(shape.context).map_err(|error| fail::data(&error))?;
+    if made {
+        data::save(&data, dir).map_err(|error| fail::data(&error))?;
+    }
+    let data = Arc::new(data);
+    let other_text = made && born;
+    if other_text {
+        events.caution(
+            "the text of this run was gone (there was no data/ in its folder) and is prepared again: losses can be \
+             compared with earlier ones only if it is the same text",
+        );
+    }
     remembered::remember(dir, settings)?;
     let seed = remembered::seed(dir)?;
 
@@ -116,7 +139,11 @@ fn open_locked(
         loaded = load(store)?;
     }
     let Loaded { recovered, history, repairs } = loaded;
-    let recovered = recovered.expect("a run with a version is loaded");
+    let mut recovered = recovered.expect("a run with a version is loaded");
+    for lease in &mut recovered.open {
+        // Text that was prepared again may have fewer shards, and the task may be leased again.
+        lease.shard = lease.shard.min(data.shards.len() as u32 - 1);
+    }
     tell_repairs(&repairs, &versions, events)?;
     let newest = recovered.newest.version;
     let (checkpoint, mut whole) = match remaker.made() {
@@ -154,7 +181,10 @@ fn open_locked(
     let likeness = Likeness::new(directions);
     let device = Device::open(DeviceChoice::Cpu, Some(1)).map_err(|error| anyhow::anyhow!("{error}"))?;
     let mut prober = Prober::new(data.clone(), shape, device, windows);
-    prober.add(recovered.newest.version, checkpoint.weights.clone());
+    if !other_text {
+        // Windows of another text would say nothing of what was trained before this start.
+        prober.add(recovered.newest.version, checkpoint.weights.clone());
+    }
     let learner = Learner {
         shape,
         codec: settings.rounds.broadcast_codec,
@@ -176,36 +206,13 @@ fn open_locked(
     Ok((shape, data, recovered, learner))
 }
 
-fn dataset(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Dataset> {
-    let dir = &settings.run_dir;
-    if data::is_prepared(dir) {
-        return Ok(data::load(dir).map_err(|error| fail::data(&error))?);
-    }
-    if settings.data.is_empty() && remembered::has_begun(dir) {
-        let text = format!("the text of this run is gone: there is no data/ in {}", dir.display());
-        let hint = "restore that folder, or give the same text again with --data: the weights know no other tokens";
-        return Err(Failure::new(Exit::RunFolder, text).hint(hint).into());
-    }
-    let sources = if settings.data.is_empty() {
-        data::primer::sources()
-    } else {
-        data::read(&settings.data).map_err(|error| fail::read(&error))?
-    };
-    let held_out = data::read(&settings.val_data).map_err(|error| fail::read(&error))?;
-    let prepared = if let Some(init) = init {
-        events.say("preparing the text: cutting shards with the model's own tokenizer");
-        data::prepare_with(&sources, &held_out, |_| Tokenizer::from_json(init.tokenizer.json().to_owned()), dir)
-    } else {
-        events.say("preparing the text: training the tokenizer and cutting shards");
-        data::prepare(&sources, &held_out, settings.tokenizer, dir)
-    };
-    let dataset = prepared.map_err(|error| fail::data(&error))?;
-    if let Err(error) = dataset.check_windows(settings.model.context) {
-        // Nothing of it is kept: the next start, with more text or a shorter context, begins afresh.
-        data::discard(dir).map_err(|error| fail::data(&error))?;
-        return Err(fail::data(&error).into());
-    }
-    Ok(dataset)
+/// A start with `--init` was cut short, and this one would begin with random weights.
+fn without_its_model() -> Failure {
+    Failure::new(
+        Exit::Config,
+        "this run was to begin from a model and has no version yet: its first start was cut short",
+    )
+    .hint("give that model again (--init DIR), or begin another run in a folder of its own (--run DIR)")
 }
 
 /// Says what a damaged disk cost, and puts the damaged files aside.

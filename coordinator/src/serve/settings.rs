@@ -9,27 +9,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use hydra_config::keys::ENV_PREFIX;
 use hydra_config::{ConfigFile, Flags, Layer, Resolved, Settings, resolve, run_dir_of};
-use hydra_core::model::Shape;
 use hydra_shell::exit::{Exit, Failure};
-use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
 use crate::pretrained::Pretrained;
 
+mod begun;
+
+pub use begun::{Begun, Origin, begin, begun_shape, has_begun};
+
 const FILE: &str = "run.toml";
-const BEGUN: &str = "begun.json";
 /// Variables of all programs, which are no settings of the run.
 const SHELL_VARIABLES: [&str; 3] = ["HYDRA_CONFIG_DIR", "HYDRA_CACHE_DIR", "HYDRA_LOG"];
 /// Where a run lives unless somebody says otherwise.
 const DEFAULT_RUN: &str = "./hydra-run";
-
-/// What a run began with and must stay.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Begun {
-    preset: String,
-    tokenizer: String,
-    shape: Shape,
-}
 
 /// A settings file that was read.
 struct SettingsFile {
@@ -158,11 +151,6 @@ pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a run's folder is there whose model and data are made.
-pub fn has_begun(run_dir: &Path) -> bool {
-    run_dir.join(BEGUN).exists()
-}
-
 /// The seed that the run began with, if it remembers one.
 pub fn seed(run_dir: &Path) -> anyhow::Result<Option<u64>> {
     let path = run_dir.join(FILE);
@@ -171,63 +159,4 @@ pub fn seed(run_dir: &Path) -> anyhow::Result<Option<u64>> {
     let file = ConfigFile { name: &path.display().to_string(), text: &text };
     // One that an older program wrote may not be understood any more; then the seed is not known.
     Ok(resolve(Some(file), [], &Flags::default()).ok().map(|resolved| resolved.settings.seed))
-}
-
-/// The model's sizes, which must be those that the run began with.
-pub fn shape(settings: &Settings, vocab: u32, run_dir: &Path) -> anyhow::Result<Shape> {
-    let shape = settings.model.shape(vocab).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
-    let asked = Begun { preset: settings.preset.to_string(), tokenizer: settings.tokenizer.to_string(), shape };
-    let path = run_dir.join(BEGUN);
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            let begun: Begun = serde_json::from_slice(&bytes)
-                .map_err(|error| Failure::new(Exit::RunFolder, format!("{} is damaged: {error}", path.display())))?;
-            if begun != asked {
-                let text = format!(
-                    "this run began with {}; the settings ask for {}",
-                    begun.unlike(&asked),
-                    asked.unlike(&begun)
-                );
-                return Err(Failure::new(Exit::Config, text)
-                    .hint("start it with what it began with, or begin another run in a folder of its own (--run DIR)")
-                    .into());
-            }
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let json = serde_json::to_vec(&asked).context("writing what the run began with")?;
-            crate::store::files::write_whole(run_dir, BEGUN, |out| out.write_all(&json)).map_err(crate::fail::file)?;
-        }
-        Err(error) => {
-            return Err(Failure::new(Exit::RunFolder, format!("{} cannot be read: {error}", path.display())).into());
-        }
-    }
-    Ok(shape)
-}
-
-impl Begun {
-    /// What is not as in `other`, in words.
-    fn unlike(&self, other: &Self) -> String {
-        let words = |of: &Self| {
-            let Shape { vocab, width, heads, layers, context, ffn } = of.shape;
-            let shape = format!(
-                "vocabulary {vocab}, width {width}, {heads} heads, {layers} layers, context {context}, MLP {ffn}"
-            );
-            [format!("preset {}", of.preset), format!("tokenizer {}", of.tokenizer), shape]
-        };
-        let pairs = words(self).into_iter().zip(words(other));
-        pairs.filter(|(mine, theirs)| mine != theirs).map(|(mine, _)| mine).collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// The sizes of the run's model, as it began.
-pub fn begun_shape(run_dir: &Path) -> anyhow::Result<Shape> {
-    let path = run_dir.join(BEGUN);
-    let bytes = std::fs::read(&path).map_err(|error| {
-        Failure::new(Exit::RunFolder, format!("{} cannot be read: {error}", path.display()))
-            .hint("name the run's folder (--run DIR), or start hydra-coordinator there once")
-    })?;
-    let begun: Begun = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::new(Exit::RunFolder, format!("{} is damaged: {error}", path.display())))?;
-    begun.shape.check().map_err(|error| Failure::new(Exit::RunFolder, format!("{}: {error}", path.display())))?;
-    Ok(begun.shape)
 }

@@ -4,6 +4,7 @@
 mod begin;
 mod crash;
 mod full;
+mod text;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;

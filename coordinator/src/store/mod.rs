@@ -86,6 +86,12 @@ impl Store {
         self.boot
     }
 
+    /// Whether the run has weights, or had some.
+    pub fn has_version(&self) -> Result<bool, StoreError> {
+        let any = self.connection.query_row("SELECT EXISTS (SELECT 1 FROM versions)", [], |row| row.get(0));
+        any.map_err(StoreError::sql("read the ledger"))
+    }
+
     /// Writes rows at once, all or none: for the first version, before the thread starts.
     pub fn write(&mut self, rows: &[Row]) -> Result<(), StoreError> {
         rows::write(&mut self.connection, &self.seal, rows)

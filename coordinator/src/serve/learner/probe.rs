@@ -102,7 +102,9 @@ impl Prober {
 
     /// Parts of some of the task's windows, spread over its steps.
     fn own(&mut self, probe: &Probe) -> Result<Text, EngineError> {
-        let shard = &self.data.shards[probe.shard as usize];
+        // A task of before this start may be of a shard that is not there any more.
+        let shard = self.data.shards.get(probe.shard as usize);
+        let shard = shard.ok_or_else(|| EngineError::BadInput(format!("there is no shard {}", probe.shard)))?;
         let all = offsets(probe.seed, probe.steps, probe.batch, self.shape.context, shard.tokens as usize)?;
         let count = (probe.windows as usize).min(all.len());
         let length = self.length();
@@ -186,6 +188,7 @@ mod tests {
 
         assert_eq!(prober.gain(VersionNo(2), &probe, &delta).unwrap(), None, "a version from before");
         assert_eq!(prober.gain(VersionNo(3), &Probe { windows: 0, ..probe }, &delta).unwrap(), None);
+        assert!(prober.gain(VersionNo(3), &Probe { shard: 99, ..probe }, &delta).is_err(), "a shard of another text");
     }
 
     #[test]
