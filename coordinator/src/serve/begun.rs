@@ -185,7 +185,7 @@ impl Begun {
             averaged: None,
             measure_every: settings.eval.every,
             measured: None,
-            unmeasured: None,
+            unmeasured: Vec::new(),
             lost: Vec::new(),
             unwritten: Vec::new(),
             published: None,

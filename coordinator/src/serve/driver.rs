@@ -70,7 +70,7 @@ pub struct Driver {
     pub data: Arc<Dataset>,
     pub writer: Writer,
     pub learner: Sender<learner::Command>,
-    pub evaluator: Sender<Arc<Served>>,
+    pub evaluator: super::eval::Queue,
     pub answers: Sender<answers::Job>,
     pub versions: Versions,
     pub newest: Arc<Served>,
@@ -94,8 +94,8 @@ pub struct Driver {
     pub deltas: Vec<(SessionId, Digest, Arc<[u8]>)>,
     /// A version that is served, until learner and evaluator are told.
     pub published: Option<(VersionNo, Vec<LeaseId>)>,
-    /// A version that will not be measured, until the hub is told.
-    pub unmeasured: Option<VersionNo>,
+    /// Versions that will not be measured, until the hub is told.
+    pub unmeasured: Vec<VersionNo>,
     /// Rows for the writer, until what was pushed together with them is out.
     pub unwritten: Vec<(u64, Vec<Row>)>,
     /// Leases whose updates' bytes are not there, until the hub is told.
@@ -348,7 +348,7 @@ impl Driver {
                 self.handle(Fact::Checked { lease, verdict });
             } else if let Some(session) = self.callers.left() {
                 self.handle(Fact::Left { session, reason: "the request has its answer".to_owned() });
-            } else if let Some(version) = self.unmeasured.take() {
+            } else if let Some(version) = self.unmeasured.pop() {
                 self.handle(Fact::Unmeasured { version });
             } else {
                 return None;

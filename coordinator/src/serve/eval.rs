@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,10 @@ use super::sampler::Sampler;
 use super::served::{Served, Source};
 use crate::average::Average;
 use crate::data::{Dataset, Tokenizer};
+
+mod queue;
+
+pub use queue::Queue;
 
 /// Versions from one comparison of a version with the average to the next; between them only the better is measured.
 const COMPARE: u32 = 4;
@@ -58,26 +62,22 @@ pub struct Evaluator {
     pub average: Option<Average>,
 }
 
-/// Starts the thread; it ends when the sender is dropped. A version that is overtaken while it waits is left out. What
+/// Starts the thread; it ends when the queue is dropped. A version that is overtaken while it waits is left out. What
 /// was measured may be asked for a sample, too. A version that cannot be measured is reported as such.
 pub fn spawn(
     evaluator: Evaluator,
     mut sampler: Option<Sampler>,
     mut report: impl FnMut(Result<(Score, Source), VersionNo>) + Send + 'static,
-) -> std::io::Result<(Sender<Arc<Served>>, JoinHandle<()>)> {
-    let (versions, taken): (_, Receiver<Arc<Served>>) = channel();
+) -> std::io::Result<(Queue, JoinHandle<()>)> {
+    let (versions, queued) = queue::queue();
     let thread = std::thread::Builder::new().name("evaluator".into()).spawn(move || {
         hydra_shell::priority::step_back();
         let data = evaluator.data.clone();
         let mut desk = Desk { evaluator, averaged: false, ago: COMPARE, write: Instant::now() + WRITE, stale: false };
         loop {
             let sampling = sampler.as_ref().and_then(Sampler::waits);
-            let next = match sampling.into_iter().chain(desk.waits()).min() {
-                Some(wait) => taken.recv_timeout(wait),
-                None => taken.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            let mut served = match next {
-                Ok(served) => served,
+            let mut waiting = match queued.take(sampling.into_iter().chain(desk.waits()).min()) {
+                Ok(waiting) => waiting,
                 Err(RecvTimeoutError::Timeout) => {
                     // Nothing newer came meanwhile.
                     if let Some(sampler) = sampler.as_mut().filter(|sampler| sampler.waits() == Some(Duration::ZERO)) {
@@ -92,14 +92,15 @@ pub fn spawn(
                 }
             };
             // On a busy machine rounds may be shorter than a measurement; then the newest counts.
-            while let Ok(newer) = taken.try_recv() {
-                tracing::debug!(version = %served.version, "a version was overtaken before it could be measured");
-                desk.add(&served);
-                report(Err(served.version));
-                served = newer;
+            let Some(newest) = waiting.pop_back() else { continue };
+            for overtaken in waiting {
+                tracing::debug!(version = %overtaken.version, "a version was overtaken before it could be measured");
+                desk.add(&overtaken);
+                report(Err(overtaken.version));
             }
-            desk.add(&served);
-            match desk.judge(&served) {
+            desk.add(&newest);
+            let version = newest.version;
+            match desk.judge(newest) {
                 Ok((score, source)) => {
                     report(Ok((score, source.clone())));
                     if let Some(sampler) = &mut sampler {
@@ -107,8 +108,8 @@ pub fn spawn(
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%error, version = %served.version, "a version could not be measured");
-                    report(Err(served.version));
+                    tracing::error!(%error, %version, "a version could not be measured");
+                    report(Err(version));
                 }
             }
             desk.write_if_due();
@@ -130,7 +131,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn add(&mut self, served: &Served) {
+    fn add(&mut self, served: &Source) {
         self.stale = true;
         match &mut self.evaluator.average {
             Some(average) => average.add(served.version, &served.weights),
@@ -139,8 +140,7 @@ impl Desk {
     }
 
     /// Measures a version, the average up to it, or both; gives the better.
-    fn judge(&mut self, served: &Served) -> Result<(Score, Source), EngineError> {
-        let own = Source::from(served);
+    fn judge(&mut self, own: Source) -> Result<(Score, Source), EngineError> {
         let average = self.evaluator.average.as_ref().filter(|average| average.weights != own.weights);
         let mean = average.map(|average| Source { averaged: true, weights: average.weights.clone(), ..own.clone() });
         let (score, source) = match mean {
@@ -148,7 +148,7 @@ impl Desk {
                 let scores = (self.score(&own)?, self.score(&mean)?);
                 self.averaged = scores.1.loss < scores.0.loss;
                 tracing::debug!(
-                    version = %served.version, own = scores.0.loss, average = scores.1.loss,
+                    version = %own.version, own = scores.0.loss, average = scores.1.loss,
                     "a version and the average up to it were compared"
                 );
                 self.ago = 0;

@@ -12,10 +12,10 @@ impl Driver {
         let now = self.clock.now();
         let fresh = |every: Duration| self.measured.is_some_and(|at| now.since(at) < every);
         if self.measure_every.is_some_and(fresh) {
-            self.unmeasured = Some(self.newest.version);
+            self.unmeasured.push(self.newest.version);
         } else {
             self.measured = Some(now);
-            self.evaluator.send(self.newest.clone()).ok();
+            self.unmeasured.extend(self.evaluator.put(Source::from(&*self.newest)));
         }
     }
 

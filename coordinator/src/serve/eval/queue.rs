@@ -1,0 +1,116 @@
+//! Versions on their way to the evaluator. While it measures one, newer ones wait for the average, but only so many
+//! bytes of them: of a large model the newest alone, which then stands for those that were left out.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hydra_core::ids::VersionNo;
+
+use crate::serve::served::Source;
+
+/// Bytes of weights that wait at most, the newest's not counted.
+const WAITING: usize = 64 << 20;
+
+type Waiting = Arc<Mutex<VecDeque<Source>>>;
+
+/// The driver's end; when it is dropped, the evaluator ends.
+pub struct Queue {
+    waiting: Waiting,
+    wake: Sender<()>,
+}
+
+/// The evaluator's end.
+pub struct Queued {
+    waiting: Waiting,
+    woken: Receiver<()>,
+}
+
+/// Both ends.
+pub fn queue() -> (Queue, Queued) {
+    let (waiting, (wake, woken)) = (Waiting::default(), channel());
+    (Queue { waiting: waiting.clone(), wake }, Queued { waiting, woken })
+}
+
+fn lock(waiting: &Waiting) -> MutexGuard<'_, VecDeque<Source>> {
+    // A version is put or taken whole, so a panic elsewhere leaves nothing half done.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn bytes(source: &Source) -> usize {
+    size_of_val(source.weights.as_slice())
+}
+
+impl Queue {
+    /// Hands over a version; gives those that will not be measured, oldest first, since there was no room for them.
+    pub fn put(&self, newest: Source) -> Vec<VersionNo> {
+        let mut waiting = lock(&self.waiting);
+        let mut all: usize = waiting.iter().map(bytes).sum();
+        let mut left_out = Vec::new();
+        while all > WAITING
+            && let Some(oldest) = waiting.pop_front()
+        {
+            all -= bytes(&oldest);
+            left_out.push(oldest.version);
+        }
+        let asleep = waiting.is_empty() && left_out.is_empty();
+        waiting.push_back(newest);
+        if asleep {
+            // Whoever is gone has panicked, and says so elsewhere.
+            self.wake.send(()).ok();
+        }
+        left_out
+    }
+}
+
+impl Queued {
+    /// All versions that wait, oldest first, at least one.
+    pub fn take(&self, wait: Option<Duration>) -> Result<VecDeque<Source>, RecvTimeoutError> {
+        match wait {
+            Some(wait) => self.woken.recv_timeout(wait)?,
+            None => self.woken.recv().map_err(|_| RecvTimeoutError::Disconnected)?,
+        }
+        Ok(std::mem::take(&mut *lock(&self.waiting)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hydra_core::model::Shape;
+
+    use super::*;
+
+    fn version(number: u64, weights: &Arc<Vec<f32>>) -> Source {
+        let shape = Shape::new(256, 8, 1, 1, 8);
+        Source { version: VersionNo(number), averaged: false, shape, weights: weights.clone() }
+    }
+
+    fn numbers(taken: impl IntoIterator<Item = Source>) -> Vec<u64> {
+        taken.into_iter().map(|source| source.version.0).collect()
+    }
+
+    #[test]
+    fn versions_of_a_large_model_do_not_pile_up_behind_a_measurement() {
+        let (queue, queued) = queue();
+        let weights: Vec<_> = (0..3).map(|_| Arc::new(vec![0.0; WAITING / 4 + 1])).collect();
+        assert_eq!(queue.put(version(1, &weights[0])), []);
+        assert_eq!(queue.put(version(2, &weights[1])), [VersionNo(1)]);
+        assert_eq!(queue.put(version(3, &weights[2])), [VersionNo(2)]);
+        assert_eq!(weights.iter().map(Arc::strong_count).collect::<Vec<_>>(), [1, 1, 2], "the old ones are free");
+        assert_eq!(numbers(queued.take(None).unwrap()), [3]);
+        assert_eq!(queued.take(Some(Duration::ZERO)).unwrap_err(), RecvTimeoutError::Timeout);
+        assert_eq!(queue.put(version(4, &weights[0])), []);
+        drop(queue);
+        assert_eq!(numbers(queued.take(None).unwrap()), [4]);
+        assert_eq!(queued.take(None).unwrap_err(), RecvTimeoutError::Disconnected);
+    }
+
+    #[test]
+    fn versions_of_a_small_model_all_come_to_the_average() {
+        let (queue, queued) = queue();
+        let weights = Arc::new(vec![0.0; 8]);
+        assert!((1..=5).all(|number| queue.put(version(number, &weights)).is_empty()));
+        assert_eq!(numbers(queued.take(None).unwrap()), [1, 2, 3, 4, 5]);
+    }
+}
