@@ -9,7 +9,7 @@ use hydra_config::Settings;
 use hydra_core::codec::Codec;
 use hydra_core::hub::rows::{Recovered, Row, Version};
 use hydra_core::hub::{Rules, Sampling, Shard, Stop};
-use hydra_core::ids::{LeaseId, VersionNo};
+use hydra_core::ids::{Digest, LeaseId, VersionNo};
 use hydra_core::merge::{self, OuterRule, OuterState};
 use hydra_core::model::Shape;
 use hydra_core::schedule::Schedule;
@@ -150,6 +150,10 @@ fn open_locked(
         Some(made) if made.version == newest => (made.checkpoint, made.whole),
         _ => (versions.read(&recovered.newest).map_err(fail::file)?, newest),
     };
+    let keep = settings.rounds.keep_versions as usize;
+    if let Err(error) = versions.keep(newest, keep) {
+        tracing::warn!(%error, "an old version's file cannot be removed");
+    }
     if merging != merged_by && whole < newest {
         // What has no file was merged as the last start did it, and that is about to be forgotten.
         let Checkpoint { weights, outer } = &checkpoint;
@@ -174,7 +178,14 @@ fn open_locked(
         .flat_map(|version| version.inputs.iter().map(|(lease, _)| *lease))
         .chain(waiting.keys().copied())
         .collect();
-    updates.sweep(&kept).map_err(fail::file)?;
+    let stay = updates.sweep(&kept).map_err(fail::file)?;
+    let merged = history.iter().take_while(|version| version.version > oldest).map(|version| {
+        let inputs = version.inputs.iter().filter_map(|(lease, _)| Some((*lease, *stay.get(lease)?)));
+        (version.version, inputs.collect())
+    });
+    // Oldest first, as they are removed.
+    let mut merged: VecDeque<(VersionNo, Vec<(LeaseId, Digest)>)> = merged.collect();
+    merged.make_contiguous().reverse();
     // What nobody outside can know: which windows are looked at, and how directions are compared.
     let secret = |bytes: [u8; 16]| (u128::from_le_bytes(bytes) as u64, (u128::from_le_bytes(bytes) >> 64) as u64);
     let (windows, directions) = secret(keys::random()?);
@@ -194,12 +205,11 @@ fn open_locked(
         failing: false,
         versions,
         updates,
-        keep: settings.rounds.keep_versions as usize,
+        keep,
         waiting,
         at_hand: BTreeMap::new(),
         unkept: VecDeque::new(),
-        // Files of updates merged before this start are swept at the next one.
-        merged: VecDeque::new(),
+        merged,
         likeness,
         prober,
     };

@@ -3,7 +3,7 @@
 //! `updates/<lease>-<digest>.bin`: the name says what the content must be. A file is durable before its acceptance
 //! goes into the database, so an update that was paid can be merged after any stop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -60,21 +60,26 @@ impl UpdateFiles {
         files::remove(&self.path(lease, digest))
     }
 
-    /// Drops every update whose lease is not in `keep`, and returns how many: those that were never accepted, and those
+    /// Drops every update whose lease is not in `keep`, and returns those that stay. What goes was never accepted, or
     /// merged long ago. At a start, keep what waits and what the versions that are still on disk had merged.
-    pub fn sweep(&self, keep: &BTreeSet<LeaseId>) -> Result<usize, FileError> {
+    pub fn sweep(&self, keep: &BTreeSet<LeaseId>) -> Result<BTreeMap<LeaseId, Digest>, FileError> {
         let failed = |error: io::Error| FileError::io("read", &self.folder, &error);
-        let mut removed = 0;
+        let mut stay = BTreeMap::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let lease = name.to_str().and_then(|name| name.strip_suffix(".bin")?.split_once('-')?.0.parse().ok());
-            if lease.is_some_and(|lease| !keep.contains(&LeaseId(lease))) {
+            let Some((lease, digest)) = name.to_str().and_then(|name| name.strip_suffix(".bin")?.split_once('-'))
+            else {
+                continue;
+            };
+            let Ok(lease) = lease.parse().map(LeaseId) else { continue };
+            if !keep.contains(&lease) {
                 files::remove(&entry.path())?;
-                removed += 1;
+            } else if let Ok(digest) = blake3::Hash::from_hex(digest) {
+                stay.insert(lease, Digest(*digest.as_bytes()));
             }
         }
-        Ok(removed)
+        Ok(stay)
     }
 }
 

@@ -3,10 +3,12 @@
 use clap::Parser as _;
 use hydra_config::AnswerSettings;
 use hydra_core::credits::Credits;
+use hydra_core::hub::rows::Version;
 
 use super::*;
 use crate::args::Args;
 use crate::serve::settings as remembered;
+use crate::store::Checkpoint;
 
 fn open(settings: &Settings) -> anyhow::Result<run::Run> {
     run::open(settings, None, &Events::stdout(false))
@@ -91,4 +93,28 @@ fn a_settings_file_lies_over_what_the_run_remembers_and_may_name_the_run() {
 
     let args = Args::parse_from(["hydra-coordinator", "--config", "no-such.toml"]);
     assert!(remembered::run_dir(&args).unwrap_err().to_string().contains("no-such.toml cannot be read"));
+}
+
+#[test]
+fn fewer_versions_to_keep_make_room_at_the_start_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = settings(dir.path());
+    let mut run = open(&begun).unwrap();
+    let run::Run { ref learner, ref recovered, .. } = run;
+    let Checkpoint { weights, outer } = &learner.checkpoint;
+    let first = &recovered.newest;
+    let rows: Vec<_> = (1..=7).map(|n| Row::Version(Version { version: VersionNo(n), ..first.clone() })).collect();
+    for n in 1..=7 {
+        learner.versions.write(VersionNo(n), &first.digest, weights, outer).unwrap();
+    }
+    run.store.write(&rows).unwrap();
+    let files = run.learner.versions.clone();
+    drop(run);
+
+    drop(open(&begun).unwrap());
+    assert_eq!(files.list().unwrap().len(), 8, "all that are to be kept");
+    let mut fewer = begun;
+    fewer.rounds.keep_versions = 3;
+    drop(open(&fewer).unwrap());
+    assert_eq!(files.list().unwrap(), [5, 6, 7].map(VersionNo));
 }

@@ -174,6 +174,12 @@ fn a_version_whose_file_is_missing_or_damaged_is_made_again() {
     let stand = coordinator.stand(prepared.path());
     assert_eq!(stand.0, VersionNo(1));
     drop(coordinator);
+    let dir = remains(prepared.path());
+    let run = run::open(&settings(dir.path()), None, &Events::stdout(false)).expect("it opens");
+    let leases = |(version, merged): &(VersionNo, Vec<(LeaseId, Digest)>)| (version.0, merged.len());
+    let merged: Vec<_> = run.learner.merged.iter().map(leases).collect();
+    assert_eq!(merged, [(1, GROUPS[0].len())], "their files go with the last version before");
+    drop(run);
     let file = |dir: &Path| dir.join("run/versions/v00000001.safetensors");
     let whole = std::fs::read(file(prepared.path())).expect("it is on disk when the learner has ended");
 

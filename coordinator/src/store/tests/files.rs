@@ -1,6 +1,6 @@
 //! Files of versions and updates: whole or recognised.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -184,7 +184,8 @@ fn sweeping_keeps_what_is_named_and_what_is_not_ours() {
         files.put(LeaseId(lease), &digest, b"x").expect("room");
     }
     fs::write(dir.path().join("updates/notes.txt"), "mine").expect("room");
-    assert_eq!(files.sweep(&BTreeSet::from([LeaseId(2), LeaseId(3)])), Ok(2));
+    let stay = BTreeSet::from([LeaseId(2), LeaseId(3), LeaseId(9)]);
+    assert_eq!(files.sweep(&stay), Ok(BTreeMap::from([(LeaseId(2), digest), (LeaseId(3), digest)])));
     let left: Vec<_> = (1..=4).filter(|lease| files.has(LeaseId(*lease), &digest) == Ok(true)).collect();
     assert_eq!(left, [2, 3]);
     assert!(dir.path().join("updates/notes.txt").exists());
