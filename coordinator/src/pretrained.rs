@@ -30,6 +30,12 @@ const FILES: [&str; 6] = [CARD, CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG,
 /// In every model card, and so in the folder of every export.
 const MARK: &str = "exported with `hydra-coordinator export`";
 
+/// Whether a file is the card of an export: the folder's description, and nothing to learn from.
+pub fn is_card(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == CARD)
+        && fs::read(path).is_ok_and(|card| String::from_utf8_lossy(&card).contains(MARK))
+}
+
 /// A folder that a run can begin from; its weights are still to be read.
 pub struct Pretrained {
     dir: PathBuf,
@@ -112,7 +118,7 @@ pub fn write(
         return Err(Failure::new(Exit::Data, text).hint("choose a new folder, or an earlier export's"));
     }
     let taken = FILES.iter().find(|name| fs::symlink_metadata(to.join(name)).is_ok());
-    let ours = fs::read(to.join(CARD)).is_ok_and(|card| String::from_utf8_lossy(&card).contains(MARK));
+    let ours = is_card(&to.join(CARD));
     if let Some(name) = taken.filter(|_| !ours) {
         let text = format!("{} holds a {name} that is not of an export, which would be lost", to.display());
         return Err(Failure::new(Exit::Data, text).hint("choose a new folder, or an earlier export's"));

@@ -12,11 +12,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::pretrained::is_card;
+use crate::store::schema;
+
 #[cfg(test)]
 mod tests;
 
 /// Bytes of text in all, after decompression: the prepared tokens are kept in memory.
 pub const MAX_TEXT: u64 = 4 << 30;
+/// What a run's versions said, in its folder.
+const SAMPLES: &str = "samples.jsonl";
 /// The endings that are looked for in folders; each may be followed by `.gz` or `.zst`.
 pub const EXTENSIONS: [&str; 3] = ["txt", "md", "jsonl"];
 
@@ -116,8 +121,8 @@ pub enum ReadError {
     },
 }
 
-/// Reads files and folders (with everything in them, hidden files left out), in the order given, names sorted within
-/// a folder. A file that is met again is left out.
+/// Reads files and folders (with everything in them, hidden files and what this program wrote left out), in the order
+/// given, names sorted within a folder. A file that is met again is left out.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Source>, ReadError> {
     read_bounded(paths, MAX_TEXT)
 }
@@ -157,6 +162,7 @@ impl Reader {
         let mut names: Vec<_> = entries.into_iter().map(|entry| entry.file_name()).collect();
         names.sort();
         let mut found = false;
+        let of_run = folder.join(schema::FILE).exists();
         for name in names {
             if name.as_encoded_bytes().starts_with(b".") {
                 continue;
@@ -165,7 +171,12 @@ impl Reader {
             // A link that leads nowhere is not worth stopping for: nobody named it.
             let Ok(meta) = fs::metadata(&path) else { continue };
             if meta.is_dir() {
-                found |= self.folder(&path)?;
+                // Nobody named a run's folder as text: it holds what an earlier model said.
+                if !path.join(schema::FILE).exists() {
+                    found |= self.folder(&path)?;
+                }
+            } else if (of_run && name == SAMPLES) || is_card(&path) {
+                // Written by this program itself.
             } else if meta.is_file() && EXTENSIONS.contains(&Form::of(&path).extension.as_str()) {
                 found |= self.file(&path)?;
             }

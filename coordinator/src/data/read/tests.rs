@@ -168,3 +168,26 @@ fn the_bound_holds_for_all_files_together_and_inside_compressed_ones() {
         assert!(read_bounded(&[bomb], 100_000).is_ok());
     }
 }
+
+#[test]
+fn what_this_program_wrote_is_not_read_with_a_folder() {
+    let dir = TempDir::new().unwrap();
+    let card = b"A language model, exported with `hydra-coordinator export`.";
+    for (name, content) in [
+        ("f/book.txt", &b"1"[..]),
+        ("f/export/README.md", card),
+        ("f/notes/README.md", b"2"),
+        ("f/run/hydra.db", b"x"),
+        ("f/run/samples.jsonl", b"{\"prompt\": \"p\", \"text\": \"it said\"}"),
+        ("f/samples.jsonl", b"{\"text\": \"3\"}"),
+    ] {
+        put(&dir, name, content);
+    }
+    let folder = dir.path().join("f");
+    assert_eq!(documents(std::slice::from_ref(&folder)), [["1"], ["2"], ["3"]]);
+    // Where the run's folder is the one that is named, its own text counts.
+    put(&dir, "f/run/mine.txt", b"4");
+    assert_eq!(documents(&[folder.join("run")]), [["4"]]);
+    // A file that is named is meant.
+    assert_eq!(documents(&[folder.join("run/samples.jsonl")]), [["it said"]]);
+}
