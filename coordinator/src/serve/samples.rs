@@ -14,7 +14,7 @@ use crate::store::write_whole;
 
 /// Its name in the run's folder.
 const NAME: &str = "samples.jsonl";
-/// A file with more lines is cut to the newest when it is opened.
+/// A file with more lines is cut to the newest.
 const MOST: usize = 20 * SAMPLES;
 
 /// One line.
@@ -30,16 +30,19 @@ struct Line {
 pub struct Samples {
     run: PathBuf,
     pub prompt: String,
+    /// Lines that were added since the file was last looked at.
+    added: usize,
 }
 
 impl Samples {
     /// Those of a run's folder.
     pub fn of(run: &Path, prompt: &str) -> Self {
-        Self { run: run.to_owned(), prompt: prompt.trim().to_owned() }
+        Self { run: run.to_owned(), prompt: prompt.trim().to_owned(), added: 0 }
     }
 
     /// The newest, oldest first. Keeps a long file short.
-    pub fn read(&self) -> Vec<Sample> {
+    pub fn read(&mut self) -> Vec<Sample> {
+        self.added = 0;
         let (mut lines, count) = self.lines().unwrap_or_default();
         if count > MOST {
             let text: String =
@@ -66,8 +69,8 @@ impl Samples {
         Ok((lines, count))
     }
 
-    /// Appends one.
-    pub fn add(&self, sample: &Sample) {
+    /// Appends one; now and then looks at how long the file has become.
+    pub fn add(&mut self, sample: &Sample) {
         let line = Line { prompt: self.prompt.clone(), sample: sample.clone() };
         let written = serde_json::to_string(&line).map_err(io::Error::from).and_then(|line| {
             let mut file = OpenOptions::new().create(true).append(true).open(self.run.join(NAME))?;
@@ -76,6 +79,10 @@ impl Samples {
         });
         if let Err(error) = written {
             tracing::debug!(%error, "a sample cannot be kept");
+        }
+        self.added += 1;
+        if self.added > MOST {
+            self.read();
         }
     }
 }
@@ -93,7 +100,7 @@ mod tests {
     #[test]
     fn a_restart_finds_those_of_its_prompt() {
         let folder = tempfile::tempdir().unwrap();
-        let (ours, others) = (Samples::of(folder.path(), " once "), Samples::of(folder.path(), "twice"));
+        let (mut ours, mut others) = (Samples::of(folder.path(), " once "), Samples::of(folder.path(), "twice"));
         assert_eq!(ours.read(), []);
         ours.add(&sample(1));
         others.add(&sample(2));
@@ -106,8 +113,14 @@ mod tests {
     #[test]
     fn a_long_file_is_cut_to_the_newest() {
         let folder = tempfile::tempdir().unwrap();
-        let samples = Samples::of(folder.path(), "once");
-        for version in 0..=MOST as u64 {
+        let mut samples = Samples::of(folder.path(), "once");
+        // Another program's, or an earlier start's.
+        Samples::of(folder.path(), "once").add(&sample(0));
+        for version in 0..MOST as u64 {
+            samples.add(&sample(version));
+        }
+        assert_eq!(samples.lines().unwrap().1, MOST + 1);
+        for version in [MOST as u64 - 1, MOST as u64] {
             samples.add(&sample(version));
         }
         for _ in 0..2 {
