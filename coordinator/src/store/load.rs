@@ -263,9 +263,22 @@ fn horizon(newest: VersionNo) -> i64 {
     newest.0.saturating_sub(limits::STALENESS + 2) as i64
 }
 
+/// With the plus SQLite finds the few tasks by their versions; without it, it would walk through all in the order of
+/// leases and have nothing to sort.
+fn open_sql() -> String {
+    format!("SELECT {} FROM tasks WHERE version >= ?1 AND state = 'leased' ORDER BY +lease", rows::LEASE)
+}
+
 fn open(from: &Connection, newest: VersionNo) -> rusqlite::Result<Vec<Lease>> {
-    let sql = format!("SELECT {} FROM tasks WHERE version >= ?1 AND state = 'leased' ORDER BY lease", rows::LEASE);
-    collect(from, &sql, [horizon(newest)], rows::lease)
+    collect(from, &open_sql(), [horizon(newest)], rows::lease)
+}
+
+fn settled_sql() -> String {
+    format!(
+        "SELECT {} FROM tasks WHERE state = 'accepted' AND (version >= ?1 OR lease IN
+             (SELECT lease FROM tasks WHERE state = 'accepted' ORDER BY lease DESC LIMIT ?2)) ORDER BY +lease",
+        rows::LEASE_ACCEPTED
+    )
 }
 
 fn settled(
@@ -273,12 +286,7 @@ fn settled(
     newest: VersionNo,
     unmerged: &[(Lease, Accepted)],
 ) -> rusqlite::Result<Vec<(Lease, Accepted)>> {
-    let sql = format!(
-        "SELECT {} FROM tasks WHERE state = 'accepted' AND (version >= ?1 OR lease IN
-             (SELECT lease FROM tasks WHERE state = 'accepted' ORDER BY lease DESC LIMIT ?2)) ORDER BY lease",
-        rows::LEASE_ACCEPTED
-    );
-    let mut settled = collect(from, &sql, [horizon(newest), limits::PAID as i64], rows::lease_accepted)?;
+    let mut settled = collect(from, &settled_sql(), [horizon(newest), limits::PAID as i64], rows::lease_accepted)?;
     let waiting: BTreeSet<_> = unmerged.iter().map(|(lease, _)| lease.lease).collect();
     settled.retain(|(lease, _)| !waiting.contains(&lease.lease));
     Ok(settled)
@@ -287,4 +295,26 @@ fn settled(
 fn last_task(from: &Connection) -> rusqlite::Result<TaskId> {
     let last = from.query_row("SELECT max(task) FROM tasks", [], |row| row.get::<_, Option<i64>>(0))?;
     Ok(TaskId(last.unwrap_or_default() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema;
+
+    #[test]
+    fn a_start_does_not_walk_through_all_tasks() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = schema::open_writable(&dir.path().join(schema::FILE)).unwrap();
+        for (sql, values) in [(open_sql(), &[1][..]), (settled_sql(), &[1, 2])] {
+            let plan =
+                collect(&connection, &format!("EXPLAIN QUERY PLAN {sql}"), rusqlite::params_from_iter(values), |row| {
+                    Ok((row.get::<_, i64>(1)?, row.get::<_, String>(3)?))
+                })
+                .unwrap();
+            // The outermost steps; the newest leases of all are found from the end.
+            let walks = plan.iter().any(|(parent, step)| *parent == 0 && step.starts_with("SCAN"));
+            assert!(!walks && plan.iter().any(|(_, step)| step.contains("tasks_by_version")), "{plan:?}");
+        }
+    }
 }

@@ -33,6 +33,7 @@ pub struct Summary {
 pub struct Auditor {
     summary: Summary,
     ids: std::collections::BTreeSet<TransferId>,
+    /// Of the holds that are open.
     owners: BTreeMap<TransferId, Account>,
 }
 
@@ -70,7 +71,7 @@ impl Auditor {
     fn holds(&mut self, row: &Transfer) -> Result<(), String> {
         let resolves = |auditor: &mut Self, to: Option<&Account>| {
             let Some(hold) = row.hold else { return Err("resolves no hold".to_owned()) };
-            let owner = auditor.owners.get(&hold).cloned();
+            let owner = auditor.owners.remove(&hold);
             match auditor.summary.open.remove(&hold) {
                 None => Err(format!("resolves the hold {hold}, which is not open")),
                 Some(amount) if amount != row.amount => Err("differs from its hold's amount".into()),
