@@ -41,7 +41,7 @@ pub fn run(command: &Command, args: &Args) -> anyhow::Result<()> {
 }
 
 fn reader(dir: &Path) -> anyhow::Result<Reader> {
-    Ok(Reader::open(dir).map_err(|error| fail::store(&error))?)
+    Ok(Reader::open(dir).map_err(|error| fail::reading(&error))?)
 }
 
 /// Output that may be cut short by those who read it, as `head` does: they have what they wanted.
@@ -69,7 +69,7 @@ fn print(events: &Events, line: &str) {
 }
 
 fn status(dir: &Path, events: &Events) -> anyhow::Result<()> {
-    let status = reader(dir)?.status().map_err(|error| fail::store(&error))?;
+    let status = reader(dir)?.status().map_err(|error| fail::reading(&error))?;
     events.emit(&json!({ "event": "status", "status": status }));
     let version = status.version.map_or_else(|| "none yet".to_owned(), |version| version.to_string());
     print(events, &format!("version        {version}"));
@@ -101,7 +101,7 @@ fn status(dir: &Path, events: &Events) -> anyhow::Result<()> {
 }
 
 fn users(dir: &Path, events: &Events) -> anyhow::Result<()> {
-    let users = reader(dir)?.users().map_err(|error| fail::store(&error))?;
+    let users = reader(dir)?.users().map_err(|error| fail::reading(&error))?;
     for user in &users {
         events.emit(&json!({ "event": "user", "user": user.user, "key": user.key.to_string(),
             "balance": user.balance.as_hyd(), "held": user.held.as_hyd(), "tasks": user.tasks,
@@ -125,7 +125,7 @@ fn users(dir: &Path, events: &Events) -> anyhow::Result<()> {
 }
 
 fn balance(dir: &Path, user: &hydra_core::ids::UserName, events: &Events) -> anyhow::Result<()> {
-    let Some(report) = reader(dir)?.user(user).map_err(|error| fail::store(&error))? else {
+    let Some(report) = reader(dir)?.user(user).map_err(|error| fail::reading(&error))? else {
         return Err(Failure::new(Exit::Data, format!("nobody is called {user} in this run"))
             .hint("`hydra-coordinator users`, with the same --run, lists the names; `hydra-worker NAME` joins")
             .into());
@@ -138,9 +138,12 @@ fn balance(dir: &Path, user: &hydra_core::ids::UserName, events: &Events) -> any
 
 fn broken(error: &VerifyError) -> Failure {
     match error {
-        VerifyError::Store(error) => fail::store(error),
+        VerifyError::Store(error) => fail::reading(error),
         other => Failure::new(Exit::RunFolder, format!("the ledger is not sound: {other}"))
-            .hint("stop the coordinator, keep a copy of the run's folder, and restore hydra.db from a backup"),
+            .hint(
+                "stop the coordinator, keep a copy of the run's folder, and restore a backup into an empty folder; or \
+                 restore hydra.db alone, but remove hydra.db-wal and hydra.db-shm first, which belong to the broken one",
+            ),
     }
 }
 
@@ -201,7 +204,7 @@ impl Best {
 fn best(dir: &Path, events: &Events) -> anyhow::Result<Best> {
     let reader = reader(dir)?;
     let shape = settings::begun_shape(dir)?;
-    let versions = reader.current_versions().map_err(|error| fail::store(&error))?;
+    let versions = reader.current_versions().map_err(|error| fail::reading(&error))?;
     let newest = versions.first().map_or(VersionNo(0), |newest| newest.version);
     if let Some(Average { version, weights, better: Some(measured) }) = Average::read(dir, &shape, newest)
         && let Some(version) = versions.iter().find(|row| row.version == version)
@@ -227,7 +230,7 @@ fn best(dir: &Path, events: &Events) -> anyhow::Result<Best> {
                     let number = version.version;
                     events.say(&format!("version {newest} has no file yet, so this is version {number}"));
                 }
-                let status = reader.status().map_err(|error| fail::store(&error))?;
+                let status = reader.status().map_err(|error| fail::reading(&error))?;
                 let measured = status.val_loss.zip(status.val_bits_per_byte);
                 let measured = measured.filter(|_| status.evaluated == Some(version.version));
                 let weights = checkpoint.weights.to_vec();

@@ -22,6 +22,18 @@ pub fn store(error: &StoreError) -> Failure {
     }
 }
 
+/// The same, of a command that only reads: it may be another user's folder, or one on a disk that takes no writes, and
+/// SQLite writes beside a database that was not closed even to read it.
+pub fn reading(error: &StoreError) -> Failure {
+    match error.trouble() {
+        Trouble::ReadOnly | Trouble::Denied | Trouble::Io => {
+            let failure = Failure::new(Exit::RunFolder, error.to_string());
+            failure.hint("run this as the coordinator's user, or on a copy of the run's folder that you may write to")
+        }
+        _ => store(error),
+    }
+}
+
 /// A failure of a file in the run's folder.
 pub fn file(error: FileError) -> Failure {
     store(&StoreError::File(error))

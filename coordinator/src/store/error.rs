@@ -163,7 +163,7 @@ pub enum StoreError {
     },
     /// The rows of the ledger do not follow from each other.
     #[error(
-        "the ledger is broken at transfer {seq}: {why}; nothing was changed; see `hydra-coordinator ledger verify` and restore a copy"
+        "the ledger is broken at transfer {seq}: {why}; nothing was changed; see `hydra-coordinator ledger verify`, and restore a copy into an empty folder, or remove hydra.db-wal and hydra.db-shm before"
     )]
     BrokenLedger {
         /// The first bad row.

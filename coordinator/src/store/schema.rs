@@ -12,7 +12,7 @@ use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-use super::error::{FileError, StoreError};
+use super::error::{FileError, StoreError, Trouble};
 
 /// The database's name in the run's folder.
 pub const FILE: &str = "hydra.db";
@@ -57,8 +57,11 @@ pub fn open_readable(run_or_file: &Path) -> Result<Connection, StoreError> {
     let path = database_path(run_or_file);
     let Some(found) = peek(&path)? else { return Err(StoreError::NoRun { path }) };
     refuse_foreign(&path, found)?;
-    let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let found = inspect(&connection)?;
+    let (connection, found) = match read_only(&path) {
+        // SQLite keeps a file beside the database even to read it, and it may not make one here.
+        Err(error) if is_barred(error.trouble()) && !has_log(&path) => immutable(&path).map_err(|_| error)?,
+        read => read?,
+    };
     refuse_foreign(&path, found)?;
     match found.layout {
         LAYOUT => Ok(connection),
@@ -66,6 +69,53 @@ pub fn open_readable(run_or_file: &Path) -> Result<Connection, StoreError> {
         // Bringing the file up to date is the writer's work.
         _ => upgraded_copy(&connection),
     }
+}
+
+fn read_only(path: &Path) -> Result<(Connection, Found), StoreError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let found = inspect(&connection)?;
+    Ok((connection, found))
+}
+
+/// Whether the folder may be what is in the way: SQLite cannot open what it would have to make.
+fn is_barred(trouble: Trouble) -> bool {
+    matches!(trouble, Trouble::ReadOnly | Trouble::Denied | Trouble::Io)
+}
+
+/// Whether rows lie beside the database that are not in it yet. A coordinator that runs always keeps such a file.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    // What cannot be looked at may be there.
+    !matches!(std::fs::metadata(log), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Reads a database that nobody changes meanwhile, without any file beside it.
+fn immutable(path: &Path) -> Result<(Connection, Found), StoreError> {
+    let uri = uri(path).map_err(|error| FileError::io("open", path, &error))?;
+    let connection = connect(Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?;
+    let found = inspect(&connection)?;
+    Ok((connection, found))
+}
+
+/// `file:` and the path, with what means something in an address written as its code.
+fn uri(path: &Path) -> io::Result<String> {
+    let path = std::path::absolute(path)?;
+    let hex = |digit: u8| char::from_digit(u32::from(digit), 16).unwrap_or_default();
+    let mut uri = "file://".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'\\' if cfg!(windows) => uri.push('/'),
+            b'/' | b':' | b'-' | b'.' | b'_' | b'~' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.extend(['%', hex(byte >> 4), hex(byte & 15)]),
+        }
+    }
+    if !uri["file://".len()..].starts_with('/') {
+        // A drive's letter.
+        uri.insert("file://".len(), '/');
+    }
+    Ok(uri + "?immutable=1")
 }
 
 /// A copy in memory with the newest layout, of a database that no newer program has started on yet.
@@ -147,5 +197,29 @@ fn migration_failed(error: rusqlite_migration::Error) -> StoreError {
     match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => StoreError::sql("set up the ledger's layout")(err),
         other => StoreError::Unfit(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_read_without_a_file_beside_it_whatever_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("50% of a? run #1 é");
+        std::fs::create_dir(&run).unwrap();
+        let path = run.join(FILE);
+        open_writable(&path).unwrap().close().unwrap();
+        let (connection, found) = immutable(&path).unwrap();
+        assert_eq!((found.application, found.layout, found.filled), (APPLICATION, LAYOUT, true));
+        assert_eq!(std::fs::read_dir(&run).unwrap().count(), 1, "nothing was made");
+        drop(connection);
+
+        assert!(!has_log(&path));
+        let writer = open_writable(&path).unwrap();
+        assert!(has_log(&path), "it is not immutable while it is written");
+        drop(writer);
+        assert!(immutable(&run.join("none.db")).is_err());
     }
 }
