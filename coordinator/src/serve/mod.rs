@@ -56,7 +56,7 @@ use crate::args::Args;
 use crate::data;
 use crate::pretrained::Pretrained;
 use crate::screen::Channels;
-use crate::store::{Reader, Writer};
+use crate::store::{Reader, RunLock, Writer};
 
 /// Inputs that wait for the driver; beyond them sockets are not read.
 const INPUTS: usize = 1024;
@@ -228,7 +228,7 @@ async fn serve_with(
     let _ = tokio::time::timeout(Duration::from_secs(3), tracker.wait()).await;
     let Ended { reason, newest, tasks, tokens, scored, averaged, writer } = ended;
     let closing = tokio::task::spawn_blocking(move || close(writer, threads));
-    unless_at_once(&signals, closing).await.context("closing the ledger")??;
+    let lock = unless_at_once(&signals, closing).await.context("closing the ledger")??;
     let mut score = match scored {
         Some(score) => Some((score, Some(averaged))),
         // A run that was over before this start.
@@ -241,7 +241,11 @@ async fn serve_with(
             newest.version
         ));
         let (last, run) = (newest.clone(), settings.run_dir.clone());
-        let measuring = tokio::task::spawn_blocking(move || eval::measure_in_full(&run, &last, &info.data));
+        let measuring = tokio::task::spawn_blocking(move || {
+            // The average's file is still to be written: nobody else may begin here before.
+            let _lock = lock;
+            eval::measure_in_full(&run, &last, &info.data)
+        });
         let mut signals = signals.lock().await;
         tokio::select! {
             full = measuring => {
@@ -353,14 +357,14 @@ fn gate(settings: &Settings) -> Gate {
 }
 
 /// Brings everything to disk and ends the threads.
-fn close(writer: Writer, threads: Threads) -> anyhow::Result<()> {
+fn close(writer: Writer, threads: Threads) -> anyhow::Result<RunLock> {
     let ended: Vec<_> = threads.into_iter().map(std::thread::JoinHandle::join).collect();
     // Last, because it holds the folder's lock and the others write there.
-    writer.shutdown().map_err(|error| crate::fail::store(&error))?;
+    let lock = writer.shutdown().map_err(|error| crate::fail::store(&error))?;
     if ended.iter().any(Result::is_err) {
         anyhow::bail!("a thread of the coordinator panicked; the log above says where");
     }
-    Ok(())
+    Ok(lock)
 }
 
 async fn bind(listen: &str) -> anyhow::Result<TcpListener> {

@@ -42,7 +42,7 @@ type Order = (u64, Vec<Row>);
 #[derive(Debug)]
 pub struct Writer {
     orders: Sender<Order>,
-    thread: JoinHandle<Result<(), StoreError>>,
+    thread: JoinHandle<Result<RunLock, StoreError>>,
 }
 
 impl Store {
@@ -66,8 +66,9 @@ impl Writer {
         self.orders.send((seq, rows)).ok();
     }
 
-    /// Writes all that waits, folds the write-ahead log into the database and closes it.
-    pub fn shutdown(self) -> Result<(), StoreError> {
+    /// Writes all that waits, folds the write-ahead log into the database and closes it. Gives the hold on the folder, for
+    /// what is still to be written there.
+    pub fn shutdown(self) -> Result<RunLock, StoreError> {
         drop(self.orders);
         self.thread.join().unwrap_or_else(|_| Err(StoreError::Unfit("the ledger's thread panicked".into())))
     }
@@ -82,7 +83,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    fn run(mut self, waiting: &Receiver<Order>, mut on_saved: impl FnMut(Saved)) -> Result<(), StoreError> {
+    fn run(mut self, waiting: &Receiver<Order>, mut on_saved: impl FnMut(Saved)) -> Result<RunLock, StoreError> {
         let mut told: Option<Trouble> = None;
         let mut pause = FIRST_PAUSE;
         let mut last_tries = 0;
@@ -152,11 +153,10 @@ impl Keeper {
         Ok(upto)
     }
 
-    fn close(self) -> Result<(), StoreError> {
+    fn close(self) -> Result<RunLock, StoreError> {
         let Self { connection, lock, .. } = self;
         let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         let closed = connection.close().map_err(|(_, error)| error);
-        drop(lock);
-        folded.and(closed).map_err(StoreError::sql("close the ledger"))
+        folded.and(closed).map(|()| lock).map_err(StoreError::sql("close the ledger"))
     }
 }
