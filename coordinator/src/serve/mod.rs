@@ -125,7 +125,7 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
         .build()
         .context("starting the asynchronous runtime")?;
     let log = screen.then(|| logs.ring.clone());
-    let ended = runtime.block_on(serve_with(resolved.settings, init, args, events.clone(), log));
+    let ended = runtime.block_on(serve_with(resolved.settings, init, events.clone(), log));
     let ended = ended.and_then(|()| Ok(events.whole()?));
     // A thread that is in the middle of long work is not waited for.
     runtime.shutdown_background();
@@ -137,11 +137,11 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
 async fn serve_with(
     settings: Settings,
     init: Option<Pretrained>,
-    args: &Args,
     events: Events,
     log: Option<Ring>,
 ) -> anyhow::Result<()> {
-    let signals = Signals::listen(args.serve.headless).context("listening for signals")?;
+    // Without a screen it stays when a terminal is closed, whether it was told to be headless or has no terminal.
+    let signals = Signals::listen(log.is_none()).context("listening for signals")?;
     let signals = Arc::new(Mutex::new(signals));
     // First of all, so that a second coordinator is told at once and not after minutes of preparation.
     let listener = bind(&settings.listen).await?;
