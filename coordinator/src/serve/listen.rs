@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -81,7 +82,10 @@ fn admit(tcp: TcpStream, from: SocketAddr, router: &Router, gate: &Gate) {
 async fn attend(tcp: TcpStream, visitor: Visitor, router: Router) {
     let router = TowerToHyperService::new(router);
     let owed = visitor.owed.clone();
+    let asked = Arc::new(AtomicBool::new(false));
+    let noted = asked.clone();
     let service = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
+        noted.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(visitor.clone());
         router.call(request)
     });
@@ -104,14 +108,22 @@ async fn attend(tcp: TcpStream, visitor: Visitor, router: Router) {
             // longer.
             Err(_) => {
                 tracing::debug!("a connection without a session was open for too long");
-                metrics::refused("slow_request");
+                refused(&asked, "slow_request");
                 return;
             }
         }
     };
     if let Err(error) = served {
         let reason = if error.is_timeout() { "slow_request" } else { "bad_request" };
-        tracing::debug!(%error, reason, "a connection ended before its request was whole");
+        tracing::debug!(%error, reason, "a connection ended before its request or the answer was whole");
+        refused(&asked, reason);
+    }
+}
+
+/// Counts a connection that never came to ask anything. One that was kept after its answers and then fell silent, or
+/// whose client left in the middle of an answer, was not refused.
+fn refused(asked: &AtomicBool, reason: &'static str) {
+    if !asked.load(Ordering::Relaxed) {
         metrics::refused(reason);
     }
 }

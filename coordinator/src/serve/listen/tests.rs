@@ -1,7 +1,5 @@
 //! Real sockets on the loopback; time stands still, and so leaps to the next limit, where nothing is awaited but that.
 
-use std::sync::atomic::AtomicBool;
-
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
@@ -51,7 +49,11 @@ async fn requests_are_answered() {
 #[tokio::test]
 async fn a_head_that_does_not_end_is_not_waited_for() {
     let (half, whole) = ("GET /ws HTTP/1.1\r\nhost: x\r\n", "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
-    for (beginning, answer) in [("", ""), (half, ""), (whole, "ok\n")] {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let counts = recorder.handle();
+    // The test's tasks are all on its own thread.
+    let _counting = ::metrics::set_default_local_recorder(&recorder);
+    for (beginning, answer, refused) in [("", "", 1), (half, "", 2), (whole, "ok\n", 2)] {
         let (address, _sessions) = port(ROOM).await;
         let start = Instant::now();
         let mut tcp = TcpStream::connect(address).await.unwrap();
@@ -68,6 +70,10 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
         let passed = start.elapsed();
         assert!(passed >= HANDSHAKE && passed < PLAIN, "{beginning:?}: {passed:?}");
         tokio::time::resume();
+        tokio::task::yield_now().await;
+        // Who was answered before is not among the refused.
+        let counted = format!("hydra_connections_refused_total{{reason=\"slow_request\"}} {refused}\n");
+        assert!(counts.render().contains(&counted), "{beginning:?}: {}", counts.render());
     }
 }
 
