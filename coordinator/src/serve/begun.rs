@@ -154,6 +154,7 @@ impl Begun {
             next: Arc::new(AtomicU64::new(1)),
         };
         let status = hub.status();
+        super::metrics::show(&status);
         let stop = super::run::stop(settings);
         let over = stop.reached(status.tasks, status.tokens, status.version, status.val_loss).is_some();
         let ready = Info {

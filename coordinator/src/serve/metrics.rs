@@ -6,12 +6,35 @@ use hydra_shell::events::name;
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+/// Counters without labels. An alarm on one that does not exist yet cannot go off, so they begin at zero.
+const COUNTERS: [&str; 10] = [
+    "hydra_slow_readers_total",
+    "hydra_tasks_pushed_total",
+    "hydra_tasks_accepted_total",
+    "hydra_micro_credits_paid_total",
+    "hydra_rounds_total",
+    "hydra_bytes_up_total",
+    "hydra_bytes_down_total",
+    "hydra_queries_answered_total",
+    "hydra_answer_tokens_total",
+    "hydra_micro_credits_charged_total",
+];
+
 /// Begins to count.
 pub fn install() -> anyhow::Result<PrometheusHandle> {
     let micros = [50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 100_000.0, 1_000_000.0];
-    Ok(PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("hydra_push_wait_us".into()), &micros)?
-        .install_recorder()?)
+        .install_recorder()?;
+    begin();
+    Ok(handle)
+}
+
+fn begin() {
+    for name in COUNTERS {
+        counter!(name).increment(0);
+    }
+    gauge!("hydra_sessions").set(0.0);
 }
 
 /// A task was handed to a socket.
@@ -73,6 +96,11 @@ pub fn count(event: &Event, status: &Status) {
         Event::Codec { codec, .. } => counter!("hydra_codec_changes_total", "codec" => name(codec)).increment(1),
         Event::Joined { .. } | Event::Left { .. } | Event::Pushed { .. } => {}
     }
+    show(status);
+}
+
+/// Shows where the run stands.
+pub fn show(status: &Status) {
     gauge!("hydra_workers").set(f64::from(status.workers));
     gauge!("hydra_version").set(status.version.0 as f64);
     gauge!("hydra_tokens").set(status.tokens as f64);
@@ -81,5 +109,20 @@ pub fn count(event: &Event, status: &Status) {
     }
     if let Some(bits) = status.val_bits_per_byte {
         gauge!("hydra_val_bits_per_byte").set(bits);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_alarms_look_at_is_there_before_anything_happens() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        ::metrics::with_local_recorder(&recorder, begin);
+        let text = recorder.handle().render();
+        for name in COUNTERS.into_iter().chain(["hydra_sessions"]) {
+            assert!(text.contains(&format!("\n{name} 0\n")), "{name} in {text}");
+        }
     }
 }
