@@ -222,4 +222,28 @@ mod tests {
         drop(writer);
         assert!(immutable(&run.join("none.db")).is_err());
     }
+
+    /// Nothing is in root's way, and then this shows only that nothing else is broken.
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_takes_no_writes_is_read_unless_rows_lie_beside_the_database() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        open_writable(&path).unwrap().close().unwrap();
+        let permit = |mode| std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        permit(0o555);
+        let barred = File::create(dir.path().join("new")).is_err();
+        assert!(open_readable(dir.path()).is_ok());
+        permit(0o755);
+        if barred {
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+            std::fs::write(dir.path().join("hydra.db-wal"), "rows").unwrap();
+            permit(0o555);
+            let refused = open_readable(dir.path());
+            permit(0o755);
+            let trouble = refused.map(drop).unwrap_err().trouble();
+            assert!(is_barred(trouble), "{trouble:?}");
+        }
+    }
 }
