@@ -19,6 +19,7 @@ pub use self::api::{Event, Exit, Fact, Order, Settings, Why};
 use crate::backoff::Backoff;
 use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, Nonce, PublicKey, TaskId, VersionNo};
+use crate::limits::TEXT_BYTES;
 use crate::machine::Machine;
 use crate::model::{Recipe, Shape};
 use crate::proto::{self, ClientMsg};
@@ -215,10 +216,12 @@ impl Agent {
         }
     }
 
-    /// Gives a task back; whether it may come straight back is said first.
+    /// Gives a task back; whether it may come straight back is said first. Texts of libtorch and of drivers may be of any
+    /// length, and the coordinator ends the session of who sends a longer one than it takes.
     fn release(&mut self, now: Time, lease: LeaseId, text: &str) {
         self.tell_ready(now);
-        self.say(ClientMsg::Release(proto::Release { lease, text: text.to_owned() }));
+        let text = text[..text.floor_char_boundary(TEXT_BYTES)].to_owned();
+        self.say(ClientMsg::Release(proto::Release { lease, text }));
     }
 
     /// Leaves without a coordinator if it waits for one too long: perhaps nobody is there any more to stop it.

@@ -27,6 +27,18 @@ fn nothing_but_the_handshake_is_said_before_the_welcome() {
 }
 
 #[test]
+fn a_long_reason_is_cut_to_what_the_coordinator_takes() {
+    let mut lab = Lab::open(settings());
+    lab.begin(1, 0);
+    lab.tell(Fact::Failed { lease: LeaseId(1), text: format!("x{}", "é".repeat(1_000)) });
+    let said = lab.said();
+    let release = said.iter().find(|m| matches!(m, ClientMsg::Release(_))).expect("it goes back");
+    assert_eq!(proto::wire::decode_client(&proto::wire::encode_client(release)).as_ref(), Ok(release));
+    let ClientMsg::Release(release) = release else { panic!("{release:?}") };
+    assert_eq!(release.text.len(), crate::limits::TEXT_BYTES - 1, "whole characters");
+}
+
+#[test]
 fn after_so_many_paid_tasks_it_leaves() {
     let mut lab = Lab::open(Settings { tasks: Some(2), ..settings() });
     lab.begin(1, 0);
