@@ -333,11 +333,12 @@ fn another_run_gets_nothing_of_the_one_before() {
     let mut lab = Lab::open(settings());
     lab.begin(7, 0);
     lab.train(7);
+    lab.begin(8, 0);
     lab.tell(Fact::Closed { reason: "cut".to_owned() });
     lab.wait(Duration::from_secs(20));
     lab.take();
     lab.tell(Fact::Connected { nonce: Nonce([3; 32]) });
-    lab.take();
+    assert!(matches!(&lab.said()[..], [ClientMsg::Hello(hello)] if hello.lease == Some(LeaseId(8))));
     let key = SigningKey::from_bytes(&[8; 32]);
     let server = PublicKey(key.verifying_key().to_bytes());
     let client = lab.agent.settings.key.verifying_key().to_bytes();
@@ -348,6 +349,7 @@ fn another_run_gets_nothing_of_the_one_before() {
     assert!(matches!(
         lab.take()[..],
         [
+            Order::StopTraining { lease: LeaseId(8) },
             Order::Drop { .. },
             Order::Note(Event::Unpaid { task: TaskId(7), .. }),
             Order::Note(Event::OtherRun),
@@ -357,7 +359,8 @@ fn another_run_gets_nothing_of_the_one_before() {
     lab.hear(ServerMsg::Welcome(welcome()));
     let orders = lab.take();
     assert!(orders.iter().any(|order| matches!(order, Order::Setup { run, .. } if *run == server)), "{orders:?}");
-    assert!(!orders.iter().any(|order| matches!(order, Order::Send(ClientMsg::Update(_)))), "{orders:?}");
+    let of_before = |order: &Order| matches!(order, Order::Send(ClientMsg::Update(_) | ClientMsg::Release(_)));
+    assert!(!orders.iter().any(of_before), "{orders:?}");
 }
 
 #[test]

@@ -183,6 +183,7 @@ impl Agent {
             self.out.push_back(Order::StopTraining { lease: hand.task.lease });
         }
         self.hand = None;
+        self.claimed = None;
         while let Some(Finished { task, update, .. }) = self.outbox.first().cloned() {
             self.settle(update.lease);
             let text = "it was a task of the run before".to_owned();
