@@ -67,6 +67,16 @@ struct Finished {
     sent: bool,
 }
 
+/// A version that the compute thread was told to install and has not answered.
+#[derive(Debug, Clone, Copy)]
+struct Installing {
+    version: VersionNo,
+    /// What must come out; none for one that does not matter any more.
+    digest: Option<Digest>,
+    /// All of its weights, and not what differs from the one before.
+    whole: bool,
+}
+
 /// The worker. See the module's page.
 #[derive(Debug)]
 pub struct Agent {
@@ -94,10 +104,10 @@ pub struct Agent {
     model: Option<(PublicKey, Shape, Recipe)>,
     /// The version that the compute thread has, or will have after the orders given.
     ordered: Option<VersionNo>,
-    /// What it is known to have, for the next hello.
+    /// What it is known to have.
     installed: Option<proto::Held>,
-    /// Versions being installed, in order, with the digests that must come out; none for one that does not matter.
-    installing: VecDeque<(VersionNo, Option<Digest>)>,
+    /// Versions being installed, in order.
+    installing: VecDeque<Installing>,
     /// Versions announced in this session, in order; the flag says whether the bytes are here.
     versions: VecDeque<(proto::Version, bool)>,
     hand: Option<InHand>,
@@ -257,7 +267,7 @@ impl Machine for Agent {
             Fact::Blob { digest } => self.on_blob(now, digest),
             Fact::ShardMissing { shard } => self.on_shard(now, shard, false),
             Fact::ShardReady { shard } => self.on_shard(now, shard, true),
-            Fact::Installed { version, digest } => self.on_installed(version, digest),
+            Fact::Installed { version, digest } => self.on_installed(now, version, digest),
             Fact::Step { lease, step, loss, tokens_per_s } => {
                 self.on_step(now, proto::Progress { lease, step, loss, tokens_per_s });
             }

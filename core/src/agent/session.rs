@@ -11,7 +11,7 @@ impl Agent {
         self.why = None;
         self.claimed = self.lease();
         self.renamed = false;
-        let holds = self.installed.filter(|held| self.ordered == Some(held.version));
+        let holds = self.holds();
         self.named = holds.is_some();
         let hello = proto::Hello {
             protocol: proto::PROTOCOL.to_owned(),

@@ -1,6 +1,6 @@
 //! The worker's work: versions in order, one task at a time, and updates until they are answered.
 
-use super::{AFTER_FAILURE, Agent, Event, Finished, InHand, Link, Order, PROGRESS_EVERY};
+use super::{AFTER_FAILURE, Agent, Event, Finished, InHand, Installing, Link, Order, PROGRESS_EVERY};
 use crate::ids::{Digest, LeaseId, TaskId, VersionNo};
 use crate::proto::{self, ClientMsg, UnpaidCode};
 use crate::time::Time;
@@ -47,13 +47,19 @@ impl Agent {
                 return;
             }
             let Some((version, true)) = self.versions.front().copied() else { break };
+            let whole = version.base.is_none();
+            // Behind a long training one after the other would wait in memory: each session may begin with all weights.
+            // The next waits here instead, where it ends with its session.
+            if whole && self.installing.iter().any(|before| before.whole) {
+                break;
+            }
             self.versions.pop_front();
             if version.base.is_some() && version.base != self.ordered {
                 // A gap: what we have is not what the coordinator believes. Begin afresh.
                 return self.start_over();
             }
             self.ordered = Some(version.version);
-            self.installing.push_back((version.version, Some(version.digest)));
+            self.installing.push_back(Installing { version: version.version, digest: Some(version.digest), whole });
             self.out.push_back(Order::Install(version));
         }
         let passed = |hand: &mut InHand| !hand.training && self.ordered.is_some_and(|v| v > hand.task.version);
@@ -73,7 +79,7 @@ impl Agent {
     pub(super) fn forget_versions(&mut self) {
         self.ordered = None;
         self.installed = None;
-        self.installing.iter_mut().for_each(|(_, digest)| *digest = None);
+        self.installing.iter_mut().for_each(|one| one.digest = None);
         self.drop_versions();
     }
 
@@ -84,13 +90,30 @@ impl Agent {
         }
     }
 
-    pub(super) fn on_installed(&mut self, version: VersionNo, digest: Digest) {
-        let Some(place) = self.installing.iter().position(|(number, _)| *number == version) else { return };
-        let Some((_, Some(expected))) = self.installing.drain(..=place).next_back() else { return };
-        if expected == digest {
-            self.installed = Some(proto::Held { version, digest });
-            return;
+    /// What the compute thread will have when it has carried out its orders, for a hello: it may train for long before it
+    /// installs what waits, and the coordinator would send all of it again. If something else comes out than was
+    /// announced, [`Self::on_installed`] begins afresh.
+    pub(super) fn holds(&self) -> Option<proto::Held> {
+        let version = self.ordered?;
+        match self.installing.back() {
+            Some(last) => last.digest.map(|digest| proto::Held { version, digest }),
+            None => self.installed.filter(|held| held.version == version),
         }
+    }
+
+    pub(super) fn on_installed(&mut self, now: Time, version: VersionNo, digest: Digest) {
+        let Some(place) = self.installing.iter().position(|one| one.version == version) else { return };
+        let expected = self.installing.drain(..=place).next_back().and_then(|one| one.digest);
+        match expected {
+            Some(expected) if expected != digest => self.on_other_weights(),
+            Some(_) => self.installed = Some(proto::Held { version, digest }),
+            None => {}
+        }
+        // Weights may have waited for these to be done with.
+        self.advance(now);
+    }
+
+    fn on_other_weights(&mut self) {
         // The thread does one thing after the other: what trains was ordered later, and trains from these weights.
         if let Some(hand) = self.hand.take_if(|hand| hand.training) {
             self.out.push_back(Order::StopTraining { lease: hand.task.lease });

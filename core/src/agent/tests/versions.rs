@@ -22,6 +22,56 @@ fn other_weights_than_announced_are_given_up_with_what_trains_from_them() {
 }
 
 #[test]
+fn what_waits_to_be_installed_is_not_sent_again() {
+    let mut lab = Lab::open(settings());
+    lab.begin(1, 0);
+    lab.hear(version(1, Some(0)));
+    lab.tell(Fact::Blob { digest: blob(1) });
+    // The thread trains, and installs nothing before it is done.
+    let hello = lab.reconnect();
+    assert_eq!(hello.holds, Some(Held { version: VersionNo(1), digest: digest(1) }));
+    lab.hear(version(2, Some(1)));
+    lab.tell(Fact::Blob { digest: blob(2) });
+    assert!(lab.take().iter().any(|o| matches!(o, Order::Install(v) if v.version == VersionNo(2))), "it goes on from 1");
+    // Something else came out.
+    lab.tell(Fact::Installed { version: VersionNo(1), digest: digest(77) });
+    assert_eq!(lab.reconnect().holds, None);
+}
+
+#[test]
+fn whole_weights_do_not_pile_up_behind_a_training() {
+    let mut lab = Lab::open(settings());
+    lab.begin(1, 0);
+    let installs = |orders: &[Order]| orders.iter().filter(|o| matches!(o, Order::Install(_))).count();
+    for number in [10, 20, 30] {
+        lab.hear(version(number, None));
+        lab.tell(Fact::Blob { digest: blob(number) });
+        lab.hear(version(number + 1, Some(number)));
+        lab.tell(Fact::Blob { digest: blob(number + 1) });
+        let orders = lab.take();
+        assert_eq!(installs(&orders), if number == 10 { 2 } else { 0 }, "{orders:?}");
+        if number == 30 {
+            break;
+        }
+        lab.tell(Fact::Closed { reason: "cut".to_owned() });
+        let orders = lab.take();
+        let dropped = orders.iter().filter(|o| matches!(o, Order::Drop { .. })).count();
+        assert_eq!(dropped, if number == 10 { 0 } else { 2 }, "{orders:?}");
+        lab.wait(Duration::from_secs(20));
+        let hello = lab.connect();
+        assert_eq!(hello.holds.map(|held| held.version), Some(VersionNo(11)), "after {number}");
+    }
+    lab.train(1);
+    assert_eq!(installs(&lab.take()), 0);
+    lab.tell(Fact::Installed { version: VersionNo(10), digest: digest(10) });
+    assert_eq!(installs(&lab.take()), 2);
+    for number in [11, 30, 31] {
+        lab.tell(Fact::Installed { version: VersionNo(number), digest: digest(number) });
+    }
+    lab.begin(2, 31);
+}
+
+#[test]
 fn a_gap_between_versions_begins_afresh() {
     let mut lab = Lab::open(settings());
     lab.hear(version(2, Some(1)));
