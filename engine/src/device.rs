@@ -47,6 +47,9 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+/// The most CPU threads that training uses, whatever the machine has.
+pub const MOST_THREADS: usize = 256;
+
 /// An opened device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Device {
@@ -60,7 +63,7 @@ impl Device {
     /// Opens what was asked for. `threads` bounds the CPU cores in use; all of them without it.
     pub fn open(choice: DeviceChoice, threads: Option<usize>) -> Result<Self, EngineError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.unwrap_or(cores).clamp(1, 256);
+        let threads = threads.unwrap_or(cores).clamp(1, MOST_THREADS);
         let cpu = Self { torch: tch::Device::Cpu, threads, bf16: false };
         match choice {
             DeviceChoice::Cpu => Ok(cpu),
@@ -86,7 +89,7 @@ impl Device {
     /// The same with another bound on the CPU cores in use; a GPU stays as it is.
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
-        if self.is_gpu() { self } else { Self { threads: threads.clamp(1, 256), ..self } }
+        if self.is_gpu() { self } else { Self { threads: threads.clamp(1, MOST_THREADS), ..self } }
     }
 
     /// The same with training in f32 throughout.
@@ -171,6 +174,6 @@ mod tests {
         let device = Device::open(DeviceChoice::Cpu, Some(3)).unwrap();
         assert_eq!((device.describe().as_str(), device.threads(), device.is_gpu()), ("cpu ×3", 3, false));
         let counts = [0, 2, 1_000].map(|threads| device.with_threads(threads).threads());
-        assert_eq!(counts, [1, 2, 256]);
+        assert_eq!(counts, [1, 2, MOST_THREADS]);
     }
 }

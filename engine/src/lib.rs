@@ -35,7 +35,7 @@ mod trainer;
 mod windows;
 
 pub use cpu::{DecodeBatch, Decoder, Stream, Team};
-pub use device::{Device, DeviceChoice};
+pub use device::{Device, DeviceChoice, MOST_THREADS};
 pub use error::EngineError;
 pub(crate) use error::Result;
 pub use model::{Evaluation, Model};

@@ -141,7 +141,7 @@ struct Model {
     run: PublicKey,
     shape: Shape,
     recipe: Recipe,
-    /// Absent, with the reason, where the device does not hold the model.
+    /// Absent, with the reason, where the device did not hold the model.
     trainer: Result<Trainer, String>,
     weights: Vec<f32>,
     /// Which version the weights are; nothing before the first and after a failed one.
@@ -171,7 +171,7 @@ impl Compute {
                 self.change_threads(report);
                 let lease = work.task.lease;
                 let trained = match &mut self.model {
-                    Some(model) => model.train(&work, report),
+                    Some(model) => model.train(&work, self.device, report),
                     None => Err(Unable::Why("there is no model to train".to_owned())),
                 };
                 match trained {
@@ -185,9 +185,14 @@ impl Compute {
 
     /// Uses the cores that were asked for; a trainer with as many stays, and with it what its optimiser has learned.
     fn change_threads(&mut self, report: &impl Fn(Report)) {
-        let Some(threads) = self.wanted.take().filter(|threads| *threads != self.device.threads()) else { return };
-        self.device = self.device.with_threads(threads);
+        let Some(wanted) = self.wanted.take().map(|threads| self.device.with_threads(threads)) else { return };
+        if wanted == self.device {
+            return;
+        }
+        self.device = wanted;
         if let Some(model) = &mut self.model {
+            // Before the next one is made: both together may not fit into the memory.
+            model.trainer = Err("its trainer is being made".to_owned());
             model.trainer = trainer(model.shape, model.recipe, self.device);
         }
         report(opened(self.device));
@@ -259,7 +264,7 @@ impl Model {
         true
     }
 
-    fn train(&mut self, work: &Work, report: &impl Fn(Report)) -> Result<Report, Unable> {
+    fn train(&mut self, work: &Work, device: Device, report: &impl Fn(Report)) -> Result<Report, Unable> {
         let Work { task, shard, stop } = work;
         if stop.load(Ordering::Relaxed) {
             return Err(Unable::Stopped);
@@ -268,6 +273,10 @@ impl Model {
             return Err(Unable::Why(format!("version {} is not here", task.version)));
         }
         let tokens = check(task, shard, self.shape).map_err(Unable::Why)?;
+        if self.trainer.is_err() {
+            // What had the memory may have ended since.
+            self.trainer = trainer(self.shape, self.recipe, device);
+        }
         let trainer = self.trainer.as_mut().map_err(|why| Unable::Why(why.clone()))?;
         let proto::Task { lease, steps, batch, context, seed, lr_start, lr_end, codec, .. } = *task;
         let job = Job { steps, batch, context, seed, lr_start, lr_end };

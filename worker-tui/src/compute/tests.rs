@@ -7,6 +7,7 @@ use hydra_core::codec::Codec;
 use hydra_core::ids::TaskId;
 use hydra_core::merge::{OuterRule, OuterState};
 use hydra_core::rng::Rng;
+use hydra_engine::MOST_THREADS;
 
 use super::*;
 
@@ -95,6 +96,22 @@ fn the_same_number_of_threads_forgets_nothing() {
         assert!(!with.iter().any(|report| matches!(report, Report::Opened { .. })), "{with:?}");
         assert_eq!(losses(&with), losses(&without));
     }
+}
+
+#[test]
+fn threads_that_the_device_does_not_take_change_nothing() {
+    let mut rig = Rig::new();
+    rig.compute.device = rig.compute.device.with_threads(MOST_THREADS);
+    rig.tell(Command::Threads(MOST_THREADS + 1));
+    let reports = rig.train(task(Codec::F32), shard());
+    assert!(!reports.iter().any(|report| matches!(report, Report::Opened { .. })), "{reports:?}");
+}
+
+#[test]
+fn a_trainer_that_could_not_be_made_is_tried_again() {
+    let mut rig = Rig::new();
+    rig.compute.model.as_mut().unwrap().trainer = Err("out of memory".to_owned());
+    rig.update(task(Codec::F32));
 }
 
 struct Rig {

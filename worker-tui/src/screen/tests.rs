@@ -22,11 +22,15 @@ mod told;
 const WIDE: (u16, u16) = (300, 80);
 
 fn open(size: (u16, u16)) -> Script<Screen> {
+    open_with(4, size)
+}
+
+fn open_with(cores: usize, size: (u16, u16)) -> Script<Screen> {
     let ring = Ring::with_finest(tracing::level_filters::LevelFilter::INFO);
     let line = "2026-01-31T12:34:56.789Z  INFO run: connected to ws://lab:5000/ws as alice, training on cpu ×4\n";
     ring.clone().write_all(line.as_bytes()).unwrap();
     let facts =
-        Facts { coordinator: "ws://lab:5000/ws".into(), ring, theme: Theme::colour(), cores: 4, ..Facts::default() };
+        Facts { coordinator: "ws://lab:5000/ws".into(), ring, theme: Theme::colour(), cores, ..Facts::default() };
     Script::new(Screen::new(facts), size)
 }
 
@@ -132,6 +136,14 @@ fn threads_change_with_the_next_task() {
     script.msg(Msg::News(News::Device { device: "cuda:0".into(), threads: None })).keys("+");
     assert_eq!(script.cmds(), []);
     assert!(script.screen().contains("a GPU has no threads to choose"), "{}", script.screen());
+}
+
+#[test]
+fn no_more_threads_are_told_of_than_are_used() {
+    let mut script = open_with(300, (120, 40));
+    script.msg(device(256)).keys("+");
+    assert_eq!(script.cmds(), []);
+    assert!(script.screen().contains("256 CPU threads are the most that are used"), "{}", script.screen());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use hydra_core::agent::Event;
 use hydra_core::credits::Credits;
 use hydra_core::ids::VersionNo;
 use hydra_core::time::Time;
+use hydra_engine::MOST_THREADS;
 use hydra_shell::signals::Stop;
 use hydra_shell::ui::ratatui::Frame;
 use hydra_shell::ui::ratatui::crossterm::event::{MouseButton, MouseEventKind};
@@ -242,7 +243,7 @@ impl Screen {
             None => return self.refuse("a GPU has no threads to choose"),
             Some(_) => return self.refuse(LEAVES),
         };
-        let most = self.facts.cores.max(threads);
+        let most = self.facts.cores.max(threads).min(MOST_THREADS);
         let before = self.wanted.unwrap_or(threads);
         let wanted = before.saturating_add_signed(more).clamp(1, most);
         if wanted == before {
@@ -393,6 +394,7 @@ fn at_the_limit(more: isize, most: usize, in_use: bool) -> String {
     match (more > 0, in_use) {
         (false, _) => "one CPU thread is the least".to_owned(),
         (true, _) if most == 1 => "the only CPU thread is in use already".to_owned(),
+        (true, _) if most == MOST_THREADS => format!("{most} CPU threads are the most that are used"),
         (true, true) => format!("all {most} CPU threads are in use already"),
         (true, false) => format!("all {most} CPU threads are asked for already"),
     }
