@@ -67,7 +67,10 @@ fn start(args: Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the asynchronous runtime")?;
-    runtime.block_on(talk(args))
+    let ended = runtime.block_on(talk(args));
+    // A resolver that does not answer is not waited for. What is written is written by this thread.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Whether the conversation is on a screen.

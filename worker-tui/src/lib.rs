@@ -32,12 +32,13 @@ use hydra_shell::client;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure, report};
-use hydra_shell::keys::{self, ConfigDir};
+use hydra_shell::keys::{self, ConfigDir, Identity};
 use hydra_shell::link::LinkStats;
-use hydra_shell::logs::{self, Ring};
+use hydra_shell::logs::{self, Logs, Ring};
 use hydra_shell::signals::{Signals, Stop};
 use hydra_shell::terminal::is_interactive;
 use hydra_shell::ui::Theme;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use crate::args::Args;
@@ -75,12 +76,21 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the asynchronous runtime")?;
+    let ended = work(args, screen, &logs, &runtime);
+    // A resolver that does not answer is not waited for; whatever must be written is written.
+    runtime.shutdown_background();
+    logs.end(&ended);
+    ended
+}
+
+fn work(args: &Args, screen: bool, logs: &Logs, runtime: &Runtime) -> anyhow::Result<()> {
+    // Before the device is opened: every end after that is told by an event, and this one would end it without.
+    let work = Work::new(args, identity(args)?);
+    let events = work.events.clone();
     let threads = args.threads.map(|threads| at_most(usize::from(threads), cores()));
     let Thread { commands, mut reports, handle } =
         compute::start(args.device, threads, Unsent::find()).context("starting the compute thread")?;
-    let ended = runtime.block_on(async {
-        let work = Work::new(args);
-        let events = work.events.clone();
+    runtime.block_on(async {
         let ended = if screen {
             work.with_screen(args, logs.ring.clone(), commands, &mut reports).await
         } else {
@@ -93,9 +103,7 @@ fn start(args: &Args) -> anyhow::Result<()> {
         }
         ended?;
         Ok(events.whole()?)
-    });
-    logs.end(&ended);
-    ended
+    })
 }
 
 /// What the work and whoever shows it share.
@@ -104,11 +112,13 @@ struct Work {
     clock: Clock,
     stats: Arc<LinkStats>,
     coordinator: Address,
+    identity: Identity,
 }
 
 impl Work {
-    fn new(args: &Args) -> Self {
+    fn new(args: &Args, identity: Identity) -> Self {
         Self {
+            identity,
             events: Events::with_log(args.json, args.log_file.is_some()),
             clock: Clock::start(),
             stats: Arc::default(),
@@ -208,7 +218,7 @@ impl Work {
             _ => anyhow::bail!("the compute thread has ended before it began"),
         };
         say(Msg::News(News::Device { device: device.clone(), threads }));
-        let settings = settings(args, &device)?;
+        let settings = settings(args, &self.identity, &device)?;
         say(Msg::User(settings.user.to_string()));
         let (address, stats) = (self.coordinator.clone(), self.stats.clone());
         let dial = move || {
@@ -221,13 +231,16 @@ impl Work {
     }
 }
 
-fn settings(args: &Args, device: &str) -> anyhow::Result<Settings> {
+fn identity(args: &Args) -> Result<Identity, Failure> {
     // With name and key both given no folder is needed.
     let folder = if args.user.is_some() && args.key.is_some() { ConfigDir::at("") } else { ConfigDir::find()? };
-    let identity = folder.identity(args.user.clone(), args.key.as_deref())?;
+    folder.identity(args.user.clone(), args.key.as_deref())
+}
+
+fn settings(args: &Args, identity: &Identity, device: &str) -> anyhow::Result<Settings> {
     Ok(Settings {
-        user: identity.user,
-        key: identity.key,
+        user: identity.user.clone(),
+        key: identity.key.clone(),
         worker: WorkerId(keys::random()?),
         device: device[..device.floor_char_boundary(LABEL_BYTES)].to_owned(),
         agent: concat!("hydra-worker ", env!("CARGO_PKG_VERSION")).to_owned(),

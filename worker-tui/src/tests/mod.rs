@@ -4,6 +4,7 @@
 
 mod hub;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
@@ -17,6 +18,7 @@ use hydra_engine::DeviceChoice;
 use hydra_shell::client::ConnectError;
 use hydra_shell::clock::Clock;
 use hydra_shell::exit::{Exit, Failure};
+use hydra_shell::keys::Identity;
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Duration, Instant};
@@ -267,7 +269,9 @@ async fn an_end_before_the_device_is_open_is_told() {
     let ((_open, mut reports), (requests, mut asked)) = (mpsc::channel(1), mpsc::channel(1));
     requests.send(Request::Finish).await.unwrap();
     let seen = Seen::default();
-    let ended = crate::Work::new(&args).run(&args, commands, &mut reports, &mut asked, seen.clone(), |_| ()).await;
+    let settings = settings(None);
+    let identity = Identity { user: settings.user, key: settings.key, path: PathBuf::new() };
+    let ended = crate::Work::new(&args, identity).run(&args, commands, &mut reports, &mut asked, seen.clone(), |_| ()).await;
     let failure: Failure = ended.unwrap_err().downcast().unwrap();
     assert_eq!(failure.exit, Exit::Interrupted);
     assert_eq!(seen.last(), stopped(Why::Asked));
