@@ -4,14 +4,22 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::Result;
+use crate::{EngineError, Result};
 
 /// Windows to train on, `context + 1` tokens each.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     pub context: usize,
     pub tokens: Vec<u16>,
+    /// Looked at before every piece, on a CPU before every layer: a whole step may take minutes.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Fails once nobody wants the step any more.
+pub(crate) fn wanted(stop: &AtomicBool) -> Result<()> {
+    if stop.load(Ordering::Relaxed) { Err(EngineError::Stopped) } else { Ok(()) }
 }
 
 impl Batch {
@@ -62,7 +70,7 @@ pub(crate) fn in_pieces(
             starts.map(|start| start..(start + size).min(windows)).try_fold(0.0, |sum, piece| {
                 hurdle.map_or(Ok(()), |hurdle| hurdle(piece.len()))?;
                 let first = piece.start == 0;
-                Ok::<_, crate::EngineError>(sum + pass(piece, first)?)
+                Ok::<_, EngineError>(sum + pass(piece, first)?)
             })
         };
         match whole() {

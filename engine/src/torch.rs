@@ -4,7 +4,7 @@ use hydra_core::model::{Recipe, Shape};
 use tch::{Device, Kind, Tensor};
 
 use crate::adam::AdamStep;
-use crate::backend::{Backend, Batch, Hurdle, in_pieces};
+use crate::backend::{Backend, Batch, Hurdle, in_pieces, wanted};
 use crate::graph::{Graph, indexes};
 use crate::moments::Moments;
 use crate::parts::{Parts, Place};
@@ -109,6 +109,7 @@ impl Backend for Torch {
         let scale = 1.0 / batch.targets() as f64;
         let hurdle = self.hurdle.clone();
         let nats = in_pieces(batch.windows(), &mut at_once, hurdle.as_ref(), |piece, first| {
+            wanted(&batch.stop)?;
             if first {
                 let _ = self.gradient.f_zero_()?;
             }

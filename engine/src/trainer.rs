@@ -4,6 +4,8 @@
 //! the trainer from task to task. A task that does not finish leaves the moments as they were before it.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hydra_core::model::{Recipe, Shape};
@@ -120,10 +122,22 @@ impl Trainer {
         shard: &[u16],
         on_step: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
     ) -> Result<Trained> {
+        self.train_until(base, job, shard, &Arc::default(), on_step)
+    }
+
+    /// The same; it ends like that, and within a step, too, once somebody sets `stop`.
+    pub fn train_until(
+        &mut self,
+        base: &[f32],
+        job: &Job,
+        shard: &[u16],
+        stop: &Arc<AtomicBool>,
+        on_step: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
+    ) -> Result<Trained> {
         self.check(base, job, shard)?;
         self.backend.load(base)?;
         self.backend.keep_optimizer()?;
-        let done = self.steps(job, shard, on_step);
+        let done = self.steps(job, shard, stop, on_step);
         if done.is_err() {
             self.backend.restore_optimizer()?;
         }
@@ -158,6 +172,7 @@ impl Trainer {
         &mut self,
         job: &Job,
         shard: &[u16],
+        stop: &Arc<AtomicBool>,
         on_step: &mut dyn FnMut(StepReport) -> ControlFlow<()>,
     ) -> Result<Trained> {
         let started = Instant::now();
@@ -169,7 +184,7 @@ impl Trainer {
             for start in starts.by_ref().take(batch) {
                 tokens.extend_from_slice(&shard[start..][..=context]);
             }
-            let nats = self.backend.gradient(Batch { context, tokens })?;
+            let nats = self.backend.gradient(Batch { context, tokens, stop: Arc::clone(stop) })?;
             let loss = (nats / (batch * context) as f64) as f32;
             let norm = if loss.is_finite() { self.backend.update(job.rate(step))? } else { f64::NAN };
             if !norm.is_finite() {
@@ -178,7 +193,7 @@ impl Trainer {
             losses.push(loss);
             let done = f64::from(step + 1) * (batch * context) as f64;
             let tokens_per_s = (done / started.elapsed().as_secs_f64().max(1e-9)) as f32;
-            if on_step(StepReport { step: step + 1, loss, tokens_per_s }).is_break() {
+            if on_step(StepReport { step: step + 1, loss, tokens_per_s }).is_break() || stop.load(Ordering::Relaxed) {
                 return Err(EngineError::Stopped);
             }
         }

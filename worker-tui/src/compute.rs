@@ -54,7 +54,7 @@ pub struct Work {
     pub task: proto::Task,
     /// The shard's bytes.
     pub shard: Arc<[u8]>,
-    /// Looked at after every step.
+    /// Looked at after every step, and several times within a long one.
     pub stop: Arc<AtomicBool>,
 }
 
@@ -282,10 +282,10 @@ impl Model {
         let job = Job { steps, batch, context, seed, lr_start, lr_end };
         let mut on_step = |StepReport { step, loss, tokens_per_s }| {
             report(Report::Step { lease, step, loss, tokens_per_s });
-            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            ControlFlow::Continue(())
         };
         let (start, left) = codec.start(&self.weights, &self.residual);
-        let trained = trainer.train(&start, &job, &tokens, &mut on_step).map_err(|error| match error {
+        let trained = trainer.train_until(&start, &job, &tokens, stop, &mut on_step).map_err(|error| match error {
             EngineError::Stopped => Unable::Stopped,
             error => Unable::Why(explain(&error)),
         })?;

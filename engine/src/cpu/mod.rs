@@ -98,6 +98,7 @@ impl Replica {
 
     fn gradient(&mut self, batch: &Batch, windows: Range<usize>) -> Result<f64> {
         let (network, hurdle) = (&mut self.network, &self.hurdle);
+        network.heed(&batch.stop);
         let start = windows.start;
         let scale = 1.0 / batch.targets() as f32;
         let usual = self.most_windows.min((PIECE_TOKENS / batch.context).max(1));

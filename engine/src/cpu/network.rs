@@ -6,11 +6,15 @@
 //!
 //! A pass takes whole windows of `context` tokens. Gradients of the first pass overwrite, later ones add.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use hydra_core::model::Shape;
 use tch::{Kind, Tensor};
 
 use super::kernels::Heads;
 use super::wide;
+use crate::backend::wanted;
 use crate::native::{floats, floats_mut};
 use crate::parts::{Parts, angles};
 use crate::{EngineError, Result};
@@ -131,6 +135,8 @@ pub(crate) struct Network {
     angles: Vec<f32>,
     /// Buffers for the sizes in use: whole pieces, and the shorter last one.
     spaces: Vec<Space>,
+    /// Looked at before every layer: a piece of a large model takes seconds.
+    stop: Arc<AtomicBool>,
 }
 
 impl Network {
@@ -141,7 +147,13 @@ impl Network {
         let weights = places.map(|place| place.view(weights))?;
         let turned_weights = weights.map(|w| if w.dim() == 2 { w.f_tr() } else { Ok(w.shallow_clone()) })?;
         let gradients = places.map(|place| place.view(gradients))?;
-        Ok(Self { shape, weights, turned_weights, gradients, angles: angles(&shape), spaces: Vec::new() })
+        let (angles, spaces, stop) = (angles(&shape), Vec::new(), Arc::default());
+        Ok(Self { shape, weights, turned_weights, gradients, angles, spaces, stop })
+    }
+
+    /// Gives a pass up once `stop` is set.
+    pub fn heed(&mut self, stop: &Arc<AtomicBool>) {
+        self.stop = Arc::clone(stop);
     }
 
     /// Trains on `windows`, each `context + 1` tokens: adds the gradient of `scale` × the sum of nats to the
@@ -196,6 +208,7 @@ impl Network {
             row.copy_from_slice(&table[usize::from(token) * width..][..width]);
         }
         for index in 0..self.weights.layers.len() {
+            wanted(&self.stop)?;
             self.layer_forward(space, index)?;
         }
         Ok(())
@@ -276,6 +289,7 @@ impl Network {
         let (gain, dgain) = (floats(&self.weights.norm), floats_mut(&mut self.gradients.norm));
         wide::norm_back(floats(&space.delta), floats(&space.last), &space.inverse, gain, dstream, dgain);
         for index in (0..self.weights.layers.len()).rev() {
+            wanted(&self.stop)?;
             self.mlp_back(space, index, first)?;
             self.attention_back(space, index, first)?;
         }

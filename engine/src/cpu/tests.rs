@@ -1,5 +1,7 @@
 //! Kernels against their definitions, and the gradient against finite differences of the f64 reference.
 
+use std::sync::Arc;
+
 use hydra_core::model::{Recipe, Shape};
 use tch::{Device, Kind, Tensor};
 
@@ -91,7 +93,7 @@ fn by_hand_and_autograd_agree_on_every_number() {
         let (loss, gradient) = case.by_hand(3);
         let mut torch = Torch::new(shape, Recipe::default(), Device::Cpu, Kind::Float, None).unwrap();
         torch.load(&case.weights).unwrap();
-        let batch = Batch { context: case.context, tokens: case.tokens.clone() };
+        let batch = Batch { context: case.context, tokens: case.tokens.clone(), stop: Arc::default() };
         let targets = batch.targets() as f64;
         let nats = torch.gradient(batch).unwrap();
         assert!((nats / targets - loss).abs() < 1e-5);
@@ -110,7 +112,7 @@ fn a_gradient_in_bf16_is_that_in_f32_but_for_rounding() {
         let (loss, exact) = case.by_hand(3);
         let mut torch = Torch::new(shape, Recipe::default(), Device::Cpu, Kind::BFloat16, None).unwrap();
         torch.load(&case.weights).unwrap();
-        let batch = Batch { context: case.context, tokens: case.tokens.clone() };
+        let batch = Batch { context: case.context, tokens: case.tokens.clone(), stop: Arc::default() };
         let targets = batch.targets() as f64;
         let nats = torch.gradient(batch).unwrap();
         assert!((nats / targets / loss - 1.0).abs() < 5e-3, "{} {loss}", nats / targets);

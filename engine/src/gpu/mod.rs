@@ -15,7 +15,7 @@ use tch::{Kind, Tensor};
 
 use self::driver::{Argument, Kernels};
 use crate::adam::AdamStep;
-use crate::backend::{Backend, Batch, Hurdle, in_pieces};
+use crate::backend::{Backend, Batch, Hurdle, in_pieces, wanted};
 use crate::graph::indexes;
 use crate::moments::Moments;
 use crate::parts::{Parts, Place, angles};
@@ -305,6 +305,7 @@ impl Backend for Gpu {
         let share = 1.0 / batch.targets() as f32;
         let hurdle = self.hurdle.clone();
         let nats = in_pieces(batch.windows(), &mut at_once, hurdle.as_ref(), |piece, first| {
+            wanted(&batch.stop)?;
             let windows: Vec<&[u16]> = piece.map(|i| batch.window(i)).collect();
             self.pass(&windows, batch.context as i64, share, first)
         });

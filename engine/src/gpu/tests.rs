@@ -1,6 +1,8 @@
 //! The kernels beside libtorch's autograd. Everything here wants an NVIDIA card:
 //! `cargo test --release -- --ignored nvidia`.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::DeviceChoice;
 use crate::tests::reference::{random_tokens, random_weights};
@@ -30,7 +32,8 @@ fn nvidia_gradients_and_steps_are_those_of_autograd() {
         let recipe = Recipe::default();
         // Fewer tokens a window than the model's context, and pieces of uneven sizes.
         let (context, windows) = (shape.context as usize - 3, 5);
-        let batch = || Batch { context, tokens: random_tokens(&shape, windows * (context + 1), 7) };
+        let tokens = || random_tokens(&shape, windows * (context + 1), 7);
+        let batch = || Batch { context, tokens: tokens(), stop: Arc::default() };
         let mut exact = Torch::new(shape, recipe, device.torch, Kind::Float, None).unwrap();
         let mut gpu = Gpu::new(shape, recipe, device, None).unwrap().expect("the kernels take these sizes");
         exact.load(&weights).unwrap();
@@ -73,7 +76,7 @@ fn nvidia_learns_one_batch_by_heart() {
     let shape = Shape::new(256, 128, 4, 2, 64);
     let mut gpu = Gpu::new(shape, Recipe::default(), device, None).unwrap().expect("the kernels take these sizes");
     gpu.load(&shape.initial_weights(2)).unwrap();
-    let batch = || Batch { context: 64, tokens: random_tokens(&shape, 4 * 65, 4) };
+    let batch = || Batch { context: 64, tokens: random_tokens(&shape, 4 * 65, 4), stop: Arc::default() };
     let losses: Vec<f64> = (0..200)
         .map(|_| {
             let nats = gpu.gradient(batch()).unwrap();

@@ -4,7 +4,7 @@ pub(crate) mod reference;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hydra_core::model::{Recipe, Shape};
 use reference::{random_tokens, random_weights};
@@ -107,6 +107,37 @@ fn a_stopped_task_leaves_the_moments_as_they_were() {
     let mut other = Trainer::new(shape(), Recipe::default(), cpu(2)).unwrap();
     train(&mut other, &job());
     assert_eq!(after.weights, train(&mut other, &job()).weights);
+}
+
+#[test]
+fn a_step_that_nobody_wants_any_more_is_not_finished() {
+    for autograd in [false, true] {
+        let (stop, pieces) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (asked, counter) = (Arc::clone(&stop), Arc::clone(&pieces));
+        // The first step is of five pieces of one window.
+        let hurdle: Hurdle = Arc::new(move |windows| {
+            let tries = counter.fetch_add(usize::from(windows == 1), Ordering::Relaxed);
+            asked.store(windows == 1 && tries == 2, Ordering::Relaxed);
+            if windows > 1 { Err(EngineError::OutOfMemory("a test".into())) } else { Ok(()) }
+        });
+        let mut trainer = if autograd {
+            let torch =
+                Torch::new(shape(), Recipe::default(), tch::Device::Cpu, tch::Kind::Float, Some(&hurdle)).unwrap();
+            Trainer::over(shape(), Box::new(torch))
+        } else {
+            Trainer::with_hurdle(shape(), Recipe::default(), cpu(1), Some(&hurdle)).unwrap()
+        };
+        let (weights, shard) = (random_weights(&shape(), 1), random_tokens(&shape(), 200, 9));
+        let mut seen = 0;
+        let stopped = trainer.train_until(&weights, &job(), &shard, &stop, &mut |report| {
+            seen = report.step;
+            ControlFlow::Continue(())
+        });
+        assert!(matches!(stopped, Err(EngineError::Stopped)), "{stopped:?}");
+        assert_eq!((seen, pieces.load(Ordering::Relaxed)), (0, 3));
+        // And nothing is left of it.
+        assert_eq!(train(&mut trainer, &job()).steps, job().steps);
+    }
 }
 
 #[test]
