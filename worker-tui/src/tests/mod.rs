@@ -271,7 +271,8 @@ async fn an_end_before_the_device_is_open_is_told() {
     let seen = Seen::default();
     let settings = settings(None);
     let identity = Identity { user: settings.user, key: settings.key, path: PathBuf::new() };
-    let ended = crate::Work::new(&args, identity).run(&args, commands, &mut reports, &mut asked, seen.clone(), |_| ()).await;
+    let ended =
+        crate::Work::new(&args, identity).run(&args, commands, &mut reports, &mut asked, seen.clone(), |_| ()).await;
     let failure: Failure = ended.unwrap_err().downcast().unwrap();
     assert_eq!(failure.exit, Exit::Interrupted);
     assert_eq!(seen.last(), stopped(Why::Asked));

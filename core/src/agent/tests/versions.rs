@@ -32,7 +32,10 @@ fn what_waits_to_be_installed_is_not_sent_again() {
     assert_eq!(hello.holds, Some(Held { version: VersionNo(1), digest: digest(1) }));
     lab.hear(version(2, Some(1)));
     lab.tell(Fact::Blob { digest: blob(2) });
-    assert!(lab.take().iter().any(|o| matches!(o, Order::Install(v) if v.version == VersionNo(2))), "it goes on from 1");
+    assert!(
+        lab.take().iter().any(|o| matches!(o, Order::Install(v) if v.version == VersionNo(2))),
+        "it goes on from 1"
+    );
     // Something else came out.
     lab.tell(Fact::Installed { version: VersionNo(1), digest: digest(77) });
     assert_eq!(lab.reconnect().holds, None);
