@@ -4,7 +4,7 @@
 //! round and round, so any number of them in a row lie about equally far apart (a Weyl sequence; Knuth, volume 3, 6.4).
 //! All shards get the same number of tasks, one each in every pass, and a task goes on where the shard's last one ended.
 //! So a run reads all of its text equally often. Drawn windows leave a fifth of it unread when it has been gone over one
-//! and a half times; one worker then ends 0.8 % higher (`docs/learning.md`).
+//! and a half times; the loss then ends 0.4 to 0.8 % higher (`docs/learning.md`).
 
 use crate::ids::TaskId;
 use crate::rng::Rng;
