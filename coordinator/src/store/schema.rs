@@ -3,7 +3,7 @@
 //! A file that is not ours, or that a newer program wrote, is recognised before anything is written. The layout's
 //! number is SQLite's `user_version`; every step from one layout to the next is a file in `schema/`.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -82,12 +82,19 @@ fn is_barred(trouble: Trouble) -> bool {
     matches!(trouble, Trouble::ReadOnly | Trouble::Denied | Trouble::Io)
 }
 
-/// Whether rows lie beside the database that are not in it yet. A coordinator that runs always keeps such a file.
+/// Whether rows may lie beside the database that are not in it yet. A coordinator that runs always keeps both files; a
+/// command that reads may leave an empty log behind.
 fn has_log(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
+    let beside = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        std::fs::metadata(name)
+    };
     // What cannot be looked at may be there.
-    !matches!(std::fs::metadata(log), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    let absent = |looked: &io::Result<Metadata>| looked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    let (log, index) = (beside("-wal"), beside("-shm"));
+    let empty = log.as_ref().is_ok_and(|log| log.len() == 0) && absent(&index);
+    !empty && !absent(&log)
 }
 
 /// Reads a database that nobody changes meanwhile, without any file beside it.
@@ -220,6 +227,10 @@ mod tests {
         let writer = open_writable(&path).unwrap();
         assert!(has_log(&path), "it is not immutable while it is written");
         drop(writer);
+        std::fs::write(run.join("hydra.db-wal"), "").unwrap();
+        assert!(!has_log(&path), "nothing is in it, and nobody has it open");
+        std::fs::write(run.join("hydra.db-shm"), "").unwrap();
+        assert!(has_log(&path), "somebody may have it open");
         assert!(immutable(&run.join("none.db")).is_err());
     }
 

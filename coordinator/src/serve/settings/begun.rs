@@ -71,7 +71,10 @@ impl Begun {
 
     /// Refuses settings with which this run did not begin.
     fn allows(&self, asked: &Self) -> Result<(), Failure> {
-        let (began, wanted) = (self.unlike(asked), asked.unlike(self));
+        // Another tokenizer may have another size, too; then what it is counts, which is looked at below.
+        let vocab = if self.tokenizer_digest.is_some() { self.shape.vocab } else { asked.shape.vocab };
+        let sized = Self { shape: Shape { vocab, ..asked.shape }, ..asked.clone() };
+        let (began, wanted) = (self.unlike(&sized), sized.unlike(self));
         if !began.is_empty() {
             let text = format!("this run began with {began}; the settings ask for {wanted}");
             return Err(Failure::new(Exit::Config, text)

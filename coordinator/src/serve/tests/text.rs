@@ -79,6 +79,8 @@ fn a_run_without_its_text_goes_on_with_its_own_tokenizer() {
     std::fs::remove_file(&path).unwrap();
     assert!(refusal(&other, None).contains("another tokenizer than that of this text"));
     assert!(!path.exists() && !begun.run_dir.join("data").exists());
+    std::fs::write(&other.data[0], "aa bb ".repeat(100)).unwrap();
+    assert!(refusal(&other, None).contains("another tokenizer than that of this text"), "it is smaller, too");
     drop(open(&begun, None).unwrap());
     assert_eq!(std::fs::read(&path).unwrap(), tokenizer);
 }
