@@ -6,7 +6,7 @@ use hydra_core::chat::{Cost, Event, Fact};
 use hydra_core::ids::UserName;
 use hydra_core::limits::PROMPT_BYTES;
 use hydra_shell::exit::Failure;
-use hydra_shell::signals::Stop;
+use hydra_shell::signals::{self, Stop};
 use hydra_shell::terminal::complain;
 use tokio::sync::mpsc;
 
@@ -114,6 +114,7 @@ impl Lines {
             return Err(interrupted(true));
         }
         self.cancelled = true;
+        signals::goes_on();
         Ok(Fact::Cancel)
     }
 

@@ -4,7 +4,8 @@
 //! for (an answer). Either way everything for people goes to standard error. Every line is flushed at once. When the reader
 //! of standard output is gone ([`Events::gone`]) the program should stop cleanly; nothing is written any more.
 //!
-//! Writing waits for a slow reader, as programs in a pipe do; print from a thread or task that may wait.
+//! Writing waits for a slow reader, as programs in a pipe do; print from a thread or task that may wait. What serves
+//! others meanwhile does not wait ([`Events::with_log`]).
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
@@ -13,10 +14,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hydra_core::credits::Credits;
 use serde::{Serialize, Serializer};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Failure};
 use crate::terminal::{Keep, sanitize};
+use crate::writer;
 
 /// A code as the protocol spells it: `unknown_lease`.
 pub fn name(code: &impl Serialize) -> String {
@@ -48,15 +51,37 @@ struct Shared {
     out: Mutex<Box<dyn Write + Send>>,
     /// Standard error.
     people: Mutex<Box<dyn Write + Send>>,
-    gone: CancellationToken,
-    /// Why `out` took no more, if not because its reader left.
-    broken: OnceLock<String>,
+    fate: Arc<Fate>,
     /// Whether a screen has the terminal.
     drawn: AtomicBool,
     /// Whether the log has a file, which then holds the lines for people too.
     logged: bool,
     /// The first lines for people, which a screen that comes then hides.
     said: Mutex<Vec<(Kind, String)>>,
+}
+
+/// What became of standard output.
+#[derive(Default)]
+struct Fate {
+    gone: CancellationToken,
+    /// Why it took no more, if not because its reader left.
+    broken: OnceLock<String>,
+}
+
+impl Fate {
+    fn failed(&self, error: &io::Error) {
+        // A full disk behind a redirection ends the output as a closed pipe does, but somebody should know.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            tracing::error!(%error, "standard output cannot be written");
+            self.broken.get_or_init(|| error.to_string());
+        }
+        self.gone.cancel();
+    }
+}
+
+/// Told in the place of events for which there was no more room.
+fn missed(lines: u64) -> Vec<u8> {
+    format!("{}\n", json!({ "event": "missed", "lines": lines })).into_bytes()
 }
 
 /// How much a line for people matters.
@@ -72,14 +97,17 @@ const SAID: usize = 64;
 impl Events {
     /// A printer to the standard streams; `json` as the flag says.
     pub fn stdout(json: bool) -> Self {
-        Self::with_log(json, false)
+        Self::over(json, io::stdout().is_terminal(), Box::new(io::stdout()), Box::new(io::stderr()))
     }
 
-    /// The same of a program whose log has a file (`--log-file`) if `file`: the lines for people are in it, too. Without a
-    /// file they are not, as the log may go where they go.
+    /// The same of a program that serves others meanwhile, and so must not wait for a reader: nothing printed is waited
+    /// for before the end ([`crate::exit::report`]). Its log has a file (`--log-file`) if `file`: the lines for people are
+    /// in it, too. Without a file they are not, as the log may go where they go.
     pub fn with_log(json: bool, file: bool) -> Self {
-        let (out, people) = (Box::new(io::stdout()), Box::new(io::stderr()));
-        Self::made(json, io::stdout().is_terminal(), file, out, people)
+        let fate = Arc::<Fate>::default();
+        let told = fate.clone();
+        let out = writer::stdout(missed, move |error| told.failed(&error));
+        Self::with_fate(json, io::stdout().is_terminal(), file, Box::new(out), Box::new(writer::stderr()), fate)
     }
 
     /// A printer to `out`, for tests.
@@ -99,10 +127,20 @@ impl Events {
         out: Box<dyn Write + Send>,
         people: Box<dyn Write + Send>,
     ) -> Self {
-        let (gone, drawn) = (CancellationToken::new(), AtomicBool::new(false));
-        let (out, people, said) = (Mutex::new(out), Mutex::new(people), Mutex::default());
-        let broken = OnceLock::new();
-        Self { shared: Arc::new(Shared { json, terminal, out, people, gone, broken, drawn, logged, said }) }
+        Self::with_fate(json, terminal, logged, out, people, Arc::default())
+    }
+
+    fn with_fate(
+        json: bool,
+        terminal: bool,
+        logged: bool,
+        out: Box<dyn Write + Send>,
+        people: Box<dyn Write + Send>,
+        fate: Arc<Fate>,
+    ) -> Self {
+        let (out, people, said, drawn) =
+            (Mutex::new(out), Mutex::new(people), Mutex::default(), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { json, terminal, out, people, fate, drawn, logged, said }) }
     }
 
     /// Whether events are wanted.
@@ -175,6 +213,8 @@ impl Events {
     /// it are given back.
     pub fn begin_screen(&self) -> Vec<String> {
         self.shared.drawn.store(true, Ordering::Relaxed);
+        // What is still on its way would be written across the screen.
+        writer::settle();
         let said = std::mem::take(&mut *self.shared.said.lock().unwrap_or_else(PoisonError::into_inner));
         // With a file they are there already.
         for (kind, line) in said.iter().filter(|_| !self.shared.logged) {
@@ -190,18 +230,19 @@ impl Events {
 
     /// Resolves when standard output has no reader any more: a reason to stop cleanly, not an error.
     pub async fn gone(&self) {
-        self.shared.gone.cancelled().await;
+        self.shared.fate.gone.cancelled().await;
     }
 
-    /// Fails if something could not be written for another reason than that its reader had left. Programs that did
-    /// everything else end with this.
+    /// Fails if something could not be written for another reason than that its reader had left, for which it waits until
+    /// all is written. Programs that did everything else end with this.
     pub fn whole(&self) -> Result<(), Failure> {
-        self.shared.broken.get().map_or(Ok(()), |why| Err(cut_short(why)))
+        writer::finish(None);
+        self.shared.fate.broken.get().map_or(Ok(()), |why| Err(cut_short(why)))
     }
 
     /// Whether standard output has no reader any more.
     pub fn is_gone(&self) -> bool {
-        self.shared.gone.is_cancelled()
+        self.shared.fate.gone.is_cancelled()
     }
 
     fn write(&self, bytes: &[u8]) {
@@ -210,12 +251,7 @@ impl Events {
             return;
         }
         if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
-            // A full disk behind a redirection ends the output as a closed pipe does, but somebody should know.
-            if error.kind() != io::ErrorKind::BrokenPipe {
-                tracing::error!(%error, "standard output cannot be written");
-                self.shared.broken.get_or_init(|| error.to_string());
-            }
-            self.shared.gone.cancel();
+            self.shared.fate.failed(&error);
         }
     }
 }

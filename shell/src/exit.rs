@@ -23,8 +23,10 @@
 use std::fmt;
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::terminal::{Keep, sanitize};
+use crate::writer;
 
 /// A documented exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -152,13 +154,41 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The end of `main`: prints what went wrong on standard error and gives the exit code. The terminal must be out of
-/// any full-screen mode by then.
+/// Who stops a program at once waits no longer for those who read it.
+const HASTE: Duration = Duration::from_secs(1);
+
+/// The end of `main`: waits until everything that was said is written, prints what went wrong on standard error and
+/// gives the exit code. The terminal must be out of any full-screen mode by then.
 pub fn report(result: anyhow::Result<()>) -> ExitCode {
-    let Err(error) = result else { return Exit::Ok.into() };
-    let (exit, text) = explain(&error);
+    told(result).into()
+}
+
+/// The same where a thread is still in libtorch, which must not be taken down under it: nothing else is done.
+pub fn leave(result: anyhow::Result<()>) -> ! {
+    end(told(result))
+}
+
+fn told(result: anyhow::Result<()>) -> Exit {
+    let told = result.err().map(|error| explain(&error));
+    let hurry = matches!(told, Some((Exit::Interrupted, _)));
+    writer::finish(hurry.then_some(HASTE));
+    let Some((exit, text)) = told else { return Exit::Ok };
     crate::terminal::complain(&text);
-    exit.into()
+    exit
+}
+
+/// Ends the process as it is, with threads that wait or compute: no destructor runs.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+pub(crate) fn end(exit: Exit) -> ! {
+    // SAFETY: it takes a number, returns nowhere, and touches no memory of ours.
+    unsafe { libc::_exit(i32::from(exit.code())) }
+}
+
+/// Ends the process as it is, as far as the system lets it.
+#[cfg(not(unix))]
+pub(crate) fn end(exit: Exit) -> ! {
+    std::process::exit(i32::from(exit.code()))
 }
 
 /// The exit code and the lines that [`report`] prints.

@@ -20,3 +20,4 @@ pub mod priority;
 pub mod signals;
 pub mod terminal;
 pub mod ui;
+mod writer;

@@ -20,6 +20,7 @@ use tracing_subscriber::{Layer, Registry};
 
 use crate::exit::{Exit, Failure};
 use crate::terminal::{Keep, complain, no_color, sanitize};
+use crate::writer;
 
 /// The variable that sets the level.
 pub const LEVEL: &str = "HYDRA_LOG";
@@ -39,7 +40,7 @@ pub struct LogOptions {
     pub stderr: bool,
 }
 
-/// Keeps the log file's writer alive; drop it last, so that the last lines are written.
+/// Keeps the log's writers alive; drop it last, so that the last lines are written.
 #[must_use = "the last lines are written when this is dropped"]
 pub struct Logs {
     /// The last lines, for the log pane.
@@ -47,6 +48,16 @@ pub struct Logs {
     /// What people should know about where the lines go.
     note: Option<String>,
     file: Option<WorkerGuard>,
+    _stderr: Settled,
+}
+
+/// Waits at its end for the lines on their way to standard error, also that of a panic.
+struct Settled;
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        writer::settle();
+    }
 }
 
 /// Sends every `tracing` event of this process where `options` say. Once in a process.
@@ -88,10 +99,10 @@ fn build(options: &LogOptions, level: &str) -> Result<(Box<dyn Subscriber + Send
         layers.push(lines(writer, false));
         guard = Some(file);
     } else if options.stderr {
-        layers.push(lines(io::stderr, io::stderr().is_terminal() && !no_color()));
+        layers.push(lines(writer::stderr(), io::stderr().is_terminal() && !no_color()));
     }
     let subscriber = tracing_subscriber::registry().with(layers).with(filter);
-    Ok((Box::new(subscriber), Logs { ring, note, file: guard }))
+    Ok((Box::new(subscriber), Logs { ring, note, file: guard, _stderr: Settled }))
 }
 
 type Lines = Box<dyn Layer<Registry> + Send + Sync>;

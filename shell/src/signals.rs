@@ -2,8 +2,27 @@
 //!
 //! A closed terminal (SIGHUP) asks a program with a screen to finish cleanly; a headless one stays, as a service
 //! should, and it never counts as the second request.
+//!
+//! A program may be unable to hear: it waits for a pipe that nobody reads, say. So a thread of its own watches, and ends
+//! the process if that has not ended by itself soon after the second request.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::exit::{self, Exit};
+
+/// So long a program may take to stop at once by itself: longer than its last words and its last step of training.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// How often a request to stop was for less than the program ([`goes_on`]).
+static SPARED: AtomicU64 = AtomicU64::new(0);
+
+/// A request to stop was for something that the program does, which is done with; the program goes on, and the next
+/// request is a first one to whoever watches that it ends.
+pub fn goes_on() {
+    SPARED.fetch_add(1, Ordering::Relaxed);
+}
 
 /// What the program is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +52,14 @@ pub struct Signals {
 impl Signals {
     /// Begins to listen; `headless` programs ignore a closed terminal. Must be called within a tokio runtime.
     pub fn listen(headless: bool) -> io::Result<Self> {
+        static WATCHED: AtomicBool = AtomicBool::new(false);
+        if !WATCHED.swap(true, Ordering::Relaxed) {
+            watch(headless)?;
+        }
+        Self::new(headless)
+    }
+
+    fn new(headless: bool) -> io::Result<Self> {
         Ok(Self { source: system::Source::new()?, rule: Rule { headless, asked: false } })
     }
 
@@ -45,6 +72,35 @@ impl Signals {
             }
         }
     }
+}
+
+/// Ends the process if it should have ended long ago. On a thread with a runtime of its own: every other one may wait for
+/// something that does not come.
+fn watch(headless: bool) -> io::Result<()> {
+    // Already here, so that no signal is missed until the thread runs.
+    let mut source = system::Source::new()?;
+    let mut rule = Rule { headless, asked: false };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let work = move || {
+        runtime.block_on(async {
+            let mut spared = SPARED.load(Ordering::Relaxed);
+            loop {
+                let raw = source.next().await;
+                let now = SPARED.load(Ordering::Relaxed);
+                if std::mem::replace(&mut spared, now) != now {
+                    rule.asked = false;
+                }
+                if rule.apply(raw) == Some(Stop::AtOnce) {
+                    tokio::time::sleep(PATIENCE).await;
+                    if SPARED.load(Ordering::Relaxed) == spared {
+                        return;
+                    }
+                }
+            }
+        });
+        exit::end(Exit::Interrupted);
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(work).map(|_| ())
 }
 
 #[derive(Debug)]
@@ -150,7 +206,8 @@ mod tests {
     #[cfg(unix)]
     #[tokio::test]
     async fn real_signals_arrive() {
-        let mut signals = Signals::listen(false).unwrap();
+        // Nobody watches: the test would be ended.
+        let mut signals = Signals::new(false).unwrap();
         let raise = |name: &str| {
             let id = std::process::id().to_string();
             assert!(std::process::Command::new("kill").args([name, &id]).status().unwrap().success());
