@@ -31,7 +31,7 @@ use hydra_shell::address::Address;
 use hydra_shell::client;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
-use hydra_shell::exit::{Exit, Failure, report};
+use hydra_shell::exit::{Exit, Failure, leave, report};
 use hydra_shell::keys::{self, ConfigDir, Identity};
 use hydra_shell::link::LinkStats;
 use hydra_shell::logs::{self, Logs, Ring};
@@ -50,7 +50,8 @@ use crate::tell::Teller;
 use crate::unsent::Unsent;
 use hydra_shell::client::line::Line;
 
-/// For the compute thread to finish its step when the program ends: libtorch must not be taken down under it.
+/// For the compute thread to come to an end when the program does: it gives a step up after a layer, and stores what its
+/// updates lacked.
 const LAST_STEP: Duration = Duration::from_secs(5);
 /// Requests that may wait for the work.
 const REQUESTS: usize = 16;
@@ -63,10 +64,17 @@ pub fn command() -> clap::Command {
 /// The program.
 pub fn run() -> ExitCode {
     let args = Args::parse();
-    report(start(&args))
+    let mut busy = false;
+    let ended = start(&args, &mut busy);
+    if busy {
+        // libtorch must not be taken down under its last step.
+        leave(ended);
+    }
+    report(ended)
 }
 
-fn start(args: &Args) -> anyhow::Result<()> {
+/// Works; `busy` is set if a thread is left in libtorch.
+fn start(args: &Args, busy: &mut bool) -> anyhow::Result<()> {
     let screen = !args.headless && !args.json && is_interactive();
     let logs = logs::init(&logs::LogOptions { file: args.log_file.clone(), stderr: !screen })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -76,14 +84,14 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the asynchronous runtime")?;
-    let ended = work(args, screen, &logs, &runtime);
+    let ended = work(args, screen, &logs, &runtime, busy);
     // A resolver that does not answer is not waited for; whatever must be written is written.
     runtime.shutdown_background();
     logs.end(&ended);
     ended
 }
 
-fn work(args: &Args, screen: bool, logs: &Logs, runtime: &Runtime) -> anyhow::Result<()> {
+fn work(args: &Args, screen: bool, logs: &Logs, runtime: &Runtime, busy: &mut bool) -> anyhow::Result<()> {
     // Before the device is opened: every end after that is told by an event, and this one would end it without.
     let work = Work::new(args, identity(args)?);
     let events = work.events.clone();
@@ -96,9 +104,12 @@ fn work(args: &Args, screen: bool, logs: &Logs, runtime: &Runtime) -> anyhow::Re
         } else {
             work.without_screen(args, commands, &mut reports).await
         };
-        // The thread ends when it has nothing more to report. libtorch must not be taken down under its last step.
+        // The thread ends when it has nothing more to report; what its last updates lacked is on disk then.
         let rest = async { while reports.recv().await.is_some() {} };
-        if tokio::time::timeout(LAST_STEP, rest).await.is_ok() && handle.join().is_err() {
+        *busy = tokio::time::timeout(LAST_STEP, rest).await.is_err();
+        if *busy {
+            tracing::warn!("the compute thread does not end: what the last updates lacked is lost");
+        } else if handle.join().is_err() {
             anyhow::bail!("the compute thread has panicked");
         }
         ended?;
