@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::leases::Doubt;
+use super::leases::{Doubt, Held, State};
 use super::{Hub, rows};
 use crate::credits::Credits;
-use crate::ids::{UserName, WorkerId};
+use crate::ids::{LeaseId, UserName, WorkerId};
 use crate::limits;
 use crate::proto::UnpaidCode;
 use crate::time::Time;
@@ -158,6 +158,17 @@ impl Hub {
                 self.leases.doubt(lease, doubt);
             }
             self.place(now, id);
+        }
+    }
+
+    /// Of a worker that never delivered and said nothing until its update was too old nobody expects any more that it may
+    /// come at any time: rounds would wait for it again and again.
+    pub(super) fn note_silence(&mut self, lease: LeaseId) {
+        let Some(Held { row, state: State::Running { step: 0, .. }, .. }) = self.leases.get(lease) else { return };
+        let (user, worker) = (row.user.clone(), row.worker);
+        let record = self.record_mut(&user, worker);
+        if record.speed.is_none() {
+            record.late = record.late.saturating_add(1);
         }
     }
 }

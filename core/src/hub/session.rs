@@ -74,7 +74,7 @@ pub(super) struct Seat {
     pub hold_until: Option<Time>,
     /// Bytes a second in which its updates came, smoothed.
     pub link: Option<f64>,
-    /// Uploads since then that told nothing.
+    /// Uploads since then that told nothing about it.
     pub untold: u32,
     /// How its last task's update was to be written; see `codecs`.
     pub codec: Option<crate::codec::Codec>,

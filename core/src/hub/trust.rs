@@ -80,7 +80,7 @@ struct Record {
     /// The moving average of its gains, as parts of what is usual.
     gain: f64,
     samples: u32,
-    /// The same of those alone that could be compared with others of their version and codec; nothing before the first.
+    /// The same, but what could not be compared with others of its version and codec does not take it below [`LEAST`].
     compared: Option<f64>,
     /// Of the windows of each half.
     halves: [Evidence; 2],
@@ -132,7 +132,7 @@ impl Record {
         }
         let gains = self.whole.mean(&OF_WHOLE);
         // Its last updates say more of what it does now.
-        (gains < WHOLE && self.compared.is_none_or(|gain| gain < BACK))
+        (gains < WHOLE && self.gain < BACK)
             .then(|| format!("the updates gain only {gains:.2} of what is usual, as seen over several"))
     }
 
@@ -297,16 +297,12 @@ impl Trust {
         record.samples = record.samples.saturating_add(1);
     }
 
-    /// The same of `fresh` scores, among updates of one version and codec. What others of earlier versions gained, up to
-    /// twelve times as much, is nothing to hold against anybody; what comes up to it counts.
+    /// The same, where what others of earlier versions gained, up to twelve times as much, makes nobody useless by itself.
     fn move_compared(&mut self, who: &(UserName, WorkerId), score: f64, fresh: bool) -> f64 {
         let record = self.record(who);
-        // Who got this far was right as far as could be told; of who is new nothing is known.
-        let before = record.compared.unwrap_or(if record.samples > 1 { 1.0 } else { score });
-        if !fresh && (record.compared.is_none() || score <= before) {
-            return before;
-        }
-        let average = before + PACE * (score - before);
+        let before = record.compared;
+        let score = if fresh || score > LEAST { score } else { before.unwrap_or(LEAST).min(LEAST) };
+        let average = before.map_or(score, |before| before + PACE * (score - before));
         record.compared = Some(average);
         average
     }

@@ -105,17 +105,6 @@ impl Hub {
         }
     }
 
-    /// Of a worker that never delivered and said nothing until its update was too old nobody expects any more that it may
-    /// come at any time: rounds would wait for it again and again.
-    fn note_silence(&mut self, lease: LeaseId) {
-        let Some(Held { row, state: State::Running { step: 0, .. }, .. }) = self.leases.get(lease) else { return };
-        let (user, worker) = (row.user.clone(), row.worker);
-        let record = self.record_mut(&user, worker);
-        if record.speed.is_none() {
-            record.late = record.late.saturating_add(1);
-        }
-    }
-
     /// Gives up bytes that were announced in vain, unless the same session owes the same bytes for another lease.
     fn discard(&mut self, session: SessionId, blob: Digest) {
         if self.leases.upload(session, blob).is_none() {

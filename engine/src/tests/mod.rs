@@ -109,6 +109,15 @@ fn a_stopped_task_leaves_the_moments_as_they_were() {
     assert_eq!(after.weights, train(&mut other, &job()).weights);
 }
 
+fn over_hurdle(autograd: bool, hurdle: &Hurdle) -> Trainer {
+    if autograd {
+        let torch = Torch::new(shape(), Recipe::default(), tch::Device::Cpu, tch::Kind::Float, Some(hurdle)).unwrap();
+        Trainer::over(shape(), Box::new(torch))
+    } else {
+        Trainer::with_hurdle(shape(), Recipe::default(), cpu(1), Some(hurdle)).unwrap()
+    }
+}
+
 #[test]
 fn a_step_that_nobody_wants_any_more_is_not_finished() {
     for autograd in [false, true] {
@@ -120,13 +129,7 @@ fn a_step_that_nobody_wants_any_more_is_not_finished() {
             asked.store(windows == 1 && tries == 2, Ordering::Relaxed);
             if windows > 1 { Err(EngineError::OutOfMemory("a test".into())) } else { Ok(()) }
         });
-        let mut trainer = if autograd {
-            let torch =
-                Torch::new(shape(), Recipe::default(), tch::Device::Cpu, tch::Kind::Float, Some(&hurdle)).unwrap();
-            Trainer::over(shape(), Box::new(torch))
-        } else {
-            Trainer::with_hurdle(shape(), Recipe::default(), cpu(1), Some(&hurdle)).unwrap()
-        };
+        let mut trainer = over_hurdle(autograd, &hurdle);
         let (weights, shard) = (random_weights(&shape(), 1), random_tokens(&shape(), 200, 9));
         let mut seen = 0;
         let stopped = trainer.train_until(&weights, &job(), &shard, &stop, &mut |report| {
@@ -149,13 +152,7 @@ fn running_out_of_memory_halves_the_piece_and_changes_only_rounding() {
             counter.fetch_add(1, Ordering::Relaxed);
             if windows > 1 { Err(EngineError::OutOfMemory("a test".into())) } else { Ok(()) }
         });
-        let mut trainer = if autograd {
-            let torch =
-                Torch::new(shape(), Recipe::default(), tch::Device::Cpu, tch::Kind::Float, Some(&hurdle)).unwrap();
-            Trainer::over(shape(), Box::new(torch))
-        } else {
-            Trainer::with_hurdle(shape(), Recipe::default(), cpu(1), Some(&hurdle)).unwrap()
-        };
+        let mut trainer = over_hurdle(autograd, &hurdle);
         let pieced = train(&mut trainer, &job());
         // 5 windows, then 2, then 1 for good: 2 failures and 5 pieces in the first step, 5 in each of the others.
         assert_eq!(tries.load(Ordering::Relaxed), 2 + 6 * 5);

@@ -242,25 +242,33 @@ fn no_task_in_hand_gets_too_old_because_the_operator_asks_for_versions() {
     assert!(lab.merge_ordered().is_none(), "the other one is waited for again");
 }
 
-#[test]
-fn an_update_whose_check_takes_long_is_not_made_too_old_meanwhile() {
+/// The worker delivers once more.
+fn next(lab: &mut Lab, worker: SessionId) {
+    // It may wait for a version.
+    lab.wait(Duration::from_secs(2));
+    let task = lab.task(worker).expect("a task");
+    lab.deliver(worker, &task);
+}
+
+/// A slow worker and a fast one: the next version would make the slow one's task too old.
+fn nearly_too_old() -> (Lab, [SessionId; 2], Task) {
     let mut lab = Lab::new();
     let (slow, fast) = (lab.worker("slow", 1), lab.worker("fast", 2));
     let task = lab.task(slow).expect("a task");
-    let deliver = |lab: &mut Lab| {
-        // It may wait for a version.
-        lab.wait(Duration::from_secs(2));
-        let task = lab.task(fast).expect("a task");
-        lab.deliver(fast, &task);
-    };
     while lab.hub.status().version.0 < limits::STALENESS {
-        deliver(&mut lab);
+        next(&mut lab, fast);
         if lab.merge_ordered().is_some() {
             lab.merge();
         }
     }
+    (lab, [slow, fast], task)
+}
+
+#[test]
+fn an_update_whose_check_takes_long_is_not_made_too_old_meanwhile() {
+    let (mut lab, [slow, fast], task) = nearly_too_old();
     lab.upload(slow, Lab::update(&task));
-    (0..2).for_each(|_| deliver(&mut lab));
+    (0..2).for_each(|_| next(&mut lab, fast));
     lab.wait(Duration::from_mins(1));
     assert!(lab.merge_ordered().is_none(), "the disk may have no room for it yet");
     lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
@@ -486,25 +494,12 @@ fn a_slow_worker_that_failed_once_is_not_too_late_for_ever() {
 
 #[test]
 fn an_update_on_a_slow_link_is_not_made_too_old_on_its_way() {
-    let mut lab = Lab::new();
-    let (slow, fast) = (lab.worker("slow", 1), lab.worker("fast", 2));
-    let task = lab.task(slow).expect("a task");
-    let deliver = |lab: &mut Lab| {
-        lab.wait(Duration::from_secs(2));
-        let task = lab.task(fast).expect("a task");
-        lab.deliver(fast, &task);
-    };
-    while lab.hub.status().version.0 < limits::STALENESS {
-        deliver(&mut lab);
-        if lab.merge_ordered().is_some() {
-            lab.merge();
-        }
-    }
+    let (mut lab, [slow, fast], task) = nearly_too_old();
     let update = Lab::update(&task);
     let link = update.bytes as f64 / 15.0;
     lab.hub.sessions.get_mut(&slow).and_then(|session| session.seat_mut()).expect("a worker").link = Some(link);
     lab.says(slow, ClientMsg::Update(update.clone()));
-    (0..2).for_each(|_| deliver(&mut lab));
+    (0..2).for_each(|_| next(&mut lab, fast));
     lab.wait(Duration::from_secs(15));
     assert!(lab.merge_ordered().is_none(), "its bytes take so long");
     lab.tell(Fact::Received { session: slow, blob: update.blob, intact: true });
