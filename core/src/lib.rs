@@ -24,4 +24,3 @@ pub mod sim;
 pub mod sketch;
 pub mod time;
 mod wide;
-pub mod windows;

@@ -428,10 +428,15 @@ class AdamW:
 
 def windows(task):
     """Where each step's windows begin, step after step."""
-    places, batch = task["shard_tokens"] - task["context"], task["batch"]
-    for step in range(task["steps"]):
-        numbers = range(step * batch, (step + 1) * batch)
-        yield [(task["seed"] + i * 0x9E3779B97F4A7C15) % 2**64 * places >> 64 for i in numbers]
+    mask, state, bound = 2**64 - 1, task["seed"], task["shard_tokens"] - task["context"]
+    for _ in range(task["steps"]):
+        starts = []
+        for _ in range(task["batch"]):
+            state = (state + 0x9E3779B97F4A7C15) & mask
+            z = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & mask
+            z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+            starts.append((z ^ z >> 31) * bound >> 64)
+        yield starts
 
 
 # --- Worker -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ use crate::cpu::Cpu;
 #[cfg(target_os = "linux")]
 use crate::gpu::Gpu;
 use crate::torch::Torch;
-use crate::windows::Starts;
+use crate::windows::Draws;
 use crate::{Device, EngineError, Result};
 
 /// What a task asks for, beside its weights and its text.
@@ -177,12 +177,12 @@ impl Trainer {
     ) -> Result<Trained> {
         let started = Instant::now();
         let (batch, context) = (job.batch as usize, job.context as usize);
-        let mut starts = Starts::new(job.seed, job.context, shard.len())?;
+        let mut draws = Draws::new(job.seed, job.context, shard.len())?;
         let mut losses = Vec::with_capacity(job.steps as usize);
         for step in 0..job.steps {
             let mut tokens = Vec::with_capacity(batch * (context + 1));
-            for start in starts.by_ref().take(batch) {
-                tokens.extend_from_slice(&shard[start..][..=context]);
+            for _ in 0..batch {
+                tokens.extend_from_slice(&shard[draws.offset()..][..=context]);
             }
             let nats = self.backend.gradient(Batch { context, tokens, stop: Arc::clone(stop) })?;
             let loss = (nats / (batch * context) as f64) as f32;

@@ -1,6 +1,10 @@
-//! Where in a shard each window of a task begins: [`hydra_core::windows`] for the shards that there are.
+//! Where in a shard each training window begins: a pure function of the task, part of the public protocol.
+//!
+//! Step after step, and within a step window after window, one draw of `Rng::new(seed)` below `shard_tokens − context`
+//! gives a window's first token; the window takes `context + 1` tokens from there (inputs, and the same shifted by one
+//! as targets). Whoever knows the task can replay exactly what a worker must have trained on.
 
-use hydra_core::windows::start;
+use hydra_core::rng::Rng;
 
 use crate::EngineError;
 
@@ -13,37 +17,30 @@ pub fn offsets(
     context: u32,
     shard_tokens: usize,
 ) -> Result<Vec<usize>, EngineError> {
-    let windows = u64::from(steps) * u64::from(batch);
-    Ok(Starts::new(seed, context, shard_tokens)?.take(windows as usize).collect())
+    let mut draws = Draws::new(seed, context, shard_tokens)?;
+    Ok((0..u64::from(steps) * u64::from(batch)).map(|_| draws.offset()).collect())
 }
 
-/// The same numbers one after the other, without end.
-pub(crate) struct Starts {
-    seed: u64,
-    window: u64,
-    places: u64,
+/// The same numbers one after the other.
+pub(crate) struct Draws {
+    rng: Rng,
+    bound: u64,
 }
 
-impl Starts {
+impl Draws {
     pub(crate) fn new(seed: u64, context: u32, shard_tokens: usize) -> Result<Self, EngineError> {
-        let places = (shard_tokens as u64).saturating_sub(u64::from(context));
-        if places == 0 || context == 0 {
+        let bound = (shard_tokens as u64).saturating_sub(u64::from(context));
+        if bound == 0 || context == 0 {
             let need = u64::from(context) + 1;
             return Err(EngineError::input(format!(
                 "a shard of {shard_tokens} tokens is shorter than a window of {need}"
             )));
         }
-        Ok(Self { seed, window: 0, places })
+        Ok(Self { rng: Rng::new(seed), bound })
     }
-}
 
-impl Iterator for Starts {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        let start = start(self.seed, self.window, self.places);
-        self.window += 1;
-        Some(start as usize)
+    pub(crate) fn offset(&mut self) -> usize {
+        self.rng.below(self.bound) as usize
     }
 }
 
@@ -52,9 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn known_offsets() {
+        // Part of the protocol: a change here makes old tasks irreproducible.
+        assert_eq!(offsets(7, 2, 3, 64, 1000).unwrap(), [364, 15, 843, 545, 423, 233]);
+    }
+
+    #[test]
     fn every_window_lies_within_the_shard_and_every_place_is_used() {
         let all = offsets(1, 100, 10, 8, 12).unwrap();
-        assert_eq!(all.len(), 1000);
         assert!(all.iter().all(|&start| start + 9 <= 12));
         assert!((0..4).all(|start| all.contains(&start)));
     }

@@ -20,11 +20,10 @@ const SLACK: Duration = Duration::from_secs(1);
 
 impl Hub {
     /// The task that is overdue the longest, to be leased a second time, where nothing else is left to be done.
-    pub(super) fn overdue(&mut self, now: Time) -> Option<Spec> {
+    pub(super) fn overdue(&self, now: Time) -> Option<Spec> {
         let (due, lease) = self.next_overdue().filter(|(due, _)| *due <= now)?;
         let Held { row, .. } = self.leases.get(lease)?;
-        let (task, shard) = (row.task, row.shard);
-        Some(Spec { task, shard, seed: self.rng.next_u64(), since: due, from: None })
+        Some(Spec { task: row.task, shard: row.shard, seed: row.seed, since: due, from: None })
     }
 
     /// When the next copy may be leased, if a worker is free for it.

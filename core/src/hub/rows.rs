@@ -5,6 +5,7 @@ use crate::codec::Codec;
 use crate::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo, WorkerId};
 use crate::ledger::{Book, Transfer};
 use crate::proto::UnpaidCode;
+use crate::rng::Rng;
 
 /// One fact to be made durable. Rows of one [`super::Order::Persist`] become durable together, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +80,7 @@ pub struct Lease {
     pub version: VersionNo,
     /// Which shard, by its place in the run's data.
     pub shard: u32,
-    /// The seed from which its windows follow. A second lease of a task has another, so that two updates of one task
-    /// are both worth something.
+    /// The task's seed.
     pub seed: u64,
     /// Optimiser steps.
     pub steps: u32,
@@ -90,6 +90,14 @@ pub struct Lease {
     pub codec: Codec,
     /// Wall-clock milliseconds when it was leased.
     pub at_ms: u64,
+}
+
+impl Lease {
+    /// The seed from which the lease's windows follow. Every lease of a task draws windows of its own, so that two
+    /// updates of one task are both worth something.
+    pub fn window_seed(&self) -> u64 {
+        Rng::new(self.seed ^ self.lease.0).next_u64() >> 1
+    }
 }
 
 /// An accepted update.

@@ -54,7 +54,7 @@ pub struct Rules {
     pub stop: Stop,
     /// Sampling where a query leaves it open.
     pub sampling: Sampling,
-    /// Says with the tasks' numbers which windows they train on, and draws what else is drawn.
+    /// Seeds the tasks.
     pub seed: u64,
     /// Wall-clock milliseconds since 1970 at [`Time`] zero.
     pub epoch_ms: u64,
@@ -63,12 +63,7 @@ pub struct Rules {
 impl Rules {
     /// Tokens in a task.
     pub fn task_tokens(&self) -> u64 {
-        self.task_windows() * u64::from(self.shape.context)
-    }
-
-    /// Windows in a task.
-    pub fn task_windows(&self) -> u64 {
-        u64::from(self.steps) * u64::from(self.recipe.batch)
+        u64::from(self.steps) * u64::from(self.recipe.batch) * u64::from(self.shape.context)
     }
 }
 

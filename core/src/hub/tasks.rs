@@ -9,7 +9,6 @@ use crate::ids::{Digest, LeaseId, SessionId, TaskId, VersionNo, WorkerId};
 use crate::limits;
 use crate::proto::{self, Error, ErrorCode, ServerMsg, Unpaid, UnpaidCode};
 use crate::time::Time;
-use crate::windows;
 
 /// No lease lives longer, whatever its progress.
 const LEASE_MAX: Duration = Duration::from_hours(6);
@@ -116,8 +115,7 @@ impl Hub {
         if let (None, Some(Held { row, .. })) = (self.stopping, self.leases.get(lease))
             && self.leases.served(row.task) == 0
         {
-            let (task, shard, from) = (row.task, row.shard, Some(row.worker));
-            let seed = self.rng.next_u64();
+            let (task, shard, seed, from) = (row.task, row.shard, row.seed, Some(row.worker));
             self.queue.push_front(Spec { task, shard, seed, since: now, from });
         }
     }
@@ -240,14 +238,30 @@ impl Hub {
     fn generate(&mut self, now: Time, wanted: usize) {
         while self.queue.len() < wanted && !self.paused && now >= self.next_generation && !self.budget_spent() {
             self.next_task += 1;
-            let task = TaskId(self.next_task);
-            let shards = self.rules.shards.len() as u32;
-            let (shard, seed) = windows::of_task(self.rules.seed, task, shards, self.rules.task_windows());
-            self.queue.push_back(Spec { task, shard, seed, since: now, from: None });
+            let shard = self.pick_shard();
+            self.queue.push_back(Spec {
+                task: TaskId(self.next_task),
+                shard,
+                seed: self.rng.next_u64(),
+                since: now,
+                from: None,
+            });
             if let Some(every) = self.rules.every {
                 self.next_generation = now.after(every);
             }
         }
+    }
+
+    /// A shard drawn in proportion to its tokens.
+    fn pick_shard(&mut self) -> u32 {
+        let total: u64 = self.rules.shards.iter().map(|shard| shard.tokens).sum();
+        let mut at = self.rng.below(total);
+        let place = self.rules.shards.iter().position(|shard| {
+            let here = at < shard.tokens;
+            at = at.saturating_sub(shard.tokens);
+            here
+        });
+        place.unwrap_or(0) as u32
     }
 
     /// Workers at work, with the one that is about to be and with those that a version has just set free. Of whoever is
@@ -305,7 +319,7 @@ impl Hub {
             steps: row.steps,
             batch: self.rules.recipe.batch,
             context: self.rules.shape.context,
-            seed: row.seed,
+            seed: row.window_seed(),
             lr_start: self.rules.schedule.rate(done),
             lr_end: self.rules.schedule.rate(done + tokens * working),
             codec: row.codec,

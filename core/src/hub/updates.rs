@@ -168,7 +168,7 @@ impl Hub {
         let who = (row.user.clone(), row.worker);
         let probe = Probe {
             shard: row.shard,
-            seed: row.seed,
+            seed: row.window_seed(),
             steps: row.steps,
             batch: self.rules.recipe.batch,
             windows: if self.is_company() { self.trust.windows(&who, self.rules.checked_windows) } else { 0 },

@@ -80,7 +80,7 @@ pub struct Task {
     pub batch: u32,
     /// Tokens a window.
     pub context: u32,
-    /// Says where the windows begin ([`crate::windows`]).
+    /// Draws the windows.
     pub seed: u64,
     /// Learning rate of the first step; linear from here.
     pub lr_start: f32,
