@@ -50,13 +50,7 @@ impl Kept {
 /// Attention of the newest token, by heads of `size` numbers: `out` from its turned `query`, both as wide as a key.
 /// `scores` is room.
 #[inline(always)]
-pub(super) fn attend<R: Registers<LANES>>(
-    size: usize,
-    query: &[f32],
-    kept: &Kept,
-    scores: &mut Vec<f32>,
-    out: &mut [f32],
-) {
+pub(super) fn attend<R: Registers>(size: usize, query: &[f32], kept: &Kept, scores: &mut Vec<f32>, out: &mut [f32]) {
     let width = query.len();
     let scale = 1.0 / (size as f32).sqrt();
     scores.resize(kept.tokens.next_multiple_of(LANES), 0.0);
@@ -90,7 +84,7 @@ pub(super) fn attend<R: Registers<LANES>>(
 
 /// Products of one head's `query` with the keys of sixteen tokens.
 #[inline(always)]
-fn score<R: Registers<LANES>>(query: &[f32], keys: &[f32]) -> [f32; LANES] {
+fn score<R: Registers>(query: &[f32], keys: &[f32]) -> [f32; LANES] {
     let mut chains = [R::zero(); CHAINS];
     let (keys, _) = keys.as_chunks::<LANES>();
     let ((fours, rest), (keys, rest_keys)) = (query.as_chunks::<CHAINS>(), keys.as_chunks::<CHAINS>());
@@ -111,7 +105,7 @@ fn score<R: Registers<LANES>>(query: &[f32], keys: &[f32]) -> [f32; LANES] {
 
 /// `Σ score · value` over the tokens, for the first numbers of `values`' rows.
 #[inline(always)]
-fn mix<const WIDE: usize, R: Registers<LANES>>(scores: &[f32], values: &[f32], width: usize) -> [[f32; LANES]; WIDE] {
+fn mix<const WIDE: usize, R: Registers>(scores: &[f32], values: &[f32], width: usize) -> [[f32; LANES]; WIDE] {
     let mut sums = [R::zero(); WIDE];
     for (score, row) in scores.iter().zip(values.chunks(width)) {
         let (values, _) = row.as_chunks::<LANES>();
@@ -125,7 +119,7 @@ fn mix<const WIDE: usize, R: Registers<LANES>>(scores: &[f32], values: &[f32], w
 
 /// The same for fewer numbers than a register holds.
 #[inline(always)]
-fn mix_few<R: Registers<LANES>>(scores: &[f32], values: &[f32], width: usize, count: usize) -> [f32; LANES] {
+fn mix_few<R: Registers>(scores: &[f32], values: &[f32], width: usize, count: usize) -> [f32; LANES] {
     let mut sums = R::zero();
     for (score, row) in scores.iter().zip(values.chunks(width)) {
         let mut values = [0.0; LANES];

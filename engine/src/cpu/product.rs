@@ -15,9 +15,6 @@ use super::wide::Registers;
 /// Outputs of a panel.
 pub(super) const LANES: usize = 16;
 
-/// As many as a register of AVX2 holds.
-pub(super) const HALF: usize = LANES / 2;
-
 /// Bytes of panels that stay in a core's own cache while row after row is multiplied with them.
 const CACHED: usize = 512 << 10;
 
@@ -124,12 +121,7 @@ fn block(left: usize) -> usize {
 
 /// `out = rows · matrix'`: `[rows, outputs]` from `[rows, inputs]`.
 #[inline(always)]
-pub(super) fn multiply<R: Registers<LANES> + Registers<HALF>>(
-    matrix: Part<'_>,
-    rows: &[f32],
-    room: &mut Room,
-    out: &mut [f32],
-) {
+pub(super) fn multiply<R: Registers>(matrix: Part<'_>, rows: &[f32], room: &mut Room, out: &mut [f32]) {
     let Part { inputs, numbers, row: outputs, first: place, .. } = matrix;
     let count = rows.len() / inputs;
     // Blocks of rows side by side, input after input; rows that only fill a block up are zeros.
@@ -156,13 +148,12 @@ pub(super) fn multiply<R: Registers<LANES> + Registers<HALF>>(
             let block = &room.0[start..][..size * inputs];
             let out = Rows { numbers: &mut out[at * outputs..(at + taken) * outputs], outputs, first };
             match size {
-                1 => each_tile::<1, 4, LANES, R>(panels, inputs, block, out),
-                2 => each_tile::<2, 2, LANES, R>(panels, inputs, block, out),
-                8 if <R as Registers<LANES>>::ONE => each_tile::<8, 2, LANES, R>(panels, inputs, block, out),
-                // The other half of a panel is still in the core's nearest cache.
-                8 => each_tile::<8, 1, HALF, R>(panels, inputs, block, out),
-                _ if <R as Registers<LANES>>::ONE => each_tile::<4, 2, LANES, R>(panels, inputs, block, out),
-                _ => each_tile::<4, 1, LANES, R>(panels, inputs, block, out),
+                1 => each_tile::<1, 1, 4, R>(panels, inputs, block, out),
+                2 => each_tile::<2, 2, 2, R>(panels, inputs, block, out),
+                8 if R::MANY => each_tile::<8, 8, 2, R>(panels, inputs, block, out),
+                8 => each_tile::<8, 4, 1, R>(panels, inputs, block, out),
+                _ if R::MANY => each_tile::<4, 4, 2, R>(panels, inputs, block, out),
+                _ => each_tile::<4, 4, 1, R>(panels, inputs, block, out),
             }
         }
     }
@@ -179,7 +170,7 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// Sums of one row; rows and outputs that only fill a tile up go nowhere.
     #[inline(always)]
-    fn put<const WIDTH: usize>(&mut self, row: usize, output: usize, sums: [f32; WIDTH]) {
+    fn put(&mut self, row: usize, output: usize, sums: [f32; LANES]) {
         let Some(row) = self.numbers.get_mut(row * self.outputs..(row + 1) * self.outputs) else { return };
         let out = row.get_mut(self.first + output..).unwrap_or_default();
         match out.first_chunk_mut() {
@@ -189,64 +180,61 @@ impl Rows<'_> {
     }
 }
 
-/// All panels with one block of `ROWS` rows, `WIDE` panels at once as long as there are so many, `WIDTH` of each
-/// panel's lanes after one another.
+/// All panels with one block of `ROWS` rows, `WIDE` panels at once as long as there are so many, `HELD` rows after one
+/// another: as many sums as registers hold.
 #[inline(always)]
-fn each_tile<const ROWS: usize, const WIDE: usize, const WIDTH: usize, R: Registers<WIDTH>>(
+fn each_tile<const ROWS: usize, const HELD: usize, const WIDE: usize, R: Registers>(
     panels: &[f32],
     inputs: usize,
     block: &[f32],
     mut out: Rows<'_>,
 ) {
-    let size = LANES * inputs;
+    let (block, _) = block.as_chunks::<ROWS>();
+    let (mut left, _) = panels.as_chunks::<LANES>();
     let mut output = 0;
-    let mut left = panels;
-    while let Some((tile, next)) = left.split_at_checked(WIDE * size) {
-        for lane in (0..LANES).step_by(WIDTH) {
-            let sums = sums::<ROWS, WIDE, WIDTH, R>(tile, next, lane, inputs, block);
-            for (sums, panel) in sums.iter().zip(0..) {
-                let output = output + panel * LANES + lane;
-                sums.iter().enumerate().for_each(|(row, sums)| out.put(row, output, R::numbers(*sums)));
+    while let Some((tile, next)) = left.split_at_checked(WIDE * inputs) {
+        for first in (0..ROWS).step_by(HELD) {
+            for (sums, panel) in sums::<ROWS, HELD, WIDE, R>(tile, next, block, first).iter().zip(0..) {
+                let output = output + panel * LANES;
+                sums.iter().zip(first..).for_each(|(sums, row)| out.put(row, output, R::numbers(*sums)));
             }
         }
         output += WIDE * LANES;
         left = next;
     }
-    while let Some((tile, next)) = left.split_at_checked(size) {
-        for lane in (0..LANES).step_by(WIDTH) {
-            let [sums] = sums::<ROWS, 1, WIDTH, R>(tile, next, lane, inputs, block);
-            sums.iter().enumerate().for_each(|(row, sums)| out.put(row, output + lane, R::numbers(*sums)));
+    while let Some((tile, next)) = left.split_at_checked(inputs) {
+        for first in (0..ROWS).step_by(HELD) {
+            let [sums] = sums::<ROWS, HELD, 1, R>(tile, next, block, first);
+            sums.iter().zip(first..).for_each(|(sums, row)| out.put(row, output, R::numbers(*sums)));
         }
         output += LANES;
         left = next;
     }
 }
 
-/// The outputs of `WIDE` panels for `ROWS` rows, of the lanes from `lane` on. The first time that a panel is read the
-/// processor is told of the `next`.
+/// The outputs of `WIDE` panels for `HELD` rows from the `first` on. With the last rows the processor is told of the
+/// `next` panels: told before, it might forget the ones at hand.
 #[inline(always)]
-fn sums<const ROWS: usize, const WIDE: usize, const WIDTH: usize, R: Registers<WIDTH>>(
-    panels: &[f32],
-    next: &[f32],
-    lane: usize,
-    inputs: usize,
-    block: &[f32],
-) -> [[R::Sums; ROWS]; WIDE] {
-    let mut sums = [[R::zero(); ROWS]; WIDE];
-    let size = LANES * inputs;
-    assert!(panels.len() == WIDE * size && block.len() == ROWS * inputs, "a tile is whole");
-    assert!(lane + WIDTH <= LANES, "lanes of a panel");
-    let (blocks, _) = block.as_chunks::<ROWS>();
-    let tell = ROWS > 1 && lane == 0 && next.len() >= WIDE * size;
-    for (at, row) in blocks.iter().enumerate() {
+fn sums<const ROWS: usize, const HELD: usize, const WIDE: usize, R: Registers>(
+    panels: &[[f32; LANES]],
+    next: &[[f32; LANES]],
+    block: &[[f32; ROWS]],
+    first: usize,
+) -> [[R::Sums; HELD]; WIDE] {
+    let inputs = block.len();
+    let tell = ROWS > 1 && first + HELD == ROWS && next.len() >= WIDE * inputs;
+    let next = if tell { next } else { panels };
+    let weights: [_; WIDE] = std::array::from_fn(|panel| &panels[panel * inputs..][..inputs]);
+    let soon: [_; WIDE] = std::array::from_fn(|panel| &next[panel * inputs..][..inputs]);
+    let mut sums = [[R::zero(); HELD]; WIDE];
+    for (at, row) in block.iter().enumerate() {
         if tell {
-            (0..WIDE).for_each(|panel| R::soon(&next[panel * size + at * LANES..]));
+            soon.iter().for_each(|soon| R::soon(&soon[at]));
         }
-        for (panel, sums) in sums.iter_mut().enumerate() {
-            let weights: &[f32; WIDTH] =
-                panels[panel * size + at * LANES + lane..][..WIDTH].try_into().expect("of that length");
-            for (x, sums) in row.iter().zip(sums) {
-                *sums = R::add_scaled(*sums, *x, weights);
+        let row: &[f32; HELD] = row[first..].first_chunk().expect("a part of the rows");
+        for (weights, sums) in weights.iter().zip(&mut sums) {
+            for (x, sum) in row.iter().zip(sums) {
+                *sum = R::add_scaled(*sum, *x, &weights[at]);
             }
         }
     }

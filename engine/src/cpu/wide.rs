@@ -7,7 +7,7 @@
 
 use super::kept::{self, Kept};
 use super::kernels::{self, Heads};
-use super::product::{self, HALF, LANES, Part, Room};
+use super::product::{self, LANES, Part, Room};
 use crate::adam::AdamStep;
 
 hydra_core::widest! {
@@ -31,25 +31,25 @@ hydra_core::widest! {
     fn adam(step: AdamStep, gradient: &[f32], mean: &mut [f32], square: &mut [f32], weights: &mut [f32]);
 }
 
-/// Sums of `LANES` numbers in a kind of registers, so that the compiler keeps them there.
-pub(super) trait Registers<const LANES: usize> {
+/// Sums of [`LANES`] numbers in a kind of registers, so that the compiler keeps them there.
+pub(super) trait Registers {
     type Sums: Copy;
-    /// One register holds them.
-    const ONE: bool;
+    /// There are enough for sixteen such sums and what is added.
+    const MANY: bool;
     fn zero() -> Self::Sums;
     /// `sums + x · weights`; rounded once where the processor can.
     fn add_scaled(sums: Self::Sums, x: f32, weights: &[f32; LANES]) -> Self::Sums;
     fn numbers(sums: Self::Sums) -> [f32; LANES];
     /// What lies there will be read soon.
-    fn soon(_numbers: &[f32]) {}
+    fn soon(_numbers: &[f32; LANES]) {}
 }
 
 /// Those that every processor of this kind has.
 enum Plain {}
 
-impl<const LANES: usize> Registers<LANES> for Plain {
+impl Registers for Plain {
     type Sums = [f32; LANES];
-    const ONE: bool = false;
+    const MANY: bool = false;
 
     #[inline(always)]
     fn zero() -> Self::Sums {
@@ -78,7 +78,7 @@ mod x86 {
         _mm256_storeu_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
-    use super::{HALF, LANES, Registers};
+    use super::{LANES, Registers};
 
     /// 32 registers of 16 numbers: AVX-512.
     pub(super) enum Avx512 {}
@@ -88,9 +88,9 @@ mod x86 {
 
     // SAFETY of all below: only functions compiled for such registers use these types (`widest_fused`), after having
     // asked the processor; and what is loaded and stored is as long as the array that it lies in.
-    impl Registers<LANES> for Avx512 {
+    impl Registers for Avx512 {
         type Sums = __m512;
-        const ONE: bool = true;
+        const MANY: bool = true;
 
         #[inline(always)]
         fn zero() -> Self::Sums {
@@ -103,7 +103,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn soon(numbers: &[f32]) {
+        fn soon(numbers: &[f32; LANES]) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().cast()) }
         }
 
@@ -115,77 +115,39 @@ mod x86 {
         }
     }
 
-    impl Registers<HALF> for Avx2 {
-        type Sums = __m256;
-        const ONE: bool = true;
-
-        #[inline(always)]
-        fn zero() -> Self::Sums {
-            unsafe { _mm256_setzero_ps() }
-        }
-
-        #[inline(always)]
-        fn add_scaled(sums: Self::Sums, x: f32, weights: &[f32; HALF]) -> Self::Sums {
-            unsafe { _mm256_fmadd_ps(_mm256_set1_ps(x), _mm256_loadu_ps(weights.as_ptr()), sums) }
-        }
-
-        #[inline(always)]
-        fn soon(numbers: &[f32]) {
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().cast()) }
-        }
-
-        #[inline(always)]
-        fn numbers(sums: Self::Sums) -> [f32; HALF] {
-            let mut numbers = [0.0; HALF];
-            unsafe { _mm256_storeu_ps(numbers.as_mut_ptr(), sums) };
-            numbers
-        }
-    }
-
-    impl Registers<LANES> for Avx2 {
+    impl Registers for Avx2 {
         type Sums = [__m256; 2];
-        const ONE: bool = false;
+        const MANY: bool = false;
 
         #[inline(always)]
         fn zero() -> Self::Sums {
-            [<Self as Registers<HALF>>::zero(); 2]
+            unsafe { [_mm256_setzero_ps(); 2] }
         }
 
         #[inline(always)]
         fn add_scaled([low, high]: Self::Sums, x: f32, weights: &[f32; LANES]) -> Self::Sums {
-            let (halves, _) = weights.as_chunks::<HALF>();
-            [Self::add_scaled(low, x, &halves[0]), Self::add_scaled(high, x, &halves[1])]
+            let (halves, _) = weights.as_chunks::<{ LANES / 2 }>();
+            unsafe {
+                let x = _mm256_set1_ps(x);
+                let add =
+                    |sums, weights: &[f32; LANES / 2]| _mm256_fmadd_ps(x, _mm256_loadu_ps(weights.as_ptr()), sums);
+                [add(low, &halves[0]), add(high, &halves[1])]
+            }
+        }
+
+        #[inline(always)]
+        fn soon(numbers: &[f32; LANES]) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().cast()) }
         }
 
         #[inline(always)]
         fn numbers(sums: Self::Sums) -> [f32; LANES] {
             let mut numbers = [0.0; LANES];
-            let (halves, _) = numbers.as_chunks_mut::<HALF>();
+            let (halves, _) = numbers.as_chunks_mut::<{ LANES / 2 }>();
             for (half, sums) in halves.iter_mut().zip(sums) {
-                *half = Self::numbers(sums);
+                unsafe { _mm256_storeu_ps(half.as_mut_ptr(), sums) };
             }
             numbers
-        }
-    }
-
-    /// Nothing needs half of a register; but the machine that has these has those too.
-    impl Registers<HALF> for Avx512 {
-        type Sums = __m256;
-        const ONE: bool = false;
-
-        #[inline(always)]
-        fn zero() -> Self::Sums {
-            <Avx2 as Registers<HALF>>::zero()
-        }
-
-        #[inline(always)]
-        fn add_scaled(sums: Self::Sums, x: f32, weights: &[f32; HALF]) -> Self::Sums {
-            <Avx2 as Registers<HALF>>::add_scaled(sums, x, weights)
-        }
-
-        #[inline(always)]
-        fn numbers(sums: Self::Sums) -> [f32; HALF] {
-            <Avx2 as Registers<HALF>>::numbers(sums)
         }
     }
 }
