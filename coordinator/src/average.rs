@@ -5,6 +5,10 @@
 //! spans the newest part of a run of any length and needs no setting. It lives beside training: no worker sees it and
 //! no version is made from it. Its file, `average.safetensors`, is written now and then and at the end; a run that
 //! loses it begins a new one.
+//!
+//! A model that has read its text often is too sure of itself elsewhere. So the average answers with its logits times a
+//! factor that held-out text tells (*temperature scaling*, Guo et al. 2017): in the last norm's gains, from which an
+//! export has it, too.
 
 use std::fs;
 use std::io;
@@ -21,22 +25,26 @@ use crate::store::{FileError, write_whole};
 const NAME: &str = "average.safetensors";
 /// The newest eighth of the versions has two thirds of the weight.
 const POWER: i32 = 7;
+/// The logits' factor is at most this, and at least one over it.
+const FARTHEST: f64 = 2.0;
 
 /// The average up to a version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Average {
     /// The newest version in it.
     pub version: VersionNo,
-    /// In the flat order.
+    /// The mean alone, in the flat order.
     pub weights: Arc<Vec<f32>>,
-    /// Its loss in nats a token and in bits a byte, if that is better than the version's own.
+    /// The factor on its logits with which it answers.
+    pub scale: f32,
+    /// Its loss with that in nats a token and in bits a byte, if that is better than the version's own.
     pub better: Option<(f64, f64)>,
 }
 
 impl Average {
     /// Of one version.
     pub fn new(version: VersionNo, weights: Arc<Vec<f32>>) -> Self {
-        Self { version, weights, better: None }
+        Self { version, weights, scale: 1.0, better: None }
     }
 
     /// Takes a newer version in; one that is not newer changes nothing.
@@ -53,6 +61,23 @@ impl Average {
         self.better = None;
     }
 
+    /// What answers: the weights, with the factor.
+    pub fn answering(&self, shape: &Shape) -> Arc<Vec<f32>> {
+        let mut weights = self.weights.clone();
+        if self.scale != 1.0 {
+            let all = Arc::make_mut(&mut weights);
+            // Logits are products with what the last norm gives, and its gains are the last tensor.
+            let gains = all.len() - shape.width as usize;
+            all[gains..].iter_mut().for_each(|gain| *gain *= self.scale);
+        }
+        weights
+    }
+
+    /// Takes a factor by which the logits should be multiplied further.
+    pub fn rescale(&mut self, by: f64) {
+        self.scale = (f64::from(self.scale) * by).clamp(1.0 / FARTHEST, FARTHEST) as f32;
+    }
+
     /// Writes it to a run's folder.
     pub fn write(&self, run: &Path, shape: &Shape) -> Result<(), FileError> {
         let failed =
@@ -60,6 +85,7 @@ impl Average {
         let mut notes = vec![
             ("hydra.version", self.version.to_string()),
             ("hydra.weights", merge::weights_digest(&self.weights).to_string()),
+            ("hydra.scale", self.scale.to_string()),
         ];
         notes.extend(self.better.map(|(loss, bits_per_byte)| ("hydra.better", format!("{loss} {bits_per_byte}"))));
         let bytes = hydra_engine::to_safetensors(shape, &self.weights, &notes).map_err(failed)?;
@@ -94,6 +120,11 @@ fn parse(bytes: &[u8], shape: &Shape) -> Option<Average> {
         return None;
     }
     let version = VersionNo(notes.get("hydra.version")?.parse().ok()?);
+    // An older program's file has none.
+    let scale = notes.get("hydra.scale").map_or(Ok(1.0), |scale| scale.parse()).ok()?;
+    if !(1.0 / FARTHEST..=FARTHEST).contains(&f64::from(scale)) {
+        return None;
+    }
     let better = match notes.get("hydra.better") {
         Some(text) => {
             let (loss, bits_per_byte) = text.split_once(' ')?;
@@ -101,7 +132,7 @@ fn parse(bytes: &[u8], shape: &Shape) -> Option<Average> {
         }
         None => None,
     };
-    Some(Average { version, weights: Arc::new(weights), better })
+    Some(Average { version, weights: Arc::new(weights), scale, better })
 }
 
 #[cfg(test)]
@@ -144,11 +175,24 @@ mod tests {
     }
 
     #[test]
+    fn the_factor_is_on_the_last_gains_alone() {
+        let mut average = of(3, 2.0);
+        assert!(Arc::ptr_eq(&average.answering(&shape()), &average.weights));
+        average.rescale(0.5);
+        let (answering, gains) = (average.answering(&shape()), shape().layout().pop().unwrap().len());
+        let (others, last) = answering.split_at(answering.len() - gains);
+        assert!(others.iter().all(|&weight| weight == 2.0) && last.iter().all(|&gain| gain == 1.0));
+        average.rescale(0.1);
+        average.add(VersionNo(4), &answering);
+        assert_eq!((average.scale, average.weights[0]), (0.5, 2.0), "it stays within bounds, and with newer versions");
+    }
+
+    #[test]
     fn a_file_is_read_as_it_was_written_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let read = |newest| Average::read(folder.path(), &shape(), VersionNo(newest));
         assert_eq!(read(9), None);
-        let average = Average { better: Some((2.5, 1.25)), ..plus(of(4, 0.1), &[(5, 0.3)]) };
+        let average = Average { scale: 0.9, better: Some((2.5, 1.25)), ..plus(of(4, 0.1), &[(5, 0.3)]) };
         average.write(folder.path(), &shape()).unwrap();
         assert_eq!(read(5), Some(average.clone()));
         assert_eq!(read(4), None, "of a version that was given up");

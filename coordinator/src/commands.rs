@@ -17,7 +17,8 @@ use serde_json::json;
 use crate::args::{Args, Command, LedgerCommand};
 use crate::average::Average;
 use crate::pretrained::{self, Origin};
-use crate::serve::{eval, settings};
+use crate::serve::eval::{self, Measure};
+use crate::serve::settings;
 use crate::store::seal::Sealed;
 use crate::store::verify::{self, VerifyError};
 use crate::store::{FileError, Reader, VersionFiles};
@@ -206,8 +207,9 @@ fn best(dir: &Path, events: &Events) -> anyhow::Result<Best> {
     let shape = settings::begun_shape(dir)?;
     let versions = reader.current_versions().map_err(|error| fail::reading(&error))?;
     let newest = versions.first().map_or(VersionNo(0), |newest| newest.version);
-    if let Some(Average { version, weights, better: Some(measured) }) = Average::read(dir, &shape, newest)
-        && let Some(version) = versions.iter().find(|row| row.version == version)
+    if let Some(average) = Average::read(dir, &shape, newest)
+        && let Some(measured) = average.better
+        && let Some(version) = versions.iter().find(|row| row.version == average.version)
     {
         if version.version < newest {
             let number = version.version;
@@ -216,8 +218,8 @@ fn best(dir: &Path, events: &Events) -> anyhow::Result<Best> {
                  seconds or so, is that up to {number}"
             ));
         }
+        let weights = Arc::unwrap_or_clone(average.answering(&shape));
         let version = Version { digest: merge::weights_digest(&weights), ..version.clone() };
-        let weights = Arc::unwrap_or_clone(weights);
         return Ok(Best { shape, version, averaged: true, weights, measured: Some(measured) });
     }
     let files = VersionFiles::open_readable(dir, shape);
@@ -253,7 +255,7 @@ fn evaluate(dir: &Path, paths: &[PathBuf], events: &Events) -> anyhow::Result<()
     let device = Device::open(DeviceChoice::Cpu, None).map_err(engine)?;
     let model = Model::load(best.shape, &best.weights, device).map_err(engine)?;
     events.say(&format!("measuring {} on {} …", best.name(), count(tokens.len() as u64, "token", "tokens")));
-    let (loss, bits_per_byte) = eval::measure(&model, &tokenizer, &tokens, usize::MAX).map_err(engine)?;
+    let Measure { loss, bits_per_byte, .. } = eval::measure(&model, &tokenizer, &tokens, usize::MAX).map_err(engine)?;
     events.emit(&json!({ "event": "eval", "version": best.version.version, "averaged": best.averaged,
         "tokens": tokens.len(), "val_loss": loss, "val_bits_per_byte": bits_per_byte }));
     print(events, &format!("{}: {loss:.4} nats a token, {bits_per_byte:.4} bits a byte", best.name()));

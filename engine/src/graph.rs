@@ -101,15 +101,11 @@ impl Graph {
         targets: &Tensor,
         gradient: Option<(&mut Tensor, f64)>,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let rows = normed.size()[0];
-        let most = if normed.device() == Device::Cpu { LOGITS_BLOCK } else { LOGITS_BLOCK_GPU };
-        let block = (most / i64::from(self.shape.vocab)).max(1);
         let embed = &self.weights.embed;
         let mut sum = Tensor::f_zeros([1], (Kind::Double, normed.device()))?;
         let mut gradient = gradient;
         let mut dnormed = Vec::new();
-        for start in (0..rows).step_by(block as usize) {
-            let count = block.min(rows - start);
+        for (start, count) in self.blocks(normed) {
             let part = normed.f_narrow(0, start, count)?;
             let targets = targets.f_narrow(0, start, count)?.f_unsqueeze(1)?;
             let mut likely = self.logits(&part)?.f_log_softmax(1, Kind::Float)?;
@@ -130,6 +126,32 @@ impl Graph {
         }
         let dnormed = if dnormed.is_empty() { None } else { Some(Tensor::f_cat(&dnormed, 0)?) };
         Ok((sum, dnormed))
+    }
+
+    /// Three sums over the rows of `normed`, as one tensor that is not waited for: nats of `targets`; the entropy of what
+    /// is guessed; its variance of ln p. The first two differ by the slope of the nats in a factor on all logits, and
+    /// the third is their curvature. Call without gradient tracking.
+    pub fn sureness(&self, normed: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let mut sums = Tensor::f_zeros([3], (Kind::Double, normed.device()))?;
+        for (start, count) in self.blocks(normed) {
+            let targets = targets.f_narrow(0, start, count)?.f_unsqueeze(1)?;
+            let likely = self.logits(&normed.f_narrow(0, start, count)?)?.f_log_softmax(1, Kind::Float)?;
+            let nats = likely.f_gather(1, &targets, false)?.f_sum(Kind::Double)?.f_neg()?;
+            let mut weighed = likely.f_exp()?.f_mul_(&likely)?;
+            let entropy = weighed.f_sum_dim_intlist(1, false, Kind::Double)?.f_neg()?;
+            let square = weighed.f_mul_(&likely)?.f_sum_dim_intlist(1, false, Kind::Double)?;
+            let spread = square.f_sub(&entropy.f_square()?)?.f_sum(Kind::Double)?;
+            let _ = sums.f_add_(&Tensor::f_stack(&[nats, entropy.f_sum(Kind::Double)?, spread], 0)?)?;
+        }
+        Ok(sums)
+    }
+
+    /// Runs of rows, each as its first and their number, whose logits are held at once.
+    fn blocks(&self, normed: &Tensor) -> impl Iterator<Item = (i64, i64)> + use<> {
+        let rows = normed.size()[0];
+        let most = if normed.device() == Device::Cpu { LOGITS_BLOCK } else { LOGITS_BLOCK_GPU };
+        let block = (most / i64::from(self.shape.vocab)).max(1);
+        (0..rows).step_by(block as usize).map(move |start| (start, block.min(rows - start)))
     }
 }
 

@@ -11,6 +11,8 @@ use crate::{Device, EngineError, Result};
 
 /// Tokens that an evaluation takes through the network at once.
 const PIECE_TOKENS: usize = 2048;
+/// So far from 1 a factor on the logits may be advised at most: further off, the step is not to be trusted.
+const SCALE_STEP: f64 = 0.2;
 
 /// Weights loaded on a device. Not for several threads at once: give each its own [`Model::share`].
 pub struct Model {
@@ -24,6 +26,10 @@ pub struct Model {
 pub struct Evaluation {
     /// Sum over the scored tokens of −ln p(token).
     pub nats_sum: f64,
+    /// Sum over them of the entropy of what is guessed, in nats: what a model loses that is as sure as it is right.
+    pub entropy_sum: f64,
+    /// Sum over them of the variance of ln p in what is guessed.
+    pub spread_sum: f64,
     /// Tokens scored.
     pub tokens: u64,
     /// Where in the text the scored tokens lie, in order, for counting their bytes.
@@ -34,6 +40,14 @@ impl Evaluation {
     /// Mean loss in nats a token.
     pub fn loss(&self) -> f64 {
         self.nats_sum / self.tokens.max(1) as f64
+    }
+
+    /// The factor on all logits with which the loss would be about the least: below 1 where the model is too sure of
+    /// itself. A step of Newton's from the factor 1, so it wants a second look where it is far from that.
+    pub fn best_scale(&self) -> f64 {
+        let step = (self.nats_sum - self.entropy_sum) / self.spread_sum;
+        // A model that knows nothing guesses evenly, and no factor changes that.
+        if step.is_finite() { 1.0 - step.clamp(-SCALE_STEP, SCALE_STEP) } else { 1.0 }
     }
 
     /// Bits per byte, given how many bytes the scored tokens spell.
@@ -76,7 +90,7 @@ impl Model {
         let windows = spread(tokens.len(), context, most.max(1));
         let pieces = pieces(&windows, (PIECE_TOKENS / context).max(1));
         let threads = self.device.threads().min(pieces.len());
-        let nats = std::thread::scope(|scope| {
+        let sums = std::thread::scope(|scope| {
             let start = |index: usize| {
                 // Pieces are dealt out in turn; sums are taken in the pieces' order.
                 let (model, pieces) = (self.share(), &pieces);
@@ -87,18 +101,19 @@ impl Model {
                 })
             };
             let running: Vec<_> = (0..threads).map(start).collect();
-            let mut nats = vec![0.0; pieces.len()];
+            let mut sums = vec![[0.0; 3]; pieces.len()];
             for thread in running {
                 let scores = thread.join().map_err(|_| EngineError::Libtorch("a scoring thread ended".into()))??;
                 for (at, sum) in scores {
-                    nats[at] = sum;
+                    sums[at] = sum;
                 }
             }
-            Ok::<_, EngineError>(nats)
+            Ok::<_, EngineError>(sums)
         })?;
         let scored: Vec<_> = windows.iter().map(|w| w.start + 1..w.end).collect();
         let count = scored.iter().map(|w| w.len() as u64).sum();
-        Ok(Evaluation { nats_sum: nats.into_iter().sum(), tokens: count, scored })
+        let [nats_sum, entropy_sum, spread_sum] = [0, 1, 2].map(|at| sums.iter().map(|sum| sum[at]).sum());
+        Ok(Evaluation { nats_sum, entropy_sum, spread_sum, tokens: count, scored })
     }
 
     /// Mean loss, in nats a token, of `length` tokens each after one of `starts`, which is given, not scored. At most
@@ -115,32 +130,41 @@ impl Model {
         let mut losses = Vec::with_capacity(starts.len());
         for part in starts.chunks((PIECE_TOKENS / length).max(1)) {
             let windows: Vec<_> = part.iter().map(|&start| start..start + length + 1).collect();
-            losses.extend(self.nats(tokens, &windows, 1)?.into_iter().map(|nats| nats / length as f64));
+            losses.extend(self.nats(tokens, &windows)?.into_iter().map(|nats| nats / length as f64));
         }
         Ok(losses)
     }
 
-    /// Sum of nats over windows of one length.
-    fn score(&self, tokens: &[u16], windows: &[Range<usize>]) -> Result<f64> {
-        Ok(self.nats(tokens, windows, windows.len())?.into_iter().sum())
+    /// Sums over windows of one length of nats, entropy, and variance of ln p.
+    fn score(&self, tokens: &[u16], windows: &[Range<usize>]) -> Result<[f64; 3]> {
+        let _guard = tch::no_grad_guard();
+        let (stream, targets) = self.read(tokens, windows)?;
+        let mut sums = [0.0; 3];
+        self.graph.sureness(&stream, &targets)?.f_to_device(tch::Device::Cpu)?.f_copy_data(&mut sums, 3)?;
+        Ok(sums)
     }
 
-    /// Sums of nats over windows of one length, `together` windows a sum.
-    fn nats(&self, tokens: &[u16], windows: &[Range<usize>], together: usize) -> Result<Vec<f64>> {
+    /// Sums of nats, one each of windows of one length.
+    fn nats(&self, tokens: &[u16], windows: &[Range<usize>]) -> Result<Vec<f64>> {
         let _guard = tch::no_grad_guard();
+        let (stream, targets) = self.read(tokens, windows)?;
+        let scored = windows.first().map_or(0, ExactSizeIterator::len) as i64 - 1;
+        let sum = |window| {
+            let start = window as i64 * scored;
+            let (sum, _) =
+                self.graph.loss(&stream.f_narrow(0, start, scored)?, &targets.f_narrow(0, start, scored)?, None)?;
+            Ok(sum.f_double_value(&[0])?)
+        };
+        (0..windows.len()).map(sum).collect()
+    }
+
+    /// The normed stream of windows of one length, a row a token, and the token that comes after each.
+    fn read(&self, tokens: &[u16], windows: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
         let length = windows.first().map_or(0, ExactSizeIterator::len);
         let rows = indexes(windows.iter().map(|w| &tokens[w.clone()]), length, self.device.torch)?;
         let scored = length as i64 - 1;
-        let inputs = rows.f_narrow(1, 0, scored)?;
         let targets = rows.f_narrow(1, 1, scored)?.f_reshape([-1])?;
-        let stream = self.graph.stream(&inputs)?;
-        let sum = |first: usize| {
-            let (start, count) = (first as i64 * scored, together.min(windows.len() - first) as i64 * scored);
-            let (sum, _) =
-                self.graph.loss(&stream.f_narrow(0, start, count)?, &targets.f_narrow(0, start, count)?, None)?;
-            Ok(sum.f_double_value(&[0])?)
-        };
-        (0..windows.len()).step_by(together.max(1)).map(sum).collect()
+        Ok((self.graph.stream(&rows.f_narrow(1, 0, scored)?)?, targets))
     }
 
     /// Logits after each of `tokens`, at most a context of them: `[tokens, vocab]`, row after row.

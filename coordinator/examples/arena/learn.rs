@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use hydra_coordinator::serve::eval::{self, Measure};
 use hydra_coordinator::serve::run;
 use hydra_core::codec::Codec;
 use hydra_core::hub::Hub;
@@ -207,13 +208,13 @@ fn play(args: &Args, scene: &Scene, seed: u64, device: Device) -> anyhow::Result
     gym.keep = false;
     let plan =
         Plan { honest: scene.paces.clone(), attackers: Vec::new(), tasks: None, leave: scene.leave, checks: true };
-    let (mut outcome, weights, average) = Arena::new(&plan, hub, rules, learner, &mut gym).run()?;
-    let loss = |weights: &[f32]| -> anyhow::Result<f64> {
+    let (mut outcome, weights, mut average) = Arena::new(&plan, hub, rules, learner, &mut gym).run()?;
+    let loss = |weights: &[f32]| -> anyhow::Result<Measure> {
         let model = Model::load(run.shape, weights, device)?;
-        Ok(model.evaluate(&run.data.val_tokens, usize::MAX)?.loss())
+        Ok(eval::measure(&model, &run.data.tokenizer, &run.data.val_tokens, usize::MAX)?)
     };
     // As the coordinator has it at the end of a run.
-    let (own, averaged) = (loss(&weights)?, loss(&average.weights)?);
+    let (own, averaged) = (loss(&weights)?.loss, eval::settle(&mut average, &run.shape, loss)?.loss);
     outcome.own_loss = own.is_finite().then_some(own);
     outcome.loss = own.is_finite().then_some(own.min(averaged));
     Ok(Line {

@@ -22,6 +22,9 @@ pub use queue::Queue;
 
 /// Versions from one comparison of a version with the average to the next; between them only the better is measured.
 const COMPARE: u32 = 4;
+/// Factors on the logits that are tried at the end of a run, at most, and from which distance on another is worth a look.
+const LOOKS: usize = 3;
+const CLOSE: f32 = 0.01;
 /// The shortest time between two writes of the average's file.
 const WRITE: Duration = Duration::from_secs(10);
 /// Writing may cost so small a part of the thread's time.
@@ -37,16 +40,46 @@ pub struct Score {
     pub bits_per_byte: f64,
 }
 
+/// What a model makes of a text.
+#[derive(Debug, Clone, Copy)]
+pub struct Measure {
+    /// Nats a token.
+    pub loss: f64,
+    /// Bits a byte of text.
+    pub bits_per_byte: f64,
+    /// The factor on its logits with which the loss would be about the least.
+    pub best_scale: f64,
+}
+
 /// Measures `tokens`, in at most `windows` windows.
-pub fn measure(
-    model: &Model,
-    tokenizer: &Tokenizer,
-    tokens: &[u16],
-    windows: usize,
-) -> Result<(f64, f64), EngineError> {
+pub fn measure(model: &Model, tokenizer: &Tokenizer, tokens: &[u16], windows: usize) -> Result<Measure, EngineError> {
     let evaluation: Evaluation = model.evaluate(tokens, windows)?;
     let bytes = evaluation.scored.iter().map(|range| tokenizer.bytes_of(&tokens[range.clone()])).sum();
-    Ok((evaluation.loss(), evaluation.bits_per_byte(bytes)))
+    let (loss, bits_per_byte) = (evaluation.loss(), evaluation.bits_per_byte(bytes));
+    Ok(Measure { loss, bits_per_byte, best_scale: evaluation.best_scale() })
+}
+
+/// Gives an average the factor on its logits with which its loss is the least, as far as a few looks tell; what it
+/// has with that.
+pub fn settle<E>(
+    average: &mut Average,
+    shape: &Shape,
+    mut measure: impl FnMut(&[f32]) -> Result<Measure, E>,
+) -> Result<Measure, E> {
+    let mut measured = measure(&average.answering(shape))?;
+    for _ in 0..LOOKS {
+        let mut other = average.clone();
+        other.rescale(measured.best_scale);
+        if (other.scale / average.scale - 1.0).abs() < CLOSE {
+            break;
+        }
+        let second = measure(&other.answering(shape))?;
+        if second.loss >= measured.loss {
+            break;
+        }
+        (*average, measured) = (other, second);
+    }
+    Ok(measured)
 }
 
 /// What the thread measures with, and the average.
@@ -73,7 +106,8 @@ pub fn spawn(
     let thread = std::thread::Builder::new().name("evaluator".into()).spawn(move || {
         hydra_shell::priority::step_back();
         let data = evaluator.data.clone();
-        let mut desk = Desk { evaluator, averaged: false, ago: COMPARE, write: Instant::now() + WRITE, stale: false };
+        let mut desk =
+            Desk { evaluator, averaged: false, ago: COMPARE, advice: 1.0, write: Instant::now() + WRITE, stale: false };
         loop {
             let sampling = sampler.as_ref().and_then(Sampler::waits);
             let mut waiting = match queued.take(sampling.into_iter().chain(desk.waits()).min()) {
@@ -124,6 +158,8 @@ struct Desk {
     /// Whether the average was better when both were measured last, and how many versions ago that was.
     averaged: bool,
     ago: u32,
+    /// By how much the average's logits should be multiplied, as far as its last measurement tells.
+    advice: f64,
     /// When the average's file may be written again.
     write: Instant,
     /// Whether it is older than the average.
@@ -141,8 +177,11 @@ impl Desk {
 
     /// Measures a version, the average up to it, or both; gives the better.
     fn judge(&mut self, own: Source) -> Result<(Score, Source), EngineError> {
-        let average = self.evaluator.average.as_ref().filter(|average| average.weights != own.weights);
-        let mean = average.map(|average| Source { averaged: true, weights: average.weights.clone(), ..own.clone() });
+        let average = self.evaluator.average.as_mut().filter(|average| average.weights != own.weights);
+        let mean = average.map(|average| {
+            average.rescale(std::mem::replace(&mut self.advice, 1.0));
+            Source { averaged: true, weights: average.answering(&own.shape), ..own.clone() }
+        });
         let (score, source) = match mean {
             Some(mean) if self.ago >= COMPARE => {
                 let scores = (self.score(&own)?, self.score(&mean)?);
@@ -164,10 +203,13 @@ impl Desk {
         Ok((score, source))
     }
 
-    fn score(&self, source: &Source) -> Result<Score, EngineError> {
+    fn score(&mut self, source: &Source) -> Result<Score, EngineError> {
         let Evaluator { data, device, windows, .. } = &self.evaluator;
         let model = Model::load(source.shape, &source.weights, *device)?;
-        let (loss, bits_per_byte) = measure(&model, &data.tokenizer, &data.val_tokens, *windows)?;
+        let Measure { loss, bits_per_byte, best_scale } = measure(&model, &data.tokenizer, &data.val_tokens, *windows)?;
+        if source.averaged {
+            self.advice = best_scale;
+        }
         Ok(Score { version: source.version, loss, bits_per_byte })
     }
 
@@ -205,13 +247,16 @@ pub fn measure_in_full(run: &Path, newest: &Served, data: &Dataset) -> anyhow::R
         measure(&model, &data.tokenizer, &data.val_tokens, usize::MAX)
     };
     let own = score(&newest.weights).map_err(failed)?;
-    let of = |(loss, bits_per_byte)| Score { version: newest.version, loss, bits_per_byte };
-    let Some(mut average) = Average::read(run, &newest.shape, newest.version) else { return Ok((of(own), false)) };
+    let of = |loss, bits_per_byte| Score { version: newest.version, loss, bits_per_byte };
+    let Some(mut average) = Average::read(run, &newest.shape, newest.version) else {
+        return Ok((of(own.loss, own.bits_per_byte), false));
+    };
     average.add(newest.version, &newest.weights);
-    let mean = score(&average.weights).map_err(failed)?;
-    average.better = Some(mean).filter(|mean| mean.0 < own.0);
+    let mean = settle(&mut average, &newest.shape, score).map_err(failed)?;
+    average.better = (mean.loss < own.loss).then_some((mean.loss, mean.bits_per_byte));
     if let Err(error) = average.write(run, &newest.shape) {
         tracing::warn!(%error, "the average of the versions cannot be kept");
     }
-    Ok((of(average.better.unwrap_or(own)), average.better.is_some()))
+    let (loss, bits_per_byte) = average.better.unwrap_or((own.loss, own.bits_per_byte));
+    Ok((of(loss, bits_per_byte), average.better.is_some()))
 }

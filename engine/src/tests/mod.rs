@@ -11,7 +11,7 @@ use reference::{random_tokens, random_weights};
 
 use crate::backend::Hurdle;
 use crate::torch::Torch;
-use crate::{Device, DeviceChoice, EngineError, Job, Model, StepReport, Trained, Trainer};
+use crate::{Device, DeviceChoice, EngineError, Evaluation, Job, Model, StepReport, Trained, Trainer};
 
 fn shape() -> Shape {
     Shape::new(37, 24, 3, 2, 16)
@@ -220,6 +220,30 @@ fn evaluation_is_the_reference_s_loss() {
     assert!((bits - nats / 2f64.ln() / 100.0).abs() < 1e-3);
     let some = model.evaluate(&tokens, 2).unwrap();
     assert_eq!((some.tokens, some.scored), (32, vec![1..17, 33..49]));
+}
+
+#[test]
+fn the_factor_on_the_logits_is_a_step_of_newton_s() {
+    let tokens = random_tokens(&shape(), 16 * 3 + 1, 5);
+    // Some certainty, of what is mostly wrong.
+    let weights: Vec<f32> = random_weights(&shape(), 1).iter().map(|weight| 1.5 * weight).collect();
+    let evaluation = Model::load(shape(), &weights, cpu(2)).unwrap().evaluate(&tokens, usize::MAX).unwrap();
+    let loss = |scale: f64| {
+        let gains = weights.len() - shape().width as usize;
+        let scaled = weights.iter().enumerate().map(|(at, &w)| f64::from(w) * if at < gains { 1.0 } else { scale });
+        let scaled: Vec<f64> = scaled.collect();
+        let windows = [&tokens[..17], &tokens[16..33], &tokens[32..]];
+        windows.iter().map(|w| reference::loss(&shape(), &scaled, &[w]) * 16.0).sum::<f64>()
+    };
+    let h = 1e-3;
+    let (less, now, more) = (loss(1.0 - h), loss(1.0), loss(1.0 + h));
+    let (slope, bend) = ((more - less) / (2.0 * h), (more - 2.0 * now + less) / (h * h));
+    let Evaluation { nats_sum, entropy_sum, spread_sum, .. } = evaluation;
+    assert!(((nats_sum - entropy_sum) / slope - 1.0).abs() < 1e-3, "{nats_sum} − {entropy_sum}, {slope}");
+    assert!((spread_sum / bend - 1.0).abs() < 1e-2, "{spread_sum} {bend}");
+    let step = (slope / bend).clamp(-0.2, 0.2);
+    assert!((evaluation.best_scale() - (1.0 - step)).abs() < 1e-2 && step > 0.0);
+    assert!(loss(evaluation.best_scale()) < now);
 }
 
 #[test]
