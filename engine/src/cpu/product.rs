@@ -229,7 +229,9 @@ fn sums<const ROWS: usize, const HELD: usize, const WIDE: usize, R: Registers>(
     let mut sums = [[R::zero(); HELD]; WIDE];
     for (at, row) in block.iter().enumerate() {
         if tell {
-            soon.iter().for_each(|soon| R::soon(&soon[at]));
+            for soon in soon {
+                R::soon(&soon[at]);
+            }
         }
         let row: &[f32; HELD] = row[first..].first_chunk().expect("a part of the rows");
         for (weights, sums) in weights.iter().zip(&mut sums) {
