@@ -78,7 +78,7 @@ fn whole_weights_do_not_pile_up_behind_a_training() {
 fn differences_do_not_pile_up_behind_a_training() {
     let mut lab = Lab::open(settings());
     lab.begin(1, 0);
-    let mut come = |lab: &mut Lab, number: u64| {
+    let come = |lab: &mut Lab, number: u64| {
         lab.hear(version(number, Some(number - 1)));
         lab.tell(Fact::Blob { digest: blob(number) });
         lab.take()
