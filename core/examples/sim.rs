@@ -7,7 +7,8 @@
 //!
 //! One seed prints what happened, and the end of its log if it failed; `--trace` prints the whole log, whatever became
 //! of it. A sweep tries seeds from the given number on (`--from N`, default 0), on all cores, and names those that
-//! fail; the exit code says whether any did. `--bug NAME` switches a mistake on: then a sweep should fail.
+//! fail; the exit code says whether any did. `--agents` and `--seconds` say how many clients there are and how long things
+//! go wrong, if not as many and as long as in the tests. `--bug NAME` switches a mistake on: then a sweep should fail.
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,7 +25,8 @@ use hydra_core::sim::{Bug, Counts, Options, Report, run};
 
 /// Lines of a failed run's log that are printed.
 const TAIL: usize = 200;
-const USAGE: &str = "usage: sim (--seed N [--trace] | --sweep COUNT [--from N]) [--agents N] [--bug NAME]";
+const USAGE: &str =
+    "usage: sim (--seed N [--trace] | --sweep COUNT [--from N]) [--agents N] [--seconds N] [--bug NAME]";
 
 struct Args {
     seed: Option<u64>,
@@ -62,6 +64,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
             "--from" => parsed.from = number(value()?)?,
             "--trace" => parsed.trace = true,
             "--agents" => parsed.options.agents = number(value()?)?.clamp(3, 1000) as usize,
+            "--seconds" => parsed.options.seconds = number(value()?)?.clamp(1, 86_400),
             "--bug" => {
                 let text = value()?;
                 let bug = Bug::ALL.into_iter().find(|bug| bug.name() == text);

@@ -24,6 +24,8 @@ pub const PIECE_BYTES: usize = 4096;
 pub const NEW_TOKENS: u32 = 4096;
 /// Stops, each at most [`LABEL_BYTES`], in one query.
 pub const STOPS: usize = 4;
+/// Stops in one message, so that it takes not much more memory than bytes; a query with more than [`STOPS`] is refused.
+pub const STOPS_READ: usize = 256;
 /// API keys of one user.
 pub const API_KEYS: usize = 16;
 /// Bytes of the preview of a shard's text in a task.

@@ -30,7 +30,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
 FRAME, CHUNK, MICROS = 1 << 20, 128 * 1024, 1_000_000
-HOPELESS = {"protocol", "bad_proof", "name_taken", "replaced"}
+HOPELESS = {"protocol", "bad_proof", "name_taken", "removed"}
 
 
 def digest(data):
@@ -52,6 +52,10 @@ class Refused(Exception):
 
 class Lost(Exception):
     """The connection is gone; coming back makes sense."""
+
+
+class Over(Exception):
+    """The coordinator has said goodbye for good: the run is complete."""
 
 
 # --- Sessions ---------------------------------------------------------------------------------------------------------
@@ -120,7 +124,7 @@ class Session:
             elif kind == "error" and fields["fatal"]:
                 raise (Refused if fields["code"] in HOPELESS else Lost)(shown(fields["text"]))
             elif kind == "bye":
-                raise (Lost if fields["retry"] else Refused)(shown(fields["text"]))
+                raise (Lost if fields["retry"] else Over)(shown(fields["text"]))
             else:
                 return kind, fields
 
@@ -449,13 +453,15 @@ class Worker:
         self.session, self.model, self.shards = None, None, {}
         self.version, self.weights = None, None
         self.announced, self.task, self.revoked, self.unanswered = [], None, None, {}
+        self.paid = False
 
     def run(self):
         wait = 0.25
         while self.left:
+            begun, self.paid = None, False
             try:
-                begun = time.monotonic()
                 self.open()
+                begun = time.monotonic()
                 while self.left:
                     self.handle(*self.session.receive())
                     self.advance()
@@ -463,8 +469,10 @@ class Worker:
             except Lost as error:
                 if self.session:
                     self.session.closing.close()
-                wait = 0.25 if time.monotonic() - begun > 10 else min(2 * wait, 15)
+                if self.paid or begun is not None and time.monotonic() - begun >= 2:
+                    wait = 0.25
                 pause = wait * random.uniform(0.5, 1)
+                wait = min(2 * wait, 15)
                 print(f"disconnected ({error}); again in {pause:.1f} s", file=sys.stderr)
                 time.sleep(pause)
 
@@ -509,7 +517,7 @@ class Worker:
             print(f"task {fields['task']} revoked: {shown(fields['text'])}", file=sys.stderr)
         elif kind == "credited":
             if self.unanswered.pop(fields["lease"], None):
-                self.left -= 1
+                self.left, self.paid = self.left - 1, True
                 print(f"task {fields['task']} credited: {hyd(fields['amount'])}, balance {hyd(fields['balance'])}")
         elif kind == "unpaid":
             if self.unanswered.pop(fields["lease"], None):
@@ -530,7 +538,13 @@ class Worker:
         if task["shard"] in blobs:
             self.shards[task["shard"]] = np.frombuffer(blobs.pop(task["shard"]), "<u2")
         if self.version == task["version"] and task["shard"] in self.shards:
-            self.train(task)
+            adam = self.adam.m.copy(), self.adam.v.copy(), self.adam.steps
+            try:
+                self.train(task)
+            finally:
+                if task["lease"] not in self.unanswered:
+                    # Given up half way, or lost with its session.
+                    self.adam.m, self.adam.v, self.adam.steps = adam
 
     def install(self, version):
         values = decode(version["codec"], self.session.blobs.pop(version["blob"]), parameters(self.model[0]))
@@ -548,15 +562,17 @@ class Worker:
         if shard.max() >= shape["vocab"]:
             raise Refused("a shard holds a token that the model does not have")
         weights = self.weights.copy()
-        tensors, per_step = views(shape, weights), task["batch"] * task["context"]
+        tensors, per_step, due = views(shape, weights), task["batch"] * task["context"], begun
         for i, starts in enumerate(windows(task)):
             tokens = np.stack([shard[at : at + task["context"] + 1] for at in starts])
             loss, g = gradient(shape, tensors, tokens)
             along = i / max(task["steps"] - 1, 1)
             self.adam.step(weights, g, task["lr_start"] * (1 - along) + task["lr_end"] * along)
             losses.append(loss)
-            speed = (i + 1) * per_step / (time.monotonic() - begun)
-            self.session.send("progress", lease=task["lease"], step=i + 1, loss=loss, tokens_per_s=speed)
+            now = time.monotonic()
+            if now >= due or i + 1 == task["steps"]:
+                due, speed = now + 0.5, (i + 1) * per_step / (now - begun)
+                self.session.send("progress", lease=task["lease"], step=i + 1, loss=loss, tokens_per_s=speed)
             while message := self.session.receive(timeout=0):
                 self.handle(*message)
             if self.revoked == task["lease"]:
@@ -601,6 +617,10 @@ def main():
         else:
             settings = {name: getattr(args, name) for name in ("max_new_tokens", "temperature", "seed")}
             chat(args.url, args.user, key, args.prompt, {k: v for k, v in settings.items() if v is not None})
+    except Over as over:
+        print(f"the coordinator has said goodbye: {over}", file=sys.stderr)
+        # A worker has done its part; a question is without its answer.
+        sys.exit(args.role == "chat")
     except (Refused, Lost) as error:
         sys.exit(f"{type(error).__name__.lower()}: {error}")
 

@@ -63,8 +63,8 @@ impl Driver {
                         Heard::Connected => Fact::Connected { nonce: Nonce(keys::random()?) },
                         Heard::Message(message) => Fact::Message(message),
                         Heard::Closed(reason) => Fact::Closed { reason },
-                        // A chat asks for no blob.
-                        Heard::Blob(..) => continue,
+                        // A chat asks for no blob, and sends none.
+                        Heard::Blob(..) | Heard::Sent(_) => continue,
                     };
                     self.chat.handle(self.clock.now(), fact);
                 }

@@ -34,7 +34,7 @@ use hydra_shell::keys::{self, ConfigDir};
 use hydra_shell::link::LinkStats;
 use hydra_shell::logs;
 use hydra_shell::signals::{Signals, Stop};
-use hydra_shell::terminal::is_interactive;
+use hydra_shell::terminal::{is_attached, is_interactive};
 use tokio::sync::mpsc;
 
 use crate::api_keys::Errand;
@@ -118,7 +118,9 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     let driver = fresh(None);
     // With --headless, somebody may still sit at the terminal.
     let person = is_interactive() && !args.json;
-    let stops = listen(question.is_some() || args.headless || !person)?;
+    // A single question has somebody who waits for it as long as its terminal is there.
+    let waits = if question.is_some() { is_attached() } else { person };
+    let stops = listen(args.headless || !waits)?;
     let events = Events::stdout(args.json);
     let printer = Printer::new(events.clone());
     if let Some(question) = question {

@@ -154,8 +154,8 @@ impl Front for Lines {
             }
             Event::Refused { text, .. } => self.printer.say(&format!("no answer, nothing charged: {text}")),
             Event::Lost { cost, .. } => self.printer.say(match cost {
-                Cost::Nothing => "the answer was not completed and costs nothing; ask again",
-                Cost::Unknown => "stopped, and the connection was lost; the balance shows whether it is paid",
+                Cost::Nothing => "the question was not sent and costs nothing; ask again",
+                Cost::Unknown => "the end of the answer did not come; the balance shows whether it is paid",
             }),
             Event::Balance { .. } | Event::Status(_) => self.awaiting = false,
             _ => {}

@@ -100,8 +100,8 @@ impl Front for Once {
             Event::Lost { reason, cost, .. } => {
                 let text = format!("the connection was lost before the answer was complete: {reason}");
                 let hint = match cost {
-                    Cost::Nothing => "an answer that is not complete costs nothing; ask again",
-                    Cost::Unknown => "it was stopped as well; --balance shows whether it is paid",
+                    Cost::Nothing => "the question was not sent and costs nothing; ask again",
+                    Cost::Unknown => "--balance shows whether it is paid: it is if all of it was drawn by then",
                 };
                 self.verdict = Err(Failure::new(Exit::Connect, text).hint(hint));
             }

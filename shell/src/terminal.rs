@@ -13,6 +13,11 @@ pub fn is_interactive() -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// Whether the program was started on a terminal, wherever its output goes: one under nohup or cron has none.
+pub fn is_attached() -> bool {
+    std::io::stdin().is_terminal() || std::io::stderr().is_terminal()
+}
+
 /// Whether `NO_COLOR` asks for plain text: set and not empty, as its convention says.
 pub fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())

@@ -192,6 +192,7 @@ impl<S: Sink> Driver<S> {
                 self.received.insert(digest, bytes);
                 self.handle(Fact::Blob { digest });
             }
+            Heard::Sent(blob) => self.handle(Fact::Sent { blob }),
             Heard::Closed(reason) => {
                 // The agent forgets what was on its way, too.
                 self.received.clear();
@@ -352,7 +353,7 @@ fn failure(exit: Exit, line: &Line) -> Result<(), Failure> {
         Exit::Undelivered(tasks) => Err(Failure::new(
             Code::Connect,
             format!(
-                "no coordinator for a minute: {} without an answer",
+                "no answer from a coordinator for a minute: {} without one",
                 count(tasks as u64, "finished task", "finished tasks")
             ),
         )

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::repo::Repo;
 
 /// Package, and the packages that it must not reach.
-const FORBIDDEN: [(&str, &[&str]); 8] = [
+const FORBIDDEN: [(&str, &[&str]); 9] = [
     ("hydra-core", &["torch-sys", "libsqlite3-sys", "tokio", "hydra-config", "hydra-shell", "hydra-engine"]),
     ("hydra-config", &["torch-sys", "libsqlite3-sys", "hydra-shell", "hydra-engine"]),
     ("hydra-shell", &["torch-sys", "libsqlite3-sys", "hydra-config", "hydra-engine"]),
@@ -19,6 +19,7 @@ const FORBIDDEN: [(&str, &[&str]); 8] = [
     ("hydra-engine", &["libsqlite3-sys", "hydra-config", "hydra-shell"]),
     ("hydra-worker", &["libsqlite3-sys", "hydra-config", "hydra-coordinator", "hydra-query"]),
     ("hydra-pty", &["torch-sys", "libsqlite3-sys", "hydra-core"]),
+    ("hydra-fuzz", &["torch-sys", "libsqlite3-sys", "hydra-shell", "hydra-engine"]),
     ("xtask", &["torch-sys", "libsqlite3-sys", "hydra-core"]),
 ];
 /// The check must see these, or it sees nothing at all.

@@ -126,6 +126,9 @@ mod unix {
             /// Workers and people who ask, in all
             #[arg(long, value_name = "N")]
             agents: Option<u64>,
+            /// How long things go wrong, on the virtual clock
+            #[arg(long, value_name = "N")]
+            seconds: Option<u64>,
             /// Print the whole log of a seed
             #[arg(long)]
             trace: bool,
@@ -188,8 +191,8 @@ mod unix {
                 repo.build()?;
                 torture::run(&repo, &options)
             }
-            Command::Sim { seed, sweep, from, agents, trace, bug } => {
-                sim::run(&repo, &sim::Options { seed, sweep, from, agents, trace, bug })
+            Command::Sim { seed, sweep, from, agents, seconds, trace, bug } => {
+                sim::run(&repo, &sim::Options { seed, sweep, from, agents, seconds, trace, bug })
             }
             Command::Fuzz { target, minutes } => fuzz::run(&repo, target.as_deref(), minutes),
             Command::Leash { .. } => unreachable!("handled above"),

@@ -17,6 +17,8 @@ pub struct Options {
     pub from: u64,
     /// Clients in all.
     pub agents: Option<u64>,
+    /// Virtual seconds with faults.
+    pub seconds: Option<u64>,
     /// The whole log.
     pub trace: bool,
     /// A mistake to be found.
@@ -25,7 +27,8 @@ pub struct Options {
 
 impl Options {
     fn arguments(&self) -> Vec<String> {
-        let numbers = [("--seed", self.seed), ("--sweep", self.sweep), ("--agents", self.agents)];
+        let numbers =
+            [("--seed", self.seed), ("--sweep", self.sweep), ("--agents", self.agents), ("--seconds", self.seconds)];
         let mut arguments: Vec<String> = numbers
             .into_iter()
             .filter_map(|(name, value)| Some([name.to_owned(), value?.to_string()]))
@@ -74,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_sweep_tells_where_it_begins() {
-        let options = Options { seed: None, sweep: Some(9), from: 4, agents: None, trace: false, bug: None };
-        assert_eq!(options.arguments(), ["--sweep", "9", "--from", "4"]);
+        let (seed, agents, seconds, trace, bug) = (None, None, Some(240), false, None);
+        let options = Options { seed, sweep: Some(9), from: 4, agents, seconds, trace, bug };
+        assert_eq!(options.arguments(), ["--sweep", "9", "--seconds", "240", "--from", "4"]);
     }
 }

@@ -68,6 +68,11 @@ pub enum Fact {
         /// The digest of the weights as they are here.
         digest: Digest,
     },
+    /// The last of a blob that [`Order::SendBlob`] named was handed to the network.
+    Sent {
+        /// Which.
+        blob: Digest,
+    },
     /// A training step was done.
     Step {
         /// Of which lease.
@@ -182,7 +187,7 @@ pub enum Exit {
     Done,
     /// The coordinator was never reached.
     Unreachable(String),
-    /// It was asked to leave, and for [`LINGER`](super::LINGER) nobody took its last updates, so many.
+    /// It was asked to leave, and for [`LINGER`](super::LINGER) nobody took or answered its last updates, so many.
     Undelivered(usize),
     /// The coordinator does not want this worker.
     Refused(String),

@@ -31,7 +31,12 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 pub const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// With so many updates unanswered, no further task is taken: behind a slow link they would pile up until they are late.
 const OUTBOX: usize = 4;
-/// Who leaves, and has an update that nobody takes, goes without delivering it after this.
+/// So many versions wait for the compute thread behind a long training. Those after them wait here, and end with their
+/// session.
+const INSTALLING: usize = 8;
+/// With more versions announced and waiting here the worker begins afresh: all weights take less room.
+const ANNOUNCED: usize = 16;
+/// Who leaves, and has an update that nobody takes or answers, goes without after this.
 pub const LINGER: Duration = Duration::from_mins(1);
 /// After a task that could not be trained here: it would be pushed again at once.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
@@ -65,6 +70,8 @@ struct Finished {
     update: proto::Update,
     /// Whether it was ever sent; the coordinator may have it, and may have paid it.
     sent: bool,
+    /// Whether all of it was handed to the network in this session.
+    gone: bool,
 }
 
 /// A version that the compute thread was told to install and has not answered.
@@ -115,7 +122,7 @@ pub struct Agent {
     rest_until: Option<Time>,
     paused: bool,
     finishing: bool,
-    /// Since when it would leave and has no coordinator that takes its last updates.
+    /// Since when it would leave and has no coordinator that takes its last updates, or none that answers them.
     lonely: Option<Time>,
     over: bool,
     paid: u64,
@@ -234,19 +241,26 @@ impl Agent {
         self.say(ClientMsg::Release(proto::Release { lease, text }));
     }
 
-    /// Leaves without a coordinator if it waits for one too long: perhaps nobody is there any more to stop it.
+    /// Leaves without a coordinator, or without its answer, if it waits for that too long: perhaps nobody is there any
+    /// more to stop it. What a slow link still takes is waited for.
     fn leave_if_lonely(&mut self, now: Time) {
-        let waits = self.finishing && self.link != Link::Open && self.hand.is_none();
+        let sending = self.link == Link::Open && self.outbox.iter().any(|finished| !finished.gone);
+        let waits = self.finishing && self.hand.is_none() && !sending;
         self.lonely = if waits { self.lonely.or(Some(now)) } else { None };
-        if self.lonely.is_some_and(|since| since.after(LINGER) <= now) {
+        if !self.over && self.lonely.is_some_and(|since| since.after(LINGER) <= now) {
+            self.say_goodbye();
             self.exit(Exit::Undelivered(self.outbox.len()), Why::Asked);
         }
+    }
+
+    fn say_goodbye(&mut self) {
+        self.say(ClientMsg::Bye(proto::Bye { text: "left by itself".to_owned(), retry: false }));
     }
 
     fn leave_if_done(&mut self) {
         let enough = self.settings.tasks.is_some_and(|n| self.paid >= n);
         if (self.finishing || enough) && self.hand.is_none() && self.outbox.is_empty() && !self.over {
-            self.say(ClientMsg::Bye(proto::Bye { text: "left by itself".to_owned(), retry: false }));
+            self.say_goodbye();
             self.exit(Exit::Done, if enough { Why::Tasks } else { Why::Asked });
         }
     }
@@ -268,6 +282,7 @@ impl Machine for Agent {
             Fact::ShardMissing { shard } => self.on_shard(now, shard, false),
             Fact::ShardReady { shard } => self.on_shard(now, shard, true),
             Fact::Installed { version, digest } => self.on_installed(now, version, digest),
+            Fact::Sent { blob } => self.on_sent(blob),
             Fact::Step { lease, step, loss, tokens_per_s } => {
                 self.on_step(now, proto::Progress { lease, step, loss, tokens_per_s });
             }

@@ -36,6 +36,8 @@ impl Agent {
         let reason = self.why.take().unwrap_or(reason);
         // Versions that were on their way will be sent again; what was ordered is what the thread will have.
         self.drop_versions();
+        // Updates without an answer will be sent once more.
+        self.outbox.iter_mut().for_each(|finished| finished.gone = false);
         if !self.greeted && now.since(self.started) >= FIRST_CONTACT {
             return self.exit(Exit::Unreachable(reason), Why::Unreachable);
         }

@@ -1,6 +1,8 @@
 //! The worker's work: versions in order, one task at a time, and updates until they are answered.
 
-use super::{AFTER_FAILURE, Agent, Event, Finished, InHand, Installing, Link, Order, PROGRESS_EVERY};
+use super::{
+    AFTER_FAILURE, ANNOUNCED, Agent, Event, Finished, INSTALLING, InHand, Installing, Link, Order, PROGRESS_EVERY,
+};
 use crate::ids::{Digest, LeaseId, TaskId, VersionNo};
 use crate::proto::{self, ClientMsg, UnpaidCode};
 use crate::time::Time;
@@ -9,6 +11,9 @@ impl Agent {
     pub(super) fn on_version(&mut self, version: proto::Version) {
         self.out.push_back(Order::Expect { blob: version.blob, bytes: version.bytes });
         self.versions.push_back((version, false));
+        if self.versions.len() > ANNOUNCED {
+            self.start_over();
+        }
     }
 
     pub(super) fn on_blob(&mut self, now: Time, digest: Digest) {
@@ -50,7 +55,7 @@ impl Agent {
             let whole = version.base.is_none();
             // Behind a long training one after the other would wait in memory: each session may begin with all weights.
             // The next waits here instead, where it ends with its session.
-            if whole && self.installing.iter().any(|before| before.whole) {
+            if self.installing.len() >= INSTALLING || whole && self.installing.iter().any(|before| before.whole) {
                 break;
             }
             self.versions.pop_front();
@@ -167,7 +172,7 @@ impl Agent {
             self.rest_until = Some(now.after(self.settings.pause));
         }
         let task = hand.task;
-        let mut finished = Finished { task: task.task, update, sent: false };
+        let mut finished = Finished { task: task.task, update, sent: false, gone: false };
         finished.update.version = task.version;
         finished.update.codec = task.codec;
         finished.update.steps = task.steps;
@@ -192,10 +197,19 @@ impl Agent {
         self.note(Event::Submitted { task, bytes });
     }
 
+    pub(super) fn on_sent(&mut self, blob: Digest) {
+        self.outbox
+            .iter_mut()
+            .filter(|finished| finished.update.blob == blob)
+            .for_each(|finished| finished.gone = true);
+    }
+
     /// What was handed in for the lease is done with; of which task it was, unless that was known before.
     fn settle(&mut self, lease: LeaseId) -> Option<TaskId> {
         let place = self.outbox.iter().position(|finished| finished.update.lease == lease)?;
         let finished = self.outbox.remove(place);
+        // A coordinator that answers is worth waiting for.
+        self.lonely = None;
         self.out.push_back(Order::Drop { blob: finished.update.blob });
         Some(finished.task)
     }

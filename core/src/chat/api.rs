@@ -232,9 +232,8 @@ const ID_DIGITS: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cost {
-    /// Nothing: the hold went back, or there was none.
+    /// Nothing: it was never sent.
     Nothing,
-    /// It was cancelled as well, and whether the coordinator heard that first, and charged what had come, only the balance
-    /// tells.
+    /// It was sent. Whether its answer was complete when the session ended, and so is paid, only the balance tells.
     Unknown,
 }

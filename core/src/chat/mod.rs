@@ -28,16 +28,6 @@ struct Asked {
     id: QueryId,
     text: String,
     pieces: u32,
-    /// The coordinator was told to stop.
-    cancelled: bool,
-}
-
-impl Asked {
-    /// What is shown of it when its session is over.
-    fn lost(self, reason: String) -> Event {
-        let cost = if self.cancelled { Cost::Unknown } else { Cost::Nothing };
-        Event::Lost { text: self.text, reason, cost }
-    }
 }
 
 /// How many answers are due of what anybody may ask for at any time.
@@ -158,11 +148,9 @@ impl Chat {
             balance: waiting(|m| matches!(m, ClientMsg::Balance(_))),
             status: waiting(|m| matches!(m, ClientMsg::Status(_))),
         };
-        // What was never sent stays for the next session; what was sent died with this one, and its hold went back.
-        let unsent =
-            |asked: &Asked| self.early.iter().any(|m| matches!(m, ClientMsg::Query(query) if query.id == asked.id));
-        if let Some(asked) = self.asked.take_if(|asked| !unsent(asked)) {
-            self.show(asked.lost(reason.clone()));
+        // What was never sent stays for the next session; what was sent died with this one.
+        if self.unsent().is_none() {
+            self.lose(reason.clone());
         }
         if !self.settings.reconnect {
             return self.exit(Exit::Unreachable(reason));
@@ -187,9 +175,7 @@ impl Chat {
                 _ => self.exit(Exit::Refused(error.text)),
             },
             (_, ServerMsg::Bye(bye)) if !bye.retry => {
-                if let Some(asked) = self.asked.take() {
-                    self.show(asked.lost(bye.text.clone()));
-                }
+                self.lose(bye.text.clone());
                 self.exit(Exit::Over(bye.text));
             }
             // Says why the session is about to end.
@@ -237,19 +223,29 @@ impl Chat {
         }
     }
 
+    /// Where the query in hand waits to be sent, if it still does.
+    fn unsent(&self) -> Option<usize> {
+        let asked = self.asked.as_ref()?;
+        self.early.iter().position(|message| matches!(message, ClientMsg::Query(query) if query.id == asked.id))
+    }
+
+    /// The query in hand, if there is one, will have no answer here.
+    fn lose(&mut self, reason: String) {
+        // Of one that was sent, the answer may have been complete by then, and charged.
+        let cost = if self.unsent().is_some() { Cost::Nothing } else { Cost::Unknown };
+        if let Some(Asked { text, .. }) = self.asked.take() {
+            self.show(Event::Lost { text, reason, cost });
+        }
+    }
+
     fn on_cancel(&mut self) {
-        let Some(asked) = &mut self.asked else { return };
-        let id = asked.id;
-        let unsent = |message: &ClientMsg| matches!(message, ClientMsg::Query(query) if query.id == id);
-        if let Some(at) = self.early.iter().position(unsent) {
+        let Some(id) = self.asked.as_ref().map(|asked| asked.id) else { return };
+        if let Some(at) = self.unsent() {
             // It waits for the connection still: nobody else knows of it.
+            self.lose("stopped before it was sent".to_owned());
             self.early.remove(at);
-            if let Some(asked) = self.asked.take() {
-                self.show(asked.lost("stopped before it was sent".to_owned()));
-            }
             return;
         }
-        asked.cancelled = true;
         self.say(ClientMsg::Cancel(proto::Cancel { id }));
     }
 
@@ -297,7 +293,7 @@ impl Machine for Chat {
             Fact::Ask(query) => {
                 // One at a time; a shell asks again when this one has its end.
                 if self.asked.is_none() {
-                    self.asked = Some(Asked { id: query.id, text: String::new(), pieces: 0, cancelled: false });
+                    self.asked = Some(Asked { id: query.id, text: String::new(), pieces: 0 });
                     self.say(ClientMsg::Query(query));
                 }
             }

@@ -210,9 +210,17 @@ fn magnitudes(sums: &[f32], places: &[usize]) -> (f16, f16, f32) {
         small = if low.1 > 0 { low.0 / low.1 as f32 } else { large };
         middle = f32::midpoint(small, large);
     }
+    let (small, large) = rounded(small, large);
+    (small, large, middle)
+}
+
+/// The means of the smaller and of the larger magnitudes as they are written.
+pub(super) fn rounded(small: f32, large: f32) -> (f16, f16) {
+    // Where all magnitudes are almost equal, their sums' rounding may put the means in the other order.
+    let (small, large) = (small.min(large), small.max(large));
     // Past f16's range the block saturates; error feedback sends the rest later.
     let round = |x: f32| f16::from_f32(x.min(f16::MAX.to_f32()));
-    (round(small), round(large), middle)
+    (round(small), round(large))
 }
 
 struct BitWriter<'a> {

@@ -71,6 +71,14 @@ fn a_sparse_block_is_written_as_specified() {
 }
 
 #[test]
+fn the_smaller_magnitude_is_written_first() {
+    // Between these two lies a border of f16's rounding.
+    let (below, above) = ((1.0f32 + 2f32.powi(-11)).next_down(), (1.0f32 + 2f32.powi(-11)).next_up());
+    let (small, large) = sparse::rounded(above, below);
+    assert!(small < large, "{small} {large}");
+}
+
+#[test]
 fn sparse_vectors_take_few_bytes_and_keep_the_greatest_numbers() {
     let n = 4_142_592;
     let values = normal(n, 0.01, 9);

@@ -140,7 +140,7 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_bits_per_byte: Option<f64>,
     /// Whether the operator has no tasks generated for the moment.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, deserialize_with = "wire::nil_is_default", skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
 }
 

@@ -29,10 +29,10 @@ pub struct Query {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// The model is given the prompt as it is: without the run's template, and without the run's stops.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, deserialize_with = "super::wire::nil_is_default", skip_serializing_if = "std::ops::Not::not")]
     pub raw: bool,
     /// Further texts that end the answer; at most [`crate::limits::STOPS`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::wire::nil_is_default", skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
 }
 
@@ -63,7 +63,11 @@ impl Query {
         if self.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
             return Some(("top_p", "top_p must be above 0 and at most 1".to_owned()));
         }
-        self.stop.iter().any(String::is_empty).then(|| ("stop", "a stop must not be empty".to_owned()))
+        let wrong = |stop: &String| stop.is_empty() || stop.len() > limits::LABEL_BYTES;
+        (self.stop.len() > limits::STOPS || self.stop.iter().any(wrong)).then(|| {
+            let text = format!("stop: at most {} texts of 1 to {} bytes", limits::STOPS, limits::LABEL_BYTES);
+            ("stop", text)
+        })
     }
 }
 
@@ -93,7 +97,7 @@ pub struct Answer {
     /// The version that answered, all of it.
     pub version: VersionNo,
     /// Whether it was the average of the versions up to that one, not its own weights.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, deserialize_with = "super::wire::nil_is_default", skip_serializing_if = "std::ops::Not::not")]
     pub averaged: bool,
     /// Pieces that were sent; the client can tell whether it has them all.
     pub pieces: u32,

@@ -37,7 +37,7 @@ pub struct Hello {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
     /// What it trains on, for people: `cpu ×2`, `cuda:0`; empty for a chat.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::wire::nil_is_default")]
     pub device: String,
     /// The version that this worker still holds from an earlier session, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ pub struct Welcome {
 pub struct Bye {
     /// Why, for people.
     pub text: String,
-    /// From the coordinator: whether coming back later makes sense.
-    #[serde(default)]
+    /// Whether coming back later makes sense; from a client: whether it will.
+    #[serde(default, deserialize_with = "super::wire::nil_is_default")]
     pub retry: bool,
 }

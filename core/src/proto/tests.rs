@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod fields;
 mod frames;
 
 use std::collections::BTreeSet;
@@ -17,7 +18,7 @@ use super::wire::{CLIENT_KINDS, SERVER_KINDS, WireError, decode_client, decode_s
 use super::*;
 use crate::ids::{Digest, LeaseId, Nonce, PublicKey};
 use crate::limits::{
-    API_KEYS, CHUNK_BYTES, DEPTH, FRAME_BYTES, LABEL_BYTES, PIECE_BYTES, PREVIEW_BYTES, STOPS, TEXT_BYTES,
+    API_KEYS, CHUNK_BYTES, DEPTH, FRAME_BYTES, LABEL_BYTES, PIECE_BYTES, PREVIEW_BYTES, STOPS_READ, TEXT_BYTES,
 };
 
 fn encode(frame: &Frame) -> Vec<u8> {
@@ -278,8 +279,7 @@ fn bounds_hold_exactly() {
     bounded!(client ClientMsg Chunk "chunk" data zeros, CHUNK_BYTES);
     bounded!(client ClientMsg Release "release" text letters, TEXT_BYTES);
     bounded!(client ClientMsg Bye "bye" text letters, TEXT_BYTES);
-    bounded!(client ClientMsg Query "query" stop |n| vec!["a".to_owned(); n], STOPS);
-    bounded!(client ClientMsg Query "query" stop |n| vec![letters(n)], LABEL_BYTES);
+    bounded!(client ClientMsg Query "query" stop |n| vec!["a".to_owned(); n], STOPS_READ);
     let known = |n| vec![KnownKey { digest: Digest([1; 32]), at_ms: 0 }; n];
     bounded!(server ServerMsg ApiKeys "api keys" keys known, API_KEYS);
     bounded!(server ServerMsg Task "task" preview letters, PREVIEW_BYTES);

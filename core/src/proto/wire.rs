@@ -5,14 +5,14 @@
 //! bounded by the frame's own length, and no input can panic or recurse deeply.
 //!
 //! Numbers are taken as MessagePack libraries write them: an integer or a 64-bit float where a 32-bit float is
-//! meant. Ids, digests and data are `bin` only. A prompt may be as long as the frame allows, so that the hub can
-//! answer `huge_prompt` to it; whether a field makes sense at this moment is the machines' matter too.
+//! meant. Ids, digests and data are `bin` only. A prompt may be as long as the frame allows, and there may be more stops
+//! than a query takes, so that the hub can answer `huge_prompt` or `bad_setting` to it; whether a field makes sense at this moment is the machines' matter too.
 
-use serde::de::{DeserializeOwned, Deserializer, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Visitor};
 
 use super::{ClientMsg, ServerMsg};
 use crate::limits::{
-    API_KEYS, CHUNK_BYTES, DEPTH, FRAME_BYTES, LABEL_BYTES, PIECE_BYTES, PREVIEW_BYTES, STOPS, TEXT_BYTES,
+    API_KEYS, CHUNK_BYTES, DEPTH, FRAME_BYTES, LABEL_BYTES, PIECE_BYTES, PREVIEW_BYTES, STOPS_READ, TEXT_BYTES,
 };
 
 /// Why bytes are not a message.
@@ -79,10 +79,7 @@ pub fn decode_client(bytes: &[u8]) -> Result<ClientMsg, WireError> {
             bound("device bytes", hello.device.len(), LABEL_BYTES)?;
         }
         ClientMsg::Chunk(chunk) => bound("data bytes", chunk.data.len(), CHUNK_BYTES)?,
-        ClientMsg::Query(query) => {
-            bound("stops", query.stop.len(), STOPS)?;
-            query.stop.iter().try_for_each(|stop| bound("stop bytes", stop.len(), LABEL_BYTES))?;
-        }
+        ClientMsg::Query(query) => bound("stops", query.stop.len(), STOPS_READ)?,
         ClientMsg::Release(release) => bound("text bytes", release.text.len(), TEXT_BYTES)?,
         ClientMsg::Bye(bye) => bound("text bytes", bye.text.len(), TEXT_BYTES)?,
         ClientMsg::Ready(ready) => bound("device bytes", ready.device.len(), LABEL_BYTES)?,
@@ -161,6 +158,15 @@ pub(super) fn bin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>,
     }
 
     deserializer.deserialize_bytes(Bin)
+}
+
+/// Reads a field that may be absent; `nil` says the same.
+pub(super) fn nil_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Checks that `bytes` are one well-formed message as far as MessagePack goes, and finds its kind.

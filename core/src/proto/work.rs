@@ -12,7 +12,7 @@ pub struct Ready {
     /// whose `more` was false.
     pub accepting: bool,
     /// What it trains on now, where that has changed since it was said; empty: it has not.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "super::wire::nil_is_default", skip_serializing_if = "String::is_empty")]
     pub device: String,
 }
 
@@ -91,7 +91,7 @@ pub struct Task {
     /// Milliseconds until the lease ends.
     pub deadline_ms: u64,
     /// The shard's first words, for people.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::wire::nil_is_default")]
     pub preview: String,
 }
 

@@ -72,8 +72,8 @@ impl Screen {
                 self.on_refused(*reason, text);
             }
             Event::Lost { text, cost: Cost::Unknown, .. } => {
-                let words = "stopped, and the connection was lost; the balance shows whether it is paid · \
-                             ↑ brings the question back";
+                let words =
+                    "the connection was lost; the balance shows whether it is paid · ↑ brings the question back";
                 if text.is_empty() {
                     self.end_answer();
                     self.note(Sign::Bad, words);
@@ -81,19 +81,15 @@ impl Screen {
                     self.finish(&format!("{} {words}", Sign::Bad.mark()));
                 }
             }
-            Event::Lost { text, cost: Cost::Nothing, .. } => {
-                if self.running.as_ref().is_some_and(|running| running.cancelled) {
-                    self.end_answer();
-                    let words = "stopped before it was sent; nothing was charged · ↑ brings the question back";
-                    self.note(Sign::Info, words);
-                } else if text.is_empty() {
-                    self.end_answer();
-                    let words = "no answer: the connection was lost; nothing was charged · ↑ brings the question back";
-                    self.note(Sign::Bad, words);
+            Event::Lost { cost: Cost::Nothing, .. } => {
+                let stopped = self.running.as_ref().is_some_and(|running| running.cancelled);
+                self.end_answer();
+                let (sign, why) = if stopped {
+                    (Sign::Info, "stopped before it was sent")
                 } else {
-                    let mark = Sign::Bad.mark();
-                    self.finish(&format!("{mark} not complete; a part costs nothing · ↑ brings the question back"));
-                }
+                    (Sign::Bad, "no answer: it was not sent")
+                };
+                self.note(sign, &format!("{why}; nothing was charged · ↑ brings the question back"));
             }
             Event::Balance { balance, held } | Event::LastBalance { balance, held } => {
                 self.tell_balance(*balance, *held);

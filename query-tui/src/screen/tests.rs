@@ -78,7 +78,7 @@ fn refused(size: (u16, u16)) -> Script<Screen> {
 fn disconnected(size: (u16, u16)) -> Script<Screen> {
     let mut script = streaming(size);
     let reason = "the coordinator is gone".to_owned();
-    session(&mut script, Event::Lost { text: "Python is".to_owned(), reason: reason.clone(), cost: Cost::Nothing });
+    session(&mut script, Event::Lost { text: "Python is".to_owned(), reason: reason.clone(), cost: Cost::Unknown });
     session(&mut script, Event::Disconnected { retry_ms: 4_200, reason });
     script.advance(Duration::from_secs(1));
     script
@@ -362,9 +362,9 @@ fn before_the_first_word_nothing_is_left_behind() {
     assert!(script.screen().contains("stopped before the first word; nothing was charged"));
     assert!(!script.screen().contains("model\n"));
     script.text("y").keys("<enter>");
-    session(&mut script, Event::Lost { text: String::new(), reason: "gone".to_owned(), cost: Cost::Nothing });
-    assert!(script.screen().contains("the connection was lost; nothing was charged"));
-    // Whether what was stopped has cost something only the coordinator knows, unless it was never asked.
+    session(&mut script, Event::Lost { text: String::new(), reason: "gone".to_owned(), cost: Cost::Unknown });
+    assert!(script.screen().contains("the connection was lost; the balance shows whether it is paid"));
+    // Whether it has cost something only the coordinator knows, unless it was never asked.
     for (cost, words) in [
         (Cost::Unknown, "the balance shows whether it is paid"),
         (Cost::Nothing, "stopped before it was sent; nothing was charged"),

@@ -137,7 +137,7 @@ fn welcome(screen: &Screen, buffer: &mut Buffer, area: Rect) {
     } else {
         (
             format!(
-                "An answer costs {price}, also one that you stop or leave once it has begun; one that breaks off costs nothing."
+                "An answer costs {price}, also one that you stop or leave once it has begun; one that fails costs nothing."
             ),
             theme.text(),
         )

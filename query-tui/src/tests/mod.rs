@@ -222,12 +222,12 @@ async fn a_name_of_another_key_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_answer_stays_and_costs_nothing() {
+async fn a_lost_answer_stays_and_the_balance_tells_its_cost() {
     let door = hub::start(&alice(), Credits::hyd(1), &[Script::Die(&["half an "])]);
     let out = Out::default();
     let failure = ask(door, prompt("tell"), out.printer(false, false), no_stops()).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Connect);
-    assert!(failure.hint.unwrap().contains("costs nothing"));
+    assert!(failure.hint.unwrap().contains("--balance shows whether it is paid"));
     assert_eq!(out.text(), "half an \n");
 }
 

@@ -41,6 +41,8 @@ pub enum Heard {
     Message(ServerMsg),
     /// An awaited blob is here; its bytes match the digest.
     Blob(Digest, Vec<u8>),
+    /// The last of a blob was handed to the system.
+    Sent(Digest),
     /// There is none, or it ended; why, for people.
     Closed(String),
 }
@@ -134,7 +136,8 @@ impl Line {
                         return Heard::Closed(self.why.take().map_or_else(|| closed.to_string(), str::to_owned));
                     }
                     Ok(Some(Event::Blob { digest, bytes })) => return Heard::Blob(digest, bytes),
-                    Ok(Some(Event::Damaged(_) | Event::Sent(_) | Event::Quiet | Event::Woke)) => {}
+                    Ok(Some(Event::Sent(digest))) => return Heard::Sent(digest),
+                    Ok(Some(Event::Damaged(_) | Event::Quiet | Event::Woke)) => {}
                     Ok(None) => {
                         self.state = State::Down;
                         return Heard::Closed("the connection ended".to_owned());

@@ -92,7 +92,8 @@ impl Side for Client {
     }
 
     fn complaint(_: ErrorCode, text: &str) -> ClientMsg {
-        ClientMsg::Bye(Bye { text: text.to_owned(), retry: false })
+        // It comes back, with its lease.
+        ClientMsg::Bye(Bye { text: text.to_owned(), retry: true })
     }
 }
 

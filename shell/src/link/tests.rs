@@ -253,6 +253,8 @@ async fn a_coordinator_that_breaks_the_protocol_is_left() {
         }
         let Closed::Protocol(text) = rig.closed().await else { panic!("{fault}") };
         assert!(text.contains(fault), "{text}");
+        let last = rig.hears().await;
+        assert!(matches!(&last, ClientMsg::Bye(bye) if bye.retry), "it comes back with what it has in hand: {last:?}");
     }
     for junk in [Message::Binary(vec![0xc1, 0x1b].into()), Message::Text("hi".into())] {
         let mut rig = Rig::new(8).await;

@@ -7,6 +7,7 @@
 
 mod stage;
 
+use std::net::TcpListener;
 use std::process::Command;
 
 use hydra_pty::process::Signal;
@@ -92,6 +93,14 @@ fn signals_and_the_shell() {
         chat.signal(signal).unwrap();
         assert_clean(&chat, 0);
     }
+    // So it does with a single question, wherever its answer goes.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let question = stage.question("carol", mute.local_addr().unwrap());
+    // It hears of signals before it connects.
+    let connection = mute.accept().unwrap();
+    question.signal(Signal::HUP).unwrap();
+    assert_clean(&question, 130);
+    drop(connection);
     let mut worker = stage.worker("carol", (80, 24));
     worker.signal(Signal::HUP).unwrap();
     assert_clean(&worker, 0);

@@ -104,6 +104,14 @@ impl Stage {
         terminal
     }
 
+    /// A single question to a coordinator elsewhere, whose answer goes to a file.
+    pub fn question(&self, user: &str, address: SocketAddr) -> Terminal {
+        let mut command = self.command("sh");
+        command.args(["-c", "exec \"$0\" \"$@\" >answer"]).arg(programs().join("hydra-query"));
+        command.args([user, "Anything?", "--coordinator", &address.to_string(), "--key"]).arg(self.key(user));
+        Terminal::start("question", &command, (80, 24)).unwrap()
+    }
+
     /// A shell that waits for a line.
     pub fn shell(&self) -> Terminal {
         // Where `sh` is a bash, this keeps it from changing the terminal at its prompt.

@@ -118,6 +118,30 @@ fn who_leaves_waits_for_nobody_for_ever() {
 }
 
 #[test]
+fn who_leaves_does_not_wait_for_ever_for_a_coordinator_that_does_not_answer() {
+    let mut lab = Lab::open(settings());
+    for lease in [1, 2] {
+        lab.begin(lease, 0);
+        lab.train(lease);
+    }
+    lab.tell(Fact::Finish);
+    let sent = |lab: &mut Lab, lease: u64| lab.tell(Fact::Sent { blob: Digest::of(&(2000 + lease).to_le_bytes()) });
+    sent(&mut lab, 1);
+    lab.wait(Duration::from_mins(10));
+    assert_eq!(exit(&lab.take()), None, "a slow link takes its time");
+    sent(&mut lab, 2);
+    lab.wait(Duration::from_secs(59));
+    lab.hear(credited(1));
+    lab.wait(Duration::from_secs(59));
+    assert_eq!(exit(&lab.take()), None, "it still answers");
+    lab.wait(Duration::from_secs(1));
+    let orders = lab.take();
+    assert_eq!((exit(&orders), why(&orders)), (Some(&Exit::Undelivered(1)), Some(Why::Asked)));
+    assert!(orders.iter().any(|o| matches!(o, Order::Send(ClientMsg::Bye(_)))), "{orders:?}");
+    assert!(orders.iter().any(|o| matches!(o, Order::Note(Event::Stopped { unanswered: 1, .. }))), "{orders:?}");
+}
+
+#[test]
 fn an_end_tells_of_what_was_not_answered_and_of_what_was_never_sent() {
     let open = |lab: &Lab| match lab.agent.stopped(Why::AtOnce) {
         Event::Stopped { unanswered, undelivered, .. } => (unanswered, undelivered),

@@ -75,6 +75,30 @@ fn whole_weights_do_not_pile_up_behind_a_training() {
 }
 
 #[test]
+fn differences_do_not_pile_up_behind_a_training() {
+    let mut lab = Lab::open(settings());
+    lab.begin(1, 0);
+    let come = |lab: &mut Lab, number: u64| {
+        lab.hear(version(number, Some(number - 1)));
+        lab.tell(Fact::Blob { digest: blob(number) });
+        lab.take()
+    };
+    let installs = |orders: &[Order]| orders.iter().filter(|o| matches!(o, Order::Install(_))).count();
+    for number in 1..=24 {
+        let orders = come(&mut lab, number);
+        assert_eq!(installs(&orders), usize::from(number <= 8), "{number}: {orders:?}");
+    }
+    // The thread gets on: so does what waits.
+    lab.tell(Fact::Installed { version: VersionNo(1), digest: digest(1) });
+    assert_eq!(installs(&lab.take()), 1);
+    assert!(!come(&mut lab, 25).iter().any(|o| matches!(o, Order::Disconnect)));
+    let orders = come(&mut lab, 26);
+    assert!(orders.iter().any(|o| matches!(o, Order::Disconnect)), "{orders:?}");
+    let hello = lab.reconnect();
+    assert_eq!((hello.holds, hello.lease), (None, Some(LeaseId(1))), "it trains on, and begins afresh");
+}
+
+#[test]
 fn a_gap_between_versions_begins_afresh() {
     let mut lab = Lab::open(settings());
     lab.hear(version(2, Some(1)));
