@@ -19,7 +19,7 @@ use super::driver::{Driver, Input, Stuck};
 use super::run::{self, Run};
 use super::sampler::Sampler;
 use super::samples::Samples;
-use super::served::{Served, Versions};
+use super::served::{Served, Source, Versions};
 use super::sessions::{Rim, Uploads};
 use super::watch::Watch;
 use super::{INPUTS, answers, eval, learner};
@@ -136,12 +136,14 @@ impl Begun {
         let say = tell("answers");
         let report = move |report| {
             say(Input::Fact(match report {
+                answers::Report::Begun { query, version, averaged } => Fact::Begun { query, version, averaged },
                 answers::Report::Piece { query, text } => Fact::Piece { query, text },
                 answers::Report::Answered { query, tokens, finish } => Fact::Answered { query, tokens, finish },
                 answers::Report::Failed { query, text } => Fact::AnswerFailed { query, text },
             }));
         };
-        let (answers, answering) = answers::spawn(&data, &form, report).context("starting the answers")?;
+        let source = Source::from(&*newest);
+        let (answers, answering) = answers::spawn(&data, &form, source, report).context("starting the answers")?;
 
         let (uploads, traffic) = (Uploads::default(), Arc::new(LinkStats::default()));
         let rim = Rim {

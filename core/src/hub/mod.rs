@@ -180,6 +180,7 @@ impl Machine for Hub {
                 self.on_evaluated(now, (version, averaged), (loss, bits_per_byte), (bytes_up, bytes_down));
             }
             Fact::Unmeasured { version } => drop(self.unevaluated.remove(&version)),
+            Fact::Begun { query, version, averaged } => self.on_begun(query, version, averaged),
             Fact::Piece { query, text } => self.on_piece(now, query, text),
             Fact::Answered { query, tokens, finish } => self.on_answered(now, query, tokens, finish),
             Fact::AnswerFailed { query, text } => self.on_answer_failed(now, query, text),
