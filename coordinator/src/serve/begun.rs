@@ -125,7 +125,8 @@ impl Begun {
         let sampler = screen.as_ref().and_then(|ends| Sampler::new(samples, form.clone(), ends.tell.clone()));
         let run = settings.run_dir.clone();
         let average = Average::read(&run, &shape, version);
-        let evaluator = eval::Evaluator { data: data.clone(), shape, device, windows, run, average };
+        let over = Arc::default();
+        let evaluator = eval::Evaluator { data: data.clone(), shape, device, windows, run, average, over };
         let (evaluator, evaluating) = eval::spawn(evaluator, sampler, move |result| {
             say(match result {
                 Ok((score, source)) => Input::Scored(score, source),
