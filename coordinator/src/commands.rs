@@ -46,7 +46,7 @@ fn reader(dir: &Path) -> anyhow::Result<Reader> {
 }
 
 /// Output that may be cut short by those who read it, as `head` does: they have what they wanted.
-struct Readers<W>(W);
+pub struct Readers<W>(pub W);
 
 impl<W: Write> Write for Readers<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

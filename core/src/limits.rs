@@ -36,8 +36,8 @@ pub const SHARD_TOKENS: usize = 512 * 1024;
 pub const QUERIES_PER_SESSION: usize = 4;
 /// Unfinished queries of one user, who may have many sessions.
 pub const QUERIES_PER_USER: usize = 64;
-/// Queries that one user may give up within [`GIVEN_UP_WITHIN`]; the next is refused with `busy`. They cost nothing and
-/// leave two lines in the ledger each.
+/// Queries of one user that may be given up or fail within [`GIVEN_UP_WITHIN`]; the next is refused with `busy`. They
+/// cost nothing and leave two lines in the ledger each.
 pub const GIVEN_UP: u32 = 60;
 /// See [`GIVEN_UP`].
 pub const GIVEN_UP_WITHIN: Duration = Duration::from_mins(1);

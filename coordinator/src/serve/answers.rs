@@ -5,19 +5,22 @@
 //! new query a token, so that many that come together are shared evenly. Where only one thread draws, others help it
 //! with its products. Pieces are whole characters, sent as they come.
 
+mod best;
 mod outgoing;
+mod queue;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use hydra_core::hub::{QueryNo, Sampling};
 use hydra_core::ids::VersionNo;
 use hydra_core::proto::Finish;
-use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream, Team};
+use hydra_engine::{DecodeBatch, EngineError, Stream, Team};
 
+use self::best::{Best, LaidOut};
 pub use self::outgoing::Outgoing;
+use self::queue::{Next, Queue};
 use super::served::Source;
 use crate::data::{Dataset, PieceDecoder};
 
@@ -39,15 +42,30 @@ pub struct Job {
     /// The query's own stops.
     pub stops: Vec<String>,
     pub sampling: Sampling,
-    pub from: Source,
     pub stop: Arc<AtomicBool>,
 }
 
 /// What becomes of it.
 pub enum Report {
-    Piece { query: QueryNo, text: String },
-    Answered { query: QueryNo, tokens: u32, finish: Finish },
-    Failed { query: QueryNo, text: String },
+    /// What it is drawn from, before all pieces.
+    Begun {
+        query: QueryNo,
+        version: VersionNo,
+        averaged: bool,
+    },
+    Piece {
+        query: QueryNo,
+        text: String,
+    },
+    Answered {
+        query: QueryNo,
+        tokens: u32,
+        finish: Finish,
+    },
+    Failed {
+        query: QueryNo,
+        text: String,
+    },
 }
 
 /// How prompts and answers are dressed.
@@ -59,37 +77,63 @@ pub struct Form {
     pub stops: Vec<String>,
 }
 
-/// Starts the threads; they end when the sender is dropped.
+/// The driver's end; when it is dropped, the threads end.
+pub struct Answers {
+    queue: Arc<Queue>,
+    best: Arc<Best>,
+}
+
+impl Answers {
+    /// Has a prompt answered when its turn comes, from what is best then.
+    pub fn put(&self, job: Job) {
+        self.queue.put(job);
+    }
+
+    /// Nobody wants this answer any more; one that has begun is told by its own flag.
+    pub fn cancel(&self, query: QueryNo) {
+        self.queue.cancel(query);
+    }
+
+    /// What answers that are still to begin are drawn from.
+    pub fn answer_from(&self, source: Source) {
+        self.best.set(source);
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Starts the threads.
 pub fn spawn(
     data: &Arc<Dataset>,
     form: &Form,
+    source: Source,
     report: impl Fn(Report) + Send + Clone + 'static,
-) -> std::io::Result<(Sender<Job>, Vec<JoinHandle<()>>)> {
-    let (jobs, taken) = channel();
-    let (taken, newest) = (Arc::new(Mutex::new(taken)), Arc::new(Mutex::new(None)));
+) -> std::io::Result<(Answers, Vec<JoinHandle<()>>)> {
+    let answers = Answers { queue: Arc::default(), best: Arc::new(Best::new(source)) };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let team = Arc::new(Mutex::new(Team::new(TEAM.min(cores) - 1)?));
     let busy = Arc::new(AtomicUsize::new(0));
     let threads = (0..THREADS.min(cores))
         .map(|n| {
-            let (data, form, newest) = (data.clone(), form.clone(), newest.clone());
-            let desk = Desk { data, form, newest, team: team.clone(), busy: busy.clone() };
-            let (taken, report) = (taken.clone(), report.clone());
-            std::thread::Builder::new().name(format!("answers-{n}")).spawn(move || desk.serve(&taken, &report))
+            let (queue, best) = (answers.queue.clone(), answers.best.clone());
+            let (data, form, report) = (data.clone(), form.clone(), report.clone());
+            let desk = Desk { data, form, queue, best, team: team.clone(), busy: busy.clone() };
+            std::thread::Builder::new().name(format!("answers-{n}")).spawn(move || desk.serve(&report))
         })
         .collect::<std::io::Result<_>>()?;
-    Ok((jobs, threads))
+    Ok((answers, threads))
 }
-
-/// A version, whether it is the average up to it, and the weights laid out for drawing.
-type Newest = Arc<Mutex<Option<((VersionNo, bool), Arc<Decoder>)>>>;
 
 /// What a thread answers with.
 struct Desk {
     data: Arc<Dataset>,
     form: Form,
-    /// The newest that anybody asked; shared by the threads.
-    newest: Newest,
+    queue: Arc<Queue>,
+    best: Arc<Best>,
     /// Helps the only thread that draws.
     team: Arc<Mutex<Team>>,
     /// Threads that draw.
@@ -107,35 +151,8 @@ struct Answer {
     said: bool,
 }
 
-/// What waits for a thread.
-enum Next {
-    Job(Box<Job>),
-    Nothing,
-    /// There will be no more.
-    Closed,
-}
-
-/// The next job; with `wait`, waits for one.
-fn next(taken: &Mutex<Receiver<Job>>, wait: bool) -> Next {
-    let found = if wait {
-        taken.lock().unwrap_or_else(PoisonError::into_inner).recv().map_err(|_| TryRecvError::Disconnected)
-    } else {
-        match taken.try_lock() {
-            Ok(taken) => taken.try_recv(),
-            Err(TryLockError::Poisoned(taken)) => taken.into_inner().try_recv(),
-            // An idle thread waits there, and has more time for the job.
-            Err(TryLockError::WouldBlock) => Err(TryRecvError::Empty),
-        }
-    };
-    match found {
-        Ok(job) => Next::Job(Box::new(job)),
-        Err(TryRecvError::Empty) => Next::Nothing,
-        Err(TryRecvError::Disconnected) => Next::Closed,
-    }
-}
-
 impl Desk {
-    fn serve(&self, taken: &Mutex<Receiver<Job>>, report: &impl Fn(Report)) {
+    fn serve(&self, report: &impl Fn(Report)) {
         let mut batch = DecodeBatch::default();
         let mut alone = Team::default();
         let mut running: Vec<Answer> = Vec::new();
@@ -147,17 +164,24 @@ impl Desk {
                 self.busy.fetch_sub(1, Ordering::Relaxed);
             }
             if running.len() < STREAMS {
-                match next(taken, running.is_empty()) {
+                match self.queue.next(running.is_empty()) {
                     Next::Job(job) if job.stop.load(Ordering::Relaxed) => continue,
-                    Next::Job(job) => match self.begin(&job) {
-                        Ok(answer) => running.push(answer),
-                        Err(error) => {
-                            tracing::error!(%error, "an answer failed");
-                            let text = format!("the model could not answer: {error}");
-                            report(Report::Failed { query: job.query, text });
-                            continue;
+                    Next::Job(job) => {
+                        let (query, from) = (job.query, self.best.now());
+                        match self.begin(&job, &from) {
+                            Ok(answer) => {
+                                let Source { version, averaged, .. } = from.source;
+                                report(Report::Begun { query, version, averaged });
+                                running.push(answer);
+                            }
+                            Err(error) => {
+                                tracing::error!(%error, "an answer failed");
+                                let text = format!("the model could not answer: {error}");
+                                report(Report::Failed { query, text });
+                                continue;
+                            }
                         }
-                    },
+                    }
                     Next::Closed if running.is_empty() => return,
                     Next::Closed | Next::Nothing => {}
                 }
@@ -175,7 +199,7 @@ impl Desk {
         }
     }
 
-    fn begin(&self, job: &Job) -> Result<Answer, EngineError> {
+    fn begin(&self, job: &Job, from: &LaidOut) -> Result<Answer, EngineError> {
         let tokenizer = &self.data.tokenizer;
         let mut stops = job.stops.clone();
         let prompt = if job.raw {
@@ -192,7 +216,7 @@ impl Desk {
             seed: job.sampling.seed,
             allowed: 0..tokenizer.vocab_size(),
         };
-        let stream = Stream::new(&self.decoder(&job.from)?, &prompt, sampling)?;
+        let stream = Stream::new(&from.decoder()?, &prompt, sampling)?;
         Ok(Answer {
             query: job.query,
             stop: job.stop.clone(),
@@ -202,23 +226,6 @@ impl Desk {
             tokens: 0,
             said: false,
         })
-    }
-
-    /// The weights as streams read them; those older than the newest are laid out for their answer alone.
-    fn decoder(&self, from: &Source) -> Result<Arc<Decoder>, EngineError> {
-        let which = (from.version, from.averaged);
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*newest {
-            Some((laid_out, decoder)) if *laid_out == which => return Ok(decoder.clone()),
-            Some((laid_out, _)) if *laid_out > which => {
-                drop(newest);
-                return Ok(Arc::new(Decoder::new(from.shape, &from.weights)?));
-            }
-            _ => {}
-        }
-        let decoder = Arc::new(Decoder::new(from.shape, &from.weights)?);
-        *newest = Some((which, decoder.clone()));
-        Ok(decoder)
     }
 
     /// Takes a stream's next token, or its end; whether it goes on.

@@ -19,7 +19,7 @@ use super::driver::{Driver, Input, Stuck};
 use super::run::{self, Run};
 use super::sampler::Sampler;
 use super::samples::Samples;
-use super::served::{Served, Versions};
+use super::served::{Served, Source, Versions};
 use super::sessions::{Rim, Uploads};
 use super::watch::Watch;
 use super::{INPUTS, answers, eval, learner};
@@ -125,7 +125,8 @@ impl Begun {
         let sampler = screen.as_ref().and_then(|ends| Sampler::new(samples, form.clone(), ends.tell.clone()));
         let run = settings.run_dir.clone();
         let average = Average::read(&run, &shape, version);
-        let evaluator = eval::Evaluator { data: data.clone(), shape, device, windows, run, average };
+        let over = Arc::default();
+        let evaluator = eval::Evaluator { data: data.clone(), shape, device, windows, run, average, over };
         let (evaluator, evaluating) = eval::spawn(evaluator, sampler, move |result| {
             say(match result {
                 Ok((score, source)) => Input::Scored(score, source),
@@ -136,12 +137,14 @@ impl Begun {
         let say = tell("answers");
         let report = move |report| {
             say(Input::Fact(match report {
+                answers::Report::Begun { query, version, averaged } => Fact::Begun { query, version, averaged },
                 answers::Report::Piece { query, text } => Fact::Piece { query, text },
                 answers::Report::Answered { query, tokens, finish } => Fact::Answered { query, tokens, finish },
                 answers::Report::Failed { query, text } => Fact::AnswerFailed { query, text },
             }));
         };
-        let (answers, answering) = answers::spawn(&data, &form, report).context("starting the answers")?;
+        let source = Source::from(&*newest);
+        let (answers, answering) = answers::spawn(&data, &form, source, report).context("starting the answers")?;
 
         let (uploads, traffic) = (Uploads::default(), Arc::new(LinkStats::default()));
         let rim = Rim {

@@ -71,7 +71,7 @@ pub struct Driver {
     pub writer: Writer,
     pub learner: Sender<learner::Command>,
     pub evaluator: super::eval::Queue,
-    pub answers: Sender<answers::Job>,
+    pub answers: answers::Answers,
     pub versions: Versions,
     pub newest: Arc<Served>,
     pub uploads: Uploads,
@@ -309,16 +309,15 @@ impl Driver {
                 Order::Publish { version, merged } => {
                     if let Some(served) = self.versions.get(version) {
                         self.newest = served.clone();
+                        self.answer_from_best();
                     }
                     self.published = Some((version, merged));
                 }
-                Order::Generate { query, averaged, prompt, raw, stop: stops, sampling } => {
+                Order::Generate { query, prompt, raw, stop: stops, sampling } => {
                     let running = Running::default();
                     let stop = running.stop.clone();
                     self.running.insert(query, running);
-                    let from =
-                        self.averaged.clone().filter(|_| averaged).unwrap_or_else(|| Source::from(&*self.newest));
-                    self.answers.send(answers::Job { query, prompt, raw, stops, sampling, from, stop }).ok();
+                    self.answers.put(answers::Job { query, prompt, raw, stops, sampling, stop });
                 }
                 Order::StopGenerating { query } => self.abandon(query),
                 Order::Note(event) => {

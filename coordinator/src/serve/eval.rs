@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -93,16 +94,18 @@ pub struct Evaluator {
     pub run: PathBuf,
     /// Of the versions so far; nothing at the beginning of a run.
     pub average: Option<Average>,
+    /// Set when nobody waits for a measurement any more.
+    pub over: Arc<AtomicBool>,
 }
 
-/// Starts the thread; it ends when the queue is dropped. A version that is overtaken while it waits is left out. What
+/// Starts the thread; it ends soon when the queue is dropped, with all versions in the average. A version that is overtaken while it waits is left out. What
 /// was measured may be asked for a sample, too. A version that cannot be measured is reported as such.
 pub fn spawn(
     evaluator: Evaluator,
     mut sampler: Option<Sampler>,
     mut report: impl FnMut(Result<(Score, Source), VersionNo>) + Send + 'static,
 ) -> std::io::Result<(Queue, JoinHandle<()>)> {
-    let (versions, queued) = queue::queue();
+    let (versions, queued) = queue::queue(evaluator.over.clone());
     let thread = std::thread::Builder::new().name("evaluator".into()).spawn(move || {
         hydra_shell::priority::step_back();
         let data = evaluator.data.clone();
@@ -134,10 +137,13 @@ pub fn spawn(
             }
             desk.add(&newest);
             let version = newest.version;
+            if desk.is_over() {
+                continue;
+            }
             match desk.judge(newest) {
                 Ok((score, source)) => {
                     report(Ok((score, source.clone())));
-                    if let Some(sampler) = &mut sampler {
+                    if let Some(sampler) = sampler.as_mut().filter(|_| !desk.is_over()) {
                         sampler.sample(&source, &score, &data);
                     }
                 }
@@ -184,7 +190,11 @@ impl Desk {
         });
         let (score, source) = match mean {
             Some(mean) if self.ago >= COMPARE => {
-                let scores = (self.score(&own)?, self.score(&mean)?);
+                let of_own = self.score(&own)?;
+                if self.is_over() {
+                    return Ok((of_own, own));
+                }
+                let scores = (of_own, self.score(&mean)?);
                 self.averaged = scores.1.loss < scores.0.loss;
                 tracing::debug!(
                     version = %own.version, own = scores.0.loss, average = scores.1.loss,
@@ -211,6 +221,10 @@ impl Desk {
             self.advice = best_scale;
         }
         Ok(Score { version: source.version, loss, bits_per_byte })
+    }
+
+    fn is_over(&self) -> bool {
+        self.evaluator.over.load(Ordering::Relaxed)
     }
 
     /// How long until the average's file is to be written.

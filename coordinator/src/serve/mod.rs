@@ -100,15 +100,7 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
     let init = args.serve.init.as_deref().map(Pretrained::open).transpose()?;
     let resolved = settings::gather(args, init.as_ref())?;
     if args.serve.print_config {
-        let run = &resolved.settings.run_dir;
-        if settings::has_begun(run) {
-            println!(
-                "# {}: this run goes on with the text that it began with, whatever data and val_data say",
-                run.display()
-            );
-        }
-        print!("{}", resolved.print());
-        return Ok(());
+        return settings::print(&resolved, io::stdout().lock());
     }
     let screen = !args.serve.headless && !args.json && is_interactive();
     let logs = logs::init(&logs::LogOptions { file: args.serve.log_file.clone(), stderr: !screen })?;
@@ -284,6 +276,7 @@ async fn serve_with(
         "tokens" => "all its tokens are trained",
         "rounds" => "all its rounds are done",
         "loss" => "the loss is reached",
+        "credits" => "no further task can be paid, since all the credits that there can be are issued",
         other => other,
     };
     let tasks = count(tasks, "task", "tasks");

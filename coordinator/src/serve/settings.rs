@@ -4,14 +4,17 @@
 //! for it; flags that contradict it are refused before anything is touched.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hydra_config::keys::ENV_PREFIX;
 use hydra_config::{ConfigFile, Flags, Layer, Resolved, Settings, resolve, run_dir_of};
+use hydra_shell::events::cut_short;
 use hydra_shell::exit::{Exit, Failure};
 
 use crate::args::Args;
+use crate::commands::Readers;
 use crate::pretrained::Pretrained;
 
 mod begun;
@@ -83,6 +86,19 @@ pub fn gather(args: &Args, init: Option<&Pretrained>) -> anyhow::Result<Resolved
             .hint("`hydra-coordinator --print-config` shows every setting; docs/configuration.md explains them")
             .into()
     })
+}
+
+/// Prints them, as a settings file.
+pub fn print(resolved: &Resolved, out: impl Write) -> anyhow::Result<()> {
+    let (mut out, run) = (Readers(out), &resolved.settings.run_dir);
+    let first = if has_begun(run) {
+        let run = run.display();
+        format!("# {run}: this run goes on with the text that it began with, whatever data and val_data say\n")
+    } else {
+        String::new()
+    };
+    let printed = out.write_all(format!("{first}{}", resolved.print()).as_bytes()).and_then(|()| out.flush());
+    Ok(printed.map_err(cut_short)?)
 }
 
 /// The environment's share of the settings.
@@ -159,4 +175,34 @@ pub fn seed(run_dir: &Path) -> anyhow::Result<Option<u64>> {
     let file = ConfigFile { name: &path.display().to_string(), text: &text };
     // One that an older program wrote may not be understood any more; then the seed is not known.
     Ok(resolve(Some(file), [], &Flags::default()).ok().map(|resolved| resolved.settings.seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::*;
+
+    struct Broken(ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn settings_are_printed_as_far_as_anybody_reads_and_a_full_disk_is_told() {
+        let resolved = resolve([], [], &Flags::default()).unwrap();
+        assert!(print(&resolved, Broken(ErrorKind::BrokenPipe)).is_ok());
+        let error = print(&resolved, Broken(ErrorKind::StorageFull)).unwrap_err();
+        assert!(error.to_string().contains("cut short"), "{error}");
+        let mut out = Vec::new();
+        print(&resolved, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), resolved.print());
+    }
 }

@@ -7,14 +7,15 @@
 
 use std::collections::BTreeSet;
 
+use hydra_core::credits::Credits;
 use hydra_core::hub::rows::{Accepted, ApiKey, Lease, Recovered, Version};
-use hydra_core::hub::{Asked, MergeInput};
+use hydra_core::hub::{Asked, MergeInput, reward_id};
 use hydra_core::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo};
 use hydra_core::ledger::Book;
 use hydra_core::ledger::audit::Fault;
 use hydra_core::limits;
 use hydra_core::proto::UnpaidCode;
-use rusqlite::{Connection, Params, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, TransactionBehavior, params};
 
 use super::error::{FileError, StoreError};
 use super::seal::Sealed;
@@ -86,7 +87,9 @@ impl Store {
         if !repairs.superseded.is_empty() {
             supersede(&within, newest.version, at_ms, &mut repairs).map_err(reading)?;
         }
-        let unmerged = unmerged(&within, newest.version, has_update, &mut repairs)?;
+        let mut unmerged = unmerged(&within, newest.version, has_update, &mut repairs)?;
+        let mut settled = settled(&within, newest.version, &unmerged).map_err(reading)?;
+        add_pay(&within, unmerged.iter_mut().chain(&mut settled)).map_err(reading)?;
         let recovered = Recovered {
             boot,
             users: users(&within).map_err(reading)?,
@@ -95,7 +98,7 @@ impl Store {
             asked,
             evaluated,
             open: open(&within, newest.version).map_err(reading)?,
-            settled: settled(&within, newest.version, &unmerged).map_err(reading)?,
+            settled,
             unmerged,
             last_task: last_task(&within).map_err(reading)?,
             newest,
@@ -290,6 +293,16 @@ fn settled(
     let waiting: BTreeSet<_> = unmerged.iter().map(|(lease, _)| lease.lease).collect();
     settled.retain(|(lease, _)| !waiting.contains(&lease.lease));
     Ok(settled)
+}
+
+/// What each was paid: an earlier start may have paid another reward than this one does, or none.
+fn add_pay<'a>(from: &Connection, accepted: impl Iterator<Item = &'a mut (Lease, Accepted)>) -> rusqlite::Result<()> {
+    let mut amount = from.prepare("SELECT amount FROM transfers WHERE id = ?1")?;
+    for (lease, accepted) in accepted {
+        let paid = amount.query_row([reward_id(lease.lease).0], |row| rows::whole(row, 0)).optional()?;
+        accepted.paid = Credits(paid.unwrap_or_default());
+    }
+    Ok(())
 }
 
 fn last_task(from: &Connection) -> rusqlite::Result<TaskId> {

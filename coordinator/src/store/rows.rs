@@ -244,6 +244,8 @@ pub fn lease_accepted(row: &rusqlite::Row<'_>) -> FromRow<(Lease, Accepted)> {
         loss_last: row.get::<_, Option<f32>>(15)?.unwrap_or(f32::NAN),
         train_ms: whole(row, 16)?,
         at_ms: whole(row, 17)?,
+        // Told by the transfer; see `load`.
+        paid: Credits::ZERO,
     };
     Ok((lease, accepted))
 }

@@ -83,6 +83,7 @@ fn accepted(n: u64) -> Accepted {
         loss_last: 4.25,
         train_ms: 900,
         at_ms: 200 + n,
+        paid: Credits::ZERO,
     }
 }
 

@@ -5,15 +5,25 @@
 //! quiet is given up, or something comes, its worker is given no further task; a lease whose time is up meanwhile does
 //! not end, but goes on as that of a worker that left, so that work that was only held up is paid.
 
-use super::Hub;
 use super::leases::{Held, State};
+use super::{Hub, Order};
 use crate::ids::{LeaseId, SessionId, TaskId};
-use crate::proto::{ServerMsg, Unpaid, UnpaidCode};
+use crate::proto::{self, ServerMsg, Unpaid, UnpaidCode};
 use crate::time::Time;
 
 impl Hub {
-    /// A worker says goodbye: it does not come back with the task that it trains, nor with one that it had before.
-    pub(super) fn give_up(&mut self, now: Time, id: SessionId) {
+    /// A client says goodbye. One that means to come back, since what it was sent was damaged, say, is as one whose link
+    /// broke: its work is sound.
+    pub(super) fn on_bye(&mut self, now: Time, id: SessionId, bye: &proto::Bye) {
+        if !bye.retry {
+            self.give_up(now, id);
+        }
+        self.on_left(now, id, &bye.text);
+        self.out.push_back(Order::Close { session: id });
+    }
+
+    /// A worker leaves for good: it does not come back with the task that it trains, nor with one that it had before.
+    fn give_up(&mut self, now: Time, id: SessionId) {
         let Some(peer) = self.sessions.get(&id).and_then(|session| session.peer()) else { return };
         let Some(seat) = &peer.seat else { return };
         let in_hand = seat.lease;

@@ -109,6 +109,15 @@ pub enum Fact {
         /// Which.
         version: VersionNo,
     },
+    /// An answer begins, before its first piece; it is drawn from this to its end.
+    Begun {
+        /// Which answer.
+        query: QueryNo,
+        /// The version.
+        version: VersionNo,
+        /// Whether it is the average of the versions up to that one; else its own weights.
+        averaged: bool,
+    },
     /// The next piece of an answer.
     Piece {
         /// Which answer.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::rows;
+use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, SessionId, TaskId, UserName, VersionNo, WorkerId};
 use crate::limits::PAID;
 use crate::proto::{self, UnpaidCode};
@@ -52,8 +53,8 @@ pub(super) enum State {
     Checking { session: SessionId, since: Time, begun: Time, update: Box<proto::Update> },
     /// Accepted; the payment is on its way to the disk.
     Paying { session: SessionId },
-    /// Accepted and paid.
-    Paid,
+    /// Accepted and paid, so much.
+    Paid(Credits),
     /// Over without payment.
     Ended(UnpaidCode),
 }
@@ -77,12 +78,12 @@ impl State {
 
     /// Whether it makes another lease of its task needless.
     fn serves(&self) -> bool {
-        self.is_training() || self.is_judged() || matches!(self, Self::Paying { .. } | Self::Paid)
+        self.is_training() || self.is_judged() || matches!(self, Self::Paying { .. } | Self::Paid(_))
     }
 
     /// Whether nothing will come of it any more.
     pub fn is_over(&self) -> bool {
-        matches!(self, Self::Paying { .. } | Self::Paid | Self::Ended(_))
+        matches!(self, Self::Paying { .. } | Self::Paid(_) | Self::Ended(_))
     }
 }
 
@@ -269,11 +270,11 @@ impl Leases {
             let those = self.all.values().rev().filter(|held| is(&held.state));
             those.take(count).last().map_or(LeaseId(0), |held| held.row.lease)
         };
-        let paid = newest(PAID, |state| matches!(state, State::Paid));
+        let paid = newest(PAID, |state| matches!(state, State::Paid(_)));
         let unpaid = newest(UNPAID, |state| matches!(state, State::Ended(_)));
         let kept = |held: &Held| match held.state {
             State::Paying { .. } => true,
-            State::Paid if held.row.lease >= paid => true,
+            State::Paid(_) if held.row.lease >= paid => true,
             State::Ended(_) if held.row.lease >= unpaid => true,
             _ => held.row.version >= oldest || !held.state.is_over(),
         };

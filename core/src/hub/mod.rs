@@ -20,6 +20,7 @@ mod kicked;
 mod leases;
 mod order;
 mod patience;
+mod pay;
 mod queries;
 mod records;
 mod recover;
@@ -48,10 +49,10 @@ pub use self::event::{Event, hyd};
 pub use self::fact::{Fact, Operator, QueryNo};
 pub use self::findings::{Findings, Gain, Probe, Sample, Source, Twin};
 pub use self::order::{MergeInput, Order};
+pub use self::pay::reward_id;
 pub use self::rows::{Recovered, Row};
 pub use self::rules::{Rules, Sampling, Shard, Stop};
 pub use self::session::public_key;
-pub use self::updates::reward_id;
 pub use self::view::{LedgerView, RoundView, TransferView, View, WorkerState, WorkerView};
 use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, PublicKey, SessionId, UserName, VersionNo, WorkerId};
@@ -179,6 +180,7 @@ impl Machine for Hub {
                 self.on_evaluated(now, (version, averaged), (loss, bits_per_byte), (bytes_up, bytes_down));
             }
             Fact::Unmeasured { version } => drop(self.unevaluated.remove(&version)),
+            Fact::Begun { query, version, averaged } => self.on_begun(query, version, averaged),
             Fact::Piece { query, text } => self.on_piece(now, query, text),
             Fact::Answered { query, tokens, finish } => self.on_answered(now, query, tokens, finish),
             Fact::AnswerFailed { query, text } => self.on_answer_failed(now, query, text),

@@ -101,12 +101,11 @@ pub enum Order {
         /// Leases whose kept updates are needed no more.
         merged: Vec<LeaseId>,
     },
-    /// Answer a prompt; answer with [`Fact::Piece`]s and [`Fact::Answered`] or [`Fact::AnswerFailed`].
+    /// Answer a prompt, from what is best when its turn comes ([`Hub::averaged`], else the newest version's own weights);
+    /// answer with [`Fact::Begun`], then [`Fact::Piece`]s and [`Fact::Answered`], or with [`Fact::AnswerFailed`].
     Generate {
         /// The number to answer under.
         query: QueryNo,
-        /// From the average that was measured last; else from the newest version's own weights.
-        averaged: bool,
         /// The prompt.
         prompt: String,
         /// Whether it is given to the model as it is, without the run's template and stops.
@@ -125,7 +124,7 @@ pub enum Order {
     Note(Event),
     /// Everything is finished: end the program.
     Stop {
-        /// Why: `tasks`, `tokens`, `rounds`, `loss`, `drained`.
+        /// Why: `tasks`, `tokens`, `rounds`, `loss`, `credits`, `drained`.
         reason: &'static str,
     },
 }

@@ -32,7 +32,8 @@ pub(super) struct Running {
     ending: bool,
 }
 
-/// Queries whose askers lately gave them up, and had their holds back.
+/// Queries that lately cost their askers nothing after all: given up, or with an answer that was none. Both are the
+/// asker's choice: a stop may be what the model says first.
 #[derive(Debug, Default)]
 pub(super) struct GivenUp {
     since: Time,
@@ -151,7 +152,7 @@ impl Hub {
             return refuse(RefusedCode::Busy, "too many queries are waiting: ask again in a moment");
         }
         if self.given_up.is_too_often(now, user) {
-            let text = "too many of your queries were given up in the last minute: ask again in a minute";
+            let text = "too many of your queries were given up or failed in the last minute: ask again in a minute";
             return refuse(RefusedCode::Busy, text);
         }
         Ok(())
@@ -176,22 +177,27 @@ impl Hub {
         self.note(Event::Refused { id, user: user.clone(), reason: code, begun: false });
     }
 
-    /// The hold is durable: answer from the newest version, or from the average that was measured last if that is better.
+    /// The hold is durable: answer.
     pub(super) fn on_held(&mut self, number: QueryNo) {
-        let (averaged, val_loss) = (self.averaged(), self.evaluated.map(|(loss, _)| loss));
-        let version = averaged.unwrap_or(self.newest.version);
-        let val_version = self.measured.filter(|measured| *measured != version);
         let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
-        (query.version, query.averaged) = (version, averaged.is_some());
-        (query.val_loss, query.val_version) = (val_loss, val_version);
         self.out.push_back(Order::Generate {
             query: number,
-            averaged: query.averaged,
             prompt: std::mem::take(&mut query.prompt),
             raw: query.raw,
             stop: std::mem::take(&mut query.stop),
             sampling: query.sampling,
         });
+    }
+
+    /// An answer begins. Only now is it known what it is drawn from, since a query may have waited for its turn.
+    pub(super) fn on_begun(&mut self, number: QueryNo, version: crate::ids::VersionNo, averaged: bool) {
+        // A version and the average up to it have losses of their own.
+        let known = self.measured != Some(version) || self.averaged == averaged;
+        let val_loss = self.evaluated.filter(|_| known).map(|(loss, _)| loss);
+        let val_version = self.measured.filter(|measured| *measured != version);
+        let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
+        (query.version, query.averaged) = (version, averaged);
+        (query.val_loss, query.val_version) = (val_loss, val_version);
     }
 
     /// Whom the pieces of an answer go to.
@@ -255,7 +261,7 @@ impl Hub {
     fn give_back(&mut self, now: Time, number: QueryNo, code: RefusedCode, text: String) {
         let Some(query) = self.queries.get(&number).filter(|q| !q.ending) else { return };
         let hold = query.hold;
-        if code == RefusedCode::Cancelled && hold.is_some() {
+        if matches!(code, RefusedCode::Cancelled | RefusedCode::Failed) && hold.is_some() {
             self.given_up.count(now, &query.user);
         }
         self.resolve(now, number, hold, false, Action::Refund { query: number, code, text });

@@ -47,8 +47,8 @@ impl Hub {
             leases.insert(row, State::Running { session: None, deadline, expected, step: 0 }, Doubt::None);
         }
         let records = Records::from_rows(settled.iter().chain(&unmerged).map(|(lease, accepted)| (lease, accepted)));
-        for (row, _) in settled.into_iter().chain(unmerged) {
-            leases.insert(row, State::Paid, Doubt::None);
+        for (row, accepted) in settled.into_iter().chain(unmerged) {
+            leases.insert(row, State::Paid(accepted.paid), Doubt::None);
         }
         let mut hub = Self {
             rng: Rng::new(rules.seed ^ boot.rotate_left(32)),

@@ -333,7 +333,8 @@ impl Hub {
     pub(super) fn check_stop(&mut self, now: Time) {
         let loss = self.evaluated.map(|(loss, _)| loss);
         let (tasks, tokens, version) = (self.accepted_tasks, self.accepted_tokens, self.newest.version);
-        let Some(reason) = self.rules.stop.reached(tasks, tokens, version, loss) else { return };
+        let reached = self.rules.stop.reached(tasks, tokens, version, loss);
+        let Some(reason) = reached.or_else(|| (!self.can_pay()).then_some("credits")) else { return };
         self.stop(now, reason, false);
     }
 

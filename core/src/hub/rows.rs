@@ -2,6 +2,7 @@
 
 use super::Asked;
 use crate::codec::Codec;
+use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, PublicKey, TaskId, UserName, VersionNo, WorkerId};
 use crate::ledger::{Book, Transfer};
 use crate::proto::UnpaidCode;
@@ -119,6 +120,8 @@ pub struct Accepted {
     pub train_ms: u64,
     /// Wall-clock milliseconds.
     pub at_ms: u64,
+    /// What it was paid; the transfer beside it says so, and nothing else need be stored.
+    pub paid: Credits,
 }
 
 /// A version of the model.

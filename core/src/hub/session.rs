@@ -148,11 +148,7 @@ impl Hub {
                 self.send(id, ServerMsg::Status(status));
             }
             (Role::Chat, ClientMsg::ApiKey(asked)) => self.on_api_key(now, id, &user, &asked),
-            (_, ClientMsg::Bye(bye)) => {
-                self.give_up(now, id);
-                self.on_left(now, id, &bye.text);
-                self.out.push_back(Order::Close { session: id });
-            }
+            (_, ClientMsg::Bye(bye)) => self.on_bye(now, id, &bye),
             (_, ClientMsg::Hello(_) | ClientMsg::Proof(_)) => self.unexpected(id, "the handshake is over"),
             (Role::Worker, ClientMsg::Query(_) | ClientMsg::Cancel(_) | ClientMsg::ApiKey(_)) => {
                 self.unexpected(id, "queries and API keys belong to sessions with the role chat");

@@ -34,7 +34,7 @@ impl Hub {
         if self.stopping.is_some() {
             return;
         }
-        let (merge, until) = (matches!(reason, "tasks" | "tokens"), now.after(PEERS_MAY_TAKE));
+        let (merge, until) = (matches!(reason, "tasks" | "tokens" | "credits"), now.after(PEERS_MAY_TAKE));
         self.stopping = Some(Stopping { reason, retry, merge, until, alone: false, done: false });
         self.queue.clear();
         // Where the run goes on later, tasks in training stay leased: their workers train on, come back, and are paid.

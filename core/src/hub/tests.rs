@@ -336,5 +336,6 @@ fn accepted_row(lease: u64, at_ms: u64) -> Accepted {
         loss_last: 2.0,
         train_ms: at_ms,
         at_ms,
+        paid: Credits::hyd(1),
     }
 }

@@ -1,15 +1,16 @@
-//! Updates: the checks before an update is taken, cheapest first, and the payment after it.
+//! Updates: the checks before an update is taken, cheapest first. What is paid for it is in `pay`.
 
 use std::time::Duration;
 
 use super::findings::{Source, Twin};
 use super::leases::{Held, State};
+use super::pay::{reward_id, spent};
 use super::trust::Refusal;
-use super::{Action, Event, Findings, Hub, Order, Probe, Row, rounds, rows};
+use super::{Action, Findings, Hub, Order, Probe, Row, rounds, rows};
 use crate::credits::Credits;
-use crate::ids::{Digest, LeaseId, SessionId, TaskId, TransferId};
+use crate::ids::{Digest, LeaseId, SessionId, TaskId};
 use crate::limits;
-use crate::proto::{self, ServerMsg, Unpaid, UnpaidCode};
+use crate::proto::{self, UnpaidCode};
 use crate::time::Time;
 
 /// An announced update must be here after this, or the lease has ended.
@@ -20,6 +21,8 @@ const UPLOAD: Duration = Duration::from_mins(2);
 const NORM_MOST: f64 = 4.0;
 /// And above this many times the same: an update far below has hardly been trained.
 const NORM_LEAST: f64 = 1e-4;
+/// How much higher the peak rate may have been at an earlier start, whose leases say nothing of it.
+const EARLIER_PEAK: f64 = 100.0;
 
 /// A worker's updates of fewer steps, one after the other, are much the same mean of gradients, AdamW's, with cosines up to
 /// 0.98 (measured, of one step each): its own are no copies of each other.
@@ -75,9 +78,10 @@ impl Hub {
                     self.leases.set(lease, State::Paying { session: id });
                     return self.discard(id, blob);
                 }
-                State::Paid => {
+                State::Paid(amount) => {
+                    let amount = *amount;
                     self.out.push_back(Order::Discard { session: id, blob });
-                    return self.tell_paid(id, lease);
+                    return self.tell_paid(id, lease, amount);
                 }
                 State::Ended(UnpaidCode::Expired) => {
                     Err((UnpaidCode::Expired, "the lease ended before the update came"))
@@ -170,7 +174,7 @@ impl Hub {
             shard: row.shard,
             seed: row.window_seed(),
             steps: row.steps,
-            batch: self.rules.recipe.batch,
+            batch: self.batch_of(row),
             windows: if self.is_company() { self.trust.windows(&who, self.rules.checked_windows) } else { 0 },
         };
         let base = row.version;
@@ -203,6 +207,7 @@ impl Hub {
         let took = now.since(begun).as_secs_f64();
         self.check_seconds += if took > self.check_seconds { 0.5 } else { 0.1 } * (took - self.check_seconds);
         let verdict = verdict.and_then(|findings| self.judge_findings(&row, &findings).map(|()| findings.norm));
+        let verdict = verdict.and_then(|norm| self.can_pay().then_some(norm).ok_or_else(spent));
         match verdict {
             Ok(norm) => self.accept(now, (session, since), &row, &update, norm),
             Err((code, text)) => {
@@ -240,6 +245,12 @@ impl Hub {
         Findings { twin: findings.twin.filter(told), ..*findings }
     }
 
+    /// Windows a step of a lease; an earlier start may have had another recipe.
+    fn batch_of(&self, row: &rows::Lease) -> u32 {
+        let step = u64::from(row.steps) * u64::from(self.rules.shape.context);
+        u32::try_from(row.tokens / step.max(1)).unwrap_or(self.rules.recipe.batch)
+    }
+
     /// Bounds that follow from the task alone, so that no other worker can shift them.
     fn norm_is_odd(&self, row: &rows::Lease, norm: f64) -> Option<String> {
         if norm <= 0.0 {
@@ -247,7 +258,8 @@ impl Hub {
         }
         let params = self.rules.shape.params() as f64;
         let reach = params.sqrt() * f64::from(self.rules.schedule.peak) * f64::from(row.steps);
-        let odd = norm > NORM_MOST * reach || norm < NORM_LEAST * reach;
+        let most = if self.is_of_this_start(row.lease) { NORM_MOST } else { NORM_MOST * EARLIER_PEAK };
+        let odd = norm > most * reach || norm < NORM_LEAST * reach;
         odd.then(|| format!("the update's norm is {norm:.3e}, where honest training gives about {:.1e}", 0.3 * reach))
     }
 
@@ -260,7 +272,7 @@ impl Hub {
         update: &proto::Update,
         norm: f64,
     ) {
-        let at_ms = self.wall_ms(now);
+        let (at_ms, amount) = (self.wall_ms(now), self.rules.reward);
         let accepted = rows::Accepted {
             lease: row.lease,
             blob: update.blob,
@@ -270,18 +282,20 @@ impl Hub {
             loss_last: update.loss_last,
             train_ms: update.train_ms,
             at_ms,
+            paid: amount,
         };
         self.accepted_tasks += 1;
         self.accepted_tokens += row.tokens;
         self.round.take(rounds::Entry::new(row, &accepted));
         self.learn_speed(since, row, update);
         let mut rows = vec![Row::Accepted(accepted)];
-        let amount = self.rules.reward;
         // A reward of zero is the operator's wish, and no transfer.
         if amount > Credits::ZERO {
             let memo = format!("task {}", row.task);
             let paid = self.book.reward(reward_id(row.lease), &row.user, amount, memo, at_ms);
-            rows.push(Row::Transfer(paid.expect("an accepted lease is paid once, and an account has room for it")));
+            rows.push(Row::Transfer(
+                paid.expect("an accepted lease is paid once, and it was asked before whether it can be"),
+            ));
         }
         self.leases.set(row.lease, State::Paying { session });
         // Right work forgives at once, also a bar for what came before it.
@@ -308,86 +322,4 @@ impl Hub {
         self.record_mut(&row.user, row.worker).delivered(row.tokens, seconds);
         self.typical = Some(self.typical.map_or(seconds, |old| 0.7 * old + 0.3 * seconds));
     }
-
-    /// The payment is durable: say so.
-    pub(super) fn on_paid(&mut self, lease: LeaseId, amount: Credits) {
-        let Some(State::Paying { session }) = self.leases.set(lease, State::Paid) else { return };
-        if let Some(Held { row, .. }) = self.leases.get(lease) {
-            let (task, worker, user) = (row.task, row.worker, row.user.clone());
-            self.record_mut(&user, worker).counts.paid(amount);
-            self.note(Event::Accepted { task, worker, user, amount });
-        }
-        self.tell_paid(session, lease);
-    }
-
-    /// The session may be gone, and its number is never reused: the worker asks again when it is back.
-    fn tell_paid(&mut self, session: SessionId, lease: LeaseId) {
-        if let Some(Held { row, .. }) = self.leases.get(lease) {
-            let (amount, balance) = (self.rules.reward, self.balance(&row.user));
-            let credited = proto::Credited { lease, task: row.task, amount, balance };
-            self.send_open(session, ServerMsg::Credited(credited));
-        }
-    }
-
-    /// Ends a lease, if it is this worker's and not over, and says why there is no pay.
-    pub(super) fn unpaid(&mut self, now: Time, session: SessionId, lease: LeaseId, code: UnpaidCode, text: &str) {
-        let theirs = code != UnpaidCode::NotYourLease;
-        let held = self.leases.get(lease).filter(|_| theirs);
-        // One that ended for want of an update was counted then.
-        let counted = held.is_some_and(|held| matches!(held.state, State::Ended(UnpaidCode::Expired)));
-        let task = held.map_or(TaskId(0), |held| held.row.task);
-        let mut whose = held.map(|held| (held.row.worker, held.row.user.clone()));
-        if held.is_some_and(|held| !held.state.is_over()) {
-            self.end_lease(now, lease, code);
-        }
-        let peer = self.sessions.get(&session).and_then(|s| s.peer());
-        if let Some(peer) = peer {
-            whose = whose.or_else(|| Some((peer.seat.as_ref()?.worker, peer.user.clone())));
-            let unpaid = Unpaid { lease, task, code, text: text.to_owned() };
-            // Where no row speaks of it there is none to wait for.
-            if matches!(code, UnpaidCode::UnknownLease | UnpaidCode::NotYourLease) {
-                self.send(session, ServerMsg::Unpaid(unpaid));
-            } else {
-                self.refuse_once_durable(now, session, unpaid);
-            }
-        }
-        if let Some((worker, user)) = &whose {
-            if !counted {
-                self.record_mut(user, *worker).counts.refused(code);
-            }
-            if is_worthless(code) {
-                self.strike(now, user, *worker);
-            }
-        }
-        self.place(now, session);
-        if let Some((worker, user)) = whose.filter(|_| !counted) {
-            self.note(Event::Rejected { task, worker, user, reason: code });
-        }
-    }
-}
-
-/// Whether work refused for this reason was no work.
-fn is_worthless(code: UnpaidCode) -> bool {
-    match code {
-        UnpaidCode::UnknownLease
-        | UnpaidCode::Stale
-        | UnpaidCode::Expired
-        | UnpaidCode::Cancelled
-        | UnpaidCode::Finished => false,
-        UnpaidCode::NotYourLease
-        | UnpaidCode::WrongVersion
-        | UnpaidCode::WrongCodec
-        | UnpaidCode::WrongSize
-        | UnpaidCode::WrongWork
-        | UnpaidCode::Corrupt
-        | UnpaidCode::NotFinite
-        | UnpaidCode::Norm
-        | UnpaidCode::Copied
-        | UnpaidCode::Useless => true,
-    }
-}
-
-/// One reward a lease, however often it is asked for.
-pub fn reward_id(lease: LeaseId) -> TransferId {
-    TransferId::derive("reward", &[&lease.0.to_le_bytes()])
 }

@@ -85,8 +85,8 @@ impl Hub {
         self.measured.filter(|measured| *measured != self.newest.version)
     }
 
-    /// The version whose average answers, if one does.
-    pub(super) fn averaged(&self) -> Option<VersionNo> {
+    /// The version whose average answers, if one does; else the newest version answers.
+    pub fn averaged(&self) -> Option<VersionNo> {
         self.measured.filter(|_| self.averaged)
     }
 

@@ -198,6 +198,11 @@ impl Book {
         }
     }
 
+    /// Whether so much can still be issued. No account has more than that, so it has room for it, too.
+    pub fn can_issue(&self, amount: Credits) -> bool {
+        self.issued.checked_add(amount).is_some()
+    }
+
     /// What `user` may spend; zero for somebody unknown.
     pub fn balance(&self, user: &UserName) -> Credits {
         self.balances.get(user).copied().unwrap_or_default()

@@ -43,8 +43,15 @@ pub struct Coordinator {
     pub quiet: BTreeSet<SessionId>,
     pub expected: BTreeSet<(SessionId, Digest)>,
     pub received: BTreeMap<(SessionId, Digest), Content>,
+    pub answers: BTreeMap<QueryNo, Answer>,
+}
+
+/// An answer that is drawn.
+#[derive(Debug)]
+pub struct Answer {
+    pub begun: bool,
     /// Words that are left to be said.
-    pub answers: BTreeMap<QueryNo, u64>,
+    pub left: u64,
 }
 
 impl Coordinator {
@@ -223,7 +230,7 @@ impl World {
             Order::Generate { query, .. } => {
                 let words = 1 + self.rng.below(4);
                 if let Some(coordinator) = &mut self.coordinator {
-                    coordinator.answers.insert(query, words);
+                    coordinator.answers.insert(query, Answer { begun: false, left: words });
                 }
                 self.inside(900_000, Inside::Word(query));
             }

@@ -223,7 +223,10 @@ impl World {
 
     fn say_word(&mut self, query: QueryNo) {
         let Some(coordinator) = &mut self.coordinator else { return };
-        let Some(left) = coordinator.answers.get(&query).copied() else { return };
+        let Some(answer) = coordinator.answers.get_mut(&query) else { return };
+        let begins = !std::mem::replace(&mut answer.begun, true);
+        let left = answer.left;
+        answer.left = left.saturating_sub(1);
         if self.phase.has_faults() && self.rng.below(1000) < self.plan.rates.failed_answer {
             self.coordinator.as_mut().and_then(|c| c.answers.remove(&query));
             return self.tell_hub(Fact::AnswerFailed { query, text: "out of words".to_owned() });
@@ -232,7 +235,11 @@ impl World {
             coordinator.answers.remove(&query);
             return self.tell_hub(Fact::Answered { query, tokens: 3, finish: Finish::Stop });
         }
-        coordinator.answers.insert(query, left - 1);
+        let (version, averaged) = (coordinator.hub.status().version, coordinator.hub.averaged());
+        if begins {
+            let (version, averaged) = (averaged.unwrap_or(version), averaged.is_some());
+            self.tell_hub(Fact::Begun { query, version, averaged });
+        }
         self.inside(300_000, Inside::Word(query));
         self.tell_hub(Fact::Piece { query, text: "word ".to_owned() });
     }

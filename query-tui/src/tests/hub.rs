@@ -133,6 +133,7 @@ async fn run(mut hub: Hub, clock: Clock, mut doors: mpsc::UnboundedReceiver<Sess
                     let script = script.unwrap();
                     let (Script::Say(pieces) | Script::Hang(pieces) | Script::Die(pieces) | Script::Part(pieces)) =
                         script;
+                    own.push_back(Fact::Begun { query, version: hub.status().version, averaged: false });
                     own.extend(pieces.iter().map(|text| Fact::Piece { query, text: (*text).to_owned() }));
                     if matches!(script, Script::Say(_)) {
                         own.push_back(Fact::Answered { query, tokens: pieces.len() as u32, finish: Finish::Stop });

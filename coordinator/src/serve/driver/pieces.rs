@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hydra_core::hub::{Fact, QueryNo};
 use hydra_core::limits;
 
-use super::Driver;
+use super::{Driver, Source};
 
 /// While a session's outbox has no more room than this, pieces wait together. What its answers have waiting when they
 /// end needs room, too: four of the longest fit in, at 32 bytes a token.
@@ -58,7 +58,14 @@ impl Driver {
     pub(super) fn abandon(&mut self, query: QueryNo) {
         if let Some(running) = self.running.remove(&query) {
             running.stop.store(true, Ordering::Relaxed);
+            self.answers.cancel(query);
         }
+    }
+
+    /// Has answers that are still to begin drawn from what is best by now.
+    pub(super) fn answer_from_best(&mut self) {
+        let averaged = self.averaged.clone().filter(|source| self.hub.averaged() == Some(source.version));
+        self.answers.answer_from(averaged.unwrap_or_else(|| Source::from(&*self.newest)));
     }
 
     fn say(&mut self, query: QueryNo, texts: Vec<String>) {

@@ -29,6 +29,7 @@ impl Driver {
         self.counted = (up, down);
         let Score { version, loss, bits_per_byte } = score;
         self.handle(Fact::Evaluated { version, averaged, loss, bits_per_byte, bytes_up, bytes_down });
+        self.answer_from_best();
         if let Some(watch) = &self.watch {
             watch.tell(Msg::Scored(Point { version, loss, bits_per_byte, updates: None }));
         }

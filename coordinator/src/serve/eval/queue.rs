@@ -2,6 +2,7 @@
 //! bytes of them: of a large model the newest alone, which then stands for those that were left out.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,7 @@ type Waiting = Arc<Mutex<VecDeque<Source>>>;
 pub struct Queue {
     waiting: Waiting,
     wake: Sender<()>,
+    over: Arc<AtomicBool>,
 }
 
 /// The evaluator's end.
@@ -27,10 +29,10 @@ pub struct Queued {
     woken: Receiver<()>,
 }
 
-/// Both ends.
-pub fn queue() -> (Queue, Queued) {
+/// Both ends; `over` is set when the driver's is dropped.
+pub fn queue(over: Arc<AtomicBool>) -> (Queue, Queued) {
     let (waiting, (wake, woken)) = (Waiting::default(), channel());
-    (Queue { waiting: waiting.clone(), wake }, Queued { waiting, woken })
+    (Queue { waiting: waiting.clone(), wake, over }, Queued { waiting, woken })
 }
 
 fn lock(waiting: &Waiting) -> MutexGuard<'_, VecDeque<Source>> {
@@ -64,6 +66,13 @@ impl Queue {
     }
 }
 
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Before the channel tells it, which an evaluator in the middle of something does not hear.
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Queued {
     /// All versions that wait, oldest first, at least one.
     pub fn take(&self, wait: Option<Duration>) -> Result<VecDeque<Source>, RecvTimeoutError> {
@@ -92,7 +101,8 @@ mod tests {
 
     #[test]
     fn versions_of_a_large_model_do_not_pile_up_behind_a_measurement() {
-        let (queue, queued) = queue();
+        let over = Arc::<AtomicBool>::default();
+        let (queue, queued) = queue(over.clone());
         let weights: Vec<_> = (0..3).map(|_| Arc::new(vec![0.0; WAITING / 4 + 1])).collect();
         assert_eq!(queue.put(version(1, &weights[0])), []);
         assert_eq!(queue.put(version(2, &weights[1])), [VersionNo(1)]);
@@ -101,14 +111,16 @@ mod tests {
         assert_eq!(numbers(queued.take(None).unwrap()), [3]);
         assert_eq!(queued.take(Some(Duration::ZERO)).unwrap_err(), RecvTimeoutError::Timeout);
         assert_eq!(queue.put(version(4, &weights[0])), []);
+        assert!(!over.load(Ordering::Relaxed));
         drop(queue);
+        assert!(over.load(Ordering::Relaxed), "at once, whatever waits");
         assert_eq!(numbers(queued.take(None).unwrap()), [4]);
         assert_eq!(queued.take(None).unwrap_err(), RecvTimeoutError::Disconnected);
     }
 
     #[test]
     fn versions_of_a_small_model_all_come_to_the_average() {
-        let (queue, queued) = queue();
+        let (queue, queued) = queue(Arc::default());
         let weights = Arc::new(vec![0.0; 8]);
         assert!((1..=5).all(|number| queue.put(version(number, &weights)).is_empty()));
         assert_eq!(numbers(queued.take(None).unwrap()), [1, 2, 3, 4, 5]);

@@ -161,12 +161,13 @@ async fn ask(desk: &Desk, mut session: Session, body: Body, kind: Kind) -> Resul
         Kind::Completion => asked.query.prompt.clone(),
     };
     session.ask(asked.query).await?;
-    let counted = (asked.usage || !asked.stream).then(|| count(desk, prompt));
     // A refusal before the first text is a plain error with a status of its own.
     let first = match session.next().await {
         Heard::Refused(refusal) => return Err(refusal),
         heard => heard,
     };
+    // Not before: who is refused pays nothing, and so shall have nothing done for him either.
+    let counted = (asked.usage || !asked.stream).then(|| count(desk, prompt));
     if asked.stream {
         return Ok(streamed(session, first, shape, counted));
     }

@@ -81,6 +81,13 @@ impl Refusal {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", "request_too_large", text)
     }
 
+    /// The prompt is, before anybody is asked.
+    pub fn huge_prompt() -> Self {
+        let most = limits::PROMPT_BYTES;
+        let text = format!("the prompt, with its template, has more than the {most} bytes that are taken: shorten it");
+        Self { code: "context_length_exceeded", ..Self::invalid(text) }
+    }
+
     pub fn too_slow() -> Self {
         let text = "the request's body took too long to come";
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", "timeout", text)

@@ -167,6 +167,9 @@ impl Fields {
     }
 
     fn asked(mut self, prompt: String, raw: bool) -> Result<Asked, Refusal> {
+        if prompt.len() > limits::PROMPT_BYTES {
+            return Err(Refusal::huge_prompt());
+        }
         let query = Query {
             id: QueryId([0; 16]),
             prompt,
@@ -263,22 +266,31 @@ impl Message {
 
 /// A conversation as one prompt. What users and system say before an answer is one question, since these models know no
 /// other roles. The answers' thread dresses the prompt once more, so what that puts around it is left out at both ends.
-/// An export's chat template does the same (`pretrained.rs`).
+/// An export's chat template does the same (`pretrained.rs`). Many short turns with a long template are more than their
+/// bytes in the request say: nothing grows beyond what a prompt may have.
 fn dress(messages: &[Message], template: &str) -> Result<String, Refusal> {
     let (before, after) = template.split_once("{prompt}").unwrap_or(("", ""));
     if messages.last().is_none_or(|message| message.role != Role::User) {
         return Err(Refusal::field("messages", "the last message must be the user's"));
     }
     let (mut prompt, mut words) = (String::new(), Vec::new());
+    let mut add = |parts: &[&str]| {
+        let length = prompt.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+        if length > before.len() + limits::PROMPT_BYTES {
+            return Err(Refusal::huge_prompt());
+        }
+        prompt.extend(parts.iter().copied());
+        Ok(())
+    };
     for Message { role, text } in messages {
         if *role == Role::Assistant {
-            prompt.extend([before, &words.join("\n\n"), after, " ", text.trim(), "\n\n"]);
+            add(&[before, &words.join("\n\n"), after, " ", text.trim(), "\n\n"])?;
             words.clear();
         } else {
             words.push(text.trim_end());
         }
     }
-    prompt.extend([before, &words.join("\n\n")]);
+    add(&[before, &words.join("\n\n")])?;
     Ok(prompt.split_off(before.len()))
 }
 

@@ -1,6 +1,7 @@
 //! The door over real sockets, with a driver that does exactly what a test tells it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 
 use hydra_core::credits::Credits;
 use hydra_core::hub::Fact;
@@ -303,6 +304,31 @@ async fn a_prompt_that_takes_long_to_count_keeps_no_answer_back() {
         let heard = rest(tcp).await;
         assert!(heard.contains("<0>") && heard.contains(&format!("<{}>", pieces - 1)), "{heard}");
         assert!(heard.contains(r#""prompt_tokens":8,"#), "{heard}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_counted_for_who_is_refused() {
+    let counted = Arc::new(AtomicU64::new(0));
+    let counts = counted.clone();
+    let count = move |text: &str| {
+        counts.fetch_add(1, Ordering::Relaxed);
+        text.len()
+    };
+    let mut door = door_that_counts(ROOM, Arc::new(count)).await;
+    for (refused, counts) in [(true, 0), (false, 1)] {
+        let tcp = post(&door, &body(false)).await;
+        let (session, query) = door.query().await;
+        if refused {
+            let (code, text) = (RefusedCode::Busy, "too many".to_owned());
+            door.say(session, ServerMsg::Refused(Refused { id: query.id, code, text, balance: Credits::ZERO }));
+        } else {
+            door.say(session, piece(&query, 0, "Hello"));
+            door.say(session, answer(&query));
+        }
+        rest(tcp).await;
+        assert_eq!(counted.load(Ordering::Relaxed), counts);
+        assert!(door.leaves(session).await);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Opening, reopening and loading a run.
 
+use hydra_core::hub::reward_id;
 use hydra_core::hub::rows::Recovered;
 
 use super::*;
@@ -38,6 +39,23 @@ fn a_run_comes_back_as_it_was() {
     let again = recovered(&mut open(dir.path()));
     same(&found, &again);
     assert_eq!(again.boot, 3);
+}
+
+#[test]
+fn what_was_paid_is_what_its_transfer_says() {
+    let (dir, mut book) = sample_run();
+    let mut store = open(dir.path());
+    let (lease_of, more) = (LeaseId(8), Credits::hyd(7));
+    let transfer = book.reward(reward_id(lease_of), &user("bob"), more, String::new(), 208).expect("it can be paid");
+    store
+        .write(&[Row::Lease(lease(8, "bob", 2)), Row::Accepted(accepted(8)), Row::Transfer(transfer)])
+        .expect("it fits");
+    let paid =
+        |rows: &[(Lease, Accepted)]| rows.iter().map(|(lease, row)| (lease.lease.0, row.paid)).collect::<Vec<_>>();
+    let found = recovered(&mut store);
+    assert_eq!(paid(&found.unmerged), [(5, Credits::ZERO), (8, more)]);
+    store.write(&[Row::Version(version(3, &[5, 8]))]).expect("it fits");
+    assert_eq!(paid(&recovered(&mut store).settled)[4..], [(5, Credits::ZERO), (8, more)]);
 }
 
 #[test]

@@ -168,10 +168,20 @@ fn who_gives_up_again_and_again_fills_no_ledger() {
         lab.says(chat, ClientMsg::Cancel(Cancel { id }));
         refusal(&lab.heard(chat))
     };
+    // With a stop that the model begins with there is no answer either.
+    let fail = |lab: &mut Lab, id: u32| {
+        lab.says(chat, ClientMsg::Query(Query::new(QueryId(u128::from(id).to_le_bytes()), "Hi")));
+        if let Some(query) = number(lab) {
+            lab.tell(Fact::AnswerFailed { query, text: "nothing to say".to_owned() });
+        }
+        refusal(&lab.heard(chat))
+    };
     lab.rows.clear();
-    for id in 0..GIVEN_UP {
+    for id in 0..GIVEN_UP / 2 {
         assert_eq!(give_up(&mut lab, id), Some(RefusedCode::Cancelled));
+        assert_eq!(fail(&mut lab, 100 + id), Some(RefusedCode::Failed));
     }
+    assert_eq!(fail(&mut lab, 1_000), Some(RefusedCode::Busy));
     assert_eq!(give_up(&mut lab, 1_000), Some(RefusedCode::Busy));
     assert_eq!(moves(&lab).len(), 2 * GIVEN_UP as usize);
     lab.heard(bob);
@@ -267,18 +277,35 @@ fn measured(version: VersionNo, averaged: bool) -> Fact {
     Fact::Evaluated { version, averaged, loss: 2.5, bits_per_byte: 1.5, bytes_up: 0, bytes_down: 0 }
 }
 
-/// Asks and has it answered; whether from an average, and the answer.
-fn answered(lab: &mut Lab, chat: SessionId, id: u8) -> (bool, proto::Answer) {
+/// What a hub answers from now.
+fn best(lab: &Lab) -> (VersionNo, bool) {
+    let averaged = lab.hub.averaged();
+    (averaged.unwrap_or(lab.hub.status().version), averaged.is_some())
+}
+
+/// Asks and has it answered from this; the answer.
+fn answered_from(
+    lab: &mut Lab,
+    chat: SessionId,
+    id: u8,
+    from: impl FnOnce(&mut Lab) -> (VersionNo, bool),
+) -> proto::Answer {
     lab.heard(chat);
     lab.says(chat, ask(id, "Hi"));
-    let begun =
-        |o: &Order| if let Order::Generate { query, averaged, .. } = o { Some((*query, *averaged)) } else { None };
-    let (query, averaged) = lab.orders.iter().rev().find_map(begun).expect("the answer begins");
+    let query = number(lab).expect("an answer is wanted");
+    let (version, averaged) = from(lab);
+    lab.tell(Fact::Begun { query, version, averaged });
     lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Stop });
     let told = |m| if let ServerMsg::Answer(answer) = m { Some(answer) } else { None };
     let answer = lab.heard(chat).into_iter().find_map(told).expect("an answer");
-    assert_eq!(answer.averaged, averaged, "what it was drawn from");
-    (averaged, answer)
+    assert_eq!((answer.version, answer.averaged), (version, averaged), "what it was drawn from");
+    answer
+}
+
+/// Asks and has it answered from what is best; whether from an average, and the answer.
+fn answered(lab: &mut Lab, chat: SessionId, id: u8) -> (bool, proto::Answer) {
+    let answer = answered_from(lab, chat, id, |lab| best(lab));
+    (answer.averaged, answer)
 }
 
 /// Has a worker bring a new version about.
@@ -319,6 +346,23 @@ fn an_average_that_is_better_answers_until_a_newer_version_is_better() {
         bytes_down: 0,
     });
     assert_eq!((lab.hub.status().val_loss, lab.hub.averaged()), (Some(2.0), Some(second)));
+}
+
+#[test]
+fn an_answer_that_had_to_wait_is_stamped_with_what_it_begins_with() {
+    let (mut lab, chat) = rich();
+    let first = lab.hub.status().version;
+    lab.tell(measured(first, false));
+    let answer = answered_from(&mut lab, chat, 1, |lab| {
+        let second = new_version(lab, 7);
+        lab.tell(measured(second, true));
+        best(lab)
+    });
+    assert!(answer.version > first && answer.averaged);
+    assert_eq!((answer.val_loss, answer.val_version), (Some(2.5), None));
+    // It began a moment before its version's average was found to be better: that loss is not its own.
+    let answer = answered_from(&mut lab, chat, 2, |lab| (lab.hub.status().version, false));
+    assert_eq!((answer.val_loss, answer.val_version), (None, None));
 }
 
 #[test]

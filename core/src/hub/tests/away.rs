@@ -103,3 +103,17 @@ fn who_says_goodbye_gives_up_what_it_had_before_too() {
     lab.says(session, ClientMsg::Bye(proto::Bye { text: String::new(), retry: false }));
     dropped(&lab, &lost);
 }
+
+#[test]
+fn who_means_to_come_back_keeps_its_task() {
+    let mut lab = Lab::new();
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a task");
+    lab.says(session, ClientMsg::Bye(proto::Bye { text: "a version came damaged".to_owned(), retry: true }));
+    assert!(lab.orders.iter().any(|order| matches!(order, Order::Close { session: closed } if *closed == session)));
+    let session = lab.enter("alice", Hello { lease: Some(task.lease), ..Lab::hello("alice", Some(1)) });
+    lab.deliver(session, &task);
+    assert_eq!(verdict(&lab.heard(session), task.lease), Some(Ok(Credits::hyd(1))));
+    lab.merge();
+    assert!(lab.task(session).is_some(), "at once: it has done nothing wrong");
+}

@@ -359,6 +359,7 @@ fn a_round_that_a_kill_interrupted_waits_for_its_workers() {
         loss_last: 2.0,
         train_ms: 1,
         at_ms: 0,
+        paid: Credits::hyd(1),
     };
     let recovered = Recovered {
         boot: 2,

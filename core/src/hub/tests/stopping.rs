@@ -69,6 +69,26 @@ fn other_ends_are_seen_too() {
 }
 
 #[test]
+fn a_run_whose_credits_are_all_issued_ends_and_pays_nothing_more() {
+    let rules = Rules { reward: Credits::MAX, ..rules() };
+    let mut lab = Lab::with(rules.clone(), recovered());
+    let (alice, bob) = (lab.worker("alice", 1), lab.worker("bob", 2));
+    let (first, second) = (lab.task(alice).expect("a task"), lab.task(bob).expect("a task"));
+    lab.upload(bob, Lab::update(&second));
+    lab.deliver(alice, &first);
+    assert_eq!(verdict(&lab.heard(alice), first.lease), Some(Ok(Credits::MAX)));
+    lab.tell(Fact::Checked { lease: second.lease, verdict: Ok(Findings::of_norm(NORM)) });
+    assert_eq!(verdict(&lab.heard(bob), second.lease), Some(Err(UnpaidCode::Finished)));
+    lab.merge();
+    measured(&mut lab, 2.0);
+    assert_eq!((stopped(&lab), rewards(&lab.rows)), (Some("credits"), 1));
+    // So it does at the next start, with an update that was on its way.
+    let (book, open) = (lab.hub.book().clone(), vec![lease_row(5, "bob", 2)]);
+    let lab = Lab::with(rules, Recovered { book, open, boot: 2, ..recovered() });
+    assert_eq!(stopped(&lab), Some("credits"));
+}
+
+#[test]
 fn who_asks_is_told_how_it_ended() {
     let stop = Stop { after_tasks: Some(1), ..Stop::default() };
     let mut lab = Lab::with(Rules { stop, ..rules() }, recovered());

@@ -372,15 +372,34 @@ fn after_a_restart_open_leases_are_taken_and_settled_ones_answered() {
     recovered.open = vec![lease_row(5, "alice", 1)];
     recovered.settled = vec![(lease_row(6, "alice", 1), accepted_row(6, 4_000))];
     recovered.boot = 2;
-    let mut lab = Lab::with(rules(), recovered);
+    // What was paid before is told as it was paid, whatever a task pays now.
+    let mut lab = Lab::with(Rules { reward: Credits::hyd(3), ..rules() }, recovered);
     let session = lab.worker("alice", 1);
     let mut task = lab.task(session).expect("a task");
     assert!(task.lease.0 > 6, "numbers of another start are not used again");
-    for (lease, paid) in [(5, 1), (6, 1)] {
+    for (lease, amount) in [(5, 3), (6, 1)] {
         task.lease = LeaseId(lease);
         lab.deliver(session, &task);
-        assert_eq!(verdict(&lab.heard(session), LeaseId(lease)), Some(Ok(Credits::hyd(1))), "lease {lease}");
-        assert_eq!(rewards(&lab.rows), paid);
+        assert_eq!(verdict(&lab.heard(session), LeaseId(lease)), Some(Ok(Credits::hyd(amount))), "lease {lease}");
+        assert_eq!(rewards(&lab.rows), 1);
+    }
+}
+
+#[test]
+fn a_lease_of_an_earlier_start_is_judged_by_what_it_asked_for() {
+    for (norm, paid) in [(0.3, true), (100.0, false)] {
+        // With four windows a step, and a higher rate than now.
+        let open = vec![Lease { tokens: 64, ..lease_row(5, "alice", 1) }];
+        let mut lab = Lab::with(rules(), Recovered { open, boot: 2, ..recovered() });
+        let session = lab.worker("alice", 1);
+        let task = Task { lease: LeaseId(5), ..lab.task(session).expect("a task") };
+        lab.upload(session, Update { tokens: 64, ..Lab::update(&task) });
+        let batches =
+            lab.orders.iter().filter_map(|o| if let Order::Check { probe, .. } = o { Some(probe.batch) } else { None });
+        assert_eq!(batches.collect::<Vec<_>>(), [4]);
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(norm)) });
+        let expected = if paid { Ok(Credits::hyd(1)) } else { Err(UnpaidCode::Norm) };
+        assert_eq!(verdict(&lab.heard(session), task.lease), Some(expected), "a norm of {norm}");
     }
 }
 

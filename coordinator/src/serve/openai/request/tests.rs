@@ -132,6 +132,24 @@ fn what_cannot_be_honoured_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_prompt_has_its_limit_with_its_template() {
+    let prompt = |length: usize| json!({ "model": "hydra", "prompt": "x".repeat(length) }).to_string();
+    assert!(completion(prompt(limits::PROMPT_BYTES).as_bytes()).is_ok());
+    assert!(refused(&serde_json::from_str(&prompt(limits::PROMPT_BYTES + 1)).unwrap()).0.contains("65536 bytes"));
+    // Of turns that are next to nothing, the template is what counts.
+    let turns = |count: usize| {
+        let turns = (0..count)
+            .flat_map(|_| [json!({ "role": "user", "content": "a" }), json!({ "role": "assistant", "content": "" })]);
+        let turns: Vec<_> = turns.chain([json!({ "role": "user", "content": "a" })]).collect();
+        json!({ "model": "hydra", "messages": turns }).to_string()
+    };
+    let long = format!("{}{{prompt}}\nA:", "long ".repeat(1_000));
+    assert!(chat(turns(10).as_bytes(), &long).is_ok() && chat(turns(1_000).as_bytes(), TEMPLATE).is_ok());
+    let refusal = chat(turns(1_000).as_bytes(), &long).unwrap_err();
+    assert!(refusal.to_string().contains("shorten it"), "{refusal}");
+}
+
+#[test]
 fn a_refusal_does_not_grow_with_what_it_refuses() {
     let long = "é".repeat(50_000);
     for body in [
