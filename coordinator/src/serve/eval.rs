@@ -98,8 +98,9 @@ pub struct Evaluator {
     pub over: Arc<AtomicBool>,
 }
 
-/// Starts the thread; it ends soon when the queue is dropped, with all versions in the average. A version that is overtaken while it waits is left out. What
-/// was measured may be asked for a sample, too. A version that cannot be measured is reported as such.
+/// Starts the thread; it ends soon when the queue is dropped, with all versions in the average. A version that is
+/// overtaken while it waits is left out. What was measured may be asked for a sample, too. A version that cannot be
+/// measured is reported as such.
 pub fn spawn(
     evaluator: Evaluator,
     mut sampler: Option<Sampler>,

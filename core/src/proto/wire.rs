@@ -6,7 +6,8 @@
 //!
 //! Numbers are taken as MessagePack libraries write them: an integer or a 64-bit float where a 32-bit float is
 //! meant. Ids, digests and data are `bin` only. A prompt may be as long as the frame allows, and there may be more stops
-//! than a query takes, so that the hub can answer `huge_prompt` or `bad_setting` to it; whether a field makes sense at this moment is the machines' matter too.
+//! than a query takes, so that the hub can answer `huge_prompt` or `bad_setting` to it; whether a field makes sense at
+//! this moment is the machines' matter too.
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Visitor};
 
