@@ -64,7 +64,7 @@ impl Average {
     /// What answers: the weights, with the factor.
     pub fn answering(&self, shape: &Shape) -> Arc<Vec<f32>> {
         let mut weights = self.weights.clone();
-        if self.scale != 1.0 {
+        if self.scale.to_bits() != 1f32.to_bits() {
             let all = Arc::make_mut(&mut weights);
             // Logits are products with what the last norm gives, and its gains are the last tensor.
             let gains = all.len() - shape.width as usize;
@@ -181,7 +181,7 @@ mod tests {
         average.rescale(0.5);
         let (answering, gains) = (average.answering(&shape()), shape().layout().pop().unwrap().len());
         let (others, last) = answering.split_at(answering.len() - gains);
-        assert!(others.iter().all(|&weight| weight == 2.0) && last.iter().all(|&gain| gain == 1.0));
+        assert_eq!((others, last), (&*vec![2.0; others.len()], &*vec![1.0; gains]));
         average.rescale(0.1);
         average.add(VersionNo(4), &answering);
         assert_eq!((average.scale, average.weights[0]), (0.5, 2.0), "it stays within bounds, and with newer versions");
