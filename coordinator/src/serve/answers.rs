@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use hydra_core::hub::{QueryNo, Sampling};
-use hydra_core::ids::VersionNo;
+use hydra_core::hub::{Fact, QueryNo, Sampling};
 use hydra_core::proto::Finish;
 use hydra_engine::{DecodeBatch, EngineError, Stream, Team};
 
@@ -43,29 +42,6 @@ pub struct Job {
     pub stops: Vec<String>,
     pub sampling: Sampling,
     pub stop: Arc<AtomicBool>,
-}
-
-/// What becomes of it.
-pub enum Report {
-    /// What it is drawn from, before all pieces.
-    Begun {
-        query: QueryNo,
-        version: VersionNo,
-        averaged: bool,
-    },
-    Piece {
-        query: QueryNo,
-        text: String,
-    },
-    Answered {
-        query: QueryNo,
-        tokens: u32,
-        finish: Finish,
-    },
-    Failed {
-        query: QueryNo,
-        text: String,
-    },
 }
 
 /// How prompts and answers are dressed.
@@ -106,12 +82,12 @@ impl Drop for Answers {
     }
 }
 
-/// Starts the threads.
+/// Starts the threads; what becomes of the answers they `report` to the hub.
 pub fn spawn(
     data: &Arc<Dataset>,
     form: &Form,
     source: Source,
-    report: impl Fn(Report) + Send + Clone + 'static,
+    report: impl Fn(Fact) + Send + Clone + 'static,
 ) -> std::io::Result<(Answers, Vec<JoinHandle<()>>)> {
     let answers = Answers { queue: Arc::default(), best: Arc::new(Best::new(source)) };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -152,7 +128,7 @@ struct Answer {
 }
 
 impl Desk {
-    fn serve(&self, report: &impl Fn(Report)) {
+    fn serve(&self, report: &impl Fn(Fact)) {
         let mut batch = DecodeBatch::default();
         let mut alone = Team::default();
         let mut running: Vec<Answer> = Vec::new();
@@ -171,13 +147,13 @@ impl Desk {
                         match self.begin(&job, &from) {
                             Ok(answer) => {
                                 let Source { version, averaged, .. } = from.source;
-                                report(Report::Begun { query, version, averaged });
+                                report(Fact::Begun { query, version, averaged });
                                 running.push(answer);
                             }
                             Err(error) => {
                                 tracing::error!(%error, "an answer failed");
                                 let text = format!("the model could not answer: {error}");
-                                report(Report::Failed { query, text });
+                                report(Fact::AnswerFailed { query, text });
                                 continue;
                             }
                         }
@@ -229,7 +205,7 @@ impl Desk {
     }
 
     /// Takes a stream's next token, or its end; whether it goes on.
-    fn take(&self, answer: &mut Answer, token: Option<u16>, report: &impl Fn(Report)) -> bool {
+    fn take(&self, answer: &mut Answer, token: Option<u16>, report: &impl Fn(Fact)) -> bool {
         let tokenizer = &self.data.tokenizer;
         let query = answer.query;
         let mut finish = Finish::Length;
@@ -251,7 +227,7 @@ impl Desk {
             answer.say(last, report);
         }
         report(if answer.said {
-            Report::Answered { query, tokens: answer.tokens, finish }
+            Fact::Answered { query, tokens: answer.tokens, finish }
         } else {
             let text = match finish {
                 Finish::Length if answer.tokens > 0 => {
@@ -259,17 +235,17 @@ impl Desk {
                 }
                 _ => "the model had nothing to say; ask again or in other words",
             };
-            Report::Failed { query, text: text.to_owned() }
+            Fact::AnswerFailed { query, text: text.to_owned() }
         });
         false
     }
 }
 
 impl Answer {
-    fn say(&mut self, text: String, report: &impl Fn(Report)) {
+    fn say(&mut self, text: String, report: &impl Fn(Fact)) {
         if !text.is_empty() {
             self.said = true;
-            report(Report::Piece { query: self.query, text });
+            report(Fact::Piece { query: self.query, text });
         }
     }
 }

@@ -135,14 +135,7 @@ impl Begun {
         })
         .context("starting the evaluator")?;
         let say = tell("answers");
-        let report = move |report| {
-            say(Input::Fact(match report {
-                answers::Report::Begun { query, version, averaged } => Fact::Begun { query, version, averaged },
-                answers::Report::Piece { query, text } => Fact::Piece { query, text },
-                answers::Report::Answered { query, tokens, finish } => Fact::Answered { query, tokens, finish },
-                answers::Report::Failed { query, text } => Fact::AnswerFailed { query, text },
-            }));
-        };
+        let report = move |fact| say(Input::Fact(fact));
         let source = Source::from(&*newest);
         let (answers, answering) = answers::spawn(&data, &form, source, report).context("starting the answers")?;
 

@@ -21,8 +21,6 @@ const UPLOAD: Duration = Duration::from_mins(2);
 const NORM_MOST: f64 = 4.0;
 /// And above this many times the same: an update far below has hardly been trained.
 const NORM_LEAST: f64 = 1e-4;
-/// How much higher the peak rate may have been at an earlier start, whose leases say nothing of it.
-const EARLIER_PEAK: f64 = 100.0;
 
 /// A worker's updates of fewer steps, one after the other, are much the same mean of gradients, AdamW's, with cosines up to
 /// 0.98 (measured, of one step each): its own are no copies of each other.
@@ -226,7 +224,12 @@ impl Hub {
             return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
         }
         if let Some(text) = self.norm_is_odd(row, findings.norm) {
-            return Err((UnpaidCode::Norm, text));
+            // Leases do not say which peak rate they were given at, and who trained at that of an earlier start did no wrong.
+            return Err(if findings.norm > 0.0 && !self.is_of_this_start(row.lease) {
+                (UnpaidCode::Stale, format!("{text} now; the task is of an earlier start of the coordinator"))
+            } else {
+                (UnpaidCode::Norm, text)
+            });
         }
         // A slow check may outlive the version's welcome.
         if self.newest.version.0 > row.version.0 + limits::STALENESS {
@@ -258,8 +261,7 @@ impl Hub {
         }
         let params = self.rules.shape.params() as f64;
         let reach = params.sqrt() * f64::from(self.rules.schedule.peak) * f64::from(row.steps);
-        let most = if self.is_of_this_start(row.lease) { NORM_MOST } else { NORM_MOST * EARLIER_PEAK };
-        let odd = norm > most * reach || norm < NORM_LEAST * reach;
+        let odd = norm > NORM_MOST * reach || norm < NORM_LEAST * reach;
         odd.then(|| format!("the update's norm is {norm:.3e}, where honest training gives about {:.1e}", 0.3 * reach))
     }
 

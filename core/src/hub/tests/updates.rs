@@ -387,8 +387,9 @@ fn after_a_restart_open_leases_are_taken_and_settled_ones_answered() {
 
 #[test]
 fn a_lease_of_an_earlier_start_is_judged_by_what_it_asked_for() {
-    for (norm, paid) in [(0.3, true), (100.0, false)] {
-        // With four windows a step, and a higher rate than now.
+    let cases = [(NORM, Ok(Credits::hyd(1))), (0.3, Err(UnpaidCode::Stale)), (0.0, Err(UnpaidCode::Norm))];
+    for (norm, expected) in cases {
+        // With four windows a step, and perhaps a higher rate than now.
         let open = vec![Lease { tokens: 64, ..lease_row(5, "alice", 1) }];
         let mut lab = Lab::with(rules(), Recovered { open, boot: 2, ..recovered() });
         let session = lab.worker("alice", 1);
@@ -398,7 +399,6 @@ fn a_lease_of_an_earlier_start_is_judged_by_what_it_asked_for() {
             lab.orders.iter().filter_map(|o| if let Order::Check { probe, .. } = o { Some(probe.batch) } else { None });
         assert_eq!(batches.collect::<Vec<_>>(), [4]);
         lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(norm)) });
-        let expected = if paid { Ok(Credits::hyd(1)) } else { Err(UnpaidCode::Norm) };
         assert_eq!(verdict(&lab.heard(session), task.lease), Some(expected), "a norm of {norm}");
     }
 }
