@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::args::{Args, Command, LedgerCommand};
 use crate::average::Average;
 use crate::pretrained::{self, Origin};
+use crate::readers::Readers;
 use crate::serve::eval::{self, Measure};
 use crate::serve::settings;
 use crate::store::seal::Sealed;
@@ -43,25 +44,6 @@ pub fn run(command: &Command, args: &Args) -> anyhow::Result<()> {
 
 fn reader(dir: &Path) -> anyhow::Result<Reader> {
     Ok(Reader::open(dir).map_err(|error| fail::reading(&error))?)
-}
-
-/// Output that may be cut short by those who read it, as `head` does: they have what they wanted.
-pub struct Readers<W>(pub W);
-
-impl<W: Write> Write for Readers<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.0.write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
-            written => written,
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self.0.flush() {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            flushed => flushed,
-        }
-    }
 }
 
 /// A line of the answer itself, for people; with `--json` the event carries it.
@@ -274,20 +256,4 @@ fn export(dir: &Path, to: &Path, args: &Args, events: &Events) -> anyhow::Result
         "dir": to.display().to_string() }));
     print(events, &format!("{} is in {}", best.name(), to.display()));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_reads_only_the_first_lines_is_no_error() {
-        let (reader, pipe) = io::pipe().unwrap();
-        drop(reader);
-        let mut out = Readers(pipe);
-        out.write_all(b"a line\n").unwrap();
-        out.flush().unwrap();
-        let full = &mut [0; 2][..];
-        assert!(Readers(full).write_all(b"a line\n").is_err(), "other errors are told");
-    }
 }

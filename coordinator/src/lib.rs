@@ -14,6 +14,7 @@ mod commands;
 pub mod data;
 mod fail;
 mod pretrained;
+mod readers;
 // Public for `examples/pages` alone, which times the pages.
 #[doc(hidden)]
 pub mod screen;

@@ -14,8 +14,8 @@ use hydra_shell::events::cut_short;
 use hydra_shell::exit::{Exit, Failure};
 
 use crate::args::Args;
-use crate::commands::Readers;
 use crate::pretrained::Pretrained;
+use crate::readers::Readers;
 
 mod begun;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Action, Event, Hub, Order, QueryNo, Row, Sampling, asked};
-use crate::ids::{QueryId, SessionId, TransferId, UserName};
+use crate::ids::{QueryId, SessionId, TransferId, UserName, VersionNo};
 use crate::ledger::BookError;
 use crate::limits;
 use crate::proto::{self, Finish, RefusedCode, ServerMsg};
@@ -24,10 +24,10 @@ pub(super) struct Running {
     asked: Time,
     first: Option<Time>,
     pieces: u32,
-    version: crate::ids::VersionNo,
+    version: VersionNo,
     averaged: bool,
     val_loss: Option<f64>,
-    val_version: Option<crate::ids::VersionNo>,
+    val_version: Option<VersionNo>,
     /// Its end is on the way to the disk.
     ending: bool,
 }
@@ -190,7 +190,7 @@ impl Hub {
     }
 
     /// An answer begins. Only now is it known what it is drawn from, since a query may have waited for its turn.
-    pub(super) fn on_begun(&mut self, number: QueryNo, version: crate::ids::VersionNo, averaged: bool) {
+    pub(super) fn on_begun(&mut self, number: QueryNo, version: VersionNo, averaged: bool) {
         // A version and the average up to it have losses of their own.
         let known = self.measured != Some(version) || self.averaged == averaged;
         let val_loss = self.evaluated.filter(|_| known).map(|(loss, _)| loss);

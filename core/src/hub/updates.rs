@@ -224,7 +224,7 @@ impl Hub {
             return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
         }
         if let Some(text) = self.norm_is_odd(row, findings.norm) {
-            // Leases do not say which peak rate they were given at, and who trained at that of an earlier start did no wrong.
+            // Leases do not say which peak rate they were given at: who trained at that of an earlier start did no wrong.
             return Err(if findings.norm > 0.0 && !self.is_of_this_start(row.lease) {
                 (UnpaidCode::Stale, format!("{text} now; the task is of an earlier start of the coordinator"))
             } else {
