@@ -93,7 +93,7 @@ mod unix {
             /// How long to train
             #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u64).range(5..))]
             seconds: u64,
-            /// Keep the run in hydra-run/, to go on with it
+            /// Keep the run in demo-run/, to go on with it
             #[arg(long)]
             keep: bool,
         },

@@ -15,17 +15,19 @@ use hydra_shell::link::{LinkStats, Pace};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use super::board::Board;
 use super::driver::{Driver, Input, Stuck};
 use super::run::{self, Run};
-use super::sampler::Sampler;
+use super::sampler::{Audience, Sampler};
 use super::samples::Samples;
 use super::served::{Served, Source, Versions};
 use super::sessions::{Rim, Uploads};
 use super::watch::Watch;
-use super::{INPUTS, answers, eval, learner};
+use super::{INPUTS, answers, drawn, eval, learner};
 use crate::average::Average;
 use crate::data::Dataset;
 use crate::screen::RunEnds;
+use crate::store::Reader;
 
 /// What a thread tells the driver with. Dropped by a panic, it tells that too: a run without one of its threads would
 /// wait for ever for what that thread owes.
@@ -69,6 +71,7 @@ pub struct Begun {
     pub driver: Driver,
     pub inputs: mpsc::Receiver<Input>,
     pub rim: Rim,
+    pub board: Arc<Board>,
     pub ready: Info,
     pub threads: Threads,
 }
@@ -121,8 +124,12 @@ impl Begun {
         let say = tell("evaluator");
         let form = answers::Form { template: settings.answers.template.clone(), stops: settings.answers.stop.clone() };
         let prompt = &settings.answers.sample_prompt;
-        let samples = Samples::of(&settings.run_dir, prompt);
-        let sampler = screen.as_ref().and_then(|ends| Sampler::new(samples, form.clone(), ends.tell.clone()));
+        let mut samples = Samples::of(&settings.run_dir, prompt);
+        let status = hub.status();
+        let before = Reader::open(&settings.run_dir).and_then(|reader| drawn::points(&reader)).unwrap_or_default();
+        let board = Arc::new(Board::new(status, data.train_tokens, prompt, &before, samples.read().pop()));
+        let audience = Audience { screen: screen.as_ref().map(|ends| ends.tell.clone()), board: board.clone() };
+        let sampler = Sampler::new(samples, form.clone(), audience);
         let run = settings.run_dir.clone();
         let average = Average::read(&run, &shape, version);
         let over = Arc::default();
@@ -191,8 +198,9 @@ impl Begun {
             unpaid: false,
             counted: (0, 0),
             watch: screen.map(Watch::new),
+            board: board.clone(),
         };
         let threads = answering.into_iter().chain([learning, evaluating]).collect();
-        Ok(Self { driver, inputs, rim, ready, threads })
+        Ok(Self { driver, inputs, rim, board, ready, threads })
     }
 }

@@ -45,7 +45,7 @@ impl Drawn {
         history.samples = Samples::of(&settings.run_dir, &settings.answers.sample_prompt).read();
         let facts = Facts {
             addr: addr.to_string(),
-            join: listen::join(addr),
+            join: listen::join(addr, listen::own_address()),
             run: settings.run_dir.display().to_string(),
             stop: super::run::stop(settings),
             prompt: settings.answers.sample_prompt.trim().to_owned(),
@@ -79,20 +79,25 @@ impl Drawn {
     }
 }
 
-/// What the run's folder knows of the time before this start.
-fn history(run: &Path) -> Result<History, StoreError> {
-    let reader = Reader::open(run)?;
+/// The versions that were measured before this start, oldest first.
+pub fn points(reader: &Reader) -> Result<Vec<Point>, StoreError> {
     let measured = reader.versions()?.into_iter().rev().filter(|version| !version.superseded);
     let points = measured.filter_map(|version| {
         let (loss, bits_per_byte) = version.val_loss.zip(version.val_bits_per_byte)?;
         let updates = u32::try_from(version.updates).ok();
         Some(Point { version: version.version, loss, bits_per_byte, updates })
     });
+    Ok(points.collect())
+}
+
+/// What the run's folder knows of the time before this start.
+fn history(run: &Path) -> Result<History, StoreError> {
+    let reader = Reader::open(run)?;
     let transfers = reader.newest_transfers(TRANSFERS)?.into_iter().map(|(transfer, held)| {
         let (debit, credit) = (transfer.debit.to_string(), transfer.credit.to_string());
         let Transfer { seq, id, hold, kind, amount, memo, at_ms, .. } = transfer;
         let memo = held.unwrap_or(memo);
         Arc::new(TransferView { seq, id, hold, kind, debit, credit, amount, memo, at_ms })
     });
-    Ok(History { points: points.collect(), transfers: transfers.collect(), samples: Vec::new() })
+    Ok(History { points: points(&reader)?, transfers: transfers.collect(), samples: Vec::new() })
 }

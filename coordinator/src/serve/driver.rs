@@ -22,6 +22,7 @@ use self::pieces::Running;
 pub use self::tell::Stuck;
 use self::tell::What;
 use super::answers;
+use super::board::Board;
 use super::eval::Score;
 use super::learner;
 use super::openai::{Caller, Callers};
@@ -103,6 +104,8 @@ pub struct Driver {
     pub counted: (u64, u64),
     /// The screen, if there is one.
     pub watch: Option<Watch>,
+    /// What the page shows.
+    pub board: Arc<Board>,
 }
 
 /// How serving ended.
@@ -321,7 +324,9 @@ impl Driver {
                 }
                 Order::StopGenerating { query } => self.abandon(query),
                 Order::Note(event) => {
-                    super::metrics::count(&event, &self.hub.status());
+                    let status = self.hub.status();
+                    super::metrics::count(&event, &status);
+                    self.board.note(&event, status);
                     super::note::tell(&self.events, &event);
                 }
                 Order::Stop { reason } => stop = Some(reason),

@@ -1,10 +1,10 @@
-//! The paths of the one port: the WebSocket, health, readiness and metrics. Those of OpenAI-style clients are in
-//! `openai`.
+//! The paths of the one port: the WebSocket, the page, health, readiness and metrics. Those of OpenAI-style clients are
+//! in `openai`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRef, Request, State};
 use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::middleware::{Next, from_fn};
@@ -19,6 +19,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::board::{self, Board};
 use super::listen::Visitor;
 
 /// Takes an accepted socket.
@@ -33,6 +34,14 @@ pub struct Doors {
     pub ready: Arc<AtomicBool>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
+    /// What the page shows.
+    pub board: Arc<Board>,
+}
+
+impl FromRef<Doors> for Arc<Board> {
+    fn from_ref(doors: &Doors) -> Self {
+        doors.board.clone()
+    }
 }
 
 /// The paths of the coordinator.
@@ -41,7 +50,8 @@ pub fn router(doors: Doors) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(|State(doors): State<Doors>| async move { doors.metrics.render() }))
-        .route("/", get(|| async { concat!("HydraAI coordinator ", env!("CARGO_PKG_VERSION"), "; see /metrics\n") }))
+        .route("/", get(board::page))
+        .route("/status.json", get(board::status))
         .layer(from_fn(with_room));
     // A session that has no room is told so in its own protocol.
     plain.route(proto::PATH, get(socket)).with_state(doors)

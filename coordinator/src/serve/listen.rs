@@ -1,7 +1,7 @@
 //! Accepting connections: each on a task of its own, counted at the gate, with little time for its request.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,14 +26,25 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A connection that becomes no session lasts so long at most, and as long as it is owed an answer.
 const PLAIN: Duration = Duration::from_mins(1);
 
-/// The command with which a worker joins a coordinator that listens on `addr`.
-pub fn join(addr: SocketAddr) -> String {
-    match addr.port() {
+/// The command with which a worker joins a coordinator that listens on `addr`, on a machine that others know as `own`.
+pub fn join(addr: SocketAddr, own: Option<IpAddr>) -> String {
+    match (addr.port(), own) {
+        (port, Some(own)) if addr.ip().is_unspecified() => format!("hydra-worker NAME {}", SocketAddr::new(own, port)),
         // It listens on all of its addresses, and workers elsewhere know one of them.
-        port if addr.ip().is_unspecified() => format!("hydra-worker NAME THIS-HOST:{port}"),
-        5000 if addr.ip() == Ipv4Addr::LOCALHOST => "hydra-worker NAME".to_owned(),
+        (port, None) if addr.ip().is_unspecified() => format!("hydra-worker NAME THIS-HOST:{port}"),
+        (5000, _) if addr.ip() == Ipv4Addr::LOCALHOST => "hydra-worker NAME".to_owned(),
         _ => format!("hydra-worker NAME {addr}"),
     }
+}
+
+/// This machine's address in its network, if it is in one: that from which it would reach the world. Nothing is sent.
+pub fn own_address() -> Option<IpAddr> {
+    /// An address of nobody (RFC 5737).
+    const AWAY: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(AWAY).ok()?;
+    let own = socket.local_addr().ok()?.ip();
+    (!own.is_loopback() && !own.is_unspecified()).then_some(own)
 }
 
 /// The connection that a request came through; kept by what outlives the request, such as a session.

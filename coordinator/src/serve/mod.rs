@@ -7,6 +7,7 @@
 
 mod answers;
 mod begun;
+mod board;
 mod drawn;
 mod driver;
 pub mod eval;
@@ -28,7 +29,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,6 +101,8 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
     let init = args.serve.init.as_deref().map(Pretrained::open).transpose()?;
     let resolved = settings::gather(args, init.as_ref())?;
     if args.serve.print_config {
+        // A stream that is closed loses words that are beside the point.
+        resolved.warnings.iter().for_each(|text| drop(writeln!(io::stderr(), "warning: {text}")));
         return settings::print(&resolved, io::stdout().lock());
     }
     let screen = !args.serve.headless && !args.json && is_interactive();
@@ -158,7 +161,7 @@ async fn serve_with(
     let channels = log.map(|ring| (ring, Channels::new()));
     let (drawn, watch) = channels.map(|(ring, Channels { run, screen })| ((ring, screen), run)).unzip();
     let begun = Begun::start(&settings, prepared, clock, events.clone(), watch)?;
-    let Begun { driver, inputs, rim, ready: info, threads } = begun;
+    let Begun { driver, inputs, rim, board, ready: info, threads } = begun;
     if !addr.ip().is_loopback() {
         events.say(
             "listening beyond this machine without encryption: every client proves its key, but whoever sits on the way \
@@ -177,7 +180,8 @@ async fn serve_with(
         template: settings.answers.template.clone(),
         count: Arc::new(move |text| data.tokenizer.encode(text).len()),
     });
-    let doors = http::Doors { welcome: Arc::new(move |socket, visitor| rim.welcome(socket, visitor)), ready, metrics };
+    let welcome = Arc::new(move |socket, visitor| rim.welcome(socket, visitor));
+    let doors = http::Doors { welcome, ready, metrics, board };
     let router = http::router(doors).merge(openai::router(desk));
     let server = tokio::spawn(listen::serve(listener, router, gate(&settings)));
     let (params, version) = (info.params, info.version);
@@ -202,7 +206,7 @@ async fn serve_with(
             info.vocab,
             info.train_tokens,
             info.val_tokens,
-            listen::join(addr)
+            listen::join(addr, listen::own_address())
         )
     });
     let drawn = drawn.map(|(ring, ends)| Drawn::open(&settings, addr, ring, ends, clock, &events)).transpose()?;

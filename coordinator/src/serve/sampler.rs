@@ -1,4 +1,4 @@
-//! Samples for the screen: one fixed prompt, answered by the versions that are measured, free of charge.
+//! Samples for the screen and the page: one fixed prompt, answered by the versions that are measured, free of charge.
 //!
 //! Drawn on the evaluator's thread, which has stepped back, so that no query waits for one; greedily, so that two
 //! versions differ by what they learnt alone; short, seldom, and only while somebody watches.
@@ -11,6 +11,7 @@ use hydra_shell::clock::wall_ms;
 use tokio::sync::mpsc;
 
 use super::answers::{Form, Outgoing};
+use super::board::Board;
 use super::eval::Score;
 use super::samples::Samples;
 use super::served::Source;
@@ -26,20 +27,40 @@ const TOKENS: usize = 64;
 /// A sample that takes longer is cut.
 const LONGEST: Duration = Duration::from_secs(2);
 
+/// Who looks at the samples.
+pub struct Audience {
+    pub screen: Option<mpsc::Sender<Msg>>,
+    pub board: Arc<Board>,
+}
+
+impl Audience {
+    fn watches(&self) -> bool {
+        self.screen.as_ref().is_some_and(|screen| !screen.is_closed()) || self.board.is_watched()
+    }
+
+    fn tell(&self, sample: Sample) {
+        self.board.sample(sample.clone());
+        if let Some(screen) = &self.screen {
+            // One that the screen has no room for is missed; the next comes soon.
+            let _ = screen.try_send(Msg::Sample(sample));
+        }
+    }
+}
+
 /// Draws the samples.
 pub struct Sampler {
     samples: Samples,
     form: Form,
-    screen: mpsc::Sender<Msg>,
+    audience: Audience,
     next: Option<Instant>,
     /// The newest measured version, if it was too early for it.
     early: Option<(Source, Score)>,
 }
 
 impl Sampler {
-    /// A sampler for `screen`; nothing without a prompt.
-    pub fn new(samples: Samples, form: Form, screen: mpsc::Sender<Msg>) -> Option<Self> {
-        (!samples.prompt.is_empty()).then(|| Self { samples, form, screen, next: None, early: None })
+    /// A sampler for these; nothing without a prompt.
+    pub fn new(samples: Samples, form: Form, audience: Audience) -> Option<Self> {
+        (!samples.prompt.is_empty()).then(|| Self { samples, form, audience, next: None, early: None })
     }
 
     /// How long the newest version still has to wait for its turn, if it does.
@@ -59,7 +80,7 @@ impl Sampler {
     pub fn sample(&mut self, source: &Source, score: &Score, data: &Dataset) {
         let began = Instant::now();
         self.early = None;
-        if self.screen.is_closed() {
+        if !self.audience.watches() {
             return;
         }
         if self.next.is_some_and(|next| began < next) {
@@ -70,8 +91,7 @@ impl Sampler {
             Ok(text) => {
                 let sample = Sample { version: score.version, loss: score.loss, text, at_ms: wall_ms() };
                 self.samples.add(&sample);
-                // One that the screen has no room for is missed; the next comes soon.
-                let _ = self.screen.try_send(Msg::Sample(sample));
+                self.audience.tell(sample);
             }
             Err(error) => tracing::warn!(%error, version = %score.version, "a sample could not be drawn"),
         }

@@ -129,6 +129,7 @@ impl Driver {
             Request::StopAtOnce => return self.on_stop(hydra_shell::signals::Stop::AtOnce),
         };
         self.handle(Fact::Operator(word));
+        self.board.show(self.hub.status());
         Ok(())
     }
 

@@ -305,10 +305,10 @@ fn short(path: &Path) -> String {
     path.strip_prefix(here).unwrap_or(path).display().to_string()
 }
 
-/// A fresh folder: `hydra-run/demo-N` to keep, else one among the temporary files.
+/// A fresh folder: `demo-run/N` to keep, else one among the temporary files.
 fn make_folder(repo: &Repo, keep: bool) -> Result<PathBuf, Failure> {
     let (parent, name) = if keep {
-        (repo.root.join("hydra-run"), "demo-".to_owned())
+        (repo.root.join("demo-run"), String::new())
     } else {
         (std::env::temp_dir(), format!("hydra-demo-{}-", std::process::id()))
     };

@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::super::board;
 use super::super::gate::Room;
 use super::super::http::{Doors, router};
 use super::*;
@@ -18,6 +19,7 @@ async fn port(room: Room) -> (SocketAddr, mpsc::UnboundedReceiver<Visitor>) {
         welcome: Arc::new(move |_, visitor| drop(welcomed.send(visitor))),
         ready: Arc::new(AtomicBool::new(true)),
         metrics: PrometheusBuilder::new().build_recorder().handle(),
+        board: board::tests::board(),
     };
     tokio::spawn(serve(listener, router(doors), Gate::new(room)));
     (address, sessions)
@@ -33,10 +35,26 @@ async fn say(address: SocketAddr, words: &str) -> String {
     heard
 }
 
+#[test]
+fn the_command_to_join_names_an_address_that_others_can_reach() {
+    let own = Some("192.168.1.20".parse().unwrap());
+    for (addr, own, join) in [
+        ("127.0.0.1:5000", own, "hydra-worker NAME"),
+        ("127.0.0.1:5001", own, "hydra-worker NAME 127.0.0.1:5001"),
+        ("0.0.0.0:5000", own, "hydra-worker NAME 192.168.1.20:5000"),
+        ("[::]:5001", None, "hydra-worker NAME THIS-HOST:5001"),
+        ("10.0.0.1:5000", own, "hydra-worker NAME 10.0.0.1:5000"),
+    ] {
+        assert_eq!(super::join(addr.parse().unwrap(), own), join);
+    }
+}
+
 #[tokio::test]
 async fn requests_are_answered() {
     let (address, _sessions) = port(ROOM).await;
-    for (path, answer) in [("/healthz", "ok\n"), ("/readyz", "ready\n"), ("/", "HydraAI")] {
+    for (path, answer) in
+        [("/healthz", "ok\n"), ("/readyz", "ready\n"), ("/", "HydraAI"), ("/status.json", "\"workers\":2")]
+    {
         let heard = say(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
         assert!(heard.starts_with("HTTP/1.1 200") && heard.contains(answer), "{heard}");
     }
