@@ -16,7 +16,7 @@ pub enum Kind {
     Path,
     /// Paths; one alone may stand without brackets.
     Paths,
-    /// Text that holds `{prompt}`, at most [`limits::TEXT_BYTES`] bytes.
+    /// Text that holds `{prompt}` once, at most [`limits::TEXT_BYTES`] bytes.
     Template,
     /// Text of at most [`limits::TEXT_BYTES`] bytes, possibly none.
     Words,
@@ -73,7 +73,7 @@ impl Key {
             Kind::Address => "host:port, such as 127.0.0.1:5000 (port 0: any free one)".to_owned(),
             Kind::Path => "a path".to_owned(),
             Kind::Paths => "a list of paths".to_owned(),
-            Kind::Template => format!("text of at most {} bytes that holds {{prompt}}", limits::TEXT_BYTES),
+            Kind::Template => format!("text of at most {} bytes that holds {{prompt}} once", limits::TEXT_BYTES),
             Kind::Words => format!("text of at most {} bytes", limits::TEXT_BYTES),
             Kind::Stops => {
                 format!("a list of at most {} texts of 1 to {} bytes", limits::STOPS, limits::LABEL_BYTES)
@@ -133,7 +133,7 @@ const WEEK: f64 = 604_800.0;
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
     key("listen", Address, Toml("\"127.0.0.1:5000\""), "where the coordinator accepts connections"),
-    key("run", Path, Toml("\"./hydra-run\""), "folder of the run: ledger, versions, tokenizer, logs"),
+    key("run", Path, Toml("\"./hydra-run\""), "folder of the run: ledger, versions, tokenizer, text"),
     key("seed", Whole(0, SEED, ""), Toml("1"), "decides the first weights and the order of the data"),
     key("data", Paths, Toml("[]"), "text files or folders to train on; empty: the built-in primer"),
     key("val_data", Paths, Toml("[]"), "text files or folders to measure on; empty: a part of `data` is kept aside"),
@@ -183,11 +183,11 @@ pub const KEYS: &[Key] = &[
     key("answers.top_p", Number(0.01, 1.0, ""), Toml("1.0"), "only the likeliest tokens that together reach p are drawn; 1: all"),
     key("answers.template", Template, Derived("`\"{prompt}\"`; with the primer `\"Question: {prompt}\\nAnswer:\"`"), "what the model is given; {prompt} stands for the user's words"),
     key("answers.stop", Stops, Derived("`[]`; with the primer `[\"\\nQuestion:\", \"\\n\\n\"]`"), "texts that end an answer"),
-    key("answers.sample_prompt", Words, Derived("`\"The\"`; with the primer `\"What is a neural network?\"`"), "prompt that measured versions answer on the coordinator's screen; empty: none"),
+    key("answers.sample_prompt", Words, Derived("`\"The\"`; with the primer `\"What is a neural network?\"`"), "prompt that measured versions answer on the coordinator's screen and page; empty: none"),
 
     key("limits.connections", Whole(1, limits::SESSIONS as u64, "connections"), Toml("10_000"), "connections at one time"),
     key("limits.connections_per_host", Whole(1, limits::SESSIONS as u64, "connections"), Toml("256"), "connections at one time from one address (of IPv6: from one /64 network); this machine may have any number"),
-    key("limits.messages_per_second", Whole(1, 1_000_000, "messages a second"), Toml("200"), "messages of one session, full chunks not counted; ten seconds' worth may come at once"),
+    key("limits.messages_per_second", Whole(10, 1_000_000, "messages a second"), Toml("200"), "messages of one session, full chunks not counted; ten seconds' worth may come at once"),
 
     key("eval.tokens", Whole(8, 1 << 30, "tokens"), Derived("`8192`, or one window if that is longer"), "held-out tokens on which each version is measured; at least one window"),
     key("eval.every_seconds", Number(1.0, WEEK, "seconds"), Unset("none"), "shortest time between measurements; none: every version is measured"),

@@ -66,10 +66,28 @@ pub fn resolve<'a>(
     env: impl IntoIterator<Item = (String, String)>,
     flags: &Flags,
 ) -> Result<Resolved, Faults> {
+    lay(files, env, flags, cross::check)
+}
+
+/// The same where settings need not fit one another, for who takes single ones that stand alone.
+pub fn resolve_apart<'a>(
+    files: impl IntoIterator<Item = ConfigFile<'a>>,
+    env: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<Resolved, Faults> {
+    lay(files, env, flags, |_, _| {})
+}
+
+fn lay<'a>(
+    files: impl IntoIterator<Item = ConfigFile<'a>>,
+    env: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+    check: impl FnOnce(&layers::Values, &mut Vec<Fault>),
+) -> Result<Resolved, Faults> {
     let layers = Layers::gather(files, env, flags);
     let (mut values, warnings, mut faults) = layers.into_parts();
     cross::derive(&mut values);
-    cross::check(&values, &mut faults);
+    check(&values, &mut faults);
     if faults.is_empty() {
         Ok(Resolved { settings: Settings::from_values(&values), warnings, values })
     } else {

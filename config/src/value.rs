@@ -129,7 +129,7 @@ fn accept(kind: Kind, found: &Found) -> Option<Value> {
         Kind::Address => text(is_address),
         Kind::Path => text(is_path),
         Kind::Words => text(|text| text.len() <= limits::TEXT_BYTES),
-        Kind::Template => text(|text| text.contains("{prompt}") && text.len() <= limits::TEXT_BYTES),
+        Kind::Template => text(|text| text.matches("{prompt}").count() == 1 && text.len() <= limits::TEXT_BYTES),
         Kind::Tokenizer => text(|text| text.parse::<TokenizerSpec>().is_ok()),
         Kind::Paths => {
             found.clone().into_list().filter(|paths| paths.iter().all(|path| is_path(path))).map(Value::List)

@@ -248,7 +248,7 @@ fn evaluate(dir: &Path, paths: &[PathBuf], events: &Events) -> anyhow::Result<()
 fn export(dir: &Path, to: &Path, args: &Args, events: &Events) -> anyhow::Result<()> {
     let best = best(dir, events)?;
     let tokenizer = data::load_tokenizer(dir).map_err(|error| fail::data(&error))?;
-    let answers = settings::gather(args, None)?.settings.answers;
+    let answers = settings::answers(args)?;
     let Best { version, averaged, measured, .. } = &best;
     let origin = Origin { version, averaged: *averaged, measured: *measured, answers: &answers };
     pretrained::write(to, &best.shape, &best.weights, &tokenizer, &origin)?;

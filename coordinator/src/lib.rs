@@ -48,5 +48,9 @@ pub fn run() -> ExitCode {
         None | Some(Command::Serve) => serve::serve(&args),
         Some(ref command) => commands::run(command, &args),
     };
+    if matches!(args.command, None | Some(Command::Serve)) {
+        // A thread that still measures or checks must not have libtorch taken down under it.
+        hydra_shell::exit::leave(result)
+    }
     hydra_shell::exit::report(result)
 }

@@ -4,12 +4,14 @@
 //!
 //! The order of the lines is kept. [`LINES`] of them may wait; then the newest is kept and those before it are counted,
 //! and the count is written in their place: a run goes on without whoever reads, and who reads on knows what is lacking.
-//! Waiting instead would only put the same standstill off. At the end of a program [`finish`] waits for what is left.
+//! Waiting instead would only put the same standstill off. A full disk behind a redirection is such a reader: what it has
+//! not taken is tried again until there is room. At the end of a program [`finish`] waits for what is left.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -17,6 +19,13 @@ use tracing_subscriber::fmt::MakeWriter;
 const LINES: usize = 65_536;
 /// Who does not read standard error is waited for no longer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Between attempts to write to a disk that is full.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The end of a program waits no longer for room on a disk.
+const LAST: Duration = Duration::from_secs(5);
+
+/// The program ends: what cannot be written soon never is.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// All writers to standard output, and the one to standard error.
 static OUT: Mutex<Vec<Writer>> = Mutex::new(Vec::new());
@@ -24,6 +33,7 @@ static ERR: OnceLock<Writer> = OnceLock::new();
 
 /// Waits until what was said is written, for standard output not longer than `patience` if there is one.
 pub fn finish(patience: Option<Duration>) {
+    ENDING.store(true, Ordering::Relaxed);
     let all = OUT.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for writer in &all {
         writer.wait(patience);
@@ -121,11 +131,37 @@ impl Shared {
     fn write_all(&self, mut out: impl Write, gap: fn(u64) -> Vec<u8>) -> io::Error {
         loop {
             let bytes = self.next(gap);
-            if let Err(error) = out.write_all(&bytes).and_then(|()| out.flush()) {
+            if let Err(error) = put(&mut out, &bytes) {
                 return error;
             }
         }
     }
+}
+
+/// Writes all of it, however long there is no room for it.
+fn put(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+    let mut last: Option<Instant> = None;
+    loop {
+        let written = if bytes.is_empty() { out.flush().map(|()| 0) } else { out.write(bytes) };
+        match written {
+            Ok(0) if bytes.is_empty() => return Ok(()),
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if !passes(error.kind()) => return Err(error),
+            Err(error) => {
+                if ENDING.load(Ordering::Relaxed) && last.get_or_insert_with(Instant::now).elapsed() > LAST {
+                    return Err(error);
+                }
+                std::thread::sleep(PAUSE);
+            }
+        }
+    }
+}
+
+/// Whether trying again later may do.
+fn passes(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::WouldBlock)
 }
 
 impl Writer {
@@ -284,6 +320,36 @@ mod tests {
         lab.writer.wait(None);
         lab.say("f\n");
         assert_eq!(lab.read(), "f\n");
+    }
+
+    /// A disk that has room for some bytes, then for none until somebody has asked so often, then for all.
+    #[derive(Default)]
+    struct Disk {
+        written: Vec<u8>,
+        refused: u32,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.written.len() == 5 && self.refused < 2 {
+                self.refused += 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let taken = if self.refused == 0 { bytes.len().min(5) } else { bytes.len() };
+            self.written.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_cuts_no_line_and_loses_none() {
+        let mut disk = Disk::default();
+        put(&mut disk, b"one line\nanother\n").unwrap();
+        assert_eq!((disk.written.as_slice(), disk.refused), (&b"one line\nanother\n"[..], 2));
     }
 
     #[test]

@@ -51,7 +51,11 @@ fn each_message_names_the_place_the_value_and_what_is_allowed() {
         ("run = ''", "run is \"\"; allowed: a path"),
         (
             "answers.template = 'Q:'",
-            "answers.template is \"Q:\"; allowed: text of at most 1024 bytes that holds {prompt}",
+            "answers.template is \"Q:\"; allowed: text of at most 1024 bytes that holds {prompt} once",
+        ),
+        (
+            "answers.template = '{prompt} {prompt}'",
+            "answers.template is \"{prompt} {prompt}\"; allowed: text of at most 1024 bytes that holds {prompt} once",
         ),
         ("answers.stop = ['']", "answers.stop is [\"\"]; allowed: a list of at most 4 texts of 1 to 64 bytes"),
         (
@@ -63,6 +67,14 @@ fn each_message_names_the_place_the_value_and_what_is_allowed() {
     for (text, message) in cases {
         assert_eq!(faults(text), [format!("file x.toml, line 1: {message}")], "{text}");
     }
+}
+
+#[test]
+fn a_setting_that_stands_alone_is_there_though_others_do_not_fit() {
+    let text = "answers.top_k = 7\ntasks.task_tokens = 5000";
+    assert!(resolve(Some(file(text)), [], &Flags::default()).is_err());
+    assert_eq!(resolve_apart(Some(file(text)), [], &Flags::default()).unwrap().settings.answers.top_k, 7);
+    assert!(resolve_apart(Some(file("answers.top_k = 'x'")), [], &Flags::default()).is_err());
 }
 
 #[test]

@@ -199,6 +199,7 @@ impl Begun {
             counted: (0, 0),
             watch: screen.map(Watch::new),
             board: board.clone(),
+            asked: false,
         };
         let threads = answering.into_iter().chain([learning, evaluating]).collect();
         Ok(Self { driver, inputs, rim, board, ready, threads })

@@ -106,6 +106,8 @@ pub struct Driver {
     pub watch: Option<Watch>,
     /// What the page shows.
     pub board: Arc<Board>,
+    /// Somebody wants the run to end.
+    pub asked: bool,
 }
 
 /// How serving ended.
@@ -117,6 +119,8 @@ pub struct Ended {
     pub scored: Option<Score>,
     /// Whether that is the average's.
     pub averaged: bool,
+    /// Whether somebody wanted it to.
+    pub asked: bool,
     pub writer: Writer,
 }
 
@@ -160,15 +164,16 @@ impl Driver {
             reason = self.act().await;
         }
         let status = self.hub.status();
-        let Self { newest, scored, averaged, writer, .. } = self;
+        let Self { newest, scored, averaged, asked, writer, .. } = self;
         let (reason, averaged) = (reason.unwrap_or("drained"), averaged.is_some());
-        Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, averaged, writer })
+        Ok(Ended { reason, newest, tasks: status.tasks, tokens: status.tokens, scored, averaged, asked, writer })
     }
 
     pub(super) fn on_stop(&mut self, stop: Stop) -> anyhow::Result<()> {
         if stop == Stop::AtOnce {
             return Err(super::at_once());
         }
+        self.asked = true;
         self.events.say("stopping: what is under way is finished first (Ctrl-C again stops at once)");
         self.handle(Fact::Operator(Operator::Drain));
         Ok(())

@@ -125,7 +125,10 @@ pub fn spawn(
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    desk.write();
+                    // A file that says of its average that it is better stays where nobody measured the newer one.
+                    if !desk.is_unmeasured() {
+                        desk.write();
+                    }
                     return;
                 }
             };
@@ -222,6 +225,11 @@ impl Desk {
             self.advice = best_scale;
         }
         Ok(Score { version: source.version, loss, bits_per_byte })
+    }
+
+    /// Whether the average was better when it was measured last, and has changed since.
+    fn is_unmeasured(&self) -> bool {
+        self.averaged && self.evaluator.average.as_ref().is_some_and(|average| average.better.is_none())
     }
 
     fn is_over(&self) -> bool {

@@ -222,16 +222,17 @@ async fn serve_with(
     // Sessions say goodbye on their own tasks; a peer that does not listen is not waited for.
     tracker.close();
     let _ = tokio::time::timeout(Duration::from_secs(3), tracker.wait()).await;
-    let Ended { reason, newest, tasks, tokens, scored, averaged, writer } = ended;
+    let Ended { reason, newest, tasks, tokens, scored, averaged, mut asked, writer } = ended;
     let closing = tokio::task::spawn_blocking(move || close(writer, threads));
-    let lock = unless_at_once(&signals, closing).await.context("closing the ledger")??;
+    let lock = unless_at_once(&signals, &mut asked, closing).await.context("closing the ledger")??;
     let mut score = match scored {
         Some(score) => Some((score, Some(averaged))),
         // A run that was over before this start.
         None => last_known(&settings.run_dir).map(|score| (score, None)),
     };
     let mut of = "";
-    if reason != "drained" {
+    // Who has asked for an end has waited for all that must be done.
+    if reason != "drained" && !asked {
         events.say(&format!(
             "measuring version {} on all held-out text; Ctrl-C leaves it at what is known",
             newest.version
@@ -250,10 +251,7 @@ async fn serve_with(
                 of = " on all held-out text";
             }
             // All is on disk, and what was measured last is at hand.
-            stop = signals.next() => match stop {
-                Stop::Cleanly => {}
-                Stop::AtOnce => return Err(at_once()),
-            },
+            _ = signals.next() => {}
         }
     }
     events.emit(&Event::Stopped {
@@ -324,14 +322,19 @@ async fn unless_stopped<T>(
     }
 }
 
-/// Waits for a thread's work, or for somebody who does not want to wait even for what must be done.
-async fn unless_at_once<T>(signals: &Mutex<Signals>, work: tokio::task::JoinHandle<T>) -> anyhow::Result<T> {
+/// Waits for a thread's work, or for somebody who does not want to wait even for what must be done: who asks for an end
+/// when one was `asked` for already.
+async fn unless_at_once<T>(
+    signals: &Mutex<Signals>,
+    asked: &mut bool,
+    work: tokio::task::JoinHandle<T>,
+) -> anyhow::Result<T> {
     let mut signals = signals.lock().await;
     tokio::pin!(work);
     loop {
         tokio::select! {
             done = &mut work => return Ok(done?),
-            stop = signals.next() => if stop == Stop::AtOnce {
+            stop = signals.next() => if std::mem::replace(asked, true) || stop == Stop::AtOnce {
                 return Err(at_once());
             },
         }

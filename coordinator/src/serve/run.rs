@@ -146,6 +146,9 @@ fn open_locked(
     }
     tell_repairs(&repairs, &versions, events)?;
     let newest = recovered.newest.version;
+    for version in versions.leave_out(newest).map_err(fail::file)? {
+        tracing::warn!(%version, "the file of a version that this run does not know is renamed");
+    }
     let (checkpoint, mut whole) = match remaker.made() {
         Some(made) if made.version == newest => (made.checkpoint, made.whole),
         _ => (versions.read(&recovered.newest).map_err(fail::file)?, newest),

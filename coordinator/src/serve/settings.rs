@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hydra_config::keys::ENV_PREFIX;
-use hydra_config::{ConfigFile, Flags, Layer, Resolved, Settings, resolve, run_dir_of};
+use hydra_config::{AnswerSettings, ConfigFile, Flags, Layer, Resolved, Settings, resolve, resolve_apart, run_dir_of};
 use hydra_shell::events::cut_short;
 use hydra_shell::exit::{Exit, Failure};
 
@@ -61,6 +61,15 @@ fn dir(args: &Args, named: Option<&SettingsFile>) -> PathBuf {
 
 /// Settings from all layers; a model to begin from sets its own sizes and tokenizer.
 pub fn gather(args: &Args, init: Option<&Pretrained>) -> anyhow::Result<Resolved> {
+    gathered(args, init, true)
+}
+
+/// How a run answers. Its other settings need not fit each other: sizes are remembered, what must fit them is not.
+pub fn answers(args: &Args) -> anyhow::Result<AnswerSettings> {
+    Ok(gathered(args, None, false)?.settings.answers)
+}
+
+fn gathered(args: &Args, init: Option<&Pretrained>, together: bool) -> anyhow::Result<Resolved> {
     let named = args.serve.config.as_deref().map(SettingsFile::from).transpose()?;
     let remembered = Some(dir(args, named.as_ref()).join(FILE)).filter(|path| path.exists());
     let remembered = remembered.as_deref().map(SettingsFile::from).transpose()?;
@@ -81,7 +90,9 @@ pub fn gather(args: &Args, init: Option<&Pretrained>) -> anyhow::Result<Resolved
         stop_after_rounds: serve.stop_after_rounds,
         stop_at_loss: serve.stop_at_loss,
     };
-    resolve(files, variables()?, &flags).map_err(|faults| {
+    let resolved =
+        if together { resolve(files, variables()?, &flags) } else { resolve_apart(files, variables()?, &flags) };
+    resolved.map_err(|faults| {
         Failure::new(Exit::Config, faults.to_string())
             .hint("`hydra-coordinator --print-config` shows every setting; docs/configuration.md explains them")
             .into()

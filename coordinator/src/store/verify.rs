@@ -102,7 +102,7 @@ pub(super) fn audit(
     each: &mut dyn FnMut(&Transfer) -> Result<(), Fault>,
 ) -> Result<Summary, VerifyError> {
     let mut auditor = Auditor::default();
-    scan(from, &mut |row| {
+    scan(from, 0, ALL, &mut |row| {
         auditor.row(&row)?;
         each(&row).map_err(VerifyError::from)
     })?;
@@ -111,10 +111,21 @@ pub(super) fn audit(
     Ok(summary)
 }
 
-fn scan(from: &Connection, each: &mut dyn FnMut(Transfer) -> Result<(), VerifyError>) -> Result<(), VerifyError> {
-    let sql = format!("SELECT {} FROM transfers ORDER BY seq", rows::TRANSFER);
+/// As many transfers as SQLite knows how to limit.
+const ALL: i64 = -1;
+/// Transfers that are read at a time where somebody may be slow to take them.
+const PAGE: i64 = if cfg!(test) { 3 } else { 1000 };
+
+/// The transfers after `after`, at most `limit` of them.
+fn scan(
+    from: &Connection,
+    after: u64,
+    limit: i64,
+    each: &mut dyn FnMut(Transfer) -> Result<(), VerifyError>,
+) -> Result<(), VerifyError> {
+    let sql = format!("SELECT {} FROM transfers WHERE seq > ?1 ORDER BY seq LIMIT ?2", rows::TRANSFER);
     let mut statement = from.prepare(&sql).map_err(reading)?;
-    let mut found = statement.query([]).map_err(reading)?;
+    let mut found = statement.query((after as i64, limit)).map_err(reading)?;
     while let Some(row) = found.next().map_err(reading)? {
         let seq = rows::whole(row, 0).map_err(reading)?;
         let unreadable = |error: rusqlite::Error| Fault { seq, why: format!("it cannot be read: {error}") };
@@ -160,31 +171,42 @@ struct Line<'a> {
 }
 
 /// Writes every transfer as a line of JSON, without checking any, and returns how many there were.
+///
+/// None is held while it is written: a pager that stays open must not keep SQLite from folding its log.
 pub fn export_transfers(run_or_file: &Path, out: &mut dyn Write) -> Result<u64, VerifyError> {
     let connection = schema::open_readable(run_or_file)?;
-    let mut count = 0;
-    scan(&connection, &mut |row| {
-        let line = Line {
-            seq: row.seq,
-            id: row.id.to_string(),
-            kind: row.kind.as_str(),
-            debit: row.debit.to_string(),
-            credit: row.credit.to_string(),
-            amount: row.amount.0,
-            hold: row.hold.map(|hold| hold.to_string()),
-            memo: &row.memo,
-            at_ms: row.at_ms,
-            prev: row.prev.to_string(),
-            hash: row.hash.to_string(),
-        };
-        count += 1;
-        let failed = |error| StoreError::from(FileError::io("write", "the export".as_ref(), &error)).into();
-        write_line(out, &line).map_err(failed)
-    })?;
+    let newest = connection.query_row("SELECT coalesce(max(seq), 0) FROM transfers", [], |row| rows::whole(row, 0));
+    let newest = newest.map_err(reading)?;
+    let (mut last, mut count) = (0, 0);
+    while last < newest {
+        let mut page = Vec::new();
+        scan(&connection, last, PAGE, &mut |row| {
+            page.push(row);
+            Ok(())
+        })?;
+        page.retain(|row| row.seq <= newest);
+        let Some(row) = page.last() else { break };
+        last = row.seq;
+        count += page.len() as u64;
+        page.iter().try_for_each(|row| write_line(out, row))?;
+    }
     Ok(count)
 }
 
-fn write_line(out: &mut dyn Write, line: &Line<'_>) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
-    out.write_all(b"\n")
+fn write_line(out: &mut dyn Write, row: &Transfer) -> Result<(), VerifyError> {
+    let line = Line {
+        seq: row.seq,
+        id: row.id.to_string(),
+        kind: row.kind.as_str(),
+        debit: row.debit.to_string(),
+        credit: row.credit.to_string(),
+        amount: row.amount.0,
+        hold: row.hold.map(|hold| hold.to_string()),
+        memo: &row.memo,
+        at_ms: row.at_ms,
+        prev: row.prev.to_string(),
+        hash: row.hash.to_string(),
+    };
+    let written = serde_json::to_writer(&mut *out, &line).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
+    written.map_err(|error| StoreError::from(FileError::io("write", "the export".as_ref(), &error)).into())
 }

@@ -119,12 +119,26 @@ impl VersionFiles {
         Ok(stays.first().copied())
     }
 
+    /// Renames the files of versions above `newest`, which belong to no version of this run: a backup was restored, or the
+    /// coordinator was killed between a file and its row. Gives their numbers.
+    pub fn leave_out(&self, newest: VersionNo) -> Result<Vec<VersionNo>, FileError> {
+        let above: Vec<_> = self.list()?.into_iter().filter(|version| *version > newest).collect();
+        for version in &above {
+            self.rename(*version, "unknown")?;
+        }
+        Ok(above)
+    }
+
     /// Renames a damaged version's file, so that the number can be used again and somebody can look at it. Nothing
     /// happens if there is none.
     pub fn set_aside(&self, version: VersionNo) -> Result<Option<PathBuf>, FileError> {
+        self.rename(version, "damaged")
+    }
+
+    fn rename(&self, version: VersionNo, why: &str) -> Result<Option<PathBuf>, FileError> {
         let path = self.path(version);
         let failed = |error: &io::Error| FileError::io("rename", &path, error);
-        let aside = (1..).map(|n| self.folder.join(format!("{}.damaged-{n}", file_name(version))));
+        let aside = (1..).map(|n| self.folder.join(format!("{}.{why}-{n}", file_name(version))));
         let aside = aside.into_iter().find(|aside| !aside.exists()).expect("some number is free");
         match fs::rename(&path, &aside).and_then(|()| files::sync_folder(&self.folder)) {
             Ok(()) => Ok(Some(aside)),

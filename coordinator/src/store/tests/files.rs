@@ -126,6 +126,19 @@ fn a_damaged_version_is_set_aside_not_overwritten() {
 }
 
 #[test]
+fn versions_that_the_run_does_not_know_are_left_out() {
+    let dir = folder();
+    let files = VersionFiles::open(dir.path(), shape()).expect("a folder");
+    for n in [3, 4, 6] {
+        write(&files, n);
+    }
+    assert_eq!(files.leave_out(VersionNo(4)), Ok(vec![VersionNo(6)]));
+    assert_eq!(files.leave_out(VersionNo(4)), Ok(Vec::new()));
+    assert_eq!(files.list().expect("readable"), [VersionNo(3), VersionNo(4)]);
+    assert!(dir.path().join("versions/v00000006.safetensors.unknown-1").exists(), "and nothing is lost");
+}
+
+#[test]
 fn half_written_files_are_cleared_away_and_nothing_else() {
     let dir = folder();
     let files = VersionFiles::open(dir.path(), shape()).expect("a folder");
