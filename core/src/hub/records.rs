@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::leases::{Doubt, Held, State};
+use super::tasks::LEASE_MAX;
 use super::{Hub, rows};
 use crate::credits::Credits;
 use crate::ids::{LeaseId, UserName, WorkerId};
@@ -98,7 +99,7 @@ impl Records {
         let mut records = Self::default();
         for (lease, accepted) in rows {
             // A wall clock that was set in between must not make a worker look dead slow, nor a thousand times too fast.
-            let most = accepted.train_ms.saturating_mul(2).saturating_add(60_000);
+            let most = accepted.train_ms.saturating_mul(2).saturating_add(60_000).min(LEASE_MAX.as_millis() as u64);
             let took = accepted.at_ms.checked_sub(lease.at_ms).filter(|took| *took > 0);
             let millis = took.unwrap_or(accepted.train_ms).min(most).max(1);
             records.entry(&lease.user, lease.worker).delivered(lease.tokens, millis as f64 / 1000.0);

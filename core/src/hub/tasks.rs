@@ -11,7 +11,7 @@ use crate::proto::{self, Error, ErrorCode, ServerMsg, Unpaid, UnpaidCode};
 use crate::time::Time;
 
 /// No lease lives longer, whatever its progress.
-const LEASE_MAX: Duration = Duration::from_hours(6);
+pub(super) const LEASE_MAX: Duration = Duration::from_hours(6);
 /// While more than this waits for the disk, no task is handed out.
 pub(super) const BACKLOG: usize = 4096;
 /// While more updates than this wait to be checked, no task is handed out.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::findings::{Source, Twin};
 use super::leases::{Held, State};
 use super::pay::{reward_id, spent};
+use super::tasks::LEASE_MAX;
 use super::trust::Refusal;
 use super::{Action, Findings, Hub, Order, Probe, Row, rounds, rows};
 use crate::credits::Credits;
@@ -316,7 +317,7 @@ impl Hub {
         let millis = if self.is_of_this_start(row.lease) {
             had
         } else if had == 0 {
-            update.train_ms
+            update.train_ms.min(LEASE_MAX.as_millis() as u64)
         } else {
             update.train_ms.min(had)
         };

@@ -356,6 +356,23 @@ fn a_false_training_time_does_not_stretch_what_others_wait() {
 }
 
 #[test]
+fn a_training_time_is_at_most_the_oldest_age_of_a_lease_where_the_clock_was_set_back() {
+    // A lease and an earlier update of the start before, given out when the wall clock was ahead.
+    let ahead = |lease| Lease { at_ms: u64::MAX / 2, ..lease_row(lease, "alice", 1) };
+    let settled = vec![(ahead(4), Accepted { train_ms: u64::MAX, ..accepted_row(4, 4_000) })];
+    let mut lab = Lab::with(rules(), Recovered { settled, open: vec![ahead(5)], boot: 2, ..recovered() });
+    let slowest = 16.0 / Duration::from_hours(6).as_secs_f64();
+    let session = lab.enter("alice", Hello { lease: Some(LeaseId(5)), ..Lab::hello("alice", Some(1)) });
+    let speed = |lab: &Lab| lab.hub.sessions[&session].seat().and_then(|seat| seat.record.speed).expect("delivered");
+    assert!(speed(&lab) >= slowest, "{} tokens a second", speed(&lab));
+    let other = lab.worker("bob", 2);
+    let task = Task { lease: LeaseId(5), ..lab.task(other).expect("a task") };
+    lab.upload(session, Update { train_ms: u64::MAX, ..Lab::update(&task) });
+    lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
+    assert!(speed(&lab) >= slowest && lab.hub.grace() <= Duration::from_hours(2), "{} tokens a second", speed(&lab));
+}
+
+#[test]
 fn a_reward_of_nothing_moves_nothing() {
     let mut lab = Lab::with(Rules { reward: Credits::ZERO, ..rules() }, recovered());
     let session = lab.worker("alice", 1);
