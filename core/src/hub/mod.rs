@@ -18,6 +18,7 @@ mod fact;
 mod findings;
 mod kicked;
 mod leases;
+mod memory;
 mod order;
 mod patience;
 mod pay;

@@ -4,15 +4,14 @@
 //! left them. Right work forgives them. A restart of the coordinator keeps the speeds, which follow from the rows, and
 //! forgives the failures.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::leases::{Doubt, Held, State};
+use super::memory::Memory;
 use super::tasks::LEASE_MAX;
 use super::{Hub, rows};
 use crate::credits::Credits;
 use crate::ids::{LeaseId, UserName, WorkerId};
-use crate::limits;
 use crate::proto::UnpaidCode;
 use crate::time::Time;
 
@@ -90,7 +89,7 @@ impl Record {
 /// Those of workers that are away. Bounded: what a passer-by leaves is not kept for ever.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    away: BTreeMap<(UserName, WorkerId), Record>,
+    away: Memory<Record>,
 }
 
 impl Records {
@@ -102,7 +101,8 @@ impl Records {
             let most = accepted.train_ms.saturating_mul(2).saturating_add(60_000).min(LEASE_MAX.as_millis() as u64);
             let took = accepted.at_ms.checked_sub(lease.at_ms).filter(|took| *took > 0);
             let millis = took.unwrap_or(accepted.train_ms).min(most).max(1);
-            records.entry(&lease.user, lease.worker).delivered(lease.tokens, millis as f64 / 1000.0);
+            let who = (lease.user.clone(), lease.worker);
+            records.away.used(&who).delivered(lease.tokens, millis as f64 / 1000.0);
         }
         records
     }
@@ -112,8 +112,7 @@ impl Records {
         if let Some(own) = self.away.remove(&(user.clone(), worker)) {
             return own;
         }
-        let all = (user.clone(), WorkerId([0; 8]))..=(user.clone(), WorkerId([255; 8]));
-        let failed = self.away.range(all).filter(|(_, record)| record.strikes > 0);
+        let failed = self.away.of_user(user).filter(|(_, record)| record.strikes > 0);
         let worst = failed.max_by_key(|(_, record)| record.strikes).map(|(key, _)| key.clone());
         let Some(worst) = worst.and_then(|key| self.away.get_mut(&key)) else { return Record::default() };
         // What it had done stays its own.
@@ -124,16 +123,8 @@ impl Records {
     /// Of a worker whose session ended.
     pub fn keep(&mut self, user: &UserName, worker: WorkerId, record: Record) {
         if record != Record::default() {
-            *self.entry(user, worker) = record;
+            *self.away.used(&(user.clone(), worker)) = record;
         }
-    }
-
-    fn entry(&mut self, user: &UserName, worker: WorkerId) -> &mut Record {
-        let key = (user.clone(), worker);
-        if self.away.len() >= limits::SESSIONS && !self.away.contains_key(&key) {
-            self.away.pop_first();
-        }
-        self.away.entry(key).or_default()
     }
 }
 
@@ -143,7 +134,7 @@ impl Hub {
         let session = self.seats.get(&(user.clone(), worker));
         match session.and_then(|id| self.sessions.get_mut(id)).and_then(|s| s.seat_mut()) {
             Some(seat) => &mut seat.record,
-            None => self.records.entry(user, worker),
+            None => self.records.away.used(&(user.clone(), worker)),
         }
     }
 

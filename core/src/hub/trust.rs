@@ -23,9 +23,10 @@
 //!
 //! Nothing here is stored: after a restart everybody is new, which costs some arithmetic and nobody's pay.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::findings::{Findings, Gain, Sample, Source};
+use super::memory::{Memory, Who};
 use crate::codec::Codec;
 use crate::ids::{UserName, VersionNo, WorkerId};
 use crate::limits;
@@ -146,7 +147,7 @@ impl Record {
 /// What is known of workers, and what updates usually gain.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
-    records: BTreeMap<(UserName, WorkerId), Record>,
+    records: Memory<Record>,
     /// Updates that were found useful, oldest first.
     usual: VecDeque<Useful>,
     /// Updates that came before enough others of their version, oldest first; what they show is seen later.
@@ -167,24 +168,19 @@ pub(super) type Refusal = (UnpaidCode, String);
 
 impl Trust {
     /// How many windows of a worker's next update to score, where `few` do for a worker that is known and was right.
-    pub fn windows(&self, who: &(UserName, WorkerId), few: u32) -> u32 {
+    pub fn windows(&self, who: &Who, few: u32) -> u32 {
         // Of fewer no scatter can be told, and nothing could be held against anybody.
         let few = if few == 0 { 0 } else { few.max(FEWEST) };
         if self.is_known(who) { few } else { few.saturating_mul(2) }
     }
 
     /// Whether a worker has been right for a while.
-    fn is_known(&self, who: &(UserName, WorkerId)) -> bool {
+    fn is_known(&self, who: &Who) -> bool {
         self.records.get(who).is_some_and(|record| record.samples >= KNOWN && record.gain > RIGHT)
     }
 
     /// Judges an update, given the version that it trained from and how it was encoded, and remembers what it shows.
-    pub fn judge(
-        &mut self,
-        who: &(UserName, WorkerId),
-        task: (VersionNo, Codec),
-        findings: &Findings,
-    ) -> Result<(), Refusal> {
+    pub fn judge(&mut self, who: &Who, task: (VersionNo, Codec), findings: &Findings) -> Result<(), Refusal> {
         if let Some(twin) = findings.twin.filter(|twin| twin.cosine >= COPY) {
             let of = match twin.of {
                 Source::Update(_) => "an earlier update".to_owned(),
@@ -202,8 +198,8 @@ impl Trust {
     }
 
     /// Notes how much was gained, as far as others of the version say what is usual.
-    fn note(&mut self, who: &(UserName, WorkerId), gain: &Gain, usual: &Usual) {
-        let record = self.record(who);
+    fn note(&mut self, who: &Who, gain: &Gain, usual: &Usual) {
+        let record = self.records.used(who);
         let own = gain.own().mean;
         if own.is_finite() && usual.own > CLEAR * usual.error {
             record.whole.note(&OF_WHOLE, (own / usual.own).clamp(0.0, 1.0), usual.error / usual.own);
@@ -227,14 +223,14 @@ impl Trust {
             match usual {
                 Some(usual) => self.note(&(one.user, worker), &one.gain, &usual),
                 _ if one.version.0 + limits::STALENESS < newest.0 => {
-                    self.record(&(one.user, worker)).fade();
+                    self.records.used(&(one.user, worker)).fade();
                 }
                 _ => self.early.push_back((worker, one)),
             }
         }
     }
 
-    fn judge_gain(&mut self, who: &(UserName, WorkerId), task: (VersionNo, Codec), gain: &Gain) -> Result<(), Refusal> {
+    fn judge_gain(&mut self, who: &Who, task: (VersionNo, Codec), gain: &Gain) -> Result<(), Refusal> {
         let useless = |text: String| Err((UnpaidCode::Useless, text));
         let own = gain.own();
         if !own.mean.is_finite() || !gain.held_out.mean.is_finite() {
@@ -281,25 +277,17 @@ impl Trust {
         Ok(())
     }
 
-    fn record(&mut self, who: &(UserName, WorkerId)) -> &mut Record {
-        // Bounded: who makes names up makes others new again at the worst.
-        if self.records.len() >= limits::SESSIONS && !self.records.contains_key(who) {
-            self.records.pop_first();
-        }
-        self.records.entry(who.clone()).or_default()
-    }
-
     /// The worker's moving average with a new score.
-    fn move_average(&mut self, who: &(UserName, WorkerId), score: f64) {
-        let record = self.record(who);
+    fn move_average(&mut self, who: &Who, score: f64) {
+        let record = self.records.used(who);
         let pace = if record.samples == 0 { 1.0 } else { PACE };
         record.gain += pace * (score - record.gain);
         record.samples = record.samples.saturating_add(1);
     }
 
     /// The same, where what others of earlier versions gained, up to twelve times as much, makes nobody useless by itself.
-    fn move_compared(&mut self, who: &(UserName, WorkerId), score: f64, fresh: bool) -> f64 {
-        let record = self.record(who);
+    fn move_compared(&mut self, who: &Who, score: f64, fresh: bool) -> f64 {
+        let record = self.records.used(who);
         let before = record.compared;
         let score = if fresh || score > LEAST { score } else { before.unwrap_or(LEAST).min(LEAST) };
         let average = before.map_or(score, |before| before + PACE * (score - before));

@@ -5,8 +5,6 @@ use crate::hub::{Sample, Twin};
 use crate::ids::LeaseId;
 use crate::rng::Rng;
 
-type Who = (UserName, WorkerId);
-
 fn who(n: u8) -> Who {
     (format!("w{n}").parse().expect("a plain name"), WorkerId([n; 8]))
 }
