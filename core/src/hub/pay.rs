@@ -38,8 +38,12 @@ impl Hub {
     pub(super) fn unpaid(&mut self, now: Time, session: SessionId, lease: LeaseId, code: UnpaidCode, text: &str) {
         let theirs = code != UnpaidCode::NotYourLease;
         let held = self.leases.get(lease).filter(|_| theirs);
-        // One that ended for want of an update was counted then.
-        let counted = held.is_some_and(|held| matches!(held.state, State::Ended(UnpaidCode::Expired)));
+        // One that was refused, or ended for want of an update, was counted and punished then: a worker that comes back
+        // sends again what it has heard nothing about.
+        let counted = held.is_some_and(|held| match held.state {
+            State::Ended(code) => !matches!(code, UnpaidCode::Cancelled | UnpaidCode::Finished),
+            _ => false,
+        });
         let task = held.map_or(TaskId(0), |held| held.row.task);
         let mut whose = held.map(|held| (held.row.worker, held.row.user.clone()));
         if held.is_some_and(|held| !held.state.is_over()) {
@@ -56,16 +60,15 @@ impl Hub {
                 self.refuse_once_durable(now, session, unpaid);
             }
         }
+        let whose = whose.filter(|_| !counted);
         if let Some((worker, user)) = &whose {
-            if !counted {
-                self.record_mut(user, *worker).counts.refused(code);
-            }
+            self.record_mut(user, *worker).counts.refused(code);
             if is_worthless(code) {
                 self.strike(now, user, *worker);
             }
         }
         self.place(now, session);
-        if let Some((worker, user)) = whose.filter(|_| !counted) {
+        if let Some((worker, user)) = whose {
             self.note(Event::Rejected { task, worker, user, reason: code });
         }
     }

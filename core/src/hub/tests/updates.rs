@@ -324,6 +324,23 @@ fn a_worker_that_leaves_has_its_task_done_by_another_at_once_and_may_still_deliv
 }
 
 #[test]
+fn a_refused_update_that_is_sent_again_is_answered_and_not_punished_again() {
+    let (mut lab, session, task) = at_work();
+    lab.upload(session, Lab::update(&task));
+    let useless = Err((UnpaidCode::Useless, String::new()));
+    lab.tell(Fact::Checked { lease: task.lease, verdict: useless });
+    unpaid(&mut lab, session, task.lease, UnpaidCode::Useless);
+    lab.tell(Fact::Left { session, reason: String::new() });
+    let session = lab.worker("alice", 1);
+    lab.says(session, ClientMsg::Update(Lab::update(&task)));
+    unpaid(&mut lab, session, task.lease, UnpaidCode::Useless);
+    let record = lab.hub.sessions[&session].seat().expect("a worker").record;
+    assert_eq!((record.strikes, record.counts.refused), (1, 1));
+    let told = lab.orders.iter().filter(|order| matches!(order, Order::Note(Event::Rejected { .. })));
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
 fn worthless_work_and_releases_slow_a_worker_down() {
     let (mut lab, session, mut task) = at_work();
     let mut given = 0;
