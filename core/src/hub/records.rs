@@ -143,14 +143,17 @@ impl Hub {
         let record = self.record_mut(user, worker);
         record.barred_until = Some(now.after(BAR * (1 << record.strikes.min(BAR_DOUBLINGS))));
         record.strikes = record.strikes.saturating_add(1);
-        let doubt = record.doubt(now);
-        if let Some(id) = self.seats.get(&(user.clone(), worker)).copied() {
-            // It was given its next task before this was known.
-            if let Some(lease) = self.sessions.get(&id).and_then(|s| s.seat()).and_then(|seat| seat.lease) {
-                self.leases.doubt(lease, doubt);
-            }
-            self.place(now, id);
+        self.judge_anew(now, user, worker);
+    }
+
+    /// What is thought of a worker has changed: it was given its next task before that was known.
+    pub(super) fn judge_anew(&mut self, now: Time, user: &UserName, worker: WorkerId) {
+        let Some(id) = self.seats.get(&(user.clone(), worker)).copied() else { return };
+        let Some(seat) = self.sessions.get(&id).and_then(|s| s.seat()) else { return };
+        if let Some(lease) = seat.lease {
+            self.leases.doubt(lease, seat.record.doubt(now));
         }
+        self.place(now, id);
     }
 
     /// Of a worker that never delivered and said nothing until its update was too old nobody expects any more that it may

@@ -301,10 +301,8 @@ impl Hub {
             ));
         }
         self.leases.set(row.lease, State::Paying { session });
-        // Right work forgives at once, also a bar for what came before it.
-        if let Some(id) = self.seats.get(&(row.user.clone(), row.worker)).copied() {
-            self.place(now, id);
-        }
+        // Right work forgives at once, also a bar for what came before it and the doubt about the task in hand.
+        self.judge_anew(now, &row.user, row.worker);
         self.persist(rows);
         self.once_durable(now, Action::Credit { lease: row.lease, amount });
         self.check_stop(now);

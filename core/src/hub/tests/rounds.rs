@@ -494,6 +494,28 @@ fn a_slow_worker_that_failed_once_is_not_too_late_for_ever() {
 }
 
 #[test]
+fn a_worker_that_was_right_again_is_waited_for_while_it_trains_its_next_task() {
+    let (mut lab, sessions) = known(&[10, 10]);
+    let (good, other) = (sessions[0], sessions[1]);
+    let (mine, theirs) = (lab.task(good).expect("a task"), lab.task(other).expect("a task"));
+    lab.wait(Duration::from_secs(1));
+    lab.upload(other, Lab::update(&theirs));
+    lab.tell(Fact::Checked { lease: theirs.lease, verdict: Err((UnpaidCode::NotFinite, String::new())) });
+    lab.wait(Duration::from_secs(2));
+    // It has its next task before the update that is right is looked at.
+    let right = lab.task(other).expect("it may try again");
+    lab.upload(other, Lab::update(&right));
+    lab.wait(Duration::from_secs(5));
+    let in_hand = lab.task(other).expect("the next task");
+    let doubt = |lab: &Lab| lab.hub.leases.get(in_hand.lease).expect("it trains").doubt;
+    assert_ne!(doubt(&lab), crate::hub::leases::Doubt::None);
+    lab.tell(Fact::Checked { lease: right.lease, verdict: Ok(Findings::of_norm(NORM)) });
+    assert_eq!(doubt(&lab), crate::hub::leases::Doubt::None);
+    lab.deliver(good, &mine);
+    assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 2));
+}
+
+#[test]
 fn an_update_on_a_slow_link_is_not_made_too_old_on_its_way() {
     let (mut lab, [slow, fast], task) = nearly_too_old();
     let update = Lab::update(&task);
