@@ -140,7 +140,6 @@ pub struct Hub {
     measured: Option<VersionNo>,
     round: rounds::Round,
     trust: trust::Trust,
-    typical: Option<f64>,
     /// Seconds that the check of an update's numbers takes, rather more than less.
     check_seconds: f64,
     unevaluated: BTreeMap<VersionNo, versions::Unevaluated>,

@@ -41,7 +41,7 @@ impl Hub {
         if works || self.all_tasks_taken() {
             return;
         }
-        let typical = self.typical.unwrap_or(0.0);
+        let typical = self.records.typical.unwrap_or(0.0);
         let tokens = self.rules.task_tokens();
         let close = self.expected_close(now);
         let checks = self.check_seconds;

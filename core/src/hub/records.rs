@@ -1,8 +1,9 @@
-//! What is known of a worker beyond its session: how fast it is, and how often in a row it failed.
+//! What is known of a worker beyond its session: how fast it is, and how often in a row it failed; and how long a task
+//! usually takes.
 //!
 //! A reconnect clears nothing, and a process that begins anew takes up the failures where the last one of its user
-//! left them. Right work forgives them. A restart of the coordinator keeps the speeds, which follow from the rows, and
-//! forgives the failures.
+//! left them. Right work forgives them. A restart of the coordinator keeps the speeds and how long
+//! a task usually takes, which follow from the rows, and forgives the failures.
 
 use std::time::Duration;
 
@@ -90,6 +91,8 @@ impl Record {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     away: Memory<Record>,
+    /// Seconds that a task usually takes, of everybody's newest; nothing before the first.
+    pub typical: Option<f64>,
 }
 
 impl Records {
@@ -102,9 +105,16 @@ impl Records {
             let took = accepted.at_ms.checked_sub(lease.at_ms).filter(|took| *took > 0);
             let millis = took.unwrap_or(accepted.train_ms).min(most).max(1);
             let who = (lease.user.clone(), lease.worker);
-            records.away.used(&who).delivered(lease.tokens, millis as f64 / 1000.0);
+            let seconds = millis as f64 / 1000.0;
+            records.away.used(&who).delivered(lease.tokens, seconds);
+            records.took(seconds);
         }
         records
+    }
+
+    /// Somebody's task took so many seconds.
+    pub fn took(&mut self, seconds: f64) {
+        self.typical = Some(self.typical.map_or(seconds, |old| 0.7 * old + 0.3 * seconds));
     }
 
     /// For a worker that begins a session.

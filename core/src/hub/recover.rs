@@ -89,7 +89,6 @@ impl Hub {
             averaged: false,
             round,
             trust: Trust::default(),
-            typical: None,
             check_seconds: 0.0,
             unevaluated: BTreeMap::new(),
             queries: BTreeMap::new(),

@@ -240,7 +240,7 @@ impl Hub {
 
     /// How long an update that is expected may be waited for.
     pub(super) fn grace(&self) -> Duration {
-        Duration::from_secs_f64(self.rules.grace * self.typical.unwrap_or(0.0))
+        Duration::from_secs_f64(self.rules.grace * self.records.typical.unwrap_or(0.0))
     }
 
     /// Updates that close a round among `workers` at work.

@@ -321,6 +321,6 @@ impl Hub {
         };
         let seconds = (millis as f64 / 1000.0).max(0.001);
         self.record_mut(&row.user, row.worker).delivered(row.tokens, seconds);
-        self.typical = Some(self.typical.map_or(seconds, |old| 0.7 * old + 0.3 * seconds));
+        self.records.took(seconds);
     }
 }

@@ -406,6 +406,24 @@ fn a_round_that_a_kill_interrupted_waits_for_its_workers() {
 }
 
 #[test]
+fn the_first_round_after_a_restart_has_a_grace() {
+    let settled = [("alice", 1), ("bob", 2)].map(|(user, worker)| {
+        let lease = u64::from(worker);
+        (lease_row(lease, user, worker), accepted_row(lease, 10_000))
+    });
+    let recovered = Recovered { settled: settled.to_vec(), boot: 2, ..recovered() };
+    let mut lab = Lab::with(Rules { quorum: 0.5, ..rules() }, recovered);
+    let (alice, bob) = (lab.worker("alice", 1), lab.worker("bob", 2));
+    let (first, second) = (lab.task(alice).expect("a task"), lab.task(bob).expect("a task"));
+    lab.wait(Duration::from_secs(9));
+    lab.deliver(alice, &first);
+    lab.wait(Duration::from_secs(1));
+    assert!(lab.merge_ordered().is_none(), "the other is expected at this moment");
+    lab.deliver(bob, &second);
+    assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 2));
+}
+
+#[test]
 fn silence_does_not_hold_the_run_up_again_and_again() {
     let mut lab = Lab::new();
     let (fast, silent) = (lab.worker("fast", 1), lab.worker("silent", 2));
