@@ -11,6 +11,7 @@ use super::leases::{Doubt, Held, State};
 use super::memory::Memory;
 use super::tasks::LEASE_MAX;
 use super::{Hub, rows};
+use crate::codec::Codec;
 use crate::credits::Credits;
 use crate::ids::{LeaseId, UserName, WorkerId};
 use crate::proto::UnpaidCode;
@@ -24,6 +25,9 @@ const BAR_DOUBLINGS: u32 = 10;
 const LOST: u32 = 3;
 /// until it has not failed for so long: it must be able to show that it is right.
 const FORGOTTEN: Duration = Duration::from_hours(1);
+
+/// Bytes a second in which a newcomer gets the weights at the least.
+const SLOW_LINK: f64 = 1e6;
 
 /// What became of a worker's updates since the coordinator's start, for people.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -146,6 +150,14 @@ impl Hub {
             Some(seat) => &mut seat.record,
             None => self.records.away.used(&(user.clone(), worker)),
         }
+    }
+
+    /// How long a newcomer's first task is waited for before its first step is reported, once others tell how long one
+    /// takes; from then on its own speed counts. The weights have to reach it first.
+    pub(super) fn expected_of_newcomers(&self) -> Option<Duration> {
+        let training = self.rules.lease_factor * self.records.typical?;
+        let weights = Codec::F32.max_len(self.rules.shape.params()) as f64 / SLOW_LINK;
+        Some(Duration::from_secs_f64((training + weights).min(LEASE_MAX.as_secs_f64())).max(self.rules.lease_min))
     }
 
     /// A worker's work was worth nothing: it waits a little, longer each time, so that it cannot keep everybody busy.

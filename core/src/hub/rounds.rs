@@ -3,8 +3,8 @@
 //! A round closes when as many updates are in as the quorum asks of the workers at work, and nobody else is expected
 //! within the grace; a fast worker's second update counts like another worker's first, so a slow one never stops the
 //! run. A slow worker is protected in turn: the round stays open while closing it would make the update of a worker
-//! that is expected in time too old to be taken. Who was silent before is expected when a first lease ends, so that
-//! silence does not hold the run up again and again. The last round of a run waits for all who are at work. An operator
+//! that is expected in time too old to be taken. Who was silent before is expected when a first lease ends, and a
+//! newcomer after some typical tasks unless it reports a step, so that silence does not hold the run up again and again. The last round of a run waits for all who are at work. An operator
 //! who wants a version now closes the round without all that, but makes nobody's work too old either.
 
 use std::collections::{BTreeSet, VecDeque};

@@ -328,7 +328,8 @@ impl Hub {
         };
         self.out.push_back(Order::Push { session: id, worker, task, ready: spec.since.max(free) });
         // Who failed before and says nothing is not waited for longer than a first lease; see `rounds`.
-        let expected = expected.or(failed.then_some(self.rules.lease_first)).map(|e| now.after(e));
+        let unheard = if failed { Some(self.rules.lease_first) } else { self.expected_of_newcomers() };
+        let expected = expected.or(unheard).map(|e| now.after(e));
         let state = State::Running { session: Some(id), deadline: now.after(span), expected, step: 0 };
         self.leases.insert(row.clone(), state, doubt);
         self.persist(vec![Row::Lease(row)]);

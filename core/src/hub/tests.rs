@@ -9,6 +9,7 @@ mod codecs;
 mod copies;
 mod failing;
 mod handshake;
+mod newcomers;
 mod rounds;
 mod stopping;
 mod updates;

@@ -6,7 +6,7 @@ use crate::proto::{Progress, Release, UnpaidCode};
 
 /// Workers that need so many seconds for a task, at work for a minute: their speeds are known, and who can is in step
 /// with the others. All have just begun a task, which they are still to be asked for.
-fn known(seconds: &[u64]) -> (Lab, Vec<SessionId>) {
+pub(super) fn known(seconds: &[u64]) -> (Lab, Vec<SessionId>) {
     let mut lab = Lab::new();
     let sessions: Vec<_> = (0..seconds.len()).map(|n| lab.worker(&format!("user{n}"), n as u8)).collect();
     let mut hands: Vec<Option<(Time, Task)>> = vec![None; sessions.len()];
@@ -403,24 +403,6 @@ fn a_round_that_a_kill_interrupted_waits_for_its_workers() {
     // Nobody comes back: it goes on all the same.
     alone.wait(Duration::from_secs(4));
     assert_eq!(alone.merge_ordered().expect("one is in").1, [LeaseId(1)]);
-}
-
-#[test]
-fn the_first_round_after_a_restart_has_a_grace() {
-    let settled = [("alice", 1), ("bob", 2)].map(|(user, worker)| {
-        let lease = u64::from(worker);
-        (lease_row(lease, user, worker), accepted_row(lease, 10_000))
-    });
-    let recovered = Recovered { settled: settled.to_vec(), boot: 2, ..recovered() };
-    let mut lab = Lab::with(Rules { quorum: 0.5, ..rules() }, recovered);
-    let (alice, bob) = (lab.worker("alice", 1), lab.worker("bob", 2));
-    let (first, second) = (lab.task(alice).expect("a task"), lab.task(bob).expect("a task"));
-    lab.wait(Duration::from_secs(9));
-    lab.deliver(alice, &first);
-    lab.wait(Duration::from_secs(1));
-    assert!(lab.merge_ordered().is_none(), "the other is expected at this moment");
-    lab.deliver(bob, &second);
-    assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 2));
 }
 
 #[test]
