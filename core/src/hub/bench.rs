@@ -10,7 +10,8 @@ use crate::time::Time;
 /// A worker with so many updates on their way or being checked gets no further task: their bytes lie in memory. Our own
 /// keep no more unanswered.
 pub(super) const JUDGED: usize = 4;
-/// Whose workers have left more tasks than this behind gets none for so long: every lease is a row for ever.
+/// Whose workers have left more tasks than this behind, without having delivered any, gets none for so long: every lease is
+/// a row for ever.
 const LEFT: usize = 64;
 const LEFT_BAR: Duration = Duration::from_secs(5);
 

@@ -28,6 +28,8 @@ pub(super) struct Held {
     pub row: rows::Lease,
     pub state: State,
     pub doubt: Doubt,
+    /// Whether its worker has delivered before, so that leaving it behind is not held against the user.
+    pub proven: bool,
 }
 
 /// How far a lease is waited for, after its worker's last ones.
@@ -99,8 +101,8 @@ impl Leases {
         self.all.get(&lease)
     }
 
-    pub fn insert(&mut self, row: rows::Lease, state: State, doubt: Doubt) {
-        let held = Held { row, state, doubt };
+    pub fn insert(&mut self, row: rows::Lease, state: State, doubt: Doubt, proven: bool) {
+        let held = Held { row, state, doubt, proven };
         self.index.insert(&held);
         self.all.insert(held.row.lease, held);
     }
@@ -199,7 +201,7 @@ impl Leases {
     /// Updates from `version` on their way that no round closes over: through which session, how many bytes, since when.
     pub fn uploads_from(&self, version: VersionNo) -> impl Iterator<Item = (SessionId, u64, Time)> {
         self.index.uploads.values().filter_map(move |lease| match &self.all[lease] {
-            Held { row, state: State::Receiving { session, since, update, .. }, doubt }
+            Held { row, state: State::Receiving { session, since, update, .. }, doubt, .. }
                 if row.version == version && *doubt != Doubt::Lost =>
             {
                 Some((*session, update.bytes, *since))
@@ -242,7 +244,7 @@ impl Leases {
         self.all.values().filter(theirs).map(|held| held.row.lease).collect()
     }
 
-    /// How many leases go on without their workers, of all of a user's.
+    /// How many leases go on without their workers, of all of a user's that have never delivered.
     pub fn left_by(&self, user: &UserName) -> usize {
         self.index.left.get(user).copied().unwrap_or(0)
     }

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::bench::JUDGED;
 use super::leases::{Doubt, Held, State};
 use super::memory::Memory;
 use super::tasks::LEASE_MAX;
@@ -62,6 +63,8 @@ pub(super) struct Record {
     pub barred_until: Option<Time>,
     /// How often in a row that was so.
     pub strikes: u32,
+    /// Leases since its last accepted update; of a worker that never delivered, nothing.
+    pub leases: usize,
     /// Seconds that it may still wait for versions, below zero if it has waited for longer; see `patience`.
     pub patience: Option<f64>,
     pub counts: Counts,
@@ -81,6 +84,13 @@ impl Record {
             strikes if strikes < LOST || long_ago => Doubt::Some,
             _ => Doubt::Lost,
         }
+    }
+
+    /// It is given a lease: whether that is one of the few that a worker which has delivered may leave behind and come
+    /// back without. Each is a row for ever, so more are earned by delivering.
+    pub fn leads(&mut self) -> bool {
+        self.leases += usize::from(self.speed.is_some());
+        (1..=JUDGED + 1).contains(&self.leases)
     }
 
     /// It delivered `tokens` in so many seconds.
@@ -119,6 +129,11 @@ impl Records {
     /// Somebody's task took so many seconds.
     pub fn took(&mut self, seconds: f64) {
         self.typical = Some(self.typical.map_or(seconds, |old| 0.7 * old + 0.3 * seconds));
+    }
+
+    /// The same of a worker that had a lease when the coordinator ended.
+    pub fn leads(&mut self, user: &UserName, worker: WorkerId) -> bool {
+        self.away.get_mut(&(user.clone(), worker)).is_some_and(Record::leads)
     }
 
     /// For a worker that begins a session.

@@ -43,12 +43,14 @@ impl Hub {
         let deadline = now.after(rules.lease_first);
         let mut leases = Leases::default();
         let expected = Some(now.after(rounds::RETURN));
+        let mut records =
+            Records::from_rows(settled.iter().chain(&unmerged).map(|(lease, accepted)| (lease, accepted)));
         for row in open {
-            leases.insert(row, State::Running { session: None, deadline, expected, step: 0 }, Doubt::None);
+            let proven = records.leads(&row.user, row.worker);
+            leases.insert(row, State::Running { session: None, deadline, expected, step: 0 }, Doubt::None, proven);
         }
-        let records = Records::from_rows(settled.iter().chain(&unmerged).map(|(lease, accepted)| (lease, accepted)));
         for (row, accepted) in settled.into_iter().chain(unmerged) {
-            leases.insert(row, State::Paid(accepted.paid), Doubt::None);
+            leases.insert(row, State::Paid(accepted.paid), Doubt::None, true);
         }
         let mut hub = Self {
             rng: Rng::new(rules.seed ^ boot.rotate_left(32)),

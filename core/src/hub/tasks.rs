@@ -288,6 +288,7 @@ impl Hub {
         seat.fetches = 0;
         let worker = seat.worker;
         let doubt = seat.record.doubt(now);
+        let proven = seat.record.leads();
         let failed = seat.record.late > 0 || seat.record.strikes > 0;
         let expected = seat.record.expects(tokens);
         let span = expected.map_or(self.rules.lease_first, |e| e.mul_f64(self.rules.lease_factor));
@@ -331,7 +332,7 @@ impl Hub {
         let unheard = if failed { Some(self.rules.lease_first) } else { self.expected_of_newcomers() };
         let expected = expected.or(unheard).map(|e| now.after(e));
         let state = State::Running { session: Some(id), deadline: now.after(span), expected, step: 0 };
-        self.leases.insert(row.clone(), state, doubt);
+        self.leases.insert(row.clone(), state, doubt, proven);
         self.persist(vec![Row::Lease(row)]);
     }
 

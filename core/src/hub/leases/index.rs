@@ -20,7 +20,7 @@ pub(super) struct Index {
     /// Those whose workers are away and expected back, in the same way.
     pub returning_from: BTreeSet<(VersionNo, Time, LeaseId)>,
     pub uploads: BTreeMap<(SessionId, Digest), LeaseId>,
-    /// For each user, how many leases go on without their workers.
+    /// For each user, how many leases go on without their workers, of those that have not delivered before.
     pub left: BTreeMap<UserName, usize>,
     /// For each session, how many updates are on their way or being checked.
     pub judged: BTreeMap<SessionId, usize>,
@@ -36,7 +36,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub fn insert(&mut self, Held { row, state, doubt }: &Held) {
+    pub fn insert(&mut self, Held { row, state, doubt, proven }: &Held) {
         let (counts, protected) = (*doubt == Doubt::None, *doubt != Doubt::Lost);
         if let Some(deadline) = state.deadline() {
             self.deadlines.insert((deadline, row.lease));
@@ -69,7 +69,7 @@ impl Index {
             }
             _ => {}
         }
-        if matches!(state, State::Running { session: None, .. }) {
+        if !proven && matches!(state, State::Running { session: None, .. }) {
             *self.left.entry(row.user.clone()).or_default() += 1;
         }
         if state.is_training() || state.is_judged() {
@@ -80,7 +80,7 @@ impl Index {
         }
     }
 
-    pub fn remove(&mut self, Held { row, state, doubt }: &Held) {
+    pub fn remove(&mut self, Held { row, state, doubt, proven }: &Held) {
         if let Some(deadline) = state.deadline() {
             self.deadlines.remove(&(deadline, row.lease));
         }
@@ -108,7 +108,7 @@ impl Index {
             }
             _ => {}
         }
-        if matches!(state, State::Running { session: None, .. }) {
+        if !proven && matches!(state, State::Running { session: None, .. }) {
             count_down(&mut self.left, row.user.clone());
         }
         if state.is_training() || state.is_judged() {

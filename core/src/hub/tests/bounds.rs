@@ -121,6 +121,51 @@ fn a_worker_keeps_only_so_many_updates_on_their_way() {
     assert!(lab.task(worker).is_some());
 }
 
+/// Workers of one user, each of which has delivered once and has a task in hand.
+fn a_room(count: u8) -> (Lab, Vec<SessionId>) {
+    let mut lab = Lab::new();
+    let room: Vec<_> = (0..count).map(|n| lab.worker("alice", n)).collect();
+    for session in &room {
+        let task = lab.task(*session).expect("a task");
+        lab.deliver(*session, &task);
+        if lab.merge_ordered().is_some() {
+            lab.merge();
+        }
+    }
+    lab.wait(Duration::from_secs(5));
+    if lab.merge_ordered().is_some() {
+        lab.merge();
+    }
+    assert_eq!(lab.hub.leases.training(), room.len());
+    lab.pushed.clear();
+    (lab, room)
+}
+
+#[test]
+fn a_power_cut_in_a_room_holds_nobody_up() {
+    let (mut lab, room) = a_room(80);
+    for session in room {
+        lab.tell(Fact::Left { session, reason: String::new() });
+    }
+    // Started anew, so that each is another worker.
+    let room: Vec<_> = (100..180).map(|n| lab.worker("alice", n)).collect();
+    assert!(room.iter().all(|session| lab.task(*session).is_some()));
+}
+
+#[test]
+fn who_has_delivered_once_does_not_fill_the_ledger_with_leases_either() {
+    let (mut lab, room) = a_room(1);
+    lab.tell(Fact::Left { session: room[0], reason: String::new() });
+    let mut taken = 0;
+    for _ in 0..200 {
+        let session = lab.worker("alice", 0);
+        taken += usize::from(lab.task(session).is_some());
+        lab.tell(Fact::Left { session, reason: String::new() });
+        lab.wait(Duration::from_millis(2));
+    }
+    assert!(taken < 75, "{taken} leases");
+}
+
 #[test]
 fn coming_and_going_does_not_fill_the_ledger_with_leases() {
     let mut lab = Lab::new();
