@@ -2,14 +2,18 @@
 //!
 //! A worker begins with the run's codec. Its link is measured by its own uploads, from the announcement to the last
 //! byte, or to the end of the time that they have: who is too slow for even one update must get fewer bytes, or it never
-//! earns. Sending should take at most a twentieth of a task's time (or a quarter of a second), so that training and not
+//! earns. What was measured stays when a worker connects again, and a codec for slow links also over a restart. Sending should take at most a twentieth of a task's time (or a quarter of a second), so that training and not
 //! the link sets the pace.
 
 use std::time::Duration;
 
+use super::leases::{Held, State};
+use super::records::Record;
 use super::{Event, Hub};
 use crate::codec::Codec;
 use crate::ids::SessionId;
+use crate::limits;
+use crate::time::Time;
 
 /// Sending takes at most this part of a task's time, where a codec can do that.
 const SHARE: f64 = 0.05;
@@ -25,27 +29,48 @@ const UNTOLD: u32 = 64;
 /// No upload counts as faster: what lies in buffers already comes in no time.
 const LEAST: Duration = Duration::from_millis(1);
 
+impl Record {
+    /// An update's bytes did not come within `took`: the link is at most so fast.
+    fn is_late(&mut self, bytes: u64, took: Duration) {
+        if bytes >= TELLING {
+            let most = bytes as f64 / took.max(LEAST).as_secs_f64();
+            self.link = Some(self.link.map_or(most, |old| old.min(most)));
+        }
+    }
+}
+
 impl Hub {
     /// An update's bytes came within `took`.
     pub(super) fn measure_link(&mut self, id: SessionId, bytes: u64, took: Duration) {
         let speed = bytes as f64 / took.max(LEAST).as_secs_f64();
         if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
+            let record = &mut seat.record;
             if bytes < TELLING {
-                seat.untold += 1;
+                record.untold += 1;
                 return;
             }
-            seat.link = Some(seat.link.map_or(speed, |old| 0.5 * old + 0.5 * speed));
+            record.link = Some(record.link.map_or(speed, |old| 0.5 * old + 0.5 * speed));
         }
     }
 
-    /// An update's bytes did not come within `took`: the link is at most so fast.
+    /// An update's bytes did not come within `took`.
     pub(super) fn measure_late(&mut self, id: SessionId, bytes: u64, took: Duration) {
-        if bytes < TELLING {
-            return;
-        }
-        let most = bytes as f64 / took.max(LEAST).as_secs_f64();
         if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
-            seat.link = Some(seat.link.map_or(most, |old| old.min(most)));
+            seat.record.is_late(bytes, took);
+        }
+    }
+
+    /// A session ends with updates on their way: nor did their bytes come, in whatever time they had before the link can
+    /// have died.
+    pub(super) fn measure_left(&self, now: Time, id: SessionId, record: &mut Record) {
+        for lease in self.leases.uploads_of(id) {
+            let Some(Held { state: State::Receiving { since, update, .. }, .. }) = self.leases.get(lease) else {
+                continue;
+            };
+            let took = now.since(*since).saturating_sub(limits::SILENCE);
+            if !took.is_zero() {
+                record.is_late(update.bytes, took);
+            }
         }
     }
 
@@ -57,25 +82,28 @@ impl Hub {
         let Some(session) = self.sessions.get_mut(&id).filter(|_| self.rules.sparser) else { return first };
         let Some(user) = session.peer().map(|peer| peer.user.clone()) else { return first };
         let Some(seat) = session.seat_mut() else { return first };
-        let (before, worker) = (seat.codec.unwrap_or(first), seat.worker);
-        let Some(link) = seat.link else { return before };
+        let (worker, record) = (seat.worker, &mut seat.record);
+        let before = record.codec.unwrap_or(first);
+        // Of a start before only the codec is known; in time the link is measured anew.
+        let unknown = (record.untold >= UNTOLD).then_some(f64::INFINITY);
+        let Some(link) = record.link.or(unknown) else { return before };
         let seconds = |codec: Codec| codec.max_len(params) as f64 / link;
         // Of a worker that never delivered it is known only how long it may take.
-        let task = seat.record.speed.map_or(self.rules.lease_first.as_secs_f64(), |speed| tokens / speed);
+        let task = record.speed.map_or(self.rules.lease_first.as_secs_f64(), |speed| tokens / speed);
         let affordable = |codec: &Codec| {
             let denser = codec.max_len(params) > before.max_len(params);
             seconds(*codec) <= (SHARE * task).max(SHORT) * if denser { MARGIN } else { 1.0 }
         };
         let sparser = [first, Codec::Sparse256, Codec::Sparse64];
-        let codec = if seat.untold < UNTOLD {
+        let codec = if record.untold < UNTOLD {
             sparser.into_iter().find(affordable).unwrap_or(Codec::Sparse64)
         } else {
             // One update that tells something, with the fewest bytes that do.
-            (seat.link, seat.untold) = (None, 0);
+            (record.link, record.untold) = (None, 0);
             let telling = |codec: &Codec| codec.max_len(params) as u64 >= TELLING;
             sparser.into_iter().rfind(telling).unwrap_or(first)
         };
-        seat.codec = Some(codec);
+        record.codec = Some(codec);
         if codec != before {
             let (send_ms, task_ms) = ((seconds(before) * 1e3) as u64, (task * 1e3) as u64);
             self.note(Event::Codec { worker, user, codec, before, send_ms, task_ms });

@@ -2,8 +2,8 @@
 //! usually takes.
 //!
 //! A reconnect clears nothing, and a process that begins anew takes up the failures where the last one of its user
-//! left them. Right work forgives them. A restart of the coordinator keeps the speeds and how long
-//! a task usually takes, which follow from the rows, and forgives the failures.
+//! left them. Right work forgives them. A restart of the coordinator keeps the speeds, the codecs
+//! for slow links and how long a task usually takes, which follow from the rows, and forgives the failures.
 
 use std::time::Duration;
 
@@ -67,6 +67,12 @@ pub(super) struct Record {
     pub leases: usize,
     /// Seconds that it may still wait for versions, below zero if it has waited for longer; see `patience`.
     pub patience: Option<f64>,
+    /// Bytes a second in which its updates came, smoothed.
+    pub link: Option<f64>,
+    /// Uploads since then that told nothing about it.
+    pub untold: u32,
+    /// How its last task's update was to be written; see `codecs`.
+    pub codec: Option<Codec>,
     pub counts: Counts,
 }
 
@@ -97,7 +103,8 @@ impl Record {
     pub fn delivered(&mut self, tokens: u64, seconds: f64) {
         let speed = tokens as f64 / seconds;
         let speed = self.speed.map_or(speed, |old| 0.5 * old + 0.5 * speed);
-        *self = Self { speed: Some(speed), patience: self.patience, counts: self.counts, ..Self::default() };
+        self.speed = Some(speed);
+        (self.late, self.strikes, self.barred_until, self.leases) = (0, 0, None, 0);
     }
 }
 
@@ -120,7 +127,9 @@ impl Records {
             let millis = took.unwrap_or(accepted.train_ms).min(most).max(1);
             let who = (lease.user.clone(), lease.worker);
             let seconds = millis as f64 / 1000.0;
-            records.away.used(&who).delivered(lease.tokens, seconds);
+            let record = records.away.used(&who);
+            record.delivered(lease.tokens, seconds);
+            record.codec = matches!(lease.codec, Codec::Sparse256 | Codec::Sparse64).then_some(lease.codec);
             records.took(seconds);
         }
         records

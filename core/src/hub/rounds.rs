@@ -220,7 +220,7 @@ impl Hub {
     /// links need for them, where that is known. Others have the time that all have.
     fn arrives(&self, version: VersionNo) -> Option<Time> {
         let until = |(session, bytes, since): (SessionId, u64, Time)| {
-            let link = self.sessions.get(&session).and_then(|s| s.seat()).and_then(|seat| seat.link)?;
+            let link = self.sessions.get(&session).and_then(|s| s.seat()).and_then(|seat| seat.record.link)?;
             Some(since.after(Duration::from_secs_f64((2.0 * bytes as f64 / link).min(1e6))))
         };
         self.leases.uploads_from(version).filter_map(until).max()

@@ -72,12 +72,6 @@ pub(super) struct Seat {
     pub waits_since: Option<Time>,
     /// Held back for the version about to come, at the latest until then.
     pub hold_until: Option<Time>,
-    /// Bytes a second in which its updates came, smoothed.
-    pub link: Option<f64>,
-    /// Uploads since then that told nothing about it.
-    pub untold: u32,
-    /// How its last task's update was to be written; see `codecs`.
-    pub codec: Option<crate::codec::Codec>,
     /// Shards that it has asked for since its last lease.
     pub fetches: usize,
     /// For people.
@@ -280,9 +274,6 @@ impl Hub {
             record: self.records.take(&hello.user, worker),
             waits_since: None,
             hold_until: None,
-            link: None,
-            untold: 0,
-            codec: None,
             fetches: 0,
             tally: Box::new(Tally::begin(now, &hello.device)),
         });
@@ -341,9 +332,10 @@ impl Hub {
         let Some(session) = self.sessions.remove(&id) else { return };
         let Stage::Open(peer) = session.stage else { return };
         self.drop_queries(now, id);
-        if let Some(seat) = peer.seat {
+        if let Some(mut seat) = peer.seat {
             self.bench.shift(id, seat.place, Place::Busy);
             self.seats.remove(&(peer.user.clone(), seat.worker));
+            self.measure_left(now, id, &mut seat.record);
             self.records.keep(&peer.user, seat.worker, seat.record);
             self.abandon(now, id, seat.lease);
             self.note(super::Event::Left { worker: seat.worker, user: peer.user, reason: reason.to_owned() });

@@ -1,6 +1,7 @@
 //! Which codec a worker gets: by the speed of its link, with a reason that is told, and never in a fixed run.
 
 use super::*;
+use crate::limits;
 
 /// A model whose updates are large enough to tell a link's speed: 34 kB in `int4`.
 fn large(sparser: bool) -> Lab {
@@ -116,4 +117,45 @@ fn a_link_that_is_too_slow_for_a_single_update_gets_fewer_bytes_too() {
     // Nothing ever came of it, so it is only known to be slow: 34 kB in two minutes at the most.
     assert_eq!(lab.task(session).expect("another try").codec, Codec::Sparse64);
     assert_eq!(lab.told_codecs(), [(Codec::Int4, Codec::Sparse64)]);
+}
+
+/// The codec of the first task after a connection that ended so long after an update was announced through it.
+fn after_a_lost_upload(sending: Duration) -> Codec {
+    let mut lab = large(true);
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a free worker gets a task");
+    let bytes = task.codec.max_len(lab.hub.rules.shape.params()) as u64;
+    lab.says(session, ClientMsg::Update(Update { bytes, more: false, ..Lab::update(&task) }));
+    lab.wait(sending);
+    lab.tell(Fact::Left { session, reason: String::new() });
+    let session = lab.worker("alice", 1);
+    lab.wait(Duration::from_secs(1));
+    lab.task(session).expect("another try").codec
+}
+
+#[test]
+fn a_slow_link_is_not_forgotten_at_a_reconnect() {
+    let mut lab = large(true);
+    let session = lab.worker("alice", 1);
+    assert_eq!(lab.next_codec(session, TASK, Duration::from_secs(100)), Codec::Sparse64);
+    lab.tell(Fact::Left { session, reason: String::new() });
+    lab.pushed.clear();
+    let session = lab.worker("alice", 1);
+    assert_eq!(lab.task(session).expect("a task").codec, Codec::Sparse64);
+    // Nor where no upload ever came to its end, but a link that died is not a slow one.
+    assert_eq!(after_a_lost_upload(Duration::from_secs(110)), Codec::Sparse64);
+    assert_eq!(after_a_lost_upload(limits::SILENCE), Codec::Int4);
+}
+
+#[test]
+fn a_codec_for_a_slow_link_outlives_a_restart_until_it_is_measured_again() {
+    let old = rows::Lease { codec: Codec::Sparse64, ..lease_row(1, "alice", 1) };
+    let settled = vec![(old, accepted_row(1, 10_000))];
+    let shape = Shape::new(2048, 32, 1, 1, 8);
+    let rules = Rules { shape, sparser: true, ..rules() };
+    let mut lab = Lab::with(rules, Recovered { settled, boot: 2, ..recovered() });
+    let session = lab.worker("alice", 1);
+    let few = |lab: &mut Lab| lab.next_codec(session, TASK, Duration::from_millis(1)) == Codec::Sparse64;
+    assert_eq!((0..200).take_while(|_| few(&mut lab)).count(), 63);
+    assert_eq!(lab.next_codec(session, TASK, Duration::from_millis(10)), Codec::Int4);
 }

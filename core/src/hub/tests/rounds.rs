@@ -520,7 +520,7 @@ fn an_update_on_a_slow_link_is_not_made_too_old_on_its_way() {
     let (mut lab, [slow, fast], task) = nearly_too_old();
     let update = Lab::update(&task);
     let link = update.bytes as f64 / 15.0;
-    lab.hub.sessions.get_mut(&slow).and_then(|session| session.seat_mut()).expect("a worker").link = Some(link);
+    lab.hub.sessions.get_mut(&slow).and_then(|session| session.seat_mut()).expect("a worker").record.link = Some(link);
     lab.says(slow, ClientMsg::Update(update.clone()));
     (0..2).for_each(|_| next(&mut lab, fast));
     lab.wait(Duration::from_secs(15));
