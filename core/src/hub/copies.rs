@@ -5,7 +5,7 @@
 //! handed out (`stop.after_tasks`, `stop.after_tokens`) is there nothing else. Then a free worker gets a copy of the
 //! task that is overdue the longest, under a lease of its own with windows of its own. Whichever comes first is paid;
 //! the other is paid too if it comes before the run has ended. A worker that is slow but keeps to what is expected of it
-//! is not overtaken.
+//! is not overtaken; but by its own word a worker is expected no later than its lease ended at first.
 
 use std::time::Duration;
 
@@ -38,9 +38,11 @@ impl Hub {
             return None;
         }
         let slack = SLACK.max(self.grace());
-        let alone =
-            |lease: &LeaseId| self.leases.get(*lease).is_some_and(|held| self.leases.served(held.row.task) == 1);
-        let mut known = self.leases.training_by_time().take_while(|(at, _)| *at < NEVER);
-        known.find(|(_, lease)| alone(lease)).map(|(at, lease)| (at.after(slack), lease))
+        let due = |(at, lease): (Time, LeaseId)| {
+            let held = self.leases.get(lease)?;
+            let alone = self.leases.served(held.row.task) == 1;
+            alone.then(|| (at.after(slack).min(held.first), lease))
+        };
+        self.leases.training_by_time().take_while(|(at, _)| *at < NEVER).filter_map(due).min()
     }
 }

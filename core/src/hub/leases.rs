@@ -30,6 +30,8 @@ pub(super) struct Held {
     pub doubt: Doubt,
     /// Whether its worker has delivered before, so that leaving it behind is not held against the user.
     pub proven: bool,
+    /// When its time was up at first, before anything was reported; see `copies`.
+    pub first: Time,
 }
 
 /// How far a lease is waited for, after its worker's last ones.
@@ -102,7 +104,8 @@ impl Leases {
     }
 
     pub fn insert(&mut self, row: rows::Lease, state: State, doubt: Doubt, proven: bool) {
-        let held = Held { row, state, doubt, proven };
+        let first = state.deadline().unwrap_or(NEVER);
+        let held = Held { row, state, doubt, proven, first };
         self.index.insert(&held);
         self.all.insert(held.row.lease, held);
     }
@@ -112,6 +115,12 @@ impl Leases {
         let held = self.all.get_mut(&lease)?;
         self.index.remove(held);
         let before = std::mem::replace(&mut held.state, state);
+        // Who comes back with a task has its time anew.
+        if let (State::Running { session: None, .. }, State::Running { session: Some(_), deadline, .. }) =
+            (&before, &held.state)
+        {
+            held.first = *deadline;
+        }
         self.index.insert(held);
         Some(before)
     }

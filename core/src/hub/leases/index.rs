@@ -36,7 +36,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub fn insert(&mut self, Held { row, state, doubt, proven }: &Held) {
+    pub fn insert(&mut self, Held { row, state, doubt, proven, .. }: &Held) {
         let (counts, protected) = (*doubt == Doubt::None, *doubt != Doubt::Lost);
         if let Some(deadline) = state.deadline() {
             self.deadlines.insert((deadline, row.lease));
@@ -80,7 +80,7 @@ impl Index {
         }
     }
 
-    pub fn remove(&mut self, Held { row, state, doubt, proven }: &Held) {
+    pub fn remove(&mut self, Held { row, state, doubt, proven, .. }: &Held) {
         if let Some(deadline) = state.deadline() {
             self.deadlines.remove(&(deadline, row.lease));
         }

@@ -66,6 +66,20 @@ fn the_task_of_a_copy_that_is_done_is_not_done_again() {
 }
 
 #[test]
+fn a_worker_that_calls_itself_slow_does_not_hold_up_the_end() {
+    let (mut lab, [(alice, first), (bob, late)]) = last_two(1);
+    let slow = proto::Progress { lease: late.lease, step: 1, loss: 3.0, tokens_per_s: 1e-6 };
+    lab.says(bob, ClientMsg::Progress(slow));
+    lab.wait(Duration::from_secs(1));
+    lab.deliver(alice, &first);
+    merge_if_ordered(&mut lab);
+    lab.wait(Duration::from_secs(8));
+    assert!(lab.task(alice).is_none(), "bob still has the time that he was given");
+    lab.wait(Duration::from_secs(2));
+    assert_eq!(lab.task(alice).expect("his lease would have ended").task, late.task);
+}
+
+#[test]
 fn a_slow_worker_that_does_what_is_expected_of_it_is_not_overtaken() {
     let (mut lab, [(alice, first), (bob, last)]) = last_two(20);
     lab.wait(Duration::from_secs(1));
