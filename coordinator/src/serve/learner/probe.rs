@@ -35,7 +35,8 @@ pub struct Prober {
     shape: Shape,
     device: Device,
     rng: Rng,
-    /// The versions from which an update may still be taken, oldest first.
+    /// The versions from which an update may still be taken, oldest first: until the newest is told to the hub, which comes
+    /// after its row, also the one that it makes too old.
     bases: VecDeque<Base>,
 }
 
@@ -63,7 +64,7 @@ impl Prober {
     pub fn add(&mut self, version: VersionNo, weights: Arc<Vec<f32>>) {
         let held_out = self.held_out();
         self.bases.push_back(Base { version, weights, held_out, losses: None });
-        while self.bases.len() > limits::STALENESS as usize + 1 {
+        while self.bases.len() > limits::STALENESS as usize + 2 {
             self.bases.pop_front();
         }
     }
@@ -172,7 +173,8 @@ mod tests {
         let delta: Vec<f32> = weights.iter().zip(&trained.weights).map(|(old, new)| old - new).collect();
 
         let mut prober = Prober::new(data, shape, device, 9);
-        prober.add(VersionNo(3), Arc::new(weights));
+        let weights = Arc::new(weights);
+        prober.add(VersionNo(3), weights.clone());
         let probe = Probe { shard: 0, seed: 5, steps: 10, batch: 4, windows: 8 };
         let mut gain = |delta: &[f32]| prober.gain(VersionNo(3), &probe, delta).unwrap().unwrap();
         let honest = gain(&delta);
@@ -189,6 +191,11 @@ mod tests {
         assert_eq!(prober.gain(VersionNo(2), &probe, &delta).unwrap(), None, "a version from before");
         assert_eq!(prober.gain(VersionNo(3), &Probe { windows: 0, ..probe }, &delta).unwrap(), None);
         assert!(prober.gain(VersionNo(3), &Probe { shard: 99, ..probe }, &delta).is_err(), "a shard of another text");
+        // Until the last of these is durable, an update of the first may be taken.
+        (0..=limits::STALENESS).for_each(|more| prober.add(VersionNo(4 + more), weights.clone()));
+        assert!(prober.gain(VersionNo(3), &probe, &delta).unwrap().is_some());
+        prober.add(VersionNo(5 + limits::STALENESS), weights);
+        assert_eq!(prober.gain(VersionNo(3), &probe, &delta).unwrap(), None, "too old for certain");
     }
 
     #[test]
