@@ -160,8 +160,8 @@ pub const KEYS: &[Key] = &[
     key("tasks.task_tokens", Whole(1, 1 << 30, "tokens"), OfPreset, "tokens trained in one task; a multiple of `recipe.batch` × `model.context`"),
     key("tasks.queue", Whole(1, 4096, "tasks"), Toml("8"), "generated tasks that wait for a free worker"),
     key("tasks.rate_per_minute", Whole(1, 1_000_000, "tasks a minute"), Unset("none"), "tasks generated at most; none: as fast as workers take them"),
-    key("tasks.first_lease_seconds", Number(1.0, WEEK, "seconds"), OfPreset, "lease of a worker whose speed is not known"),
-    key("tasks.min_lease_seconds", Number(1.0, WEEK, "seconds"), Toml("30"), "shortest lease"),
+    key("tasks.first_lease_seconds", Number(1.0, WEEK, "seconds"), OfPreset, "lease of a worker whose speed is not known; 6 hours at most"),
+    key("tasks.min_lease_seconds", Number(1.0, WEEK, "seconds"), Toml("30"), "shortest lease; 6 hours at most"),
     key("tasks.lease_factor", Number(1.0, 100.0, ""), Toml("3.0"), "lease of a known worker, as a multiple of the time that it needs"),
     key("tasks.checked_windows", Whole(0, 4096, "windows"), Toml("4"), "windows of its task on which a known worker's update is measured before it is paid, twice as many of another's, once three users train; 1 to 3 count as 4; 0: its use is not measured, only its likeness to others"),
 
