@@ -156,8 +156,11 @@ impl World {
             }
             Content::Copy => {
                 let of = LeaseId(lease.0 - 1);
-                // One's own work is told from new work that is like it only where tasks have some steps.
-                let told = self.plan.rules.steps >= 4 || self.audit.are_of_two_users(lease, of);
+                // One's own work is told from new work that is like it only where tasks have some steps; of a lease that
+                // ended before this start the hub does not know whose it was, nor does the learner know its direction.
+                let of_this_start = of.0 >> 30 == self.disk.boots();
+                let others = of_this_start && self.audit.are_of_two_users(lease, of);
+                let told = self.plan.rules.steps >= 4 || others;
                 let twin = Some(Twin { of: Source::Update(of), cosine: if told { 0.98 } else { 0.999 } });
                 let gain = self.gain(0.02 * part, 0.008 * part, windows);
                 Ok(Findings { norm, twin, gain })
