@@ -55,7 +55,14 @@ impl From<TchError> for EngineError {
         let line = text.lines().next().unwrap_or_default();
         let line = line.strip_prefix("Internal torch error: ").unwrap_or(line).trim().to_owned();
         let lower = text.to_ascii_lowercase();
-        let memory = ["out of memory", "can't allocate memory", "std::bad_alloc", "cudaerrormemoryallocation"];
+        let memory = [
+            "out of memory",
+            "can't allocate memory",
+            "std::bad_alloc",
+            "cudaerrormemoryallocation",
+            // cuBLAS and cuDNN, for their own work space.
+            "_status_alloc_failed",
+        ];
         if memory.iter().any(|sign| lower.contains(sign)) { Self::OutOfMemory(line) } else { Self::Libtorch(line) }
     }
 }
@@ -73,6 +80,9 @@ mod tests {
                 true,
             ),
             ("std::bad_alloc", true),
+            ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", true),
+            ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", true),
+            ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`", false),
             ("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)\nException raised", false),
         ];
         for (text, memory) in cases {
