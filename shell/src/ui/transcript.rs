@@ -168,7 +168,7 @@ impl Transcript {
     pub fn scroll(&mut self, rows: isize) {
         let (height, total) = self.drawn.get();
         let end = total.saturating_sub(height);
-        let top = self.top.get().unwrap_or(end).saturating_add_signed(rows);
+        let top = self.top.get().unwrap_or(end).min(end).saturating_add_signed(rows);
         self.top.set((top < end).then_some(top));
         self.anchor.take();
     }
@@ -186,7 +186,7 @@ impl Transcript {
     }
 
     /// To the end, to stay there.
-    pub fn to_end(&mut self) {
+    pub fn to_end(&self) {
         self.top.set(None);
         self.anchor.take();
     }
@@ -206,7 +206,11 @@ impl Transcript {
         let height = usize::from(area.height);
         self.drawn.set((height, total));
         let end = total.saturating_sub(height);
-        let top = self.top.get().map_or(end, |top| top.min(end));
+        if self.top.get().is_some_and(|top| top >= end) {
+            // A larger window shows the end: from there on it sticks, whatever is added.
+            self.to_end();
+        }
+        let top = self.top.get().unwrap_or(end);
         // Scrolled back, the last row says how much follows.
         let below = u16::from(top < end && area.height > 1);
         let (whole, area) = (area, Rect { height: area.height - below, ..area });

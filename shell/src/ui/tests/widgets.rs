@@ -272,6 +272,34 @@ fn a_transcript_stays_with_its_text_when_the_width_changes() {
 }
 
 #[test]
+fn a_transcript_that_a_larger_window_shows_to_its_end_sticks_there() {
+    let mut transcript = Transcript::default();
+    for number in 0..20 {
+        transcript.push(Entry::new(Who::Note(Sign::Info), &format!("note {number}.")));
+    }
+    let show = |transcript: &Transcript, height| {
+        text(24, height, |buffer, area| transcript.draw(buffer, area, Theme::plain(), ("alice", "hydra"), false))
+    };
+    let scrolled = |transcript: &mut Transcript| {
+        show(transcript, 8);
+        transcript.to_end();
+        transcript.scroll(-4);
+        assert!(show(transcript, 8).contains('↓'));
+    };
+    // What was the top lies below the larger window's: a row back is a row back of what it shows.
+    scrolled(&mut transcript);
+    let large = show(&transcript, 24);
+    transcript.scroll(-1);
+    assert_ne!(show(&transcript, 24), large);
+    scrolled(&mut transcript);
+    show(&transcript, 24);
+    for number in 20..40 {
+        transcript.push(Entry::new(Who::Note(Sign::Info), &format!("note {number}.")));
+    }
+    assert!(show(&transcript, 24).contains("note 39."));
+}
+
+#[test]
 fn a_header_leaves_out_what_it_could_only_begin() {
     let theme = Theme::plain();
     let left = [("HydraAI worker", 0, theme.title()), ("ws://lab:5000/ws", 2, theme.dim())];
