@@ -298,12 +298,12 @@ impl App for Screen {
             Msg::Size => self.sized = true,
             Msg::Edit(edit) => {
                 self.help = None;
-                if self.composer.overflows(&edit) {
+                self.composer.apply(edit);
+                if self.composer.left_out() {
                     let words =
                         format!("a message has room for {}: the rest was left out", text::bytes(LONGEST as u64));
                     self.hint_at(words);
                 }
-                self.composer.apply(edit);
                 self.list_anew();
             }
             Msg::Send => return self.send(),

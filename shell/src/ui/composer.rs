@@ -106,6 +106,8 @@ pub struct Composer {
     /// A byte offset between graphemes.
     cursor: usize,
     killed: String,
+    /// Whether the last edit had more than there was room for.
+    cut: bool,
     history: Vec<String>,
     /// The place in the history that is shown (behind it: what is being written), and what was written at others and not
     /// sent.
@@ -125,9 +127,9 @@ impl Composer {
         self.cursor
     }
 
-    /// Whether a text is longer than there is room for.
-    pub fn overflows(&self, edit: &Edit) -> bool {
-        matches!(edit, Edit::Insert(text) if text.len() > LONGEST.saturating_sub(self.text.len()))
+    /// Whether the last edit had more to insert than there was room for, and the rest was left out.
+    pub fn left_out(&self) -> bool {
+        self.cut
     }
 
     /// Puts a text in the message's place, with the cursor at its end.
@@ -167,6 +169,7 @@ impl Composer {
 
     /// Carries out an edit.
     pub fn apply(&mut self, edit: Edit) {
+        self.cut = false;
         match edit {
             Edit::Insert(text) => self.insert(&text),
             Edit::Newline => self.insert("\n"),
@@ -200,6 +203,7 @@ impl Composer {
         // What is there is clean already, and so stays as it is, unless an edit has parted a letter from its marks.
         let text = line.strip_prefix(before).unwrap_or(&alone);
         let room = LONGEST.saturating_sub(self.text.len());
+        self.cut = text.len() > room;
         let text = &text[..text.floor_char_boundary(room)];
         self.text.insert_str(self.cursor, text);
         self.cursor = self.boundary(self.cursor + text.len());

@@ -112,6 +112,14 @@ fn the_end_of_the_run_keeps_the_conversation() {
 }
 
 #[test]
+fn a_paste_that_has_no_room_is_told() {
+    let mut script = connected((80, 24), Credits::hyd(1));
+    // A tab becomes four blanks.
+    script.paste(&"\t".repeat(20_000));
+    assert!(footer(&script).contains("the rest was left out"), "{}", footer(&script));
+}
+
+#[test]
 fn a_question_that_met_the_goodbye_comes_to_an_end() {
     let mut script = connected((80, 24), Credits::hyd(1));
     script.text("Anything?").keys("<enter>");

@@ -131,6 +131,27 @@ fn a_paste_is_cleaned_and_bounded() {
 }
 
 #[test]
+fn what_has_no_room_is_told_by_what_would_be_inserted() {
+    let left_out = |composer: &mut Composer, edit| {
+        composer.apply(edit);
+        composer.left_out()
+    };
+    let mut composer = Composer::default();
+    // A tab becomes four blanks: short enough as it is pasted, too long as it is kept.
+    assert!(left_out(&mut composer, Edit::Insert("\t".repeat(LONGEST / 2))));
+    assert_eq!(composer.text().len(), LONGEST);
+    assert!(left_out(&mut composer, Edit::Newline));
+    assert!(!left_out(&mut composer, Edit::Backspace));
+    assert!(!left_out(&mut composer, Edit::Newline));
+    assert!(!left_out(&mut composer, Edit::Backspace));
+    // And the other way: what is not kept needs no room.
+    assert!(!left_out(&mut composer, Edit::Insert("\u{200b}\u{200b}".to_owned())));
+    assert!(!left_out(&mut composer, Edit::KillToStart));
+    assert!(!left_out(&mut composer, Edit::Yank));
+    assert!(left_out(&mut composer, Edit::Yank));
+}
+
+#[test]
 fn marks_that_are_typed_one_by_one_stay_with_their_letters() {
     for word in ["น้ำ", "हिन्दी", "தமிழ்", "e\u{301}", "שָׁלוֹם", "👍🏽"] {
         let mut composer = Composer::default();
