@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use hydra_core::ids::{Digest, LeaseId, PublicKey, VersionNo};
+use hydra_core::ids::{Digest, PublicKey, VersionNo};
 use hydra_core::limits::SHARD_TOKENS;
 use hydra_core::merge;
 use hydra_core::model::{Recipe, Shape};
@@ -51,6 +51,8 @@ pub enum Command {
 /// A task with all that it takes.
 #[derive(Debug)]
 pub struct Work {
+    /// Of this process, from one task to the next: leases of another run may have the same numbers.
+    pub number: u64,
     pub task: proto::Task,
     /// The shard's bytes.
     pub shard: Arc<[u8]>,
@@ -74,13 +76,13 @@ pub enum Report {
         digest: Digest,
     },
     Step {
-        lease: LeaseId,
+        work: u64,
         step: u32,
         loss: f32,
         tokens_per_s: f32,
     },
     Trained {
-        lease: LeaseId,
+        work: u64,
         blob: Digest,
         bytes: Arc<[u8]>,
         loss_first: f32,
@@ -88,7 +90,7 @@ pub enum Report {
         train_ms: u64,
     },
     Failed {
-        lease: LeaseId,
+        work: u64,
         text: String,
     },
 }
@@ -169,15 +171,15 @@ impl Compute {
             Command::Threads(threads) => self.wanted = Some(threads),
             Command::Train(work) => {
                 self.change_threads(report);
-                let lease = work.task.lease;
+                let number = work.number;
                 let trained = match &mut self.model {
                     Some(model) => model.train(&work, self.device, report),
                     None => Err(Unable::Why("there is no model to train".to_owned())),
                 };
                 match trained {
                     Ok(trained) => report(trained),
-                    Err(Unable::Stopped) => tracing::debug!(%lease, "training was stopped"),
-                    Err(Unable::Why(text)) => report(Report::Failed { lease, text }),
+                    Err(Unable::Stopped) => tracing::debug!(lease = %work.task.lease, "training was stopped"),
+                    Err(Unable::Why(text)) => report(Report::Failed { work: number, text }),
                 }
             }
         }
@@ -265,7 +267,8 @@ impl Model {
     }
 
     fn train(&mut self, work: &Work, device: Device, report: &impl Fn(Report)) -> Result<Report, Unable> {
-        let Work { task, shard, stop } = work;
+        let Work { number, task, shard, stop } = work;
+        let number = *number;
         if stop.load(Ordering::Relaxed) {
             return Err(Unable::Stopped);
         }
@@ -278,10 +281,10 @@ impl Model {
             self.trainer = trainer(self.shape, self.recipe, device);
         }
         let trainer = self.trainer.as_mut().map_err(|why| Unable::Why(why.clone()))?;
-        let proto::Task { lease, steps, batch, context, seed, lr_start, lr_end, codec, .. } = *task;
+        let proto::Task { steps, batch, context, seed, lr_start, lr_end, codec, .. } = *task;
         let job = Job { steps, batch, context, seed, lr_start, lr_end };
         let mut on_step = |StepReport { step, loss, tokens_per_s }| {
-            report(Report::Step { lease, step, loss, tokens_per_s });
+            report(Report::Step { work: number, step, loss, tokens_per_s });
             ControlFlow::Continue(())
         };
         let (start, left) = codec.start(&self.weights, &self.residual);
@@ -293,13 +296,17 @@ impl Model {
         for (delta, base) in delta.iter_mut().zip(&self.weights) {
             *delta = base - *delta;
         }
+        if stop.load(Ordering::Relaxed) {
+            // Encoded, it would be missing from what updates lack, and nobody would have it.
+            return Err(Unable::Stopped);
+        }
         if left < 1.0 {
             self.residual.iter_mut().for_each(|lack| *lack *= left);
         }
         let bytes: Arc<[u8]> = codec.encode_with_feedback(&delta, &mut self.residual).into();
         let (loss_first, loss_last) = ends(&trained.losses);
         let train_ms = (trained.seconds * 1000.0) as u64;
-        Ok(Report::Trained { lease, blob: Digest::of(&bytes), bytes, loss_first, loss_last, train_ms })
+        Ok(Report::Trained { work: number, blob: Digest::of(&bytes), bytes, loss_first, loss_last, train_ms })
     }
 }
 

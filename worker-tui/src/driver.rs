@@ -45,6 +45,14 @@ pub trait Sink {
     }
 }
 
+/// What the compute thread was told to train.
+struct Training {
+    /// Of the [`Work`]; the thread's answers name it.
+    work: u64,
+    lease: LeaseId,
+    stop: Arc<AtomicBool>,
+}
+
 /// All that is needed to work.
 pub struct Driver<S> {
     agent: Agent,
@@ -67,7 +75,9 @@ pub struct Driver<S> {
     writes: JoinSet<()>,
     /// Updates until they are answered.
     updates: BTreeMap<Digest, Arc<[u8]>>,
-    training: Option<(LeaseId, Arc<AtomicBool>)>,
+    training: Option<Training>,
+    /// Tasks that training has begun with.
+    works: u64,
     /// As last told.
     balance: Option<Credits>,
     rest: Option<Time>,
@@ -98,6 +108,7 @@ impl<S: Sink> Driver<S> {
             writes: JoinSet::new(),
             updates: BTreeMap::new(),
             training: None,
+            works: 0,
             balance: None,
             rest: None,
         }
@@ -206,20 +217,23 @@ impl<S: Sink> Driver<S> {
     fn on_report(&mut self, report: Report) {
         let fact = match report {
             Report::Installed { version, digest } => Fact::Installed { version, digest },
-            Report::Step { lease, step, loss, tokens_per_s } => {
-                if self.agent.lease() == Some(lease) {
-                    self.sink.tell(News::Step { step, loss, tokens_per_s });
-                }
+            // Of work that was stopped nothing is wanted; its lease may be another run's by then.
+            Report::Step { work, step, loss, tokens_per_s } => {
+                let Some(Training { lease, .. }) = self.training.as_ref().filter(|now| now.work == work) else {
+                    return;
+                };
+                let lease = *lease;
+                self.sink.tell(News::Step { step, loss, tokens_per_s });
                 Fact::Step { lease, step, loss, tokens_per_s }
             }
-            Report::Trained { lease, blob, bytes, loss_first, loss_last, train_ms } => {
-                self.end_training(lease);
+            Report::Trained { work, blob, bytes, loss_first, loss_last, train_ms } => {
+                let Some(lease) = self.end_training(work) else { return };
                 let length = bytes.len() as u64;
                 self.updates.insert(blob, bytes);
                 Fact::Trained { lease, blob, bytes: length, loss_first, loss_last, train_ms }
             }
-            Report::Failed { lease, text } => {
-                self.end_training(lease);
+            Report::Failed { work, text } => {
+                let Some(lease) = self.end_training(work) else { return };
                 tracing::warn!(%lease, text, "a task cannot be trained");
                 Fact::Failed { lease, text }
             }
@@ -325,18 +339,21 @@ impl<S: Sink> Driver<S> {
         self.shards.retain(|shard, _| *shard == task.shard);
         let shard = self.shards.get(&task.shard).cloned().unwrap_or_default();
         let stop = Arc::new(AtomicBool::new(false));
-        self.training = Some((task.lease, stop.clone()));
+        self.works += 1;
+        let number = self.works;
+        self.training = Some(Training { work: number, lease: task.lease, stop: stop.clone() });
         self.sink.tell(News::Preview(task.preview.clone()));
-        self.command(Command::Train(Work { task, shard, stop }));
+        self.command(Command::Train(Work { number, task, shard, stop }));
     }
 
-    fn end_training(&mut self, lease: LeaseId) {
-        self.training.take_if(|(training, _)| *training == lease);
+    /// The lease of work that has come to its end, unless it was stopped before.
+    fn end_training(&mut self, work: u64) -> Option<LeaseId> {
+        self.training.take_if(|now| now.work == work).map(|ended| ended.lease)
     }
 
     /// Stops a lease, or whatever is being trained.
     fn stop_training(&mut self, lease: Option<LeaseId>) {
-        if let Some((_, stop)) = self.training.take_if(|(training, _)| lease.is_none_or(|lease| lease == *training)) {
+        if let Some(Training { stop, .. }) = self.training.take_if(|now| lease.is_none_or(|lease| lease == now.lease)) {
             stop.store(true, Ordering::Relaxed);
         }
     }

@@ -152,7 +152,8 @@ impl Agent {
     }
 
     pub(super) fn on_step(&mut self, now: Time, progress: proto::Progress) {
-        let Some(hand) = self.hand.as_mut().filter(|hand| hand.task.lease == progress.lease) else { return };
+        let trained = |hand: &&mut InHand| hand.training && hand.task.lease == progress.lease;
+        let Some(hand) = self.hand.as_mut().filter(trained) else { return };
         let last = progress.step >= hand.task.steps;
         if !last && hand.last_progress.is_some_and(|at| now.since(at) < PROGRESS_EVERY) {
             return;
@@ -165,7 +166,8 @@ impl Agent {
     }
 
     pub(super) fn on_trained(&mut self, now: Time, update: proto::Update) {
-        let Some(hand) = self.hand.take_if(|hand| hand.task.lease == update.lease) else {
+        // A task that has not begun was trained by nobody: another run may have given its lease the same number.
+        let Some(hand) = self.hand.take_if(|hand| hand.training && hand.task.lease == update.lease) else {
             return self.out.push_back(Order::Drop { blob: update.blob });
         };
         if !self.settings.pause.is_zero() {

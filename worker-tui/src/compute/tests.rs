@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use hydra_core::codec::Codec;
-use hydra_core::ids::TaskId;
+use hydra_core::ids::{LeaseId, TaskId};
 use hydra_core::merge::{OuterRule, OuterState};
 use hydra_core::rng::Rng;
 use hydra_engine::MOST_THREADS;
@@ -158,7 +158,7 @@ impl Rig {
     }
 
     fn train(&mut self, task: proto::Task, shard: Arc<[u8]>) -> Vec<Report> {
-        self.tell(Command::Train(Work { task, shard, stop: Arc::default() }))
+        self.tell(Command::Train(Work { number: 1, task, shard, stop: Arc::default() }))
     }
 
     fn update(&mut self, task: proto::Task) -> Vec<u8> {
@@ -171,7 +171,7 @@ impl Rig {
     #[track_caller]
     fn fails(&mut self, task: proto::Task, shard: Arc<[u8]>) -> String {
         match &self.train(task, shard)[..] {
-            [Report::Failed { lease: LeaseId(1), text }] => text.clone(),
+            [Report::Failed { work: 1, text }] => text.clone(),
             other => panic!("{other:?}"),
         }
     }
@@ -192,9 +192,9 @@ fn an_update_is_the_base_less_the_trained_weights() {
     let reports = rig.train(task(Codec::F32), shard());
     assert_eq!(reports.len(), 13);
     for (at, report) in reports[..12].iter().enumerate() {
-        assert!(matches!(report, Report::Step { lease: LeaseId(1), step, .. } if *step == at as u32 + 1), "{report:?}");
+        assert!(matches!(report, Report::Step { work: 1, step, .. } if *step == at as u32 + 1), "{report:?}");
     }
-    let Report::Trained { lease: LeaseId(1), blob, bytes, loss_first, loss_last, .. } = &reports[12] else {
+    let Report::Trained { work: 1, blob, bytes, loss_first, loss_last, .. } = &reports[12] else {
         panic!("{:?}", reports[12])
     };
     assert_eq!(*blob, Digest::of(bytes));
@@ -364,7 +364,7 @@ fn a_stopped_task_ends_without_a_word() {
     let mut rig = Rig::new();
     let stop: Arc<AtomicBool> = Arc::default();
     let steps = Mutex::new(0);
-    let work = Work { task: task(Codec::F32), shard: shard(), stop: stop.clone() };
+    let work = Work { number: 1, task: task(Codec::F32), shard: shard(), stop: stop.clone() };
     rig.compute.carry_out(Command::Train(work), &|report| match report {
         Report::Step { step, .. } => {
             *steps.lock().unwrap() = step;
@@ -373,7 +373,7 @@ fn a_stopped_task_ends_without_a_word() {
         other => panic!("{other:?}"),
     });
     assert_eq!(*steps.lock().unwrap(), 3);
-    let work = Work { task: task(Codec::F32), shard: shard(), stop };
+    let work = Work { number: 1, task: task(Codec::F32), shard: shard(), stop };
     assert!(rig.tell(Command::Train(work)).is_empty());
 }
 

@@ -12,7 +12,7 @@ use hydra_core::agent::{Agent, Event, Settings, Why};
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
 use hydra_core::hub as core_hub;
-use hydra_core::ids::{Digest, LeaseId, VersionNo, WorkerId};
+use hydra_core::ids::{Digest, VersionNo, WorkerId};
 use hydra_core::proto::{self, ServerMsg, UnpaidCode};
 use hydra_engine::DeviceChoice;
 use hydra_shell::client::ConnectError;
@@ -151,11 +151,12 @@ impl Rig {
     }
 
     /// Pretends to have trained; every update is a little different.
-    async fn trained(&self, lease: LeaseId) {
-        let delta = vec![1e-2 + 1e-3 * (lease.0 % 8) as f32; hub::shape().params()];
+    async fn trained(&self, work: &compute::Work) {
+        let delta = vec![1e-2 + 1e-3 * (work.number % 8) as f32; hub::shape().params()];
         let bytes: Arc<[u8]> = Codec::Int4.encode(&delta).into();
         let (blob, loss_first, loss_last) = (Digest::of(&bytes), 4.0, 3.0);
-        self.reports.send(Report::Trained { lease, blob, bytes, loss_first, loss_last, train_ms: 5 }).await.unwrap();
+        let trained = Report::Trained { work: work.number, blob, bytes, loss_first, loss_last, train_ms: 5 };
+        self.reports.send(trained).await.unwrap();
     }
 
     /// How it ended; what it kept on disk.
@@ -172,7 +173,7 @@ async fn tasks_are_paid_and_counted() {
     for _ in 0..3 {
         let work = rig.work().await;
         assert_eq!(work.shard, hub::shard());
-        rig.trained(work.task.lease).await;
+        rig.trained(&work).await;
     }
     rig.seen.reach(3, credited).await;
     rig.seen.reach(1, |event| matches!(event, Event::Stopped { .. })).await;
@@ -203,7 +204,7 @@ async fn a_lost_connection_costs_no_work() {
     coordinator.meddle.send(Meddle::Cut).unwrap();
     rig.seen.reach(1, |event| matches!(event, Event::Disconnected { .. })).await;
     // Done while nobody was there to hear of it.
-    rig.trained(work.task.lease).await;
+    rig.trained(&work).await;
     rig.seen.reach(1, credited).await;
     let seen = rig.seen.clone();
     rig.end().await.unwrap();
@@ -216,7 +217,7 @@ async fn finishing_delivers_what_is_in_hand() {
     let mut rig = Rig::new(line(&coordinator), None);
     let work = rig.work().await;
     rig.requests.send(Request::Finish).await.unwrap();
-    rig.trained(work.task.lease).await;
+    rig.trained(&work).await;
     let seen = rig.seen.clone();
     rig.end().await.unwrap();
     assert_eq!((seen.count(begun), seen.count(credited)), (1, 1));
@@ -227,15 +228,14 @@ async fn a_screen_is_told_and_can_pause() {
     let coordinator = hub::start();
     let mut rig = Rig::new(line(&coordinator), None);
     let work = rig.work().await;
-    let lease = work.task.lease;
     rig.requests.send(Request::Pause).await.unwrap();
     for step in 1..=3 {
-        rig.reports.send(Report::Step { lease, step, loss: 4.0, tokens_per_s: 9.0 }).await.unwrap();
+        rig.reports.send(Report::Step { work: work.number, step, loss: 4.0, tokens_per_s: 9.0 }).await.unwrap();
     }
-    // Of a lease that is not in hand.
-    let other = LeaseId(lease.0 + 1);
-    rig.reports.send(Report::Step { lease: other, step: 9, loss: 4.0, tokens_per_s: 9.0 }).await.unwrap();
-    rig.trained(lease).await;
+    // Of work that is not under way.
+    let other = work.number + 1;
+    rig.reports.send(Report::Step { work: other, step: 9, loss: 4.0, tokens_per_s: 9.0 }).await.unwrap();
+    rig.trained(&work).await;
     rig.seen.reach(1, credited).await;
     // The coordinator has queued tasks and would push one at once.
     assert!(tokio::time::timeout(Duration::from_mins(5), rig.work()).await.is_err());
@@ -288,8 +288,17 @@ async fn a_revoked_task_is_stopped_and_the_next_one_taken() {
     let next = rig.work().await;
     assert!(work.stop.load(std::sync::atomic::Ordering::Relaxed));
     assert!(!next.stop.load(std::sync::atomic::Ordering::Relaxed));
-    rig.trained(next.task.lease).await;
+    // What the first was about to answer is nobody's by now.
+    let text = "it was stopped".to_owned();
+    rig.reports.send(Report::Step { work: work.number, step: 1, loss: 4.0, tokens_per_s: 9.0 }).await.unwrap();
+    rig.reports.send(Report::Failed { work: work.number, text }).await.unwrap();
+    rig.trained(&work).await;
+    rig.trained(&next).await;
+    let seen = rig.seen.clone();
     rig.end().await.unwrap();
+    assert!(!seen.news.lock().unwrap().iter().any(|news| matches!(news, News::Step { .. })));
+    let submitted = seen.count(|event| matches!(event, Event::Submitted { .. }));
+    assert_eq!((submitted, seen.count(credited)), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,11 +310,11 @@ async fn threads_are_asked_for_and_told() {
     assert!(matches!(rig.commands.recv().await, Some(Command::Threads(3))));
     let opened = Report::Opened { device: "cpu ×3".to_owned(), threads: Some(3) };
     rig.reports.send(opened).await.unwrap();
-    rig.trained(first.task.lease).await;
+    rig.trained(&first).await;
     let second = rig.work().await;
     let told = News::Device { device: "cpu ×3".to_owned(), threads: Some(3) };
     assert!(rig.seen.news.lock().unwrap().contains(&told), "before the next task is trained");
-    rig.trained(second.task.lease).await;
+    rig.trained(&second).await;
     rig.end().await.unwrap();
 }
 
@@ -315,7 +324,7 @@ async fn a_garbled_delta_is_fetched_anew() {
     coordinator.meddle.send(Meddle::Garble).unwrap();
     let mut rig = Rig::new(line(&coordinator), Some(2));
     let first = rig.work().await;
-    rig.trained(first.task.lease).await;
+    rig.trained(&first).await;
     // The real thread would find that the digest is not the announced one.
     let mut wholes = 0;
     let second = loop {
@@ -329,14 +338,14 @@ async fn a_garbled_delta_is_fetched_anew() {
             Command::Train(work) if wholes > 0 => break work,
             // Begun before the answer was there.
             Command::Train(work) => {
-                let failed = Report::Failed { lease: work.task.lease, text: "version 1 is not here".to_owned() };
+                let failed = Report::Failed { work: work.number, text: "version 1 is not here".to_owned() };
                 rig.reports.send(failed).await.unwrap();
             }
             Command::Setup { .. } | Command::Threads(_) => panic!("the model and its threads are the same"),
         }
     };
     assert!(rig.seen.news.lock().unwrap().contains(&News::Stopped), "a task that ends without an event is told");
-    rig.trained(second.task.lease).await;
+    rig.trained(&second).await;
     rig.end().await.unwrap();
     assert_eq!(coordinator.joined(), 2);
 }

@@ -256,3 +256,17 @@ fn a_coordinator_that_pays_is_found_again_at_once_however_often_it_is_killed() {
         lab.reconnect();
     }
 }
+
+#[test]
+fn an_update_is_not_taken_for_that_of_a_task_which_has_not_begun() {
+    let mut lab = Lab::open(settings());
+    lab.hear(task(1, 0));
+    // Its number is that of another run's lease, whose training was stopped too late.
+    lab.train(1);
+    let orders = lab.take();
+    assert!(matches!(&orders[..], [Order::FindShard { .. }, Order::Drop { .. }]), "{orders:?}");
+    lab.tell(Fact::ShardReady { shard: SHARD });
+    assert!(lab.take().iter().any(|order| matches!(order, Order::Train(_))), "it is in hand still");
+    lab.train(1);
+    assert_eq!(updates(&lab.said()), [(1, true)]);
+}
