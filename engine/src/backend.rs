@@ -45,7 +45,7 @@ pub(crate) trait Backend: Send {
     fn gradient(&mut self, batch: Batch) -> Result<f64>;
     /// Clips and steps; returns the gradient's norm before clipping. If that is not finite, nothing has changed.
     fn update(&mut self, rate: f32) -> Result<f64>;
-    /// Remembers the optimiser's state, to be restored if a task does not finish.
+    /// A task begins: remembers the optimiser's state, to be restored if it does not finish.
     fn keep_optimizer(&mut self) -> Result<()>;
     fn restore_optimizer(&mut self) -> Result<()>;
     fn reset_optimizer(&mut self) -> Result<()>;
@@ -54,17 +54,42 @@ pub(crate) trait Backend: Send {
 /// A test's seam: fails a pass over so many windows as libtorch fails when memory runs out.
 pub(crate) type Hurdle = Arc<dyn Fn(usize) -> Result<()> + Send + Sync>;
 
-/// Runs `pass` over `windows` windows, at most `at_once` at a time, and sums its results. When memory runs out,
-/// `at_once` is halved, for good, and everything is done anew; with one window at a time the error stands. `pass` is
-/// told whether it is the first of its try, and then overwrites what an earlier try left.
+/// How many windows go through the network at once: fewer after memory ran out, and more again from task to task, as
+/// what had the memory may have ended since.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AtOnce {
+    pub most: usize,
+    /// Whether memory ran out in the task at hand.
+    short: bool,
+}
+
+impl AtOnce {
+    /// As many as are usual.
+    pub fn all() -> Self {
+        Self { most: usize::MAX, short: false }
+    }
+
+    /// A task begins. Twice as many are tried after one for which there was memory, and not after each: a try that fails
+    /// costs a pass.
+    pub fn begin(&mut self) {
+        if !std::mem::take(&mut self.short) {
+            self.most = self.most.saturating_mul(2);
+        }
+    }
+}
+
+/// Runs `pass` over `windows` windows, at most `usual` at a time, and sums its results. When memory runs out, `at_once`
+/// is halved, and everything is done anew; with one window at a time the error stands. `pass` is told whether it is the
+/// first of its try, and then overwrites what an earlier try left.
 pub(crate) fn in_pieces(
     windows: usize,
-    at_once: &mut usize,
+    usual: usize,
+    at_once: &mut AtOnce,
     hurdle: Option<&Hurdle>,
     mut pass: impl FnMut(Range<usize>, bool) -> Result<f64>,
 ) -> Result<f64> {
     loop {
-        let size = (*at_once).clamp(1, windows.max(1));
+        let size = at_once.most.min(usual).clamp(1, windows.max(1));
         let mut whole = || {
             let starts = (0..windows).step_by(size);
             starts.map(|start| start..(start + size).min(windows)).try_fold(0.0, |sum, piece| {
@@ -75,8 +100,8 @@ pub(crate) fn in_pieces(
         };
         match whole() {
             Err(error) if error.is_out_of_memory() && size > 1 => {
-                *at_once = size / 2;
-                tracing::warn!(%error, windows = *at_once, "out of memory: trying again with fewer windows at once");
+                *at_once = AtOnce { most: size / 2, short: true };
+                tracing::warn!(%error, windows = at_once.most, "out of memory: trying again with fewer windows at once");
             }
             other => return other,
         }

@@ -4,7 +4,7 @@ use hydra_core::model::{Recipe, Shape};
 use tch::{Device, Kind, Tensor};
 
 use crate::adam::AdamStep;
-use crate::backend::{Backend, Batch, Hurdle, in_pieces, wanted};
+use crate::backend::{AtOnce, Backend, Batch, Hurdle, in_pieces, wanted};
 use crate::graph::{Graph, indexes};
 use crate::moments::Moments;
 use crate::parts::{Parts, Place};
@@ -25,7 +25,7 @@ pub(crate) struct Torch {
     rounded: Option<Tensor>,
     gradient: Tensor,
     moments: Moments,
-    most_windows: usize,
+    at_once: AtOnce,
     hurdle: Option<Hurdle>,
 }
 
@@ -44,7 +44,7 @@ impl Torch {
             rounded,
             gradient: zeros()?,
             moments: Moments::new(shape.params(), device)?,
-            most_windows: usize::MAX,
+            at_once: AtOnce::all(),
             hurdle: hurdle.cloned(),
         })
     }
@@ -104,11 +104,10 @@ impl Backend for Torch {
     }
 
     fn gradient(&mut self, batch: Batch) -> Result<f64> {
-        let usual = self.most_windows.min((PIECE_TOKENS / batch.context).max(1));
-        let mut at_once = usual;
+        let (usual, mut at_once) = ((PIECE_TOKENS / batch.context).max(1), self.at_once);
         let scale = 1.0 / batch.targets() as f64;
         let hurdle = self.hurdle.clone();
-        let nats = in_pieces(batch.windows(), &mut at_once, hurdle.as_ref(), |piece, first| {
+        let nats = in_pieces(batch.windows(), usual, &mut at_once, hurdle.as_ref(), |piece, first| {
             wanted(&batch.stop)?;
             if first {
                 let _ = self.gradient.f_zero_()?;
@@ -116,9 +115,7 @@ impl Backend for Torch {
             let windows: Vec<&[u16]> = piece.map(|i| batch.window(i)).collect();
             self.pass(&windows, batch.context, scale)
         });
-        if at_once < usual {
-            self.most_windows = at_once;
-        }
+        self.at_once = at_once;
         nats
     }
 
@@ -148,6 +145,7 @@ impl Backend for Torch {
     }
 
     fn keep_optimizer(&mut self) -> Result<()> {
+        self.at_once.begin();
         self.moments.keep()
     }
 

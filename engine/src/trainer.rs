@@ -97,6 +97,8 @@ impl Trainer {
             Ok(Some(gpu)) => return Ok(Self::over(shape, Box::new(gpu))),
             // In f32, or sizes that do not fit the kernels.
             Ok(None) => {}
+            // What has the memory may end; libtorch's operations would be slower for as long as this worker runs.
+            Err(error) if error.is_out_of_memory() => return Err(error),
             Err(error) => tracing::warn!(%error, "no kernels for this card: training with libtorch's operations"),
         }
         Ok(Self::over(shape, Box::new(Torch::new(shape, recipe, device.torch, device.kind(), hurdle)?)))

@@ -24,7 +24,7 @@ use hydra_core::model::{Recipe, Shape};
 use tch::{Kind, Tensor};
 
 use crate::adam::AdamStep;
-use crate::backend::{Backend, Batch, Hurdle, in_pieces};
+use crate::backend::{AtOnce, Backend, Batch, Hurdle, in_pieces};
 use crate::native::{floats, floats_mut};
 use crate::{EngineError, Result};
 pub use decode::{DecodeBatch, Decoder, Stream};
@@ -60,8 +60,7 @@ enum Order {
 /// One thread's means of working.
 struct Replica {
     network: Network,
-    /// The most windows at once; lowered when memory runs out.
-    most_windows: usize,
+    at_once: AtOnce,
     hurdle: Option<Hurdle>,
     /// Every replica's flat gradient, and the weights, narrowed to this thread's share.
     gradients: Vec<Tensor>,
@@ -86,7 +85,10 @@ impl Replica {
                 return Ok(wide::squares(sum));
             }
             Order::Adam { step } => self.adam(step),
-            Order::Keep => self.kept = (self.mean.clone(), self.square.clone()),
+            Order::Keep => {
+                self.at_once.begin();
+                self.kept = (self.mean.clone(), self.square.clone());
+            }
             Order::Restore => (self.mean, self.square) = self.kept.clone(),
             Order::Reset => {
                 self.mean.fill(0.0);
@@ -101,20 +103,15 @@ impl Replica {
         network.heed(&batch.stop);
         let start = windows.start;
         let scale = 1.0 / batch.targets() as f32;
-        let usual = self.most_windows.min((PIECE_TOKENS / batch.context).max(1));
-        let mut at_once = usual;
-        let nats = in_pieces(windows.len(), &mut at_once, hurdle.as_ref(), |piece, first| {
+        let usual = (PIECE_TOKENS / batch.context).max(1);
+        in_pieces(windows.len(), usual, &mut self.at_once, hurdle.as_ref(), |piece, first| {
             let windows: Vec<&[u16]> = piece.map(|i| batch.window(start + i)).collect();
             let done = network.gradient(&windows, batch.context, scale, first);
             if done.as_ref().is_err_and(EngineError::is_out_of_memory) {
                 network.free();
             }
             done
-        });
-        if at_once < usual {
-            self.most_windows = at_once;
-        }
-        nats
+        })
     }
 
     fn adam(&mut self, step: AdamStep) {
@@ -161,7 +158,7 @@ impl Cpu {
             let narrow = |t: &Tensor| t.f_narrow(0, start as i64, length as i64);
             let replica = Replica {
                 network: Network::new(shape, &weights, &gradients[index])?,
-                most_windows: usize::MAX,
+                at_once: AtOnce::all(),
                 hurdle: hurdle.cloned(),
                 gradients: gradients.iter().map(narrow).collect::<Result<_, _>>()?,
                 weights: narrow(&weights)?,

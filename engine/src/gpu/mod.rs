@@ -15,7 +15,7 @@ use tch::{Kind, Tensor};
 
 use self::driver::{Argument, Kernels};
 use crate::adam::AdamStep;
-use crate::backend::{Backend, Batch, Hurdle, in_pieces, wanted};
+use crate::backend::{AtOnce, Backend, Batch, Hurdle, in_pieces, wanted};
 use crate::graph::indexes;
 use crate::moments::Moments;
 use crate::parts::{Parts, Place, angles};
@@ -48,7 +48,7 @@ pub(crate) struct Gpu {
     cosine: Tensor,
     sine: Tensor,
     moments: Moments,
-    most_windows: usize,
+    at_once: AtOnce,
     hurdle: Option<Hurdle>,
 }
 
@@ -112,7 +112,7 @@ impl Gpu {
             cosine: table(0)?,
             sine: table(half)?,
             moments: Moments::new(shape.params(), device.torch)?,
-            most_windows: usize::MAX,
+            at_once: AtOnce::all(),
             hurdle: hurdle.cloned(),
         }))
     }
@@ -300,18 +300,15 @@ impl Backend for Gpu {
 
     fn gradient(&mut self, batch: Batch) -> Result<f64> {
         self.kernels.enter()?;
-        let usual = self.most_windows.min((PIECE_TOKENS / batch.context).max(1));
-        let mut at_once = usual;
+        let (usual, mut at_once) = ((PIECE_TOKENS / batch.context).max(1), self.at_once);
         let share = 1.0 / batch.targets() as f32;
         let hurdle = self.hurdle.clone();
-        let nats = in_pieces(batch.windows(), &mut at_once, hurdle.as_ref(), |piece, first| {
+        let nats = in_pieces(batch.windows(), usual, &mut at_once, hurdle.as_ref(), |piece, first| {
             wanted(&batch.stop)?;
             let windows: Vec<&[u16]> = piece.map(|i| batch.window(i)).collect();
             self.pass(&windows, batch.context as i64, share, first)
         });
-        if at_once < usual {
-            self.most_windows = at_once;
-        }
+        self.at_once = at_once;
         nats
     }
 
@@ -335,6 +332,7 @@ impl Backend for Gpu {
     }
 
     fn keep_optimizer(&mut self) -> Result<()> {
+        self.at_once.begin();
         self.moments.keep()
     }
 

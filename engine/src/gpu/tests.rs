@@ -51,7 +51,7 @@ fn nvidia_gradients_and_steps_are_those_of_autograd() {
         // The same again, bit for bit; in pieces, but for rounding.
         gpu.gradient(batch()).unwrap();
         assert_eq!(Vec::<f32>::try_from(&gpu.gradient).unwrap(), whole);
-        gpu.most_windows = 2;
+        gpu.at_once.most = 2;
         gpu.gradient(batch()).unwrap();
         let far = off(&Vec::<f32>::try_from(&gpu.gradient).unwrap(), &whole);
         assert!(far < 0.02, "{far}");

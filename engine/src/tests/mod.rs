@@ -162,6 +162,30 @@ fn running_out_of_memory_halves_the_piece_and_changes_only_rounding() {
 }
 
 #[test]
+fn memory_that_is_there_again_is_used_again() {
+    for autograd in [false, true] {
+        let (most, largest) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicUsize::new(0)));
+        let (room, counter) = (Arc::clone(&most), Arc::clone(&largest));
+        let hurdle: Hurdle = Arc::new(move |windows| {
+            if windows > room.load(Ordering::Relaxed) {
+                return Err(EngineError::OutOfMemory("a test".into()));
+            }
+            counter.fetch_max(windows, Ordering::Relaxed);
+            Ok(())
+        });
+        let mut trainer = over_hurdle(autograd, &hurdle);
+        let mut used = || {
+            train(&mut trainer, &job());
+            largest.swap(0, Ordering::Relaxed)
+        };
+        // Five windows a step. While memory is short, every other task tries for more.
+        assert_eq!([used(), used(), used()], [1, 1, 1]);
+        most.store(5, Ordering::Relaxed);
+        assert_eq!([used(), used(), used(), used()], [1, 2, 4, 5]);
+    }
+}
+
+#[test]
 fn too_little_memory_for_one_window_is_an_error() {
     let hurdle: Hurdle = Arc::new(|_| Err(EngineError::OutOfMemory("a test".into())));
     let mut trainer = Trainer::with_hurdle(shape(), Recipe::default(), cpu(2), Some(&hurdle)).unwrap();
