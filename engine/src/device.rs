@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use tch::{Kind, Tensor};
+
 use crate::{EngineError, native};
 
 /// What the user asked for: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -64,21 +66,7 @@ impl Device {
     pub fn open(choice: DeviceChoice, threads: Option<usize>) -> Result<Self, EngineError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or(cores).clamp(1, MOST_THREADS);
-        let cpu = Self { torch: tch::Device::Cpu, threads, bf16: false };
-        match choice {
-            DeviceChoice::Cpu => Ok(cpu),
-            DeviceChoice::Cuda(number) => match find_cuda(number) {
-                Ok(gpu) => Ok(gpu),
-                Err(why) => Err(EngineError::NoDevice { wanted: choice.to_string(), why }),
-            },
-            DeviceChoice::Auto => match find_cuda(0) {
-                Ok(gpu) => Ok(gpu),
-                Err(why) => {
-                    tracing::debug!(why, "no GPU, using the CPU");
-                    Ok(cpu)
-                }
-            },
-        }
+        choose(choice, Self { torch: tch::Device::Cpu, threads, bf16: false }, find_cuda)
     }
 
     /// CPU threads that training uses; 1 on a GPU.
@@ -128,7 +116,55 @@ impl fmt::Display for Device {
     }
 }
 
-fn find_cuda(number: usize) -> Result<Device, String> {
+/// Why there is no card to compute on.
+#[derive(Debug)]
+enum NoCard {
+    /// There is none, or nothing that reaches it.
+    Absent(String),
+    /// There is one, and it does not compute.
+    Fails(String),
+}
+
+fn choose(
+    choice: DeviceChoice,
+    cpu: Device,
+    find: impl Fn(usize) -> Result<Device, NoCard>,
+) -> Result<Device, EngineError> {
+    match choice {
+        DeviceChoice::Cpu => Ok(cpu),
+        DeviceChoice::Cuda(number) => find(number).map_err(|(NoCard::Absent(why) | NoCard::Fails(why))| {
+            EngineError::NoDevice { wanted: choice.to_string(), why }
+        }),
+        DeviceChoice::Auto => Ok(find(0).unwrap_or_else(|missing| {
+            match missing {
+                NoCard::Absent(why) => tracing::debug!(why, "no GPU, using the CPU"),
+                NoCard::Fails(why) => tracing::warn!(why, "the GPU cannot be used, using the CPU"),
+            }
+            cpu
+        })),
+    }
+}
+
+fn find_cuda(number: usize) -> Result<Device, NoCard> {
+    let device = reach_cuda(number).map_err(NoCard::Absent)?;
+    // One that is listed may be too old or too new for this libtorch, or broken.
+    let fails = |error| NoCard::Fails(format!("it is there, but fails to compute: {error}; start with --device cpu"));
+    try_out(device.torch).map_err(fails)?;
+    Ok(device)
+}
+
+/// Has a small product computed and read back.
+fn try_out(device: tch::Device) -> Result<(), EngineError> {
+    let ones = Tensor::f_ones([16, 16], (Kind::Float, device))?;
+    let sum = ones.f_mm(&ones)?.f_sum(Kind::Float)?.f_double_value(&[])?;
+    if sum.to_bits() == 4096.0f64.to_bits() {
+        Ok(())
+    } else {
+        Err(EngineError::Libtorch(format!("a product that adds up to 4096 came out as {sum}")))
+    }
+}
+
+fn reach_cuda(number: usize) -> Result<Device, String> {
     let hint = "start with --device cpu, or run `cargo xtask setup --cuda` on a machine with an NVIDIA card";
     native::load_cuda().map_err(|why| format!("{why}; {hint}"))?;
     if !tch::Cuda::is_available() {
@@ -167,6 +203,25 @@ mod tests {
         // Holds on machines with fewer than 200 GPUs.
         let error = Device::open(DeviceChoice::Cuda(200), None).expect_err("there is no such device");
         assert!(matches!(error, EngineError::NoDevice { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_card_that_does_not_compute_is_not_taken() {
+        let cpu = Device::open(DeviceChoice::Cpu, Some(2)).unwrap();
+        let gpu = Device { torch: tch::Device::Cuda(0), threads: 1, bf16: true };
+        for missing in [NoCard::Absent, NoCard::Fails] {
+            let find = |_| Err(missing("no kernel image is available".to_owned()));
+            assert_eq!(choose(DeviceChoice::Auto, cpu, find).unwrap(), cpu);
+            let error = choose(DeviceChoice::Cuda(0), cpu, find).unwrap_err();
+            assert!(matches!(&error, EngineError::NoDevice { why, .. } if why.contains("kernel image")), "{error}");
+        }
+        assert_eq!(choose(DeviceChoice::Auto, cpu, |_| Ok(gpu)).unwrap(), gpu);
+        assert_eq!(choose(DeviceChoice::Cpu, cpu, |_| Ok(gpu)).unwrap(), cpu);
+    }
+
+    #[test]
+    fn what_is_tried_out_comes_to_the_right_result() {
+        try_out(tch::Device::Cpu).unwrap();
     }
 
     #[test]

@@ -17,10 +17,12 @@ use hydra_core::proto;
 use hydra_engine::{Device, DeviceChoice, EngineError, Job, StepReport, Trainer};
 use tokio::sync::mpsc;
 
+use self::unable::{Failures, Unable, unable};
 use crate::unsent::{Left, Unsent};
 
 #[cfg(test)]
 mod tests;
+mod unable;
 
 /// Tokens of one step: far above any recipe, far below what a task could ask for to exhaust the memory.
 const STEP_TOKENS: u64 = 1 << 22;
@@ -93,6 +95,8 @@ pub enum Report {
         work: u64,
         text: String,
     },
+    /// The device fails again and again; why, for people.
+    Useless(String),
 }
 
 /// The thread as its driver sees it.
@@ -118,7 +122,7 @@ pub fn start(choice: DeviceChoice, threads: Option<usize>, unsent: Unsent) -> st
             Err(error) => return report(Report::Unopened(error)),
         };
         report(opened(device));
-        let mut compute = Compute { device, unsent, wanted: None, model: None };
+        let mut compute = Compute { device, unsent, wanted: None, model: None, failures: Failures::default() };
         while let Some(command) = taken.blocking_recv() {
             compute.carry_out(command, &report);
         }
@@ -137,6 +141,7 @@ struct Compute {
     /// CPU cores asked for since the last task.
     wanted: Option<usize>,
     model: Option<Model>,
+    failures: Failures,
 }
 
 struct Model {
@@ -144,7 +149,7 @@ struct Model {
     shape: Shape,
     recipe: Recipe,
     /// Absent, with the reason, where the device did not hold the model.
-    trainer: Result<Trainer, String>,
+    trainer: Result<Trainer, Unable>,
     weights: Vec<f32>,
     /// Which version the weights are; nothing before the first and after a failed one.
     version: Option<VersionNo>,
@@ -176,10 +181,14 @@ impl Compute {
                     Some(model) => model.train(&work, self.device, report),
                     None => Err(Unable::Why("there is no model to train".to_owned())),
                 };
+                let useless = self.failures.count(trained.as_ref().err());
                 match trained {
                     Ok(trained) => report(trained),
                     Err(Unable::Stopped) => tracing::debug!(lease = %work.task.lease, "training was stopped"),
-                    Err(Unable::Why(text)) => report(Report::Failed { work: number, text }),
+                    Err(Unable::Why(text) | Unable::Card(text)) => report(Report::Failed { work: number, text }),
+                }
+                if let Some(text) = useless {
+                    report(Report::Useless(text));
                 }
             }
         }
@@ -194,7 +203,7 @@ impl Compute {
         self.device = wanted;
         if let Some(model) = &mut self.model {
             // Before the next one is made: both together may not fit into the memory.
-            model.trainer = Err("its trainer is being made".to_owned());
+            model.trainer = Err(Unable::Why("its trainer is being made".to_owned()));
             model.trainer = trainer(model.shape, model.recipe, self.device);
         }
         report(opened(self.device));
@@ -221,19 +230,11 @@ impl Compute {
 }
 
 /// A trainer whose optimiser knows nothing yet, or why there is none.
-fn trainer(shape: Shape, recipe: Recipe, device: Device) -> Result<Trainer, String> {
+fn trainer(shape: Shape, recipe: Recipe, device: Device) -> Result<Trainer, Unable> {
     Trainer::new(shape, recipe, device).map_err(|error| {
         tracing::warn!(%error, "the model cannot be trained here");
-        explain(&error)
+        unable(&error, device.is_gpu())
     })
-}
-
-/// Why there is no update.
-enum Unable {
-    /// It was asked to stop.
-    Stopped,
-    /// For people.
-    Why(String),
 }
 
 impl Model {
@@ -280,7 +281,7 @@ impl Model {
             // What had the memory may have ended since.
             self.trainer = trainer(self.shape, self.recipe, device);
         }
-        let trainer = self.trainer.as_mut().map_err(|why| Unable::Why(why.clone()))?;
+        let trainer = self.trainer.as_mut().map_err(|why| why.clone())?;
         let proto::Task { steps, batch, context, seed, lr_start, lr_end, codec, .. } = *task;
         let job = Job { steps, batch, context, seed, lr_start, lr_end };
         let mut on_step = |StepReport { step, loss, tokens_per_s }| {
@@ -288,10 +289,8 @@ impl Model {
             ControlFlow::Continue(())
         };
         let (start, left) = codec.start(&self.weights, &self.residual);
-        let trained = trainer.train_until(&start, &job, &tokens, stop, &mut on_step).map_err(|error| match error {
-            EngineError::Stopped => Unable::Stopped,
-            error => Unable::Why(explain(&error)),
-        })?;
+        let trained = trainer.train_until(&start, &job, &tokens, stop, &mut on_step);
+        let trained = trained.map_err(|error| unable(&error, device.is_gpu()))?;
         let mut delta = trained.weights;
         for (delta, base) in delta.iter_mut().zip(&self.weights) {
             *delta = base - *delta;
@@ -345,11 +344,4 @@ fn ends(losses: &[f32]) -> (f32, f32) {
     let count = (losses.len() / 10).max(1).min(losses.len());
     let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len().max(1) as f32;
     (mean(&losses[..count]), mean(&losses[losses.len() - count..]))
-}
-
-fn explain(error: &EngineError) -> String {
-    match error {
-        EngineError::OutOfMemory(_) => format!("{error}; close other programs, or start with --device cpu"),
-        error => error.to_string(),
-    }
 }

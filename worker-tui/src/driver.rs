@@ -7,16 +7,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hydra_core::agent::{Agent, Event, Exit, Fact, Order, Why};
+use hydra_core::agent::{Agent, Event, Exit, Fact, Order};
 use hydra_core::credits::Credits;
 use hydra_core::ids::{Digest, LeaseId, Nonce};
 use hydra_core::machine::Machine as _;
-use hydra_core::proto::{self, Bye, ClientMsg, Empty, ServerMsg};
+use hydra_core::proto::{self, ClientMsg, Empty, ServerMsg};
 use hydra_core::time::Time;
 use hydra_shell::clock::Clock;
-use hydra_shell::exit::{Exit as Code, Failure};
+use hydra_shell::exit::Failure;
 use hydra_shell::keys;
-use hydra_shell::ui::text::count;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Duration;
@@ -25,15 +24,14 @@ use crate::cache::{Cache, SHARD_BYTES};
 use crate::compute::{Command, Report, Work};
 use hydra_shell::client::line::{Heard, Line};
 
+mod end;
 mod news;
 
+use self::end::failure;
 pub use self::news::{News, Request};
 
 /// For the last words in both directions.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// The same for somebody who is in a hurry.
-const HASTE: Duration = Duration::from_millis(500);
-
 /// Who is told what happens.
 pub trait Sink {
     /// Shows an event.
@@ -78,6 +76,8 @@ pub struct Driver<S> {
     training: Option<Training>,
     /// Tasks that training has begun with.
     works: u64,
+    /// Why the device is of no use, once it is not.
+    useless: Option<String>,
     /// As last told.
     balance: Option<Credits>,
     rest: Option<Time>,
@@ -109,6 +109,7 @@ impl<S: Sink> Driver<S> {
             updates: BTreeMap::new(),
             training: None,
             works: 0,
+            useless: None,
             balance: None,
             rest: None,
         }
@@ -158,22 +159,10 @@ impl<S: Sink> Driver<S> {
             }
         };
         self.stop_training(None);
-        let ended = failure(exit, &self.line);
+        let ended = failure(exit, self.useless.take(), &self.line);
         self.line.hang_up(FAREWELL).await;
         self.writes.join_all().await;
         Ok(ended?)
-    }
-
-    async fn stop(mut self) -> Failure {
-        self.stop_training(None);
-        self.sink.show(&self.agent.stopped(Why::AtOnce));
-        self.line.send(&ClientMsg::Bye(Bye { text: "stopped at once".to_owned(), retry: false }));
-        self.line.hang_up(HASTE).await;
-        let text = match self.agent.lease() {
-            Some(_) => "stopped at once; the task in hand was given up: it is not paid",
-            None => "stopped at once",
-        };
-        Failure::new(Code::Interrupted, text)
     }
 
     fn handle(&mut self, fact: Fact) {
@@ -236,6 +225,11 @@ impl<S: Sink> Driver<S> {
                 let Some(lease) = self.end_training(work) else { return };
                 tracing::warn!(%lease, text, "a task cannot be trained");
                 Fact::Failed { lease, text }
+            }
+            Report::Useless(why) => {
+                self.useless = Some(why);
+                // What is trained already is still delivered.
+                Fact::Finish
             }
             Report::Opened { device, threads } => self.tell_device(device, threads),
             // Told before there is a driver.
@@ -356,25 +350,5 @@ impl<S: Sink> Driver<S> {
         if let Some(Training { stop, .. }) = self.training.take_if(|now| lease.is_none_or(|lease| lease == now.lease)) {
             stop.store(true, Ordering::Relaxed);
         }
-    }
-}
-
-fn failure(exit: Exit, line: &Line) -> Result<(), Failure> {
-    match exit {
-        Exit::Done => Ok(()),
-        Exit::Unreachable(reason) => Err(match line.failed() {
-            Some(error) => error.clone().into(),
-            None => Failure::new(Code::Connect, format!("no session with the coordinator: {reason}"))
-                .hint("look at the coordinator's screen or log, see that it has the version of this program, or try again later"),
-        }),
-        Exit::Undelivered(tasks) => Err(Failure::new(
-            Code::Connect,
-            format!(
-                "no answer from a coordinator for a minute: {} without one",
-                count(tasks as u64, "finished task", "finished tasks")
-            ),
-        )
-        .hint("a worker that is not asked to leave waits for its coordinator, however long, and delivers then")),
-        Exit::Refused(text) => Err(Failure::new(Code::Refused, format!("the coordinator refuses: {text}"))),
     }
 }

@@ -110,7 +110,7 @@ fn threads_that_the_device_does_not_take_change_nothing() {
 #[test]
 fn a_trainer_that_could_not_be_made_is_tried_again() {
     let mut rig = Rig::new();
-    rig.compute.model.as_mut().unwrap().trainer = Err("out of memory".to_owned());
+    rig.compute.model.as_mut().unwrap().trainer = Err(Unable::Why("out of memory".to_owned()));
     rig.update(task(Codec::F32));
 }
 
@@ -136,7 +136,13 @@ impl Rig {
 
     /// Without a model.
     fn empty(folder: Option<&Path>) -> Self {
-        let compute = Compute { device: device(), unsent: Unsent::at(folder), wanted: None, model: None };
+        let compute = Compute {
+            device: device(),
+            unsent: Unsent::at(folder),
+            wanted: None,
+            model: None,
+            failures: Failures::default(),
+        };
         Self { compute, weights: shape().initial_weights(3) }
     }
 

@@ -302,6 +302,22 @@ async fn a_revoked_task_is_stopped_and_the_next_one_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_that_keeps_failing_ends_the_worker_after_what_it_has_delivered() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), None);
+    let first = rig.work().await;
+    rig.trained(&first).await;
+    let second = rig.work().await;
+    let text = "CUDA error: unspecified launch failure".to_owned();
+    rig.reports.send(Report::Failed { work: second.number, text: text.clone() }).await.unwrap();
+    rig.reports.send(Report::Useless(text)).await.unwrap();
+    let seen = rig.seen.clone();
+    let failure = rig.end().await.unwrap_err();
+    assert_eq!((failure.exit, seen.count(credited)), (Exit::NoDevice, 1));
+    assert!(failure.message.contains("unspecified launch failure"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn threads_are_asked_for_and_told() {
     let coordinator = hub::start();
     let mut rig = Rig::new(line(&coordinator), Some(2));
