@@ -223,7 +223,8 @@ impl Compute {
             return None;
         }
         let trainer = trainer(shape, recipe, self.device);
-        let (weights, residual) = (Vec::new(), vec![0.0; shape.params()]);
+        // As long as no weights came, the sizes are no more than words of the coordinator: they take no memory.
+        let (weights, residual) = (Vec::new(), Vec::new());
         let left = self.unsent.take(&run, shape.params());
         Some(Model { run, shape, recipe, trainer, weights, version: None, newest: VersionNo(0), residual, left })
     }
@@ -259,6 +260,9 @@ impl Model {
         }
         self.version = Some(version.version);
         self.newest = version.version;
+        if self.residual.is_empty() {
+            self.residual = vec![0.0; self.shape.params()];
+        }
         if let Some(Left { version, residual }) = self.left.take()
             && (version.0..=version.0.saturating_add(LACKS)).contains(&self.newest.0)
         {

@@ -3,13 +3,16 @@
 //! A core works alone on its windows of the batch (forward and backward), then on its share of the flat vectors
 //! (summing gradients, AdamW). Whole replicas scale better than threads inside operations, which are too small to
 //! share. Phases are separated by replies: within one, a thread writes only what is its own, so nothing is locked.
-//! For a fixed number of threads the result is the same, bit for bit: every sum has a fixed order.
+//! For a fixed number of replicas the result is the same, bit for bit: every sum has a fixed order. There are as many
+//! as threads where the memory holds them (`room.rs`).
 
 mod decode;
 mod kept;
 mod kernels;
 mod network;
 mod product;
+mod room;
+mod space;
 mod team;
 #[cfg(test)]
 mod tests;
@@ -26,18 +29,14 @@ use tch::{Kind, Tensor};
 use crate::adam::AdamStep;
 use crate::backend::{AtOnce, Backend, Batch, Hurdle, in_pieces};
 use crate::native::{floats, floats_mut};
+use crate::parts::angles;
 use crate::{EngineError, Result};
 pub use decode::{DecodeBatch, Decoder, Stream};
 pub(crate) use kernels::EPSILON;
 use network::Network;
+use room::Room;
 pub use team::Team;
 pub(crate) use wide::highest;
-
-/// Tokens that a replica takes through the network at once: enough for full speed, few enough for the cache.
-const PIECE_TOKENS: usize = 1024;
-
-/// The most numbers in all replicas' gradients together (4 GiB); beyond it, fewer replicas with more threads each.
-const MAX_GRADIENTS: usize = 1 << 30;
 
 enum Order {
     /// Gradients of these windows of the batch.
@@ -60,6 +59,7 @@ enum Order {
 /// One thread's means of working.
 struct Replica {
     network: Network,
+    room: Room,
     at_once: AtOnce,
     hurdle: Option<Hurdle>,
     /// Every replica's flat gradient, and the weights, narrowed to this thread's share.
@@ -103,7 +103,7 @@ impl Replica {
         network.heed(&batch.stop);
         let start = windows.start;
         let scale = 1.0 / batch.targets() as f32;
-        let usual = (PIECE_TOKENS / batch.context).max(1);
+        let usual = self.room.windows(batch.context);
         in_pieces(windows.len(), usual, &mut self.at_once, hurdle.as_ref(), |piece, first| {
             let windows: Vec<&[u16]> = piece.map(|i| batch.window(start + i)).collect();
             let done = network.gradient(&windows, batch.context, scale, first);
@@ -146,18 +146,21 @@ pub(crate) struct Cpu {
 impl Cpu {
     pub fn new(shape: Shape, recipe: Recipe, threads: usize, hurdle: Option<&Hurdle>) -> Result<Self> {
         let params = shape.params();
-        let replicas = threads.min((MAX_GRADIENTS / params).max(1)).min(recipe.batch.max(1) as usize);
+        let room = room::divide(&shape, recipe.batch as usize, threads, room::available())?;
+        let replicas = room.replicas;
         let threads_each = threads / replicas;
         let zeros = || Tensor::f_zeros([params as i64], (Kind::Float, tch::Device::Cpu));
         let weights = zeros()?;
         let gradients = (0..replicas).map(|_| zeros()).collect::<Result<Vec<_>, _>>()?;
+        let angles: Arc<[f32]> = angles(&shape).into();
         let share = params.div_ceil(replicas).next_multiple_of(16);
         let threads = (0..replicas).map(|index| {
             let start = (index * share).min(params);
             let length = share.min(params - start);
             let narrow = |t: &Tensor| t.f_narrow(0, start as i64, length as i64);
             let replica = Replica {
-                network: Network::new(shape, &weights, &gradients[index])?,
+                network: Network::new(shape, &weights, &gradients[index], Arc::clone(&angles))?,
+                room,
                 at_once: AtOnce::all(),
                 hurdle: hurdle.cloned(),
                 gradients: gradients.iter().map(narrow).collect::<Result<_, _>>()?,

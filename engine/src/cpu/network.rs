@@ -10,21 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hydra_core::model::Shape;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::kernels::Heads;
+use super::space::Space;
 use super::wide;
 use crate::backend::wanted;
 use crate::native::{floats, floats_mut};
-use crate::parts::{Parts, angles};
+use crate::parts::Parts;
 use crate::{EngineError, Result};
-
-/// Numbers in one block of logits; 8 MiB stay in a core's share of the outer cache.
-const LOGITS_BLOCK: usize = 2 << 20;
-
-fn matrix(rows: usize, columns: usize) -> Result<Tensor> {
-    Ok(Tensor::f_zeros([rows as i64, columns as i64], (Kind::Float, tch::Device::Cpu))?)
-}
 
 /// `out = a · b`.
 fn multiply(a: &Tensor, b: &Tensor, out: &Tensor) -> Result<()> {
@@ -43,88 +37,6 @@ fn weigh(gradient: &mut Tensor, dout: &Tensor, input: &Tensor, first: bool) -> R
     Ok(())
 }
 
-/// What a layer's forward pass leaves for its backward pass; rows are tokens.
-struct Kept {
-    /// The residual stream before attention and before the MLP.
-    before: Tensor,
-    middle: Tensor,
-    /// After the two norms, and the norms' inverse root mean squares.
-    normed1: Tensor,
-    normed2: Tensor,
-    inverse1: Vec<f32>,
-    inverse2: Vec<f32>,
-    qkv: Tensor,
-    turned: Tensor,
-    inverse_heads: Vec<f32>,
-    /// Attention's result as libtorch gave it (`[windows, heads, context, size]`) and its log-sum-exp.
-    attended: Option<(Tensor, Tensor)>,
-    gate_up: Tensor,
-    gated: Tensor,
-}
-
-/// Buffers for one pass over `windows` windows of `context` tokens.
-struct Space {
-    windows: usize,
-    context: usize,
-    layers: Vec<Kept>,
-    /// The residual stream after the last layer, and normed.
-    last: Tensor,
-    normed: Tensor,
-    inverse: Vec<f32>,
-    logits: Tensor,
-    /// What a sublayer adds to the stream; on the way back, gradients of that width.
-    delta: Tensor,
-    /// Gradient of the residual stream.
-    dstream: Tensor,
-    dqkv: Tensor,
-    dgate_up: Tensor,
-    dgated: Tensor,
-}
-
-impl Space {
-    fn new(shape: &Shape, windows: usize, context: usize) -> Result<Self> {
-        let tokens = windows * context;
-        let (width, ffn, vocab) = (shape.width as usize, shape.ffn as usize, shape.vocab as usize);
-        let layer = || {
-            Ok(Kept {
-                before: matrix(tokens, width)?,
-                middle: matrix(tokens, width)?,
-                normed1: matrix(tokens, width)?,
-                normed2: matrix(tokens, width)?,
-                inverse1: vec![0.0; tokens],
-                inverse2: vec![0.0; tokens],
-                qkv: matrix(tokens, 3 * width)?,
-                turned: matrix(tokens, 2 * width)?,
-                inverse_heads: vec![0.0; tokens * 2 * shape.heads as usize],
-                attended: None,
-                gate_up: matrix(tokens, 2 * ffn)?,
-                gated: matrix(tokens, ffn)?,
-            })
-        };
-        Ok(Self {
-            windows,
-            context,
-            layers: (0..shape.layers).map(|_| layer()).collect::<Result<_>>()?,
-            last: matrix(tokens, width)?,
-            normed: matrix(tokens, width)?,
-            inverse: vec![0.0; tokens],
-            logits: matrix((LOGITS_BLOCK / vocab).clamp(1, tokens), vocab)?,
-            delta: matrix(tokens, width)?,
-            dstream: matrix(tokens, width)?,
-            dqkv: matrix(tokens, 3 * width)?,
-            dgate_up: matrix(tokens, 2 * ffn)?,
-            dgated: matrix(tokens, ffn)?,
-        })
-    }
-
-    /// `[tokens, width]` columns of a matrix as libtorch's attention wants them: `[windows, heads, context, size]`.
-    fn heads(&self, shape: &Shape, of: &Tensor, part: i64) -> Result<Tensor> {
-        let (width, size) = (i64::from(shape.width), i64::from(shape.head_size()));
-        let dims = [self.windows as i64, self.context as i64, i64::from(shape.heads), size];
-        Ok(of.f_narrow(1, part * width, width)?.f_view(dims)?.f_transpose(1, 2)?)
-    }
-}
-
 /// One thread's network: views of the shared weights, its own gradients and buffers.
 pub(crate) struct Network {
     shape: Shape,
@@ -132,7 +44,7 @@ pub(crate) struct Network {
     /// The matrices transposed, as the forward pass multiplies by them.
     turned_weights: Parts<Tensor>,
     gradients: Parts<Tensor>,
-    angles: Vec<f32>,
+    angles: Arc<[f32]>,
     /// Buffers for the sizes in use: whole pieces, and the shorter last one.
     spaces: Vec<Space>,
     /// Looked at before every layer: a piece of a large model takes seconds.
@@ -141,13 +53,13 @@ pub(crate) struct Network {
 
 impl Network {
     /// `weights` and `gradients` are flat vectors of the shape's length; the network reads the first and writes the
-    /// second through views.
-    pub fn new(shape: Shape, weights: &Tensor, gradients: &Tensor) -> Result<Self> {
+    /// second through views. `angles` are those of the shape's positions.
+    pub fn new(shape: Shape, weights: &Tensor, gradients: &Tensor, angles: Arc<[f32]>) -> Result<Self> {
         let places = Parts::of(&shape);
         let weights = places.map(|place| place.view(weights))?;
         let turned_weights = weights.map(|w| if w.dim() == 2 { w.f_tr() } else { Ok(w.shallow_clone()) })?;
         let gradients = places.map(|place| place.view(gradients))?;
-        let (angles, spaces, stop) = (angles(&shape), Vec::new(), Arc::default());
+        let (spaces, stop) = (Vec::new(), Arc::default());
         Ok(Self { shape, weights, turned_weights, gradients, angles, spaces, stop })
     }
 

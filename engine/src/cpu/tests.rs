@@ -10,6 +10,7 @@ use super::{kernels, wide};
 use crate::adam::AdamStep;
 use crate::backend::{Backend, Batch};
 use crate::native::floats;
+use crate::parts::angles;
 use crate::tests::reference::{self, random_tokens, random_weights};
 use crate::torch::Torch;
 
@@ -52,7 +53,7 @@ impl Case {
     fn by_hand(&self, at_once: usize) -> (f64, Vec<f32>) {
         let flat = Tensor::from_slice(&self.weights);
         let gradient = Tensor::ones([self.weights.len() as i64], (Kind::Float, Device::Cpu));
-        let mut network = Network::new(self.shape, &flat, &gradient).unwrap();
+        let mut network = Network::new(self.shape, &flat, &gradient, angles(&self.shape).into()).unwrap();
         let count = (self.windows().len() * self.context) as f32;
         let mut nats = 0.0;
         for (index, piece) in self.windows().chunks(at_once).enumerate() {
