@@ -29,6 +29,10 @@ pub trait Front {
         let _ = text;
         false
     }
+    /// The coordinator refuses this client, in these words; the program ends with that.
+    fn turned_away(&mut self, text: &str) {
+        let _ = text;
+    }
 }
 
 /// How the session is.
@@ -75,7 +79,12 @@ impl Driver {
         front.parted(self.chat.run());
         let ended = match exit {
             Exit::Over(text) if met && front.over(&text) => Ok(()),
-            exit => failure(exit, &self.line, met),
+            exit => {
+                if let Exit::Refused(text) = &exit {
+                    front.turned_away(text);
+                }
+                failure(exit, &self.line, met)
+            }
         };
         self.line.hang_up(FAREWELL).await;
         ended

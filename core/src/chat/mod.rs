@@ -172,7 +172,7 @@ impl Chat {
             }
             (_, ServerMsg::Error(error)) if error.fatal => match error.code {
                 ErrorCode::Slow | ErrorCode::Full | ErrorCode::Flood => self.why = Some(error.text),
-                _ => self.exit(Exit::Refused(error.text)),
+                _ => self.refuse(error.text),
             },
             (_, ServerMsg::Bye(bye)) if !bye.retry => {
                 self.lose(bye.text.clone());
@@ -238,6 +238,15 @@ impl Chat {
         }
     }
 
+    /// The coordinator does not want this client.
+    fn refuse(&mut self, text: String) {
+        // A conversation must know what became of its question; of a client that asks once, the refusal says it.
+        if self.settings.reconnect {
+            self.lose(text.clone());
+        }
+        self.exit(Exit::Refused(text));
+    }
+
     fn on_cancel(&mut self) {
         let Some(id) = self.asked.as_ref().map(|asked| asked.id) else { return };
         if let Some(at) = self.unsent() {
@@ -266,7 +275,7 @@ impl Chat {
     fn on_challenge(&mut self, nonce: &Nonce, challenge: &proto::Challenge) {
         let Settings { key, user, .. } = &self.settings;
         let Some(proof) = sign::answer(key, nonce, challenge, Role::Chat, user) else {
-            return self.exit(Exit::Refused("the coordinator could not prove its own key".to_owned()));
+            return self.refuse("the coordinator could not prove its own key".to_owned());
         };
         let before = self.run().or(self.settings.run);
         self.server = Some((challenge.key, challenge.nonce));

@@ -257,6 +257,29 @@ fn what_was_not_sent_by_the_end_of_a_run_costs_nothing() {
 }
 
 #[test]
+fn a_conversation_that_is_refused_knows_what_became_of_its_question() {
+    let refusal = || {
+        let (code, text) = (ErrorCode::NameTaken, "the name alice belongs to another key".to_owned());
+        ServerMsg::Error(proto::Error { code, text, fatal: true })
+    };
+    for (mut lab, cost) in [(Lab::new(true), Cost::Nothing), (Lab::open(true), Cost::Unknown)] {
+        lab.tell(Fact::Ask(query(1)));
+        lab.take();
+        lab.hear(refusal());
+        let orders = lab.take();
+        let [Order::Show(Event::Lost { cost: found, .. }), Order::Exit(Exit::Refused(_))] = &orders[..] else {
+            panic!("{orders:?}")
+        };
+        assert_eq!(*found, cost);
+    }
+    let mut once = Lab::open(false);
+    once.tell(Fact::Ask(query(1)));
+    once.take();
+    once.hear(refusal());
+    assert!(matches!(once.take()[..], [Order::Exit(Exit::Refused(_))]));
+}
+
+#[test]
 fn a_refusal_is_shown_with_its_reason() {
     let mut lab = Lab::open(true);
     lab.tell(Fact::Ask(query(1)));

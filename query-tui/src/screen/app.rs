@@ -59,7 +59,7 @@ pub struct Screen {
     pub toasts: Toasts,
     /// Words in the footer's place.
     pub hint: Option<Hint>,
-    /// The words with which the coordinator said goodbye for good; empty before.
+    /// The words with which the coordinator said goodbye for good, or refused; empty before.
     pub goodbye: String,
     /// The time of the last message.
     pub now: Time,
@@ -217,6 +217,11 @@ impl Screen {
         vec![Cmd::AskBalance, Cmd::AskStatus]
     }
 
+    /// Nobody is there to be asked, and a wish would not wait for a session either.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.link, Link::Over | Link::Refused)
+    }
+
     /// Only a session can be asked.
     fn looks(&self) -> bool {
         matches!(self.link, Link::Open)
@@ -342,7 +347,8 @@ impl App for Screen {
                 self.owed = None;
                 self.on_session(&event);
             }
-            Msg::Goodbye(words) => self.on_goodbye(&words),
+            Msg::Goodbye(words) => self.on_end(Link::Over, &words),
+            Msg::Refused(words) => self.on_end(Link::Refused, &words),
             Msg::Saved(sign, words) => self.note(sign, &words),
             Msg::Told(sign, words) => self.toasts.push(now, sign, words),
             Msg::Wake => {

@@ -3,8 +3,8 @@
 //! The session's driver and the screen's loop run side by side; what happened goes one way as messages, wishes go the
 //! other way as facts. The session is over when the screen is gone, and the screen is gone when the session is over
 //! for good; after the coordinator's goodbye it stays, for the conversation to be read and saved, and looks now and then
-//! whether the run goes on. `app.rs` is the model,
-//! `session.rs` its changes by the session, `wishes.rs` those by its user, `view.rs` how it looks.
+//! whether the run goes on. It stays after a refusal too, if there was a session before, and looks no more.
+//! `app.rs` is the model, `session.rs` its changes by the session, `wishes.rs` those by its user, `view.rs` how it looks.
 
 mod answer;
 mod app;
@@ -45,6 +45,9 @@ const MESSAGES: usize = 256;
 
 /// Between two looks whether a run that has ended goes on.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Between sessions.
+const NO_SESSION: State = State { open: false, busy: false };
 
 /// Talks on a screen until somebody leaves; `fresh` makes a session that has not begun.
 pub async fn talk(
@@ -96,6 +99,10 @@ struct Panel {
     waiting: VecDeque<Msg>,
     /// Whether a coordinator has said goodbye for good, beyond which the screen stays.
     stays: bool,
+    /// Whether a session ever stood: there may be a conversation.
+    met: bool,
+    /// Whether a coordinator has refused this user since.
+    refused: bool,
     /// Whether the user has left.
     left: bool,
     /// The run that the last session was of.
@@ -104,13 +111,27 @@ struct Panel {
 
 impl Panel {
     fn new(wished: mpsc::UnboundedReceiver<Fact>, messages: mpsc::Sender<Msg>) -> Self {
-        Self { wished, messages, waiting: VecDeque::new(), stays: false, left: false, run: None }
+        Self {
+            wished,
+            messages,
+            waiting: VecDeque::new(),
+            stays: false,
+            met: false,
+            refused: false,
+            left: false,
+            run: None,
+        }
     }
 
     /// One session; after a goodbye for good others, as a run that has ended may be taken up again.
     async fn talk(&mut self, mut fresh: impl FnMut(Option<PublicKey>) -> Driver, clock: Clock) -> Result<(), Failure> {
         loop {
             let ended = fresh(self.run).run(self).await;
+            if self.refused {
+                // As it would be again, nothing is tried; the conversation stays until its user leaves.
+                while !matches!(self.next(NO_SESSION).await?, Fact::Leave) {}
+                return ended;
+            }
             let nobody = ended.as_ref().is_ok_and(|()| !self.left)
                 || ended.as_ref().is_err_and(|failure| failure.exit == Exit::Connect);
             if !(self.stays && nobody) {
@@ -120,7 +141,7 @@ impl Panel {
             loop {
                 tokio::select! {
                     // Without a session a wish comes to nothing; the screen says so by itself.
-                    wish = self.next(State { open: false, busy: false }) => if matches!(wish?, Fact::Leave) {
+                    wish = self.next(NO_SESSION) => if matches!(wish?, Fact::Leave) {
                         return Ok(());
                     },
                     () = clock.sleep_until(Some(look)) => break,
@@ -130,8 +151,20 @@ impl Panel {
     }
 }
 
+impl Panel {
+    /// The session's own end takes a while, for which the screen need not wait.
+    fn tell_end(&mut self, msg: Msg) {
+        self.waiting.push_back(msg);
+        while let Ok(room) = self.messages.try_reserve() {
+            let Some(msg) = self.waiting.pop_front() else { break };
+            room.send(msg);
+        }
+    }
+}
+
 impl Front for Panel {
     fn show(&mut self, event: &Event) {
+        self.met |= matches!(event, Event::Connected { .. });
         self.waiting.push_back(Msg::Session(event.clone()));
     }
 
@@ -159,13 +192,16 @@ impl Front for Panel {
 
     fn over(&mut self, text: &str) -> bool {
         self.stays = true;
-        self.waiting.push_back(Msg::Goodbye(text.to_owned()));
-        // The session's own end takes a while, for which the screen need not wait.
-        while let Ok(room) = self.messages.try_reserve() {
-            let Some(msg) = self.waiting.pop_front() else { break };
-            room.send(msg);
-        }
+        self.tell_end(Msg::Goodbye(text.to_owned()));
         true
+    }
+
+    fn turned_away(&mut self, text: &str) {
+        // On a first start there is nothing to keep: the words are read where the program was started.
+        if self.met {
+            self.refused = true;
+            self.tell_end(Msg::Refused(text.to_owned()));
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub enum Msg {
     Session(chat::Event),
     /// The coordinator has said goodbye for good, in these words; the conversation stays.
     Goodbye(String),
+    /// It refuses this user, in these words; the conversation stays.
+    Refused(String),
     /// The session is over for good.
     Over,
     /// How something short went.
@@ -59,7 +61,10 @@ pub enum Msg {
 impl Msg {
     /// Whether somebody pressed a key or turned the wheel.
     pub fn is_input(&self) -> bool {
-        let other = matches!(self, Self::Size | Self::Session(_) | Self::Goodbye(_) | Self::Over | Self::Wake);
+        let other = matches!(
+            self,
+            Self::Size | Self::Session(_) | Self::Goodbye(_) | Self::Refused(_) | Self::Over | Self::Wake
+        );
         !other && !matches!(self, Self::Leave | Self::Told(..) | Self::Saved(..))
     }
 }
@@ -94,4 +99,6 @@ pub enum Link {
     Waiting { until: Time },
     /// The coordinator has said goodbye for good.
     Over,
+    /// It refuses this user.
+    Refused,
 }

@@ -100,22 +100,32 @@ impl Screen {
         }
     }
 
-    /// The coordinator has said goodbye for good: what was said stays, nothing more comes.
-    pub(super) fn on_goodbye(&mut self, words: &str) {
+    /// The coordinator has said goodbye for good, or refuses this user: what was said stays, nothing more comes.
+    pub(super) fn on_end(&mut self, link: Link, words: &str) {
         if self.is_busy() {
-            // Asked while the goodbye was on its way.
+            // Asked while that was on its way.
             self.on_session(&Event::Lost { text: String::new(), reason: words.to_owned(), cost: Cost::Nothing });
         }
-        self.link = Link::Over;
-        let words = if words.trim().is_empty() { "the coordinator has said goodbye" } else { words };
-        self.goodbye = text::clean(words).into_owned();
-        let hint = "/save keeps the conversation, /quit leaves; if the run goes on, this chat connects by itself";
-        self.note(Sign::Info, &format!("{}\n{hint}", self.no_more()));
+        self.link = link;
+        let (sign, said, hint) = match link {
+            Link::Refused => (Sign::Bad, format!("refused: {words}"), "/save keeps the conversation, /quit leaves"),
+            _ => {
+                let words = if words.trim().is_empty() { "the coordinator has said goodbye" } else { words };
+                let hint =
+                    "/save keeps the conversation, /quit leaves; if the run goes on, this chat connects by itself";
+                (Sign::Info, words.to_owned(), hint)
+            }
+        };
+        self.goodbye = text::clean(&said).into_owned();
+        self.note(sign, &format!("{}\n{hint}", self.no_more()));
     }
 
     /// Why nothing can be asked any more.
     pub(super) fn no_more(&self) -> String {
-        format!("{}: nobody is there to ask until it goes on", self.goodbye)
+        match self.link {
+            Link::Refused => format!("{}; this chat connects no more", self.goodbye),
+            _ => format!("{}: nobody is there to ask until it goes on", self.goodbye),
+        }
     }
 
     fn on_refused(&mut self, reason: RefusedCode, text: &str) {

@@ -90,9 +90,10 @@ fn link(screen: &Screen) -> (Sign, String, String) {
             let left = text::countdown(until.since(screen.now));
             (Sign::Bad, format!("disconnected, again in {left}"), format!("again in {left}"))
         }
-        Link::Over => {
+        Link::Over | Link::Refused => {
             let words = text::clip(&screen.goodbye, GOODBYE).into_owned();
-            (Sign::Info, words.clone(), words)
+            let sign = if screen.link == Link::Refused { Sign::Bad } else { Sign::Info };
+            (sign, words.clone(), words)
         }
         Link::Connecting => (Sign::Warn, "connecting…".to_owned(), "connecting…".to_owned()),
         Link::Waiting { .. } => (Sign::Warn, "disconnected, connecting…".to_owned(), "connecting…".to_owned()),
@@ -197,8 +198,11 @@ fn composer(screen: &Screen, buffer: &mut Buffer, area: Rect, low: bool) -> Opti
         block.render(area, buffer);
         inside
     };
-    let empty =
-        if screen.link == Link::Over { "looking now and then whether the run goes on" } else { "ask something" };
+    let empty = match screen.link {
+        Link::Over => "looking now and then whether the run goes on",
+        Link::Refused => "/save FILE keeps the conversation",
+        _ => "ask something",
+    };
     screen.composer.draw(buffer, inside, theme, empty)
 }
 

@@ -20,7 +20,7 @@ impl Screen {
     /// What is written is done; what cannot be done now stays written.
     pub(super) fn send(&mut self) -> Vec<Cmd> {
         let said = commands::read(self.composer.text());
-        if self.link == Link::Over && matches!(said, Said::Question(_) | Said::Balance | Said::Status) {
+        if self.is_over() && matches!(said, Said::Question(_) | Said::Balance | Said::Status) {
             self.hint_at(self.no_more());
             return Vec::new();
         }

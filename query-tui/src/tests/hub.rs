@@ -13,7 +13,7 @@ use hydra_core::ledger::Book;
 use hydra_core::machine::Machine as _;
 use hydra_core::merge::OuterRule;
 use hydra_core::model::{Recipe, Shape};
-use hydra_core::proto::{Bye, Finish, ServerMsg};
+use hydra_core::proto::{Bye, Error, ErrorCode, Finish, ServerMsg};
 use hydra_core::schedule::Schedule;
 use hydra_shell::client;
 use hydra_shell::clock::Clock;
@@ -36,6 +36,8 @@ pub enum Script {
     Die(&'static [&'static str]),
     /// Says this; then the coordinator says goodbye for good.
     Part(&'static [&'static str]),
+    /// Says this; then the coordinator refuses its user.
+    Refuse(&'static [&'static str]),
 }
 
 /// Reaches the coordinator.
@@ -116,7 +118,7 @@ async fn run(mut hub: Hub, clock: Clock, mut doors: mpsc::UnboundedReceiver<Sess
     let (facts, mut heard) = mpsc::unbounded_channel();
     // What the coordinator's own threads would answer.
     let mut own = VecDeque::new();
-    let (mut dying, mut parting) = (false, false);
+    let (mut dying, mut parting) = (false, None);
     loop {
         while let Some(order) = hub.poll() {
             match order {
@@ -131,15 +133,18 @@ async fn run(mut hub: Hub, clock: Clock, mut doors: mpsc::UnboundedReceiver<Sess
                 Order::Generate { query, .. } => {
                     let script = if scripts.len() > 1 { scripts.pop_front() } else { scripts.front().copied() };
                     let script = script.unwrap();
-                    let (Script::Say(pieces) | Script::Hang(pieces) | Script::Die(pieces) | Script::Part(pieces)) =
-                        script;
+                    let (Script::Say(pieces)
+                    | Script::Hang(pieces)
+                    | Script::Die(pieces)
+                    | Script::Part(pieces)
+                    | Script::Refuse(pieces)) = script;
                     own.push_back(Fact::Begun { query, version: hub.status().version, averaged: false });
                     own.extend(pieces.iter().map(|text| Fact::Piece { query, text: (*text).to_owned() }));
                     if matches!(script, Script::Say(_)) {
                         own.push_back(Fact::Answered { query, tokens: pieces.len() as u32, finish: Finish::Stop });
                     }
                     dying |= matches!(script, Script::Die(_));
-                    parting |= matches!(script, Script::Part(_));
+                    parting = last_words(script);
                 }
                 _ => {}
             }
@@ -148,13 +153,10 @@ async fn run(mut hub: Hub, clock: Clock, mut doors: mpsc::UnboundedReceiver<Sess
             hub.handle(clock.now(), fact);
             continue;
         }
-        if parting {
-            let bye = ServerMsg::Bye(Bye { text: "the run is complete".to_owned(), retry: false });
-            for outbox in outboxes.values() {
-                let _ = outbox.send(&bye);
-            }
+        for outbox in outboxes.values() {
+            let _ = parting.as_ref().map(|words| outbox.send(words));
         }
-        if dying || parting {
+        if dying || parting.is_some() {
             return outboxes.values().for_each(link::Outbox::close);
         }
         tokio::select! {
@@ -177,6 +179,17 @@ async fn run(mut hub: Hub, clock: Clock, mut doors: mpsc::UnboundedReceiver<Sess
             Some(fact) = heard.recv() => hub.handle(clock.now(), fact),
             else => return,
         }
+    }
+}
+
+fn last_words(script: Script) -> Option<ServerMsg> {
+    match script {
+        Script::Part(_) => Some(ServerMsg::Bye(Bye { text: "the run is complete".to_owned(), retry: false })),
+        Script::Refuse(_) => {
+            let (code, text) = (ErrorCode::NameTaken, "the name alice belongs to another key".to_owned());
+            Some(ServerMsg::Error(Error { code, text, fatal: true }))
+        }
+        Script::Say(_) | Script::Hang(_) | Script::Die(_) => None,
     }
 }
 

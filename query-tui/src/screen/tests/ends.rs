@@ -112,6 +112,25 @@ fn the_end_of_the_run_keeps_the_conversation() {
 }
 
 #[test]
+fn a_refusal_keeps_the_conversation() {
+    let mut script = answered((80, 24));
+    script.msg(Msg::Refused("the name alice belongs to\u{1b}[2J another key".to_owned()));
+    let screen = script.screen();
+    assert!(screen.contains("refused: the name alice"), "{screen}");
+    assert!(screen.contains("/save keeps the conversation, /quit leaves"), "{screen}");
+    script.cmds();
+    script.text("more?").keys("<enter>");
+    assert!(script.cmds().is_empty() && footer(&script).contains("refused"), "{}", footer(&script));
+    script.advance(Duration::from_secs(30));
+    assert!(script.cmds().is_empty(), "nobody is there to be asked");
+    script.keys("<ctrl-u>").text("/save chat.txt").keys("<enter>");
+    assert!(matches!(&script.cmds()[..], [Cmd::Save { .. }]));
+    for size in SIZES {
+        script.resize(size).screen();
+    }
+}
+
+#[test]
 fn a_paste_that_has_no_room_is_told() {
     let mut script = connected((80, 24), Credits::hyd(1));
     // A tab becomes four blanks.

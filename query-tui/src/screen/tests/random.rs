@@ -24,6 +24,7 @@ enum Step {
     Answer,
     Connected(u64),
     Goodbye(String),
+    Away(String),
 }
 
 const KEYS: [&str; 19] = [
@@ -71,6 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::Answer),
         (0u64..2).prop_map(Step::Connected),
         remote().prop_map(Step::Goodbye),
+        remote().prop_map(Step::Away),
     ]
 }
 
@@ -94,6 +96,7 @@ fn take(script: &mut Script<Screen>, step: Step) {
         }
         Step::Answer => session(script, answer(3, Finish::Stop)),
         Step::Goodbye(text) => drop(script.msg(Msg::Goodbye(text))),
+        Step::Away(text) => drop(script.msg(Msg::Refused(text))),
         Step::Connected(hyd) => {
             let (balance, price) = (Credits::hyd(hyd), Credits::hyd(1));
             let version = hydra_core::ids::VersionNo(hyd);

@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use hydra_core::chat::{Event, Fact};
 use hydra_core::credits::Credits;
+use hydra_shell::exit::Exit;
 use tokio::sync::mpsc;
 
 use crate::sampling::Sampling;
 use crate::screen::msg::{Cmd, Msg};
-use crate::screen::{Outside, Panel, save};
+use crate::screen::{LOOK_AGAIN, Outside, Panel, save};
 use crate::tests::hub::{self, Script};
 use crate::tests::{alice, driver};
 
@@ -57,6 +58,58 @@ async fn after_a_goodbye_for_good_the_screen_stays() {
         last = Some(msg);
     }
     assert!(matches!(&last, Some(Msg::Goodbye(text)) if text == "the run is complete"), "{last:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_refusal_the_screen_stays_until_its_user_leaves() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Refuse(&["half "])]);
+    let (messages, mut shown) = mpsc::channel(8);
+    let (wishes, wished) = mpsc::unbounded_channel();
+    let (told, _told) = mpsc::channel(1);
+    let mut panel = Panel::new(wished, messages);
+    let outside = Outside { wishes, told };
+    let mut doors = [door].into_iter();
+    let fresh = move |_| driver(doors.next().expect("it connects no more"), 1, true);
+    let screen = async move {
+        assert!(outside.perform(Cmd::Ask("count".to_owned(), Sampling::default())).is_continue());
+        let mut lost = false;
+        while let Some(msg) = shown.recv().await {
+            match msg {
+                Msg::Session(Event::Lost { text, .. }) => lost = text == "half ",
+                Msg::Refused(words) => {
+                    assert!(lost && words == "the name alice belongs to another key");
+                    break;
+                }
+                _ => {}
+            }
+        }
+        assert!(tokio::time::timeout(LOOK_AGAIN * 9, shown.recv()).await.is_err(), "nothing more comes");
+        assert!(outside.perform(Cmd::AskBalance).is_continue());
+        assert!(outside.perform(Cmd::Leave).is_break());
+    };
+    let (ended, ()) = tokio::join!(panel.talk(fresh, hydra_shell::clock::Clock::start()), screen);
+    assert_eq!(ended.unwrap_err().exit, Exit::Refused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_on_a_first_start_ends_it() {
+    let door = hub::start(&alice(), Credits::hyd(1), &[]);
+    let (messages, mut shown) = mpsc::channel(8);
+    let (wishes, wished) = mpsc::unbounded_channel();
+    let mut owner = Panel::new(wished, messages);
+    let claim = async move {
+        assert!(matches!(shown.recv().await, Some(Msg::Session(Event::Connected { .. }))));
+        wishes.send(Fact::Leave).unwrap();
+    };
+    tokio::join!(driver(door.clone(), 1, true).run(&mut owner), claim).0.unwrap();
+    // The name is that of the first key.
+    let (messages, _shown) = mpsc::channel(8);
+    let (_wishes, wished) = mpsc::unbounded_channel();
+    let mut panel = Panel::new(wished, messages);
+    let mut doors = [door].into_iter();
+    let fresh = move |_| driver(doors.next().expect("it connects no more"), 2, true);
+    let ended = panel.talk(fresh, hydra_shell::clock::Clock::start()).await;
+    assert_eq!(ended.unwrap_err().exit, Exit::Refused);
 }
 
 #[tokio::test(start_paused = true)]
