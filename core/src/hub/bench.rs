@@ -4,15 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Hub;
-use super::records::Record;
 use crate::ids::SessionId;
 use crate::time::Time;
 
 /// A worker with so many updates on their way or being checked gets no further task: their bytes lie in memory. Our own
 /// keep no more unanswered.
 pub(super) const JUDGED: usize = 4;
-/// The same for one of which none was ever accepted: whoever only announces must not take much memory, with many names.
-const JUDGED_FIRST: usize = 1;
 /// Whose workers have left more tasks than this behind, without having delivered any, gets none for so long: every lease is
 /// a row for ever.
 const LEFT: usize = 64;
@@ -97,13 +94,6 @@ impl Bench {
     }
 }
 
-impl Record {
-    /// How many of its updates may be on their way or being checked.
-    pub fn judged_most(&self) -> usize {
-        if self.speed.is_some() { JUDGED } else { JUDGED_FIRST }
-    }
-}
-
 impl Hub {
     /// Workers that have waited long enough.
     pub(super) fn expire_places(&mut self, now: Time) {
@@ -119,7 +109,7 @@ impl Hub {
         let leaves = peer.is_some_and(|peer| self.leases.left_by(&peer.user) > LEFT);
         let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) else { return };
         let later = |until: Option<Time>| until.filter(|until| *until > now);
-        let place = if !seat.accepting || seat.quiet || seat.lease.is_some() || judged >= seat.record.judged_most() {
+        let place = if !seat.accepting || seat.quiet || seat.lease.is_some() || judged >= JUDGED {
             Place::Busy
         } else if let Some(until) = later(seat.record.barred_until) {
             Place::Barred(until)

@@ -1,7 +1,7 @@
 //! The hub's self-check for simulations and tests: everything kept at hand agrees with what it is derived from.
 
 use super::Hub;
-use super::bench::Place;
+use super::bench::{JUDGED, Place};
 use super::leases::State;
 
 impl Hub {
@@ -15,7 +15,7 @@ impl Hub {
             let Some(peer) = session.peer() else { continue };
             let Some(seat) = &peer.seat else { continue };
             assert_eq!(self.seats.get(&(peer.user.clone(), seat.worker)), Some(id), "a seat is not listed");
-            let judged = self.leases.judged(*id) >= seat.record.judged_most();
+            let judged = self.leases.judged(*id) >= JUDGED;
             let free = seat.accepting && !seat.quiet && seat.lease.is_none() && !judged;
             assert_eq!(free, seat.place != Place::Busy, "session {id} sits in the wrong place: {seat:?}");
             if free {

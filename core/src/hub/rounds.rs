@@ -156,11 +156,8 @@ impl Hub {
         let uploads = self.leases.uploading().map(|since| since.after(patience)).filter(|until| *until > now).max();
         let (training, checking) = (self.leases.awaited(), self.leases.checking_awaited());
         let protected = self.protected(now, hurry);
-        // A slow link takes its time.
-        let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo);
-        let slowest = stale.and_then(|stale| self.arrives(stale)).filter(|until| *until > now);
         if training + checking == 0 && protected.is_none() {
-            return uploads.max(slowest);
+            return uploads;
         }
         if self.round.accepted.len() < self.needed(training + self.bench.held()) {
             self.round.enough = None;
@@ -170,6 +167,9 @@ impl Hub {
             self.round.enough = None;
             return Some(at.after(grace));
         }
+        let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo);
+        // A slow link takes its time.
+        let slowest = stale.and_then(|stale| self.arrives(stale)).filter(|until| *until > now);
         if let Some(until) = slowest {
             self.round.enough = None;
             return Some(until);

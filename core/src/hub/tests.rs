@@ -264,12 +264,6 @@ impl Lab {
         self.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
     }
 
-    /// As if it had delivered a task before, in about a second.
-    fn has_delivered(&mut self, session: SessionId) {
-        let seat = self.hub.sessions.get_mut(&session).and_then(|s| s.seat_mut());
-        seat.expect("a worker").record.speed = Some(16.0);
-    }
-
     /// The inputs of the merge that was ordered last, if there is one that has not been carried out.
     fn merge_ordered(&self) -> Option<(VersionNo, Vec<LeaseId>, OuterRule)> {
         self.orders.iter().rev().find_map(|order| match order {

@@ -104,13 +104,6 @@ fn a_worker_asks_for_few_shards_between_two_leases() {
 fn a_worker_keeps_only_so_many_updates_on_their_way() {
     let mut lab = Lab::new();
     let worker = lab.worker("alice", 1);
-    let task = lab.task(worker).expect("a task");
-    lab.says(worker, ClientMsg::Update(Lab::update(&task)));
-    lab.wait(Duration::from_secs(1));
-    assert!(lab.task(worker).is_none(), "none of its was ever accepted");
-    lab.tell(Fact::Received { session: worker, blob: Lab::update(&task).blob, intact: true });
-    lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
-    lab.merge();
     let mut first = None;
     for _ in 0..10 {
         let Some(task) = lab.task(worker) else { break };

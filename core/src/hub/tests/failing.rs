@@ -103,7 +103,6 @@ fn right_work_ends_a_bar_at_once() {
     let (mut lab, session) = struck();
     lab.wait(Duration::from_secs(2));
     let first = lab.task(session).expect("a task");
-    lab.has_delivered(session);
     lab.upload(session, Lab::update(&first));
     lab.wait(Duration::from_secs(1));
     let second = lab.task(session).expect("the next one, while the first is checked");

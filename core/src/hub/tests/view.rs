@@ -132,7 +132,6 @@ fn a_free_worker_whose_update_is_on_its_way_sends() {
     let mut lab = Lab::with(Rules { queue: 0, ..rules() }, recovered());
     let session = lab.worker("alice", 1);
     let task = lab.task(session).expect("a task");
-    lab.has_delivered(session);
     lab.tell(Fact::Operator(Operator::Pause));
     lab.says(session, ClientMsg::Update(Update { more: true, ..Lab::update(&task) }));
     // Longer than it is held for a version.
