@@ -100,6 +100,8 @@ pub struct Arena<'a> {
     facts: VecDeque<Fact>,
     /// Tasks under way, by when they are handed in.
     due: BTreeMap<(Time, SessionId), proto::Task>,
+    /// First steps, by when they are reported, as real workers do.
+    steps: BTreeMap<(Time, SessionId), proto::Progress>,
     workers: BTreeMap<SessionId, Worker>,
     /// Seats of those who left, by when they come back.
     away: BTreeSet<(Time, usize)>,
@@ -133,6 +135,7 @@ impl<'a> Arena<'a> {
             now: Time(0),
             facts: VecDeque::new(),
             due: BTreeMap::new(),
+            steps: BTreeMap::new(),
             workers: BTreeMap::new(),
             away: BTreeSet::new(),
             sessions: 0,
@@ -170,12 +173,18 @@ impl<'a> Arena<'a> {
                 continue;
             }
             let due = self.due.first_key_value().map(|((at, _), _)| *at);
+            let step = self.steps.first_key_value().map(|((at, _), _)| *at);
             let wake = self.hub.deadline().map(|(at, _)| at);
             let earlier = |at: Time| due.into_iter().chain(wake).all(|other| at <= other);
             if let Some((at, seat)) = self.away.first().copied().filter(|(at, _)| earlier(*at)) {
                 self.now = self.now.max(at);
                 self.away.remove(&(at, seat));
                 self.join(seat);
+                continue;
+            }
+            if let Some(at) = step.filter(|at| earlier(*at)) {
+                self.now = self.now.max(at);
+                self.report_step();
                 continue;
             }
             match (due, wake) {
@@ -225,6 +234,13 @@ impl<'a> Arena<'a> {
                     self.outcome.fast_idle += self.now.since(since).as_secs_f64();
                     self.outcome.fast_busy += takes.as_secs_f64();
                 }
+                let first = proto::Progress {
+                    lease: task.lease,
+                    step: 1,
+                    loss: 3.0,
+                    tokens_per_s: (f64::from(task.steps * task.batch * task.context) / takes.as_secs_f64()) as f32,
+                };
+                self.steps.insert((self.now.after(takes / task.steps), session), first);
                 self.due.insert((self.now.after(takes), session), task);
                 if self.plan.tasks.is_some_and(|tasks| self.begun >= tasks) {
                     self.finish(session);

@@ -83,6 +83,14 @@ impl Arena<'_> {
         }
     }
 
+    /// A worker's first step is done; one that is gone says nothing.
+    pub(super) fn report_step(&mut self) {
+        let Some(((_, session), progress)) = self.steps.pop_first() else { return };
+        if self.workers.contains_key(&session) {
+            self.facts.push_back(Fact::Frame { session, message: ClientMsg::Progress(progress) });
+        }
+    }
+
     /// The task in hand is this honest worker's last one.
     pub(super) fn finish(&mut self, session: SessionId) {
         if !self.is_attacker(session) {
