@@ -46,6 +46,10 @@ async fn earn_ask_pay() {
     chat.say(ClientMsg::Balance(Empty {}));
     let ServerMsg::Balance(balance) = chat.hears().await else { panic!("a balance") };
     assert_eq!((balance.balance, balance.held), (Credits(500_000), Credits::ZERO));
+
+    // What anybody may see names nobody.
+    let seen = coordinator.get("/status.json");
+    assert!(seen.contains("\"tasks\":1,") && seen.contains("\"workers\":1,") && !seen.contains("alice"), "{seen}");
 }
 
 #[tokio::test]
