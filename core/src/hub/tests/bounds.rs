@@ -121,11 +121,12 @@ fn a_worker_keeps_only_so_many_updates_on_their_way() {
     assert!(lab.task(worker).is_some());
 }
 
-/// Workers of one user, each of which has delivered once and has a task in hand.
+/// Workers of one user, each of which has a task in hand that it got after it had delivered.
 fn a_room(count: u8) -> (Lab, Vec<SessionId>) {
     let mut lab = Lab::new();
     let room: Vec<_> = (0..count).map(|n| lab.worker("alice", n)).collect();
-    for session in &room {
+    // The second one is given out when the first is announced, and not accepted yet.
+    for session in room.iter().chain(&room) {
         let task = lab.task(*session).expect("a task");
         lab.deliver(*session, &task);
         if lab.merge_ordered().is_some() {
