@@ -126,8 +126,12 @@ impl Begun {
         let prompt = &settings.answers.sample_prompt;
         let mut samples = Samples::of(&settings.run_dir, prompt);
         let status = hub.status();
-        let before = Reader::open(&settings.run_dir).and_then(|reader| drawn::points(&reader)).unwrap_or_default();
-        let board = Arc::new(Board::new(status, data.train_tokens, prompt, &before, samples.read().pop()));
+        let before = Reader::open(&settings.run_dir).and_then(|reader| drawn::points(&reader));
+        let before = before.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the losses from before this start cannot be shown");
+            Vec::new()
+        });
+        let board = Arc::new(Board::new(status.clone(), data.train_tokens, prompt, &before, samples.read().pop()));
         let audience = Audience { screen: screen.as_ref().map(|ends| ends.tell.clone()), board: board.clone() };
         let sampler = Sampler::new(samples, form.clone(), audience);
         let run = settings.run_dir.clone();
@@ -156,7 +160,6 @@ impl Begun {
             tasks: TaskTracker::new(),
             next: Arc::new(AtomicU64::new(1)),
         };
-        let status = hub.status();
         super::metrics::show(&status);
         let stop = super::run::stop(settings);
         let over = stop.reached(status.tasks, status.tokens, status.version, status.val_loss).is_some();

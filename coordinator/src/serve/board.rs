@@ -36,7 +36,7 @@ pub struct Board {
 }
 
 /// The body of `/status.json`.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Shown {
     #[serde(flatten)]
     status: Status,
@@ -125,7 +125,9 @@ pub async fn page(headers: HeaderMap) -> Response {
 /// `/status.json`.
 pub async fn status(State(board): State<Arc<Board>>) -> Response {
     *board.asked() = Some(Instant::now());
-    let text = serde_json::to_string(&*board.shown()).expect("plain values are JSON");
+    // The driver waits for this lock, so nothing long is done under it.
+    let shown = board.shown().clone();
+    let text = serde_json::to_string(&shown).expect("plain values are JSON");
     let headers: [(HeaderName, &str); 3] =
         [(CONTENT_TYPE, "application/json"), (X_CONTENT_TYPE_OPTIONS, "nosniff"), (CACHE_CONTROL, "no-store")];
     (headers, text).into_response()
