@@ -110,52 +110,78 @@ impl Part<'_> {
 #[derive(Default)]
 pub(crate) struct Room(Vec<f32>);
 
-/// How many of the rows that are left to take at once; a number that there is a tile for.
-fn block(left: usize) -> usize {
-    match left {
-        8.. => 8,
-        3.. => 4,
-        _ => left,
-    }
-}
+/// Rows, at most, that all go through a few panels before the next ones are read: what they make of them is then worth
+/// the time in which those come from memory.
+const FEW: usize = 32;
 
 /// `out = rows · matrix'`: `[rows, outputs]` from `[rows, inputs]`.
 #[inline(always)]
 pub(super) fn multiply<R: Registers>(matrix: Part<'_>, rows: &[f32], room: &mut Room, out: &mut [f32]) {
     let Part { inputs, numbers, row: outputs, first: place, .. } = matrix;
     let count = rows.len() / inputs;
-    // Blocks of rows side by side, input after input; rows that only fill a block up are zeros.
-    room.0.clear();
-    let mut blocks = Vec::with_capacity(count / 4 + 2);
-    let mut at = 0;
-    while at < count {
-        let size = block(count - at);
-        let start = room.0.len();
-        room.0.resize(start + size * inputs, 0.0);
-        let taken = size.min(count - at);
-        for (place, row) in rows[at * inputs..(at + taken) * inputs].chunks_exact(inputs).enumerate() {
-            for (block, x) in room.0[start..].chunks_exact_mut(size).zip(row) {
+    if count == 0 {
+        return;
+    }
+    // Blocks of rows side by side, input after input; as even as they can be, none with more rows than registers hold.
+    room.0.resize(rows.len(), 0.0);
+    let parts = count.div_ceil(R::ROWS);
+    let first_row = |part: usize| count * part / parts;
+    for part in 0..parts {
+        let (first, end) = (first_row(part), first_row(part + 1));
+        let block = &mut room.0[first * inputs..end * inputs];
+        for (place, row) in rows[first * inputs..end * inputs].chunks_exact(inputs).enumerate() {
+            for (block, x) in block.chunks_exact_mut(end - first).zip(row) {
                 block[place] = *x;
             }
         }
-        blocks.push((size, at, taken, start));
-        at += taken;
     }
-    let group = (CACHED / (4 * LANES * inputs)).max(4) * LANES;
-    for (index, panels) in numbers.chunks(group * inputs).enumerate() {
-        let first = place + index * group;
-        for &(size, at, taken, start) in &blocks {
-            let block = &room.0[start..][..size * inputs];
-            let out = Rows { numbers: &mut out[at * outputs..(at + taken) * outputs], outputs, first };
-            match size {
-                1 => each_tile::<1, 1, 4, R>(panels, inputs, block, out),
-                2 => each_tile::<2, 2, 2, R>(panels, inputs, block, out),
-                8 if R::MANY => each_tile::<8, 8, 2, R>(panels, inputs, block, out),
-                8 => each_tile::<8, 4, 1, R>(panels, inputs, block, out),
-                _ if R::MANY => each_tile::<4, 4, 2, R>(panels, inputs, block, out),
-                _ => each_tile::<4, 4, 1, R>(panels, inputs, block, out),
-            }
+    // One row goes through all that it can in one go: there is nothing to come back to.
+    let panels = match count {
+        2..=FEW => wide_of::<R>(count.div_ceil(parts)),
+        _ => (CACHED / (4 * LANES * inputs)).max(4),
+    };
+    let mut groups = numbers.chunks(panels * LANES * inputs).peekable();
+    let mut output = place;
+    while let Some(group) = groups.next() {
+        for part in 0..parts {
+            let (first, end) = (first_row(part), first_row(part + 1));
+            let block = &room.0[first * inputs..end * inputs];
+            // Told before the last rows, the processor might forget the panels at hand.
+            let next = groups.peek().filter(|_| part + 1 == parts && count > 1).copied().unwrap_or_default();
+            let out = Rows { numbers: &mut out[first * outputs..end * outputs], outputs, first: output };
+            each::<R>(end - first, group, next, block, out);
         }
+        output += panels * LANES;
+    }
+}
+
+/// Panels at once for a block of `rows`: as many sums as registers hold.
+fn wide_of<R: Registers>(rows: usize) -> usize {
+    match rows {
+        1 => 4,
+        2 => 2,
+        _ if R::MANY => 2,
+        _ => 1,
+    }
+}
+
+/// All panels of a group with one block of rows.
+#[inline(always)]
+fn each<R: Registers>(rows: usize, panels: &[f32], next: &[f32], block: &[f32], out: Rows<'_>) {
+    match (rows, R::MANY) {
+        (1, _) => each_tile::<1, 4, R>(panels, next, block, out),
+        (2, _) => each_tile::<2, 2, R>(panels, next, block, out),
+        (3, false) => each_tile::<3, 1, R>(panels, next, block, out),
+        (4, false) => each_tile::<4, 1, R>(panels, next, block, out),
+        (5, false) => each_tile::<5, 1, R>(panels, next, block, out),
+        (6, false) => each_tile::<6, 1, R>(panels, next, block, out),
+        (3, true) => each_tile::<3, 2, R>(panels, next, block, out),
+        (4, true) => each_tile::<4, 2, R>(panels, next, block, out),
+        (5, true) => each_tile::<5, 2, R>(panels, next, block, out),
+        (6, true) => each_tile::<6, 2, R>(panels, next, block, out),
+        (7, true) => each_tile::<7, 2, R>(panels, next, block, out),
+        (8, true) => each_tile::<8, 2, R>(panels, next, block, out),
+        _ => unreachable!("blocks have at most {} rows", R::ROWS),
     }
 }
 
@@ -168,10 +194,10 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Sums of one row; rows and outputs that only fill a tile up go nowhere.
+    /// Sums of one row; outputs that only fill a panel up go nowhere.
     #[inline(always)]
     fn put(&mut self, row: usize, output: usize, sums: [f32; LANES]) {
-        let Some(row) = self.numbers.get_mut(row * self.outputs..(row + 1) * self.outputs) else { return };
+        let row = &mut self.numbers[row * self.outputs..(row + 1) * self.outputs];
         let out = row.get_mut(self.first + output..).unwrap_or_default();
         match out.first_chunk_mut() {
             Some(out) => *out = sums,
@@ -180,63 +206,69 @@ impl Rows<'_> {
     }
 }
 
-/// All panels with one block of `ROWS` rows, `WIDE` panels at once as long as there are so many, `HELD` rows after one
-/// another: as many sums as registers hold.
+/// All panels with one block of `ROWS` rows, `WIDE` panels at once as long as there are so many.
 #[inline(always)]
-fn each_tile<const ROWS: usize, const HELD: usize, const WIDE: usize, R: Registers>(
+fn each_tile<const ROWS: usize, const WIDE: usize, R: Registers>(
     panels: &[f32],
-    inputs: usize,
+    next: &[f32],
     block: &[f32],
     mut out: Rows<'_>,
 ) {
     let (block, _) = block.as_chunks::<ROWS>();
-    let (mut left, _) = panels.as_chunks::<LANES>();
+    let (mut left, mut next) = (panels.as_chunks::<LANES>().0, next.as_chunks::<LANES>().0);
     let mut output = 0;
-    while let Some((tile, next)) = left.split_at_checked(WIDE * inputs) {
-        for first in (0..ROWS).step_by(HELD) {
-            for (sums, panel) in sums::<ROWS, HELD, WIDE, R>(tile, next, block, first).iter().zip(0..) {
-                let output = output + panel * LANES;
-                sums.iter().zip(first..).for_each(|(sums, row)| out.put(row, output, R::numbers(*sums)));
-            }
+    let mut put = |output: usize, sums: &[R::Sums; ROWS]| {
+        sums.iter().enumerate().for_each(|(row, sums)| out.put(row, output, R::numbers(*sums)));
+    };
+    while let Some((tile, rest)) = left.split_at_checked(WIDE * block.len()) {
+        let soon = next.split_off(..tile.len().min(next.len())).unwrap_or_default();
+        for (sums, panel) in sums::<ROWS, WIDE, R>(tile, soon, block).iter().zip(0..) {
+            put(output + panel * LANES, sums);
         }
         output += WIDE * LANES;
-        left = next;
+        left = rest;
     }
-    while let Some((tile, next)) = left.split_at_checked(inputs) {
-        for first in (0..ROWS).step_by(HELD) {
-            let [sums] = sums::<ROWS, HELD, 1, R>(tile, next, block, first);
-            sums.iter().zip(first..).for_each(|(sums, row)| out.put(row, output, R::numbers(*sums)));
-        }
+    while let Some((tile, rest)) = left.split_at_checked(block.len()) {
+        let [sums] = sums::<ROWS, 1, R>(tile, &[], block);
+        put(output, &sums);
         output += LANES;
-        left = next;
+        left = rest;
     }
 }
 
-/// The outputs of `WIDE` panels for `HELD` rows from the `first` on. With the last rows the processor is told of the
-/// `next` panels: told before, it might forget the ones at hand.
+/// The outputs of `WIDE` panels for a block of rows. The processor is told of what comes `soon`, where that is as much.
 #[inline(always)]
-fn sums<const ROWS: usize, const HELD: usize, const WIDE: usize, R: Registers>(
+fn sums<const ROWS: usize, const WIDE: usize, R: Registers>(
     panels: &[[f32; LANES]],
-    next: &[[f32; LANES]],
+    soon: &[[f32; LANES]],
     block: &[[f32; ROWS]],
-    first: usize,
-) -> [[R::Sums; HELD]; WIDE] {
+) -> [[R::Sums; ROWS]; WIDE] {
+    if soon.len() == panels.len() {
+        chains::<ROWS, WIDE, true, R>(panels, soon, block)
+    } else {
+        chains::<ROWS, WIDE, false, R>(panels, panels, block)
+    }
+}
+
+#[inline(always)]
+fn chains<const ROWS: usize, const WIDE: usize, const TELL: bool, R: Registers>(
+    panels: &[[f32; LANES]],
+    soon: &[[f32; LANES]],
+    block: &[[f32; ROWS]],
+) -> [[R::Sums; ROWS]; WIDE] {
     let inputs = block.len();
-    let tell = ROWS > 1 && first + HELD == ROWS && next.len() >= WIDE * inputs;
-    let next = if tell { next } else { panels };
     let weights: [_; WIDE] = std::array::from_fn(|panel| &panels[panel * inputs..][..inputs]);
-    let soon: [_; WIDE] = std::array::from_fn(|panel| &next[panel * inputs..][..inputs]);
-    let mut sums = [[R::zero(); HELD]; WIDE];
-    for (at, row) in block.iter().enumerate() {
-        if tell {
-            for soon in soon {
-                R::soon(&soon[at]);
+    let soon: [_; WIDE] = std::array::from_fn(|panel| &soon[panel * inputs..][..inputs]);
+    let mut sums = [[R::zero(); ROWS]; WIDE];
+    // By place: nothing is checked within the loop so, and the compiler keeps all sums in registers.
+    #[allow(clippy::needless_range_loop)]
+    for at in 0..inputs {
+        for panel in 0..WIDE {
+            if TELL {
+                R::soon(&soon[panel][at]);
             }
-        }
-        let row: &[f32; HELD] = row[first..].first_chunk().expect("a part of the rows");
-        for (weights, sums) in weights.iter().zip(&mut sums) {
-            for (x, sum) in row.iter().zip(sums) {
-                *sum = R::add_scaled(*sum, *x, &weights[at]);
+            for row in 0..ROWS {
+                sums[panel][row] = R::add_scaled(sums[panel][row], block[at][row], &weights[panel][at]);
             }
         }
     }

@@ -34,7 +34,9 @@ hydra_core::widest! {
 /// Sums of [`LANES`] numbers in a kind of registers, so that the compiler keeps them there.
 pub(super) trait Registers {
     type Sums: Copy;
-    /// There are enough for sixteen such sums and what is added.
+    /// Rows, at most, of which one or two panels' sums find room beside what is added.
+    const ROWS: usize;
+    /// Two panels' do.
     const MANY: bool;
     fn zero() -> Self::Sums;
     /// `sums + x · weights`; rounded once where the processor can.
@@ -49,6 +51,7 @@ enum Plain {}
 
 impl Registers for Plain {
     type Sums = [f32; LANES];
+    const ROWS: usize = 4;
     const MANY: bool = false;
 
     #[inline(always)]
@@ -90,6 +93,7 @@ mod x86 {
     // asked the processor; and what is loaded and stored is as long as the array that it lies in.
     impl Registers for Avx512 {
         type Sums = __m512;
+        const ROWS: usize = 8;
         const MANY: bool = true;
 
         #[inline(always)]
@@ -117,6 +121,7 @@ mod x86 {
 
     impl Registers for Avx2 {
         type Sums = [__m256; 2];
+        const ROWS: usize = 6;
         const MANY: bool = false;
 
         #[inline(always)]
