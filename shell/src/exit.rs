@@ -11,7 +11,7 @@
 //! | 3 | cannot connect to the coordinator |
 //! | 4 | refused by the coordinator (another's name, other protocol, bad proof) |
 //! | 5 | too few credits |
-//! | 6 | no such device to compute on |
+//! | 6 | no such device to compute on, or one that fails |
 //! | 7 | data or a file cannot be read |
 //! | 8 | the address is in use |
 //! | 9 | the database was written by a newer version |
@@ -44,7 +44,7 @@ pub enum Exit {
     Refused = 4,
     /// Fewer credits than the price.
     TooPoor = 5,
-    /// The device that was asked for is not there.
+    /// The device that was asked for is not there, or fails.
     NoDevice = 6,
     /// Data, or a file that was named, cannot be read.
     Data = 7,
@@ -95,7 +95,7 @@ impl Exit {
             Self::Connect => "cannot connect to the coordinator",
             Self::Refused => "refused by the coordinator (another's name, other protocol, bad proof)",
             Self::TooPoor => "too few credits",
-            Self::NoDevice => "no such device to compute on",
+            Self::NoDevice => "no such device to compute on, or one that fails",
             Self::Data => "data or a file cannot be read",
             Self::AddressInUse => "the address is in use",
             Self::NewerDatabase => "the database was written by a newer version",

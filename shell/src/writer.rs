@@ -131,15 +131,15 @@ impl Shared {
     fn write_all(&self, mut out: impl Write, gap: fn(u64) -> Vec<u8>) -> io::Error {
         loop {
             let bytes = self.next(gap);
-            if let Err(error) = put(&mut out, &bytes) {
+            if let Err(error) = put(&mut out, &bytes, PAUSE) {
                 return error;
             }
         }
     }
 }
 
-/// Writes all of it, however long there is no room for it.
-fn put(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes all of it, however long there is no room for it, with a `pause` between attempts.
+fn put(out: &mut impl Write, mut bytes: &[u8], pause: Duration) -> io::Result<()> {
     let mut last: Option<Instant> = None;
     loop {
         let written = if bytes.is_empty() { out.flush().map(|()| 0) } else { out.write(bytes) };
@@ -153,7 +153,7 @@ fn put(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
                 if ENDING.load(Ordering::Relaxed) && last.get_or_insert_with(Instant::now).elapsed() > LAST {
                     return Err(error);
                 }
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(pause);
             }
         }
     }
@@ -197,7 +197,7 @@ impl Writer {
 
     fn wait(&self, patience: Option<Duration>) {
         let mut queue = self.0.lock();
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         while !queue.is_done() {
             let Some(patience) = patience else {
                 queue = self.0.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn a_full_disk_cuts_no_line_and_loses_none() {
         let mut disk = Disk::default();
-        put(&mut disk, b"one line\nanother\n").unwrap();
+        put(&mut disk, b"one line\nanother\n", Duration::ZERO).unwrap();
         assert_eq!((disk.written.as_slice(), disk.refused), (&b"one line\nanother\n"[..], 2));
     }
 

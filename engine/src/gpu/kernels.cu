@@ -138,8 +138,9 @@ extern "C" __global__ void rms_norm_back(const bf16* dy, const bf16* x, const fl
 
 // Queries and keys of `qkv` ([tokens, 3, H, D]): each head's norm and gain, then the turn by its position. A block's
 // threads hold the 2·W numbers of a token, eight each; it goes on to other tokens.
-extern "C" __global__ void heads(const bf16* qkv, const float* gain, const float* cosine, const float* sine, bf16* q,
-                                 bf16* k, i64 tokens, i64 context) {
+extern "C" __global__ void __launch_bounds__(2 * VECTORS)
+    heads(const bf16* qkv, const float* gain, const float* cosine, const float* sine, bf16* q, bf16* k, i64 tokens,
+          i64 context) {
     const int at = threadIdx.x, in = at % LANES;
     const bool key = at >= VECTORS, second = in >= LANES / 2;
     const Eight g = gains(gain + (key ? D : 0) + in * 8);
@@ -164,10 +165,10 @@ extern "C" __global__ void heads(const bf16* qkv, const float* gain, const float
 
 // The way back: gradients of the turned queries and keys, and those of the values as they are, into `dqkv`. The three
 // may lie in memory as they like (steps of a window, a head, a token), a head's numbers side by side.
-extern "C" __global__ void heads_back(const bf16* qkv, const float* gain, const float* cosine, const float* sine,
-                                      const bf16* dq, i64 qw, i64 qh, i64 qt, const bf16* dk, i64 kw, i64 kh, i64 kt,
-                                      const bf16* dv, i64 vw, i64 vh, i64 vt, bf16* dqkv, float* partial, i64 tokens,
-                                      i64 context) {
+extern "C" __global__ void __launch_bounds__(2 * VECTORS)
+    heads_back(const bf16* qkv, const float* gain, const float* cosine, const float* sine, const bf16* dq, i64 qw,
+               i64 qh, i64 qt, const bf16* dk, i64 kw, i64 kh, i64 kt, const bf16* dv, i64 vw, i64 vh, i64 vt,
+               bf16* dqkv, float* partial, i64 tokens, i64 context) {
     __shared__ float all[2 * W];
     const int at = threadIdx.x, in = at % LANES, head = at % VECTORS / LANES;
     const bool key = at >= VECTORS, second = in >= LANES / 2;
