@@ -32,6 +32,8 @@ pub(super) struct Held {
     pub proven: bool,
     /// When its time was up at first, before anything was reported; see `copies`.
     pub first: Time,
+    /// The learning rate of its steps, on average; unknown if it was leased before a restart.
+    pub rate: Option<f32>,
 }
 
 /// How far a lease is waited for, after its worker's last ones.
@@ -103,9 +105,9 @@ impl Leases {
         self.all.get(&lease)
     }
 
-    pub fn insert(&mut self, row: rows::Lease, state: State, doubt: Doubt, proven: bool) {
+    pub fn insert(&mut self, row: rows::Lease, state: State, doubt: Doubt, proven: bool, rate: Option<f32>) {
         let first = state.deadline().unwrap_or(NEVER);
-        let held = Held { row, state, doubt, proven, first };
+        let held = Held { row, state, doubt, proven, first, rate };
         self.index.insert(&held);
         self.all.insert(held.row.lease, held);
     }

@@ -47,10 +47,16 @@ impl Hub {
             Records::from_rows(settled.iter().chain(&unmerged).map(|(lease, accepted)| (lease, accepted)));
         for row in open {
             let proven = records.leads(&row.user, row.worker);
-            leases.insert(row, State::Running { session: None, deadline, expected, step: 0 }, Doubt::None, proven);
+            leases.insert(
+                row,
+                State::Running { session: None, deadline, expected, step: 0 },
+                Doubt::None,
+                proven,
+                None,
+            );
         }
         for (row, accepted) in settled.into_iter().chain(unmerged) {
-            leases.insert(row, State::Paid(accepted.paid), Doubt::None, true);
+            leases.insert(row, State::Paid(accepted.paid), Doubt::None, true, None);
         }
         let mut hub = Self {
             rng: Rng::new(rules.seed ^ boot.rotate_left(32)),

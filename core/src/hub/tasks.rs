@@ -327,12 +327,13 @@ impl Hub {
             deadline_ms: span.as_millis() as u64,
             preview: shard.preview.clone(),
         };
+        let rate = f32::midpoint(task.lr_start, task.lr_end);
         self.out.push_back(Order::Push { session: id, worker, task, ready: spec.since.max(free) });
         // Who failed before and says nothing is not waited for longer than a first lease; see `rounds`.
         let unheard = if failed { Some(self.rules.lease_first) } else { self.expected_of_newcomers() };
         let expected = expected.or(unheard).map(|e| now.after(e));
         let state = State::Running { session: Some(id), deadline: now.after(span), expected, step: 0 };
-        self.leases.insert(row.clone(), state, doubt, proven);
+        self.leases.insert(row.clone(), state, doubt, proven, Some(rate));
         self.persist(vec![Row::Lease(row)]);
     }
 

@@ -14,6 +14,10 @@
 //!   versions old gains about half of the usual again and again, which no single sample tells from bad luck.
 //!   A worker that is alone with its encoding has nobody to compare with but itself: its own noise must not become what
 //!   is usual, so it is compared loosely with what everybody gains.
+//!   What is usual is meant at the task's own learning rate: while it rises the first of a version's tasks are trained at
+//!   lower ones than the last and gain less, a quarter in the first version. How gain grows with the rate is between not
+//!   at all and in proportion, so a task at a lower rate is expected to gain less in proportion, one at a higher rate no
+//!   more.
 //! - *Harm.* Held-out text is looked at too, for updates that gain on their windows and destroy the rest.
 //!
 //! Others can shift what is usual by training *better* on their own windows: most of a version's updates, of three
@@ -154,13 +158,33 @@ pub(super) struct Trust {
     early: VecDeque<(WorkerId, Useful)>,
 }
 
+/// What an update was trained for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Task {
+    /// From which version.
+    pub version: VersionNo,
+    /// How it is encoded.
+    pub codec: Codec,
+    /// At which learning rate, on average; unknown of what was leased before a restart.
+    pub rate: Option<f32>,
+}
+
 /// An update that was found useful.
 #[derive(Debug)]
 struct Useful {
-    version: VersionNo,
-    codec: Codec,
+    task: Task,
     user: UserName,
     gain: Gain,
+}
+
+impl Useful {
+    /// The part of its gain that is expected at a task's rate.
+    fn part(&self, rate: Option<f32>) -> f64 {
+        let (Some(rate), Some(own)) = (rate, self.task.rate) else { return 1.0 };
+        let part = f64::from(rate) / f64::from(own);
+        // No number if both are nothing.
+        if part < 1.0 { part } else { 1.0 }
+    }
 }
 
 /// A verdict on findings: why there is no pay.
@@ -179,8 +203,8 @@ impl Trust {
         self.records.get(who).is_some_and(|record| record.samples >= KNOWN && record.gain > RIGHT)
     }
 
-    /// Judges an update, given the version that it trained from and how it was encoded, and remembers what it shows.
-    pub fn judge(&mut self, who: &Who, task: (VersionNo, Codec), findings: &Findings) -> Result<(), Refusal> {
+    /// Judges an update, and remembers what it shows.
+    pub fn judge(&mut self, who: &Who, task: Task, findings: &Findings) -> Result<(), Refusal> {
         if let Some(twin) = findings.twin.filter(|twin| twin.cosine >= COPY) {
             let of = match twin.of {
                 Source::Update(_) => "an earlier update".to_owned(),
@@ -189,11 +213,10 @@ impl Trust {
             return Err((UnpaidCode::Copied, format!("the update is {of} again (cosine {:.3})", twin.cosine)));
         }
         let Some(gain) = findings.gain.filter(|gain| gain.own().count > 0) else { return Ok(()) };
-        let (version, codec) = task;
-        self.look_back(version);
+        self.look_back(task.version);
         self.judge_gain(who, task, &gain)?;
-        remember(&mut self.usual, Useful { version, codec, user: who.0.clone(), gain });
-        self.look_back(version);
+        remember(&mut self.usual, Useful { task, user: who.0.clone(), gain });
+        self.look_back(task.version);
         Ok(())
     }
 
@@ -218,11 +241,11 @@ impl Trust {
     /// company.
     fn look_back(&mut self, newest: VersionNo) {
         for (worker, one) in std::mem::take(&mut self.early) {
-            let same = self.same(&one.user, (one.version, one.codec));
-            let usual = if same.len() >= ENOUGH { Usual::of(&same, true) } else { None };
+            let same = self.same(&one.user, one.task);
+            let usual = if same.len() >= ENOUGH { Usual::of(&same, one.task.rate, true) } else { None };
             match usual {
                 Some(usual) => self.note(&(one.user, worker), &one.gain, &usual),
-                _ if one.version.0 + limits::STALENESS < newest.0 => {
+                _ if one.task.version.0 + limits::STALENESS < newest.0 => {
                     self.records.used(&(one.user, worker)).fade();
                 }
                 _ => self.early.push_back((worker, one)),
@@ -230,7 +253,7 @@ impl Trust {
         }
     }
 
-    fn judge_gain(&mut self, who: &Who, task: (VersionNo, Codec), gain: &Gain) -> Result<(), Refusal> {
+    fn judge_gain(&mut self, who: &Who, task: Task, gain: &Gain) -> Result<(), Refusal> {
         let useless = |text: String| Err((UnpaidCode::Useless, text));
         let own = gain.own();
         if !own.mean.is_finite() || !gain.held_out.mean.is_finite() {
@@ -252,8 +275,7 @@ impl Trust {
         if usual.fresh {
             self.note(who, gain, &usual);
         } else {
-            let (version, codec) = task;
-            remember(&mut self.early, (who.1, Useful { version, codec, user: who.0.clone(), gain: *gain }));
+            remember(&mut self.early, (who.1, Useful { task, user: who.0.clone(), gain: *gain }));
         }
         let poor = if usual.fresh {
             average < LEAST || clearly_below(LEAST * usual.own, CLEAR)
@@ -298,16 +320,16 @@ impl Trust {
     /// What an update of `user` would usually gain: from those of others with the same version and codec if there are
     /// enough, else from those with the codec that came last. A sparse update gains less than a dense one, so where
     /// others use the same codec only those count; where nobody does, all are compared with, loosely.
-    fn usual(&self, user: &UserName, task: (VersionNo, Codec)) -> Option<Usual> {
-        let (version, codec) = task;
+    fn usual(&self, user: &UserName, task: Task) -> Option<Usual> {
+        let Task { version, codec, rate } = task;
         let same = self.same(user, task);
         if same.len() >= ENOUGH {
-            return Usual::of(&same, true);
+            return Usual::of(&same, rate, true);
         }
         // What is long past says nothing: where gains have fallen since, nobody would be paid any more.
-        let recent = || self.usual.iter().filter(|one| one.version.0 + limits::STALENESS + 1 >= version.0);
+        let recent = || self.usual.iter().filter(|one| one.task.version.0 + limits::STALENESS + 1 >= version.0);
         let others: Vec<&Useful> = recent().filter(|one| one.user != *user).collect();
-        let alike: Vec<&Useful> = others.iter().copied().filter(|one| one.codec == codec).collect();
+        let alike: Vec<&Useful> = others.iter().copied().filter(|one| one.task.codec == codec).collect();
         let known = if alike.len() >= ENOUGH {
             alike
         } else if !others.is_empty() {
@@ -315,18 +337,19 @@ impl Trust {
         } else {
             recent().collect()
         };
-        Usual::of(&known[known.len().saturating_sub(2 * ENOUGH)..], false)
+        Usual::of(&known[known.len().saturating_sub(2 * ENOUGH)..], rate, false)
     }
 
     /// What others gained with the same version and codec. Who sends the most must not set its own measure, unless
     /// nobody else sends any more.
-    fn same(&self, user: &UserName, (version, codec): (VersionNo, Codec)) -> Vec<&Useful> {
-        let alike = |one: &&Useful| one.version == version && one.codec == codec && one.user != *user;
+    fn same(&self, user: &UserName, task: Task) -> Vec<&Useful> {
+        let of = |task: &Task| (task.version, task.codec);
+        let alike = |one: &&Useful| of(&one.task) == of(&task) && one.user != *user;
         self.usual.iter().filter(alike).collect()
     }
 }
 
-/// What updates usually gain.
+/// What updates usually gain, at one task's rate.
 struct Usual {
     own: f64,
     /// How far a single sample's mean may be off.
@@ -339,18 +362,18 @@ struct Usual {
 }
 
 impl Usual {
-    fn of(known: &[&Useful], fresh: bool) -> Option<Self> {
-        let middle = |of: &dyn Fn(&Gain) -> f64| median(known.iter().map(|one| of(&one.gain)));
+    fn of(known: &[&Useful], rate: Option<f32>, fresh: bool) -> Option<Self> {
+        let middle = |of: &dyn Fn(&Gain) -> f64| median(known.iter().map(|one| one.part(rate) * of(&one.gain)));
         let half = |half: usize| {
             let of = move |gain: &Gain| gain.halves[half];
             Some(Half { mean: middle(&|gain| of(gain).mean)?, error: middle(&|gain| error(&of(gain)))? })
         };
-        let scored = known.iter().map(|one| one.gain.held_out).filter(|held_out| held_out.count > 0);
+        let held_out = known.iter().filter(|one| one.gain.held_out.count > 0);
         Some(Self {
             own: middle(&|gain| gain.own().mean)?,
             error: middle(&|gain| error(&gain.own()))?,
             halves: [half(0)?, half(1)?],
-            held_out: median(scored.map(|held_out| held_out.mean)).unwrap_or(0.0),
+            held_out: median(held_out.map(|one| one.part(rate) * one.gain.held_out.mean)).unwrap_or(0.0),
             fresh,
         })
     }

@@ -6,7 +6,7 @@ use super::findings::{Source, Twin};
 use super::leases::{Held, State};
 use super::pay::{reward_id, spent};
 use super::tasks::LEASE_MAX;
-use super::trust::Refusal;
+use super::trust::{Refusal, Task};
 use super::{Action, Findings, Hub, Order, Probe, Row, rounds, rows};
 use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, SessionId, TaskId};
@@ -236,7 +236,9 @@ impl Hub {
         if self.newest.version.0 > row.version.0 + limits::STALENESS {
             return Err((UnpaidCode::Stale, "the model moved on while the update was checked".to_owned()));
         }
-        self.trust.judge(&(row.user.clone(), row.worker), (row.version, row.codec), &self.without_own(row, findings))
+        let rate = self.leases.get(row.lease).and_then(|held| held.rate);
+        let task = Task { version: row.version, codec: row.codec, rate };
+        self.trust.judge(&(row.user.clone(), row.worker), task, &self.without_own(row, findings))
     }
 
     /// Leaves out that a task of few steps is like what its user sent before, or like a step that this is in.

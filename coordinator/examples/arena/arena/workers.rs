@@ -74,7 +74,8 @@ impl Arena<'_> {
                     &mut self.outcome.reasons
                 } else {
                     self.outcome.honest_refused += 1;
-                    eprintln!("    honest {session} refused: {}", unpaid.text);
+                    let newest = self.versions.keys().next_back().map_or(0, |version| version.0);
+                    eprintln!("    honest {session} refused at version {newest}: {}", unpaid.text);
                     &mut self.outcome.honest_reasons
                 };
                 *reasons.entry(code).or_default() += 1;

@@ -9,6 +9,10 @@ fn who(n: u8) -> Who {
     (format!("w{n}").parse().expect("a plain name"), WorkerId([n; 8]))
 }
 
+fn task(version: u64, codec: Codec) -> Task {
+    Task { version: VersionNo(version), codec, rate: Some(1e-3) }
+}
+
 /// Windows scatter by half of what they gain, as measured in the middle of a run.
 fn sample(mean: f64, deviation: f64, count: u32, rng: &mut Rng) -> Sample {
     let mean = mean + deviation / f64::from(count).sqrt() * rng.normal();
@@ -53,11 +57,11 @@ fn refused_among(
         for turn in 0..8 {
             if turn == liars_turn {
                 let findings = lie(version, &mut rng);
-                liar_refused += u32::from(trust.judge(&who(99), (VersionNo(version), Codec::Int4), &findings).is_err());
+                liar_refused += u32::from(trust.judge(&who(99), task(version, Codec::Int4), &findings).is_err());
             } else {
                 let findings = work(&mut rng);
                 honest_refused +=
-                    u32::from(trust.judge(&who(turn as u8), (VersionNo(version), Codec::Int4), &findings).is_err());
+                    u32::from(trust.judge(&who(turn as u8), task(version, Codec::Int4), &findings).is_err());
             }
         }
     }
@@ -118,6 +122,29 @@ fn a_majority_that_gains_a_little_more_hardly_costs_the_others_their_pay() {
 }
 
 #[test]
+fn who_gains_less_since_its_task_has_a_lower_rate_does_no_wrong() {
+    // As measured of a run's first version, whose tasks are leased while the rate rises: the first is trained at
+    // less than a third of the last one's.
+    let first = [(7, 0.673), (5, 0.583), (2, 0.325), (1, 0.285), (4, 0.500), (6, 0.602), (3, 0.431)];
+    let mut rng = Rng::new(12);
+    for known in [true, false] {
+        let mut trust = Trust::default();
+        let mut refused = |worker: u8, version, own: f64, rate: f32| {
+            let gain = Gain { halves: halves(own, 0.07, 8, &mut rng), held_out: sample(0.8 * own, 0.05, 8, &mut rng) };
+            let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
+            let task = Task { rate: known.then_some(rate), ..task(version, Codec::Int4) };
+            u32::from(trust.judge(&who(worker), task, &findings).is_err())
+        };
+        let rate = |place: u8| 1e-3 * (0.05 + 0.038 * f32::from(place));
+        let mut wrong: u32 = first.iter().map(|(worker, own)| refused(*worker, 0, *own, rate(*worker))).sum();
+        wrong += (1..=7).map(|worker| refused(worker, 1, 0.24, 6e-4)).sum::<u32>();
+        assert_eq!(wrong == 0, known, "{wrong} of 14");
+        // At a higher rate than the others' to gain a third is no luck.
+        assert_eq!(refused(99, 1, 0.08, 8e-4), 1);
+    }
+}
+
+#[test]
 fn gains_that_shrink_from_version_to_version_are_no_fault() {
     let (mut trust, mut rng) = (Trust::default(), Rng::new(5));
     // As the first versions of a run do, and faster.
@@ -126,7 +153,7 @@ fn gains_that_shrink_from_version_to_version_are_no_fault() {
             let gain = Gain { halves: halves(own, own / 2.0, 8, &mut rng), held_out: sample(own, own, 8, &mut rng) };
             let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
             assert_eq!(
-                code(trust.judge(&who(worker), (VersionNo(version as u64), Codec::Int4), &findings)),
+                code(trust.judge(&who(worker), task(version as u64, Codec::Int4), &findings)),
                 None,
                 "{version}"
             );
@@ -138,10 +165,10 @@ fn gains_that_shrink_from_version_to_version_are_no_fault() {
 fn where_nothing_is_left_to_gain_honest_work_is_still_paid() {
     let (mut trust, mut rng) = (Trust::default(), Rng::new(6));
     let mut refused = 0;
-    trust.judge(&who(0), (VersionNo(0), Codec::Int4), &findings(0.02, 0.0, &mut rng)).expect("the first gains");
+    trust.judge(&who(0), task(0, Codec::Int4), &findings(0.02, 0.0, &mut rng)).expect("the first gains");
     for version in 1..300 {
         let findings = findings(0.0, -0.006, &mut rng);
-        refused += u32::from(trust.judge(&who(0), (VersionNo(version), Codec::Int4), &findings).is_err());
+        refused += u32::from(trust.judge(&who(0), task(version, Codec::Int4), &findings).is_err());
     }
     assert!(refused < 25, "{refused} of 299");
 }
@@ -158,7 +185,7 @@ fn a_lost_model_is_no_gain() {
     let mut trust = Trust::default();
     let lost = Sample { count: 8, mean: f64::NAN, deviation: f64::NAN };
     let findings = Findings { norm: 1.0, twin: None, gain: Some(Gain { halves: [lost; 2], held_out: lost }) };
-    assert_eq!(code(trust.judge(&who(1), (VersionNo(0), Codec::Int4), &findings)), Some(UnpaidCode::Useless));
+    assert_eq!(code(trust.judge(&who(1), task(0, Codec::Int4), &findings)), Some(UnpaidCode::Useless));
 }
 
 #[test]
@@ -168,7 +195,7 @@ fn copies_are_told_from_what_is_alike() {
         for of in [Source::Update(LeaseId(1)), Source::Step(VersionNo(1))] {
             let findings = Findings { twin: Some(Twin { of, cosine }), ..honest(&mut rng) };
             let expected = if paid { None } else { Some(UnpaidCode::Copied) };
-            assert_eq!(code(trust.judge(&who(1), (VersionNo(0), Codec::Int4), &findings)), expected, "{cosine}");
+            assert_eq!(code(trust.judge(&who(1), task(0, Codec::Int4), &findings)), expected, "{cosine}");
         }
     }
 }
@@ -182,7 +209,7 @@ fn sparse_updates_are_compared_with_sparse_ones() {
             let halves = halves(0.02 * part, 0.008 * part, 8, &mut rng);
             let gain = Gain { halves, held_out: sample(0.006 * part, 0.006 * part, 8, &mut rng) };
             let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
-            assert_eq!(code(trust.judge(&who(worker), (VersionNo(version), codec), &findings)), None);
+            assert_eq!(code(trust.judge(&who(worker), task(version, codec), &findings)), None);
         }
     }
 }
@@ -193,12 +220,12 @@ fn alone_with_its_codec(mut hand_in: impl FnMut(&mut Rng) -> Findings) -> u32 {
     let mut refused = 0;
     for version in 0..100 {
         for worker in 0..7 {
-            trust.judge(&who(worker), (VersionNo(version), Codec::Int4), &honest(&mut rng)).ok();
+            trust.judge(&who(worker), task(version, Codec::Int4), &honest(&mut rng)).ok();
         }
         // Twice a round, so that most of what is known of its codec is its own.
         for _ in 0..2 {
             let findings = hand_in(&mut rng);
-            refused += u32::from(trust.judge(&who(99), (VersionNo(version), Codec::Sparse64), &findings).is_err());
+            refused += u32::from(trust.judge(&who(99), task(version, Codec::Sparse64), &findings).is_err());
         }
     }
     refused
@@ -248,7 +275,7 @@ fn whoever_leaves_out_steps_is_found_whichever_half_and_in_whatever_turn() {
 fn who_is_held_for_a_cheat_is_not_so_for_ever_where_there_is_no_company() {
     let (mut trust, mut rng) = (Trust::default(), Rng::new(14));
     let judge = |trust: &mut Trust, worker, version, findings: &Findings| {
-        trust.judge(&who(worker), (VersionNo(version), Codec::Int4), findings).is_err()
+        trust.judge(&who(worker), task(version, Codec::Int4), findings).is_err()
     };
     let halved = |rng: &mut Rng| {
         let mut findings = honest(rng);
@@ -291,7 +318,7 @@ fn unknown_workers_are_looked_at_more_closely() {
     assert_eq!(trust.windows(&who(1), 4), 8);
     for version in 0..4 {
         for worker in 0..8 {
-            trust.judge(&who(worker), (VersionNo(version), Codec::Int4), &honest(&mut rng)).ok();
+            trust.judge(&who(worker), task(version, Codec::Int4), &honest(&mut rng)).ok();
         }
     }
     assert_eq!((trust.windows(&who(7), 4), trust.windows(&who(8), 4)), (4, 8));
@@ -304,7 +331,7 @@ fn memory_is_bounded() {
         let mut id = [0; 8];
         id.copy_from_slice(&n.to_le_bytes());
         let who = (format!("w{n}").parse().expect("a plain name"), WorkerId(id));
-        trust.judge(&who, (VersionNo(0), Codec::Int4), &honest(&mut rng)).ok();
+        trust.judge(&who, task(0, Codec::Int4), &honest(&mut rng)).ok();
     }
     assert!(trust.records.len() <= limits::SESSIONS && trust.usual.len() <= REMEMBERED);
 }
@@ -319,7 +346,7 @@ fn a_beginning_that_could_not_be_compared_is_not_held_against_anybody() {
         for worker in order {
             let gain = Gain { halves: halves(own, own / 4.0, 8, &mut rng), held_out: sample(own, own, 8, &mut rng) };
             let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
-            let verdict = trust.judge(&who(worker), (VersionNo(version), Codec::Int4), &findings);
+            let verdict = trust.judge(&who(worker), task(version, Codec::Int4), &findings);
             assert_eq!(code(verdict), None, "worker {worker}, version {version}");
         }
     }
@@ -332,11 +359,7 @@ fn a_faster_link_is_no_fault() {
         let mut judge = |worker: u8, codec, own: f64| {
             let gain = Gain { halves: halves(own, own / 4.0, 8, &mut rng), held_out: sample(0.0, 0.001, 8, &mut rng) };
             let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
-            assert_eq!(
-                code(trust.judge(&who(worker), (VersionNo(version), codec), &findings)),
-                None,
-                "{worker}: {version}"
-            );
+            assert_eq!(code(trust.judge(&who(worker), task(version, codec), &findings)), None, "{worker}: {version}");
         };
         (0..7).for_each(|worker| judge(worker, Codec::Int4, 0.02));
         // A tenth of the gain, alone with its codec, and then as all others.
