@@ -64,13 +64,17 @@ impl Hub {
             Some((task, State::Running { session: None, deadline, .. }))
                 if self.stopping.is_none_or(|stopping| stopping.retry) =>
             {
-                let expected = now.after(self.rules.lease_first);
                 let most = held.map_or(now, |held| self.too_old_at(now, &held.row));
-                let deadline = (*deadline).max(expected.min(most));
+                let deadline = (*deadline).max(now.after(self.rules.lease_first).min(most));
                 // Nobody knows how far it is; that must not keep others waiting for ever.
-                let expected = Some(expected);
+                let tokens = held.map_or(0, |held| held.row.tokens);
+                let whole = peer.seat.as_ref().and_then(|seat| seat.record.expects(tokens));
+                let first = self.rules.lease_first;
+                let expected = Some(now.after(whole.map_or(first, |whole| whole.min(first))));
                 self.leases.set(lease, State::Running { session: Some(id), deadline, expected, step: 0 });
-                self.unqueue(task);
+                if !self.unqueue(task) {
+                    self.drop_needless();
+                }
                 if let Some(seat) = self.sessions.get_mut(&id).and_then(|s| s.seat_mut()) {
                     seat.lease = Some(lease);
                 }

@@ -2,13 +2,15 @@
 //!
 //! A worker begins with the run's codec. Its link is measured by its own uploads, from the announcement to the last
 //! byte, or to the end of the time that they have: who is too slow for even one update must get fewer bytes, or it never
-//! earns. What was measured stays when a worker connects again, and a codec for slow links also over a restart. Sending should take at most a twentieth of a task's time (or a quarter of a second), so that training and not
-//! the link sets the pace.
+//! earns. What was measured stays when a worker connects again, and a codec for slow links also over a restart. Sending
+//! should take at most a twentieth of a task's time (or a quarter of a second), so that training and not the link sets the
+//! pace, and in any case no more than half of the time that an upload has.
 
 use std::time::Duration;
 
 use super::leases::{Held, State};
 use super::records::Record;
+use super::updates::UPLOAD;
 use super::{Event, Hub};
 use crate::codec::Codec;
 use crate::ids::SessionId;
@@ -90,9 +92,10 @@ impl Hub {
         let seconds = |codec: Codec| codec.max_len(params) as f64 / link;
         // Of a worker that never delivered it is known only how long it may take.
         let task = record.speed.map_or(self.rules.lease_first.as_secs_f64(), |speed| tokens / speed);
+        let most = (SHARE * task).clamp(SHORT, UPLOAD.as_secs_f64() / 2.0);
         let affordable = |codec: &Codec| {
             let denser = codec.max_len(params) > before.max_len(params);
-            seconds(*codec) <= (SHARE * task).max(SHORT) * if denser { MARGIN } else { 1.0 }
+            seconds(*codec) <= most * if denser { MARGIN } else { 1.0 }
         };
         let sparser = [first, Codec::Sparse256, Codec::Sparse64];
         let codec = if record.untold < UNTOLD {

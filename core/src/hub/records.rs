@@ -196,8 +196,10 @@ impl Hub {
     pub(super) fn judge_anew(&mut self, now: Time, user: &UserName, worker: WorkerId) {
         let Some(id) = self.seats.get(&(user.clone(), worker)).copied() else { return };
         let Some(seat) = self.sessions.get(&id).and_then(|s| s.seat()) else { return };
-        if let Some(lease) = seat.lease {
-            self.leases.doubt(lease, seat.record.doubt(now));
+        if let Some(held) = seat.lease.and_then(|lease| self.leases.get(lease))
+            && !self.is_stale(held.row.version)
+        {
+            self.leases.doubt(held.row.lease, seat.record.doubt(now));
         }
         self.place(now, id);
     }

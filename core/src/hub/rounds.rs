@@ -4,8 +4,9 @@
 //! within the grace; a fast worker's second update counts like another worker's first, so a slow one never stops the
 //! run. A slow worker is protected in turn: the round stays open while closing it would make the update of a worker
 //! that is expected in time too old to be taken. Who was silent before is expected when a first lease ends, and a
-//! newcomer after some typical tasks unless it reports a step, so that silence does not hold the run up again and again. The last round of a run waits for all who are at work. An operator
-//! who wants a version now closes the round without all that, but makes nobody's work too old either.
+//! newcomer after some typical tasks unless it reports a step, so that silence does not hold the run up again and again.
+//! The last round of a run waits for all who are at work. An operator who wants a version now closes the round without
+//! all that, but makes nobody's work too old either. Only what must be in memory to be merged closes it whoever waits.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -31,6 +32,9 @@ const REUNION: Duration = Duration::from_secs(3);
 pub(super) const RETURN: Duration = LONGEST.saturating_add(Duration::from_secs(1));
 /// Blobs remembered to recognise copies.
 const MEMORY: usize = 512;
+/// Bytes of updates that a round takes in, about: they lie in memory while they are merged, and the many that a fast card
+/// makes while a slow machine is waited for would be more than any machine has.
+const ROOM: u64 = 1 << 30;
 
 /// An accepted update that waits to be merged.
 #[derive(Debug, Clone)]
@@ -137,7 +141,7 @@ impl Hub {
             self.round.look_at = Some(until);
             return;
         }
-        if self.round.failed {
+        if self.round.failed || self.round_is_full() {
             return self.close_round(now);
         }
         let hurry = self.round.first.get_or_insert(now).after(self.rules.round_deadline);
@@ -146,6 +150,11 @@ impl Hub {
             Some(until) if until > now => self.round.look_at = Some(until),
             _ => self.close_round(now),
         }
+    }
+
+    fn round_is_full(&self) -> bool {
+        let params = self.rules.shape.params();
+        self.round.accepted.iter().map(|entry| entry.codec.max_len(params) as u64).sum::<u64>() >= ROOM
     }
 
     /// Until when the open round should wait for more updates, if nothing happens before; nothing: close it.

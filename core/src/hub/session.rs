@@ -318,7 +318,8 @@ impl Hub {
             return false;
         }
         self.refuse(other, ErrorCode::Replaced, "this worker has connected again");
-        self.on_left(now, other, "connected again");
+        // Nobody is to take its task, nor a round to close over it, before it has said that it goes on with it.
+        self.leave(now, other, "connected again");
         true
     }
 
@@ -329,19 +330,25 @@ impl Hub {
     }
 
     pub(super) fn on_left(&mut self, now: Time, id: SessionId, reason: &str) {
-        let Some(session) = self.sessions.remove(&id) else { return };
-        let Stage::Open(peer) = session.stage else { return };
-        self.drop_queries(now, id);
-        if let Some(mut seat) = peer.seat {
-            self.bench.shift(id, seat.place, Place::Busy);
-            self.seats.remove(&(peer.user.clone(), seat.worker));
-            self.measure_left(now, id, &mut seat.record);
-            self.records.keep(&peer.user, seat.worker, seat.record);
-            self.abandon(now, id, seat.lease);
-            self.note(super::Event::Left { worker: seat.worker, user: peer.user, reason: reason.to_owned() });
+        if self.leave(now, id, reason) {
             self.consider_round(now);
             self.dispatch(now);
         }
+    }
+
+    /// A session is over; whether it was a worker's.
+    fn leave(&mut self, now: Time, id: SessionId, reason: &str) -> bool {
+        let Some(session) = self.sessions.remove(&id) else { return false };
+        let Stage::Open(peer) = session.stage else { return false };
+        self.drop_queries(now, id);
+        let Some(mut seat) = peer.seat else { return false };
+        self.bench.shift(id, seat.place, Place::Busy);
+        self.seats.remove(&(peer.user.clone(), seat.worker));
+        self.measure_left(now, id, &mut seat.record);
+        self.records.keep(&peer.user, seat.worker, seat.record);
+        self.abandon(now, id, seat.lease);
+        self.note(super::Event::Left { worker: seat.worker, user: peer.user, reason: reason.to_owned() });
+        true
     }
 
     /// Handshakes that took too long. Waiting for the disk to take a new name is not the client's doing.

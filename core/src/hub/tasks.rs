@@ -120,9 +120,22 @@ impl Hub {
         }
     }
 
-    /// A worker that was away has its task again: the copy in the queue is not needed.
-    pub(super) fn unqueue(&mut self, task: TaskId) {
+    /// A worker that was away has its task again: the copy in the queue is not needed. Whether there was one.
+    pub(super) fn unqueue(&mut self, task: TaskId) -> bool {
+        let before = self.queue.len();
         self.queue.retain(|spec| spec.task != task);
+        self.queue.len() < before
+    }
+
+    /// Takes the newest task from the queue if the run's end would come before it, and nobody has begun it: the last ones
+    /// at work would be called off for it, unpaid.
+    pub(super) fn drop_needless(&mut self) {
+        let last = self.queue.pop_back_if(|spec| spec.from.is_none());
+        if let Some(last) = last
+            && !self.budget_spent()
+        {
+            self.queue.push_back(last);
+        }
     }
 
     /// Ends a lease that will not be paid. Its task is done again by somebody else, unless it is all over.

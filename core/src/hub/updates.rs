@@ -10,12 +10,11 @@ use super::trust::{Refusal, Task};
 use super::{Action, Findings, Hub, Order, Probe, Row, rounds, rows};
 use crate::credits::Credits;
 use crate::ids::{Digest, LeaseId, SessionId, TaskId};
-use crate::limits;
 use crate::proto::{self, UnpaidCode};
 use crate::time::Time;
 
 /// An announced update must be here after this, or the lease has ended.
-const UPLOAD: Duration = Duration::from_mins(2);
+pub(super) const UPLOAD: Duration = Duration::from_mins(2);
 /// AdamW moves a number by about its learning rate a step, and all steps of a task in one direction at the most; error
 /// feedback may add what earlier codings left over. So the norm of an honest update is below this many times
 /// √parameters × Σ rates.
@@ -93,7 +92,9 @@ impl Hub {
                 let deadline = now.after(UPLOAD);
                 let state = State::Receiving { session: id, since: now, deadline, update: Box::new(update) };
                 if let Some(State::Running { session: None, .. }) = self.leases.set(lease, state) {
-                    self.unqueue(task);
+                    if !self.unqueue(task) {
+                        self.drop_needless();
+                    }
                 }
                 self.arrived(id, version);
                 self.hold_for_version(now, id);
@@ -123,7 +124,7 @@ impl Hub {
         update: &proto::Update,
     ) -> Result<TaskId, (UnpaidCode, &'static str)> {
         let fail = |code, text| Err((code, text));
-        if self.newest.version.0 > row.version.0 + limits::STALENESS {
+        if self.is_stale(row.version) {
             return fail(UnpaidCode::Stale, "the model has moved on too far since this task's version");
         }
         if update.version != row.version {
@@ -233,7 +234,7 @@ impl Hub {
             });
         }
         // A slow check may outlive the version's welcome.
-        if self.newest.version.0 > row.version.0 + limits::STALENESS {
+        if self.is_stale(row.version) {
             return Err((UnpaidCode::Stale, "the model moved on while the update was checked".to_owned()));
         }
         let rate = self.leases.get(row.lease).and_then(|held| held.rate);

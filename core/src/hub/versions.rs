@@ -1,5 +1,6 @@
 //! Versions: what happens once one is made. Workers are sent it, it is measured, and what is too old is forgotten.
 
+use super::leases::Doubt;
 use super::{Event, Hub, Order, Row, rows};
 use crate::ids::{SessionId, VersionNo};
 use crate::limits;
@@ -32,6 +33,7 @@ impl Hub {
         }
         self.newest = version;
         self.out.push_back(Order::Publish { version: self.newest.version, merged });
+        self.give_up_stale();
         self.team = self.leases.awaited() + self.bench.held();
         let workers: Vec<_> = self.seats.values().copied().collect();
         for id in workers {
@@ -55,6 +57,21 @@ impl Hub {
         self.check_stop(now);
         self.consider_round(now);
         self.dispatch(now);
+    }
+
+    /// Whoever trains from a version of which no update is taken any more is not waited for, and is none of those by
+    /// whom a round's size and the rate go.
+    fn give_up_stale(&mut self) {
+        for lease in self.leases.all_training() {
+            if self.leases.get(lease).is_some_and(|held| self.is_stale(held.row.version)) {
+                self.leases.doubt(lease, Doubt::Lost);
+            }
+        }
+    }
+
+    /// Whether an update from this version is too old to be taken.
+    pub(super) fn is_stale(&self, version: VersionNo) -> bool {
+        self.newest.version.0 > version.0 + limits::STALENESS
     }
 
     /// Brings a worker up to the newest version: the deltas that it lacks if they are at hand, else all weights.

@@ -119,6 +119,22 @@ fn a_link_that_is_too_slow_for_a_single_update_gets_fewer_bytes_too() {
     assert_eq!(lab.told_codecs(), [(Codec::Int4, Codec::Sparse64)]);
 }
 
+#[test]
+fn nor_does_a_long_task_make_an_upload_affordable_that_is_never_done_in_time() {
+    let mut lab = Lab::with(
+        Rules { shape: Shape::new(2048, 32, 1, 1, 8), sparser: true, lease_first: Duration::from_hours(1), ..rules() },
+        recovered(),
+    );
+    let session = lab.worker("alice", 1);
+    let task = lab.task(session).expect("a free worker gets a task");
+    let bytes = task.codec.max_len(lab.hub.rules.shape.params()) as u64;
+    lab.says(session, ClientMsg::Update(Update { bytes, more: false, ..Lab::update(&task) }));
+    lab.wait(Duration::from_secs(121));
+    lab.says(session, ClientMsg::Ready(proto::Ready::new(true)));
+    lab.wait(Duration::from_secs(1));
+    assert_ne!(lab.task(session).expect("another try").codec, Codec::Int4);
+}
+
 /// The codec of the first task after a connection that ended so long after an update was announced through it.
 fn after_a_lost_upload(sending: Duration) -> Codec {
     let mut lab = large(true);

@@ -542,6 +542,78 @@ fn a_lease_that_was_taken_up_again_is_expected() {
     assert_eq!(lab.hub.leases.expected().collect::<Vec<_>>(), [lab.now.after(rules().lease_first)]);
 }
 
+#[test]
+fn a_known_worker_that_took_its_task_up_again_is_expected_after_one_at_most() {
+    let (mut lab, sessions) = known(&[10, 10]);
+    let task = lab.task(sessions[0]).expect("a task");
+    // Its old session still stands: it comes back before that was found dead.
+    lab.enter("user0", Hello { lease: Some(task.lease), ..Lab::hello("user0", Some(0)) });
+    let held = lab.hub.leases.get(task.lease).expect("it goes on");
+    let crate::hub::leases::State::Running { session: Some(_), expected: Some(at), .. } = held.state else {
+        panic!("{held:?}");
+    };
+    let seconds = at.since(lab.now).as_secs_f64();
+    assert!((9.0..=11.0).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn no_round_closes_over_a_worker_that_connects_again() {
+    let (mut lab, [slow, fast], task) = nearly_too_old();
+    let seat = |lab: &mut Lab| {
+        lab.hub.sessions.get_mut(&slow).and_then(|session| session.seat_mut()).map(|seat| seat.record.speed = Some(0.2))
+    };
+    seat(&mut lab).expect("a worker");
+    (0..2).for_each(|_| next(&mut lab, fast));
+    assert!(lab.merge_ordered().is_none(), "the slow one is waited for");
+    let back = lab.enter("slow", Hello { lease: Some(task.lease), ..Lab::hello("slow", Some(1)) });
+    assert!(lab.merge_ordered().is_none(), "it is waited for still");
+    lab.deliver(back, &task);
+    assert_eq!(verdict(&lab.heard(back), task.lease), Some(Ok(Credits::hyd(1))));
+}
+
+#[test]
+fn whose_update_is_too_old_already_is_none_of_those_at_work() {
+    let mut lab = Lab::new();
+    let (slow, fast) = (lab.worker("slow", 1), lab.worker("fast", 2));
+    let long = lab.task(slow).expect("a task");
+    // Later than any round ends.
+    lab.says(slow, ClientMsg::Progress(Progress { lease: long.lease, step: 1, loss: 3.0, tokens_per_s: 0.02 }));
+    while lab.hub.status().version.0 <= limits::STALENESS {
+        next(&mut lab, fast);
+        if lab.merge_ordered().is_some() {
+            lab.merge();
+        }
+    }
+    for _ in 0..3 {
+        next(&mut lab, fast);
+        assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 1), "each update is a round again");
+        lab.merge();
+    }
+}
+
+#[test]
+fn a_round_ends_before_its_updates_fill_the_memory() {
+    // 34 MB an update.
+    let mut lab = Lab::with(Rules { shape: Shape::new(65_535, 1024, 1, 1, 8), ..rules() }, recovered());
+    let (slow, fast) = (lab.worker("slow", 1), lab.worker("fast", 2));
+    lab.task(slow).expect("a task");
+    let params = lab.hub.rules.shape.params();
+    let (mut made, mut most) = (0, 0);
+    for _ in 0..100 {
+        lab.wait(Duration::from_millis(10));
+        let Some(task) = lab.task(fast) else { continue };
+        made += 1;
+        lab.upload(fast, Update { bytes: task.codec.max_len(params) as u64, ..Lab::update(&task) });
+        let norm = 0.5 * (params as f64).sqrt() * 1e-3;
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(norm)) });
+        if let Some((_, inputs, _)) = lab.merge_ordered() {
+            most = most.max(inputs.len());
+            lab.merge();
+        }
+    }
+    assert!(made > 60 && (20..=32).contains(&most), "{made} updates, {most} in a round");
+}
+
 /// Seconds that a worker may still wait.
 fn patience(lab: &Lab, session: SessionId) -> f64 {
     let seat = lab.hub.sessions[&session].seat().expect("a worker");

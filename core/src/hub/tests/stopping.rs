@@ -254,3 +254,22 @@ fn an_end_waits_for_measurements_under_way_and_for_no_others() {
         assert_eq!(stopped(&lab), Some("drained"));
     }
 }
+
+#[test]
+fn a_restart_near_the_end_hands_out_no_task_too_many() {
+    let stop = Stop { after_tasks: Some(4), ..Stop::default() };
+    // Four at work when the last start ended, each on a task of its own.
+    let leases = (1..=4).map(|n| lease_row(n, &format!("user{n}"), n as u8)).collect();
+    let mut lab = Lab::with(Rules { stop, ..rules() }, Recovered { open: leases, last_task: TaskId(4), ..recovered() });
+    let back = |lab: &mut Lab, n: u64| {
+        let user = format!("user{n}");
+        lab.enter(&user, Hello { lease: Some(LeaseId(n)), ..Lab::hello(&user, Some(n as u8)) })
+    };
+    let sessions: Vec<_> = (1..=4).map(|n| back(&mut lab, n)).collect();
+    for session in sessions {
+        assert_eq!(verdict(&lab.heard(session), LeaseId(1)), None);
+        assert!(lab.task(session).is_none(), "each goes on with its own");
+    }
+    let late = lab.worker("late", 9);
+    assert!(lab.task(late).is_none(), "nothing is left to do");
+}
