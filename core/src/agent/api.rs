@@ -169,7 +169,7 @@ pub enum Order {
         /// Which.
         lease: LeaseId,
     },
-    /// Forget a blob.
+    /// Forget a blob: it is held, sent and awaited no longer.
     Drop {
         /// Which.
         blob: Digest,

@@ -307,7 +307,7 @@ impl Machine for Agent {
             Fact::Finish => {
                 self.finishing = true;
                 // A task that has not begun is not worth waiting for.
-                if let Some(hand) = self.hand.take_if(|hand| !hand.training) {
+                if let Some(hand) = self.take_hand(|hand| !hand.training) {
                     self.release(now, hand.task.lease, "this worker is leaving");
                 }
                 self.leave_if_done();
@@ -319,7 +319,7 @@ impl Machine for Agent {
             Fact::Pause => {
                 self.paused = true;
                 // One whose weights or text are still on their way has not begun.
-                if let Some(hand) = self.hand.take_if(|hand| !hand.training) {
+                if let Some(hand) = self.take_hand(|hand| !hand.training) {
                     self.release(now, hand.task.lease, "this worker pauses");
                 }
             }

@@ -387,3 +387,36 @@ fn a_revoked_task_is_stopped_and_a_revoked_update_waits_for_its_answer() {
     lab.hear(ServerMsg::Unpaid(over(2, UnpaidCode::Expired)));
     assert!(matches!(lab.take()[..], [Order::Drop { .. }, Order::Note(Event::Unpaid { .. })]));
 }
+
+#[test]
+fn a_shard_is_awaited_no_longer_than_its_task_is_in_hand() {
+    let gave_up = |lab: &mut Lab| lab.take().iter().any(|o| matches!(o, Order::Drop { blob } if *blob == SHARD));
+    let ends: [fn(&mut Lab); 6] = [
+        |lab| lab.hear(ServerMsg::Revoked(over(1, UnpaidCode::Expired))),
+        |lab| lab.tell(Fact::Failed { lease: LeaseId(1), text: "too large".to_owned() }),
+        |lab| lab.tell(Fact::Pause),
+        |lab| lab.tell(Fact::Finish),
+        |lab| lab.install(5, None),
+        |lab| {
+            lab.tell(Fact::Closed { reason: "cut".to_owned() });
+            lab.agent.server = Some(PublicKey([2; 32]));
+            lab.wait(Duration::from_secs(20));
+            lab.connect();
+        },
+    ];
+    for (at, end) in ends.into_iter().enumerate() {
+        let mut lab = Lab::open(settings());
+        // Its version is still on its way, too.
+        lab.hear(task(1, 3));
+        lab.tell(Fact::ShardMissing { shard: SHARD });
+        assert!(!gave_up(&mut lab));
+        end(&mut lab);
+        assert_eq!(lab.agent.lease(), None, "{at}");
+        // Connecting has taken its orders already.
+        assert!(at == 5 || gave_up(&mut lab), "{at}");
+    }
+    let mut lab = Lab::open(settings());
+    lab.begin(1, 0);
+    lab.hear(ServerMsg::Revoked(over(1, UnpaidCode::Expired)));
+    assert!(!gave_up(&mut lab), "it is here, and the next task may use it");
+}

@@ -67,8 +67,9 @@ impl Agent {
             self.installing.push_back(Installing { version: version.version, digest: Some(version.digest), whole });
             self.out.push_back(Order::Install(version));
         }
-        let passed = |hand: &mut InHand| !hand.training && self.ordered.is_some_and(|v| v > hand.task.version);
-        if let Some(hand) = self.hand.take_if(passed) {
+        let ordered = self.ordered;
+        let passed = |hand: &InHand| !hand.training && ordered.is_some_and(|v| v > hand.task.version);
+        if let Some(hand) = self.take_hand(passed) {
             self.release(now, hand.task.lease, "its version has passed");
         }
     }
@@ -133,6 +134,16 @@ impl Agent {
         self.out.push_back(Order::FindShard { shard: task.shard });
         self.hand = Some(InHand { task, shard_ready: false, training: false, last_progress: None });
         self.advance(now);
+    }
+
+    /// Takes the task in hand if it is like that. A shard that is on its way for it is awaited no longer: tasks that are
+    /// revoked one after the other would leave any number of them awaited.
+    pub(super) fn take_hand(&mut self, which: impl FnOnce(&InHand) -> bool) -> Option<InHand> {
+        let hand = self.hand.take_if(|hand| which(hand))?;
+        if !hand.shard_ready {
+            self.out.push_back(Order::Drop { blob: hand.task.shard });
+        }
+        Some(hand)
     }
 
     pub(super) fn on_shard(&mut self, now: Time, shard: Digest, ready: bool) {
@@ -218,10 +229,9 @@ impl Agent {
 
     /// Another run knows none of this worker's leases, and gives their numbers to others.
     pub(super) fn forget_leases(&mut self) {
-        if let Some(hand) = self.hand.take_if(|hand| hand.training) {
+        if let Some(hand) = self.take_hand(|_| true).filter(|hand| hand.training) {
             self.out.push_back(Order::StopTraining { lease: hand.task.lease });
         }
-        self.hand = None;
         self.claimed = None;
         while let Some(Finished { task, update, .. }) = self.outbox.first().cloned() {
             self.settle(update.lease);
@@ -254,7 +264,7 @@ impl Agent {
     }
 
     pub(super) fn on_revoked(&mut self, now: Time, revoked: proto::Unpaid) {
-        if let Some(hand) = self.hand.take_if(|hand| hand.task.lease == revoked.lease) {
+        if let Some(hand) = self.take_hand(|hand| hand.task.lease == revoked.lease) {
             if hand.training {
                 self.out.push_back(Order::StopTraining { lease: revoked.lease });
             }
@@ -266,7 +276,7 @@ impl Agent {
     }
 
     pub(super) fn on_failed(&mut self, now: Time, lease: LeaseId, text: &str) {
-        if let Some(hand) = self.hand.take_if(|hand| hand.task.lease == lease) {
+        if let Some(hand) = self.take_hand(|hand| hand.task.lease == lease) {
             self.note(Event::Unpaid { task: hand.task.task, reason: UnpaidCode::Cancelled, text: text.to_owned() });
             self.rest_until = Some(now.after(AFTER_FAILURE));
             self.release(now, lease, text);

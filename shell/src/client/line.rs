@@ -90,7 +90,7 @@ impl Line {
         self.with(|outbox| outbox.expect(digest, bytes));
     }
 
-    /// Sends no more of a blob.
+    /// Sends no more of a blob, and awaits it no longer.
     pub fn forget(&mut self, digest: Digest) {
         self.with(|outbox| outbox.forget(digest));
     }

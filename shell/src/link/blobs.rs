@@ -44,13 +44,25 @@ impl Upload {
 pub struct Download {
     bytes: u64,
     data: Vec<u8>,
+    /// Whether the program asked for it. It may have done so before and given it up, and the rest of that comes first.
+    asked: bool,
     // Fed chunk by chunk, so that a large blob's check does not hold up the session at its end.
     hasher: blake3::Hasher,
 }
 
 impl Download {
     pub fn new(bytes: u64) -> Self {
-        Self { bytes, data: Vec::new(), hasher: blake3::Hasher::new() }
+        Self { bytes, data: Vec::new(), asked: false, hasher: blake3::Hasher::new() }
+    }
+
+    /// One that the program asks for.
+    pub fn asked(bytes: u64) -> Self {
+        Self { asked: true, ..Self::new(bytes) }
+    }
+
+    /// Whether the chunk belongs to an earlier try at the same blob.
+    pub fn is_of_before(&self, chunk: &Chunk) -> bool {
+        self.asked && self.data.is_empty() && chunk.offset > 0
     }
 
     /// Adds a chunk; errors end the session, as the socket itself neither loses nor reorders.

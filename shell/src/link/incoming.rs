@@ -9,7 +9,7 @@ use super::Event;
 use super::blobs::Download;
 use super::side::{Side, Sorted};
 
-/// Blobs that may be awaited at one time.
+/// Announced blobs that may be awaited at one time; with them one more that the program asks for.
 const DOWNLOADS: usize = 16;
 
 /// The receiving side of a session.
@@ -43,17 +43,25 @@ impl<S: Side> Incoming<S> {
         }
         self.events.push_back(Event::Message(Box::new(message)));
         if let Some((digest, bytes)) = announced {
-            self.expect(digest, bytes);
+            self.wait_for(digest, bytes, Download::new);
         }
         Ok(())
     }
 
-    /// Awaits a blob.
-    pub fn expect(&mut self, digest: Digest, bytes: u64) {
+    /// Awaits a blob that the program asks for; whether there is room for one more.
+    pub fn expect(&mut self, digest: Digest, bytes: u64) -> bool {
+        if self.downloads.len() > DOWNLOADS && !self.downloads.contains_key(&digest) {
+            return false;
+        }
+        self.wait_for(digest, bytes, Download::asked);
+        true
+    }
+
+    fn wait_for(&mut self, digest: Digest, bytes: u64, download: fn(u64) -> Download) {
         if bytes == 0 {
             self.events.push_back(Event::Blob { digest, bytes: Vec::new() });
         } else {
-            self.downloads.entry(digest).or_insert_with(|| Download::new(bytes));
+            self.downloads.entry(digest).or_insert_with(|| download(bytes));
         }
     }
 
@@ -63,6 +71,10 @@ impl<S: Side> Incoming<S> {
             tracing::debug!(blob = %chunk.blob, offset = chunk.offset, "a chunk that nobody awaits");
             return Ok(());
         };
+        if download.is_of_before(chunk) {
+            tracing::debug!(blob = %chunk.blob, offset = chunk.offset, "the rest of a blob that was given up");
+            return Ok(());
+        }
         download.take(chunk)?;
         if download.is_complete()
             && let Some(download) = self.downloads.remove(&chunk.blob)

@@ -229,7 +229,7 @@ impl<S: Side> Outbox<S> {
     }
 
     /// Awaits the chunks of a blob of exactly so many `bytes`; [`Event::Blob`] brings it. To be called before the
-    /// message that asks for it is sent. Blobs that messages announce
+    /// message that asks for it is sent; with too many awaited the session ends. Blobs that messages announce
     /// (`version`, `update`) are awaited without being told.
     pub fn expect(&self, digest: Digest, bytes: u64) -> Result<(), SendError> {
         self.put(Command::Expect(digest, bytes))

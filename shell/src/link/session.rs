@@ -277,7 +277,12 @@ impl<P: Side> Session<P> {
                 self.incoming.events.push_back(Event::Sent(digest));
             }
             Command::Blob(digest, bytes) => self.uploads.push_back(Upload::new(digest, bytes)),
-            Command::Expect(digest, bytes) => self.incoming.expect(digest, bytes),
+            Command::Expect(digest, bytes) => {
+                if !self.incoming.expect(digest, bytes) {
+                    tracing::warn!(blob = %digest, "too many blobs are awaited: the session ends");
+                    self.end();
+                }
+            }
             Command::Forget(digest) => {
                 self.incoming.forget(&digest);
                 let before = self.uploads.len();

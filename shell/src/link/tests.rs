@@ -237,6 +237,44 @@ async fn only_awaited_blobs_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_given_up_can_be_awaited_anew_while_its_rest_still_comes() {
+    let mut rig = Rig::new(8).await;
+    let bytes = noise(3 * CHUNK_BYTES);
+    let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+    let chunk = |at: usize| {
+        let data = bytes[at * CHUNK_BYTES..][..CHUNK_BYTES].to_vec();
+        ServerMsg::Chunk(Chunk { blob: digest, offset: (at * CHUNK_BYTES) as u64, data })
+    };
+    rig.connection.outbox.expect(digest, size).unwrap();
+    rig.connection.outbox.send(&status()).unwrap();
+    assert_eq!(rig.hears().await, status());
+    rig.tell(&chunk(0));
+    rig.tell(&credited(1));
+    assert!(matches!(rig.event().await, Event::Message(_)));
+    rig.connection.outbox.forget(digest).unwrap();
+    rig.connection.outbox.expect(digest, size).unwrap();
+    rig.connection.outbox.send(&status()).unwrap();
+    assert_eq!(rig.hears().await, status());
+    for at in [1, 2, 0, 1, 2] {
+        rig.tell(&chunk(at));
+    }
+    assert_eq!(rig.event().await, Event::Blob { digest, bytes });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_awaits_more_and_more_loses_its_session() {
+    let mut rig = Rig::new(8).await;
+    // The second time it is the same blob.
+    for seed in (0..=16).chain(0..=16) {
+        rig.connection.outbox.expect(Digest([seed; 32]), 9).unwrap();
+    }
+    rig.connection.outbox.send(&status()).unwrap();
+    assert_eq!(rig.hears().await, status());
+    rig.connection.outbox.expect(Digest([17; 32]), 9).unwrap();
+    assert_eq!(rig.closed().await, Closed::Local);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_coordinator_that_breaks_the_protocol_is_left() {
     let bytes = noise(100);
     let digest = Digest::of(&bytes);
