@@ -26,6 +26,8 @@ use hydra_shell::client::line::{Heard, Line};
 
 mod end;
 mod news;
+#[cfg(test)]
+mod tests;
 
 use self::end::failure;
 pub use self::news::{News, Request};
@@ -241,7 +243,10 @@ impl<S: Sink> Driver<S> {
     fn on_found(&mut self, shard: Digest, bytes: Option<Vec<u8>>) {
         match bytes {
             Some(bytes) => {
-                self.shards.insert(shard, bytes.into());
+                // Its task may be gone: then nothing would ever take it away.
+                if self.agent.shard() == Some(shard) {
+                    self.shards.insert(shard, bytes.into());
+                }
                 self.handle(Fact::ShardReady { shard });
             }
             None => self.handle(Fact::ShardMissing { shard }),
@@ -276,6 +281,7 @@ impl<S: Sink> Driver<S> {
                 }
                 Order::Drop { blob } => {
                     self.updates.remove(&blob);
+                    self.received.remove(&blob);
                     self.line.forget(blob);
                 }
                 Order::Note(event) => self.sink.show(&event),
@@ -311,6 +317,8 @@ impl<S: Sink> Driver<S> {
     }
 
     fn find(&mut self, shard: Digest) {
+        // Of tasks that never begin, each with another shard, only the last one's is kept.
+        self.shards.retain(|kept, _| *kept == shard);
         if self.shards.contains_key(&shard) {
             return self.own.push_back(Fact::ShardReady { shard });
         }

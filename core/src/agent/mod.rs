@@ -185,6 +185,11 @@ impl Agent {
         self.hand.as_ref().map(|hand| hand.task.lease)
     }
 
+    /// The shard of the task in hand.
+    pub fn shard(&self) -> Option<Digest> {
+        self.hand.as_ref().map(|hand| hand.task.shard)
+    }
+
     /// Sends within a session; without one, what is said has no meaning any more.
     fn say(&mut self, message: ClientMsg) {
         if self.link == Link::Open {
