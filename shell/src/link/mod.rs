@@ -4,6 +4,7 @@
 //! - Sending never waits: the outbox is bounded, and a full one is an answer.
 //! - Control messages overtake the chunks of blobs, in whose middle they may arrive; what is sent before a blob
 //!   arrives before it.
+//! - What a coordinator gives as a reason (`error`, `bye`, `unpaid`, `revoked`, `refused`) is one line, safe to show.
 //! - Every byte that is kept for the peer is bounded: by the frame limit, by the sizes that the program or the
 //!   `welcome` named for blobs, by a socket that is not read while the program does not take its events.
 //! - [`Event::Closed`] is the last event and always comes.

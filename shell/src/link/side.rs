@@ -1,11 +1,14 @@
 //! What differs between the two ends of a session: which messages go which way, and which of them announce blobs.
 
+use std::borrow::Cow;
+
 use hydra_core::ids::Digest;
 use hydra_core::limits::SENT_CHUNK_BYTES;
 use hydra_core::proto::wire::{self, WireError};
 use hydra_core::proto::{Bye, Chunk, ClientMsg, Error, ErrorCode, ServerMsg};
 
 use super::Pace;
+use crate::terminal::{Keep, sanitize};
 
 /// A message as the session sorts it.
 #[derive(Debug)]
@@ -72,7 +75,8 @@ impl Side for Client {
         wire::decode_server(bytes)
     }
 
-    fn sort(&mut self, message: ServerMsg) -> Result<Sorted<ServerMsg>, String> {
+    fn sort(&mut self, mut message: ServerMsg) -> Result<Sorted<ServerMsg>, String> {
+        one_line(&mut message);
         let announced = match &message {
             // f32 is the largest way to write a number.
             ServerMsg::Welcome(welcome) => {
@@ -94,6 +98,21 @@ impl Side for Client {
     fn complaint(_: ErrorCode, text: &str) -> ClientMsg {
         // It comes back, with its lease.
         ClientMsg::Bye(Bye { text: text.to_owned(), retry: true })
+    }
+}
+
+/// What the coordinator gives as a reason becomes part of sentences of ours: with line ends in it, it could add lines that
+/// look like our own.
+fn one_line(message: &mut ServerMsg) {
+    let text = match message {
+        ServerMsg::Error(error) => &mut error.text,
+        ServerMsg::Bye(bye) => &mut bye.text,
+        ServerMsg::Unpaid(unpaid) | ServerMsg::Revoked(unpaid) => &mut unpaid.text,
+        ServerMsg::Refused(refused) => &mut refused.text,
+        _ => return,
+    };
+    if let Cow::Owned(safe) = sanitize(text, Keep::Nothing) {
+        *text = safe;
     }
 }
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hydra_core::codec::Codec;
 use hydra_core::credits::Credits;
-use hydra_core::ids::{LeaseId, TaskId, VersionNo};
+use hydra_core::ids::{LeaseId, QueryId, TaskId, VersionNo};
 use hydra_core::limits::{CHUNK_BYTES, OUTBOX, PING_EVERY, QUIET, SENT_CHUNK_BYTES, SILENCE, WRITE_STALL};
 use hydra_core::model::{Recipe, Shape};
-use hydra_core::proto::{Bye, Chunk, Credited, Empty, ErrorCode, Progress, Version, Welcome};
+use hydra_core::proto::{Bye, Chunk, Credited, Empty, Error, ErrorCode, Progress, Refused, RefusedCode};
 use hydra_core::proto::{ClientMsg, ServerMsg, wire};
+use hydra_core::proto::{Unpaid, UnpaidCode, Version, Welcome};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, advance};
@@ -272,6 +273,38 @@ async fn a_program_that_awaits_more_and_more_loses_its_session() {
     assert_eq!(rig.hears().await, status());
     rig.connection.outbox.expect(Digest([17; 32]), 9).unwrap();
     assert_eq!(rig.closed().await, Closed::Local);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reason_is_one_line_whatever_the_coordinator_says() {
+    let mut rig = Rig::new(8).await;
+    let text = || "no\nhint: run this\u{1b}[2J".to_owned();
+    let lease = LeaseId(1);
+    let unpaid = || Unpaid { lease, task: TaskId(1), code: UnpaidCode::Expired, text: text() };
+    for message in [
+        ServerMsg::Error(Error { code: ErrorCode::Malformed, text: text(), fatal: true }),
+        ServerMsg::Bye(Bye { text: text(), retry: true }),
+        ServerMsg::Unpaid(unpaid()),
+        ServerMsg::Revoked(unpaid()),
+        ServerMsg::Refused(Refused {
+            id: QueryId([1; 16]),
+            code: RefusedCode::Failed,
+            text: text(),
+            balance: Credits::ZERO,
+        }),
+    ] {
+        rig.tell(&message);
+        let Event::Message(message) = rig.event().await else { panic!("{message:?}") };
+        let (ServerMsg::Error(Error { text, .. })
+        | ServerMsg::Bye(Bye { text, .. })
+        | ServerMsg::Unpaid(Unpaid { text, .. })
+        | ServerMsg::Revoked(Unpaid { text, .. })
+        | ServerMsg::Refused(Refused { text, .. })) = *message
+        else {
+            panic!("{message:?}")
+        };
+        assert_eq!(text, "no␊hint: run this␛[2J");
+    }
 }
 
 #[tokio::test(start_paused = true)]
