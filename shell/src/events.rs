@@ -8,6 +8,7 @@
 //! others meanwhile does not wait ([`Events::with_log`]).
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -18,7 +19,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Failure};
-use crate::terminal::{Keep, sanitize};
+use crate::terminal::{Keep, is_unsafe, sanitize};
 use crate::writer;
 
 /// A code as the protocol spells it: `unknown_lease`.
@@ -153,11 +154,8 @@ impl Events {
         if !self.shared.json {
             return;
         }
-        match serde_json::to_vec(event) {
-            Ok(mut line) => {
-                line.push(b'\n');
-                self.write(&line);
-            }
+        match serde_json::to_string(event) {
+            Ok(line) => self.write(format!("{}\n", escaped(&line)).as_bytes()),
             // Only a map with keys that are no text can fail; the events have none.
             Err(error) => tracing::error!(%error, "an event could not be written as JSON"),
         }
@@ -262,6 +260,24 @@ pub fn cut_short(why: impl std::fmt::Display) -> Failure {
         .hint("make room where it goes, or send it elsewhere")
 }
 
+/// The same JSON, with an escape for every character that could command a terminal: JSON itself asks for those below the
+/// space alone.
+fn escaped(json: &str) -> Cow<'_, str> {
+    if !json.contains(is_unsafe) {
+        return Cow::Borrowed(json);
+    }
+    let mut safe = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_unsafe(c) {
+            // All of them have four digits at most.
+            let _ = write!(safe, "\\u{:04x}", u32::from(c));
+        } else {
+            safe.push(c);
+        }
+    }
+    Cow::Owned(safe)
+}
+
 /// Credits as HYD with decimals, for `#[serde(serialize_with = "hydra_shell::events::hyd")]`.
 pub fn hyd<S: Serializer>(credits: &Credits, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(credits.as_hyd())
@@ -338,6 +354,20 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[1], r#"{"event":"credited","task":7,"amount":12.5,"reason":"a\n\u001bb"}"#);
         assert!(lines[0].contains(r#""amount":1.0,"#) && lines[2].contains("1e-6"), "{text}");
+    }
+
+    #[test]
+    fn events_hold_nothing_that_commands_a_terminal() {
+        let pipe = Pipe::new(9);
+        let events = Events::new(true, true, Box::new(pipe.clone()));
+        let reason = "größer 🐍\u{7f}\u{9b}31m\u{9d}\u{202e}\u{2028}\u{61c}\u{1b}";
+        events.emit(&Event::Credited { task: 7, amount: Credits::ZERO, reason });
+        let text = pipe.text();
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(!line.contains(is_unsafe), "{line}");
+        assert!(line.contains(r"größer 🐍\u007f\u009b31m\u009d\u202e\u2028\u061c\u001b"), "{line}");
+        let read: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(read["reason"], reason, "it is the same JSON");
     }
 
     #[test]

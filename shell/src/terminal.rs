@@ -60,7 +60,7 @@ pub fn sanitize(text: &str, keep: Keep) -> Cow<'_, str> {
 }
 
 /// C0, DEL and C1 controls, and the format characters that break lines or turn the direction of writing.
-fn is_unsafe(c: char) -> bool {
+pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
