@@ -284,7 +284,10 @@ impl<S: Sink> Driver<S> {
                     self.received.remove(&blob);
                     self.line.forget(blob);
                 }
-                Order::Note(event) => self.sink.show(&event),
+                Order::Note(event) => {
+                    self.heed(&event);
+                    self.sink.show(&event);
+                }
                 Order::Exit(exit) => return Some(exit),
             }
         }

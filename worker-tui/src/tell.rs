@@ -45,6 +45,8 @@ impl Teller {
         Some(match event {
             Event::OtherRun => {
                 self.before = self.paid;
+                // Nothing is known of the balance there, until it welcomes the worker.
+                self.met = false;
                 OTHER_RUN.to_owned()
             }
             Event::Ready { user, device, .. } => {
@@ -164,7 +166,8 @@ mod tests {
         let never = teller.line(&stopped(Why::Unreachable, 0)).unwrap();
         assert_eq!(never, "no session with the coordinator: 0 tasks paid, 0.0 HYD earned, balance unknown");
         let (worker, user) = (WorkerId([1; 8]), "alice".parse().unwrap());
-        teller.line(&Event::Ready { worker, user, device: "cpu".to_owned() });
+        let ready = Event::Ready { worker, user, device: "cpu".to_owned() };
+        teller.line(&ready);
         for (reason, why) in [
             (Why::Complete, "the run is complete"),
             (Why::Tasks, "2 tasks done, as asked"),
@@ -175,7 +178,13 @@ mod tests {
             assert_eq!(line, format!("{why}: 2 tasks paid, 2.0 HYD earned, balance 2.0 HYD"));
         }
         let credited = Event::Credited { task: TaskId(1), amount: Credits::hyd(1), balance: Credits::hyd(1) };
-        for event in [&credited, &credited, &Event::OtherRun, &credited] {
+        for event in [&credited, &credited, &Event::OtherRun] {
+            teller.line(event).unwrap();
+        }
+        let line = "refused by the coordinator: 0 tasks paid, 0.0 HYD earned, balance unknown; \
+                    in runs before: 2 tasks paid, 2.0 HYD";
+        assert_eq!(teller.line(&stopped(Why::Refused, 2)).unwrap(), line);
+        for event in [&ready, &credited] {
             teller.line(event).unwrap();
         }
         let stopped = Event::Stopped {

@@ -1,6 +1,7 @@
 //! The worker's session: the handshake, what is said again after it, and how a session ends.
 
 use super::{Agent, Event, Exit, FIRST_CONTACT, Link, Order, Settings, Why};
+use crate::credits::Credits;
 use crate::ids::{Nonce, PublicKey};
 use crate::proto::{self, ClientMsg, ErrorCode, Role, ServerMsg, sign};
 use crate::time::Time;
@@ -83,6 +84,8 @@ impl Agent {
         if self.server.replace(challenge.key).is_some_and(|before| before != challenge.key) {
             // What is left of the run before is not the other's to count.
             self.forget_leases();
+            // Nor is its balance, if this one refuses the worker and tells none.
+            self.balance = Credits::ZERO;
             self.note(Event::OtherRun);
         }
         self.link = Link::Proving;

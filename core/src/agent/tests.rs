@@ -331,6 +331,7 @@ fn a_rest_ends_by_itself() {
 #[test]
 fn another_run_gets_nothing_of_the_one_before() {
     let mut lab = Lab::open(settings());
+    lab.hear(credited(6));
     lab.begin(7, 0);
     lab.train(7);
     lab.begin(8, 0);
@@ -356,6 +357,7 @@ fn another_run_gets_nothing_of_the_one_before() {
             Order::Send(ClientMsg::Proof(_))
         ]
     ));
+    assert_eq!(lab.agent.balance(), Credits::ZERO, "unknown until it says so");
     lab.hear(ServerMsg::Welcome(welcome()));
     let orders = lab.take();
     assert!(orders.iter().any(|order| matches!(order, Order::Setup { run, .. } if *run == server)), "{orders:?}");

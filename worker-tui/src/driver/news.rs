@@ -1,5 +1,6 @@
 //! What passes between a running worker and its screen: what no event says, and what people ask.
 
+use hydra_core::agent::Event;
 use hydra_core::credits::Credits;
 use hydra_core::ids::VersionNo;
 use hydra_core::limits::LABEL_BYTES;
@@ -51,6 +52,14 @@ pub enum Request {
 }
 
 impl<S: Sink> Driver<S> {
+    /// What an event means here.
+    pub(super) fn heed(&mut self, event: &Event) {
+        if *event == Event::OtherRun {
+            // The other's balance is told, also if it is the same number.
+            self.balance = None;
+        }
+    }
+
     pub(super) fn tell_status(&mut self, message: &ServerMsg) {
         if let ServerMsg::Status(status) = message {
             self.sink.tell(News::Paused(status.paused));

@@ -163,3 +163,14 @@ async fn a_blob_that_comes_too_late_is_not_held() {
     rig.hear(Heard::Blob(digest, bytes)).await;
     assert_eq!((rig.driver.shards.len(), rig.driver.received.len()), (0, 0));
 }
+
+#[tokio::test]
+async fn another_runs_balance_is_told_also_if_it_is_the_same() {
+    let mut rig = Rig::new();
+    rig.welcome(9).await;
+    for key in [9, 8] {
+        rig.hear(Heard::Closed("cut".to_owned())).await;
+        rig.welcome(key).await;
+    }
+    assert_eq!(*rig.told.0.lock().unwrap(), [Credits::hyd(3); 2]);
+}

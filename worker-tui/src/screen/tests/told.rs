@@ -59,6 +59,8 @@ fn beside_another_runs_balance_counts_begin_anew() {
     let screen = script.screen();
     assert!(screen.contains("0 paid, 0 not") && screen.contains("another run answers at this address"), "{screen}");
     assert!(screen.contains("the loss appears here with the first step"), "{screen}");
+    assert_eq!(script.app.balance, None, "the one before's is not this one's");
+    assert!(screen.contains("– HYD"), "{screen}");
     script.msg(Msg::Event(Event::Credited { task: TaskId(1), amount: Credits::hyd(1), balance: Credits::hyd(1) }));
     assert!(script.screen().contains("1 paid, 0 not"), "{}", script.screen());
 }

@@ -21,6 +21,8 @@ impl Screen {
                 // Beside another run's balance the counts would not make sense.
                 (self.paid, self.unpaid, self.earned, self.counted) = (0, 0, Credits::ZERO, now);
                 (self.last_paid, self.last_unpaid) = (None, None);
+                // It is told by a welcome, which may not come.
+                self.balance = None;
                 // Nor would one line through the losses of two models.
                 (self.steps, self.held_out) = (0, None);
                 self.session.clear();
