@@ -230,6 +230,7 @@ impl<S: Sink> Driver<S> {
             }
             Report::Useless(why) => {
                 self.useless = Some(why);
+                self.sink.tell(News::Useless);
                 // What is trained already is still delivered.
                 Fact::Finish
             }

@@ -9,7 +9,7 @@ use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
 use hydra_shell::ui::text::{count, grouped};
 
-use crate::driver::Sink;
+use crate::driver::{News, Sink};
 
 /// Between two lines about the progress of one task; scripts get all of it.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -22,6 +22,8 @@ pub struct Teller {
     coordinator: String,
     /// Whether there was a session: nothing is known of the balance before.
     met: bool,
+    /// Whether it leaves because of its device, which nobody asked for.
+    useless: bool,
     steps: u32,
     told: Option<Time>,
     /// Tasks paid and what they earned: so far, and of that in runs before this one.
@@ -37,7 +39,17 @@ const NOTHING: (u64, Credits) = (0, Credits::ZERO);
 impl Teller {
     /// Tells `events`; `coordinator` is where it is, for people.
     pub fn new(events: Events, clock: Clock, coordinator: String) -> Self {
-        Self { events, clock, coordinator, met: false, steps: 0, told: None, paid: NOTHING, before: NOTHING }
+        Self {
+            events,
+            clock,
+            coordinator,
+            met: false,
+            useless: false,
+            steps: 0,
+            told: None,
+            paid: NOTHING,
+            before: NOTHING,
+        }
     }
 
     /// What people are told, if it is worth a line.
@@ -95,10 +107,30 @@ impl Teller {
                 };
                 let sent = more(*unanswered, "sent and not answered, which may still be paid");
                 let done = more(*undelivered, "finished and not delivered: not paid");
-                let why = ending(*reason, &count(*tasks), self.met);
+                let why = self.ending(*reason, &count(*tasks));
                 format!("{why}: {here} paid, {earned_here} HYD earned, {balance}{before}{sent}{done}")
             }
         })
+    }
+
+    /// Takes what an event would not say.
+    pub fn heed(&mut self, news: &News) {
+        self.useless |= *news == News::Useless;
+    }
+
+    /// Why it ends, with how much was paid.
+    fn ending(&self, reason: Why, paid: &str) -> String {
+        let words = match reason {
+            Why::Complete => "the run is complete",
+            Why::Tasks => return format!("{paid} done, as asked"),
+            Why::Asked if self.useless => "stopped",
+            Why::Asked => "stopped by you",
+            Why::AtOnce => "stopped at once",
+            Why::Unreachable => "no session with the coordinator",
+            Why::Refused if self.met => "sent away by the coordinator",
+            Why::Refused => "refused by the coordinator",
+        };
+        words.to_owned()
     }
 }
 
@@ -112,24 +144,14 @@ impl Sink for Teller {
             }
         }
     }
+
+    fn tell(&mut self, news: News) {
+        self.heed(&news);
+    }
 }
 
 fn plus(one: Credits, other: Credits) -> Credits {
     one.checked_add(other).unwrap_or(one)
-}
-
-/// Why it ends, with how much was paid.
-fn ending(reason: Why, paid: &str, met: bool) -> String {
-    let words = match reason {
-        Why::Complete => "the run is complete",
-        Why::Tasks => return format!("{paid} done, as asked"),
-        Why::Asked => "stopped by you",
-        Why::AtOnce => "stopped at once",
-        Why::Unreachable => "no session with the coordinator",
-        Why::Refused if met => "sent away by the coordinator",
-        Why::Refused => "refused by the coordinator",
-    };
-    words.to_owned()
 }
 
 #[cfg(test)]
@@ -187,6 +209,8 @@ mod tests {
         for event in [&ready, &credited] {
             teller.line(event).unwrap();
         }
+        teller.tell(News::Useless);
+        assert!(teller.line(&stopped(Why::Asked, 3)).unwrap().starts_with("stopped: "), "nobody asked for it");
         let stopped = Event::Stopped {
             reason: Why::Tasks,
             tasks: 3,

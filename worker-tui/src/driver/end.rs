@@ -29,24 +29,44 @@ impl<S: Sink> Driver<S> {
 
 /// What an end means for whoever started the program; `useless` is why its device is of no use.
 pub(super) fn failure(exit: Exit, useless: Option<String>, line: &Line) -> Result<(), Failure> {
-    match exit {
-        Exit::Done => match useless {
-            Some(why) => Err(Failure::new(Code::NoDevice, format!("the device fails again and again: {why}"))),
-            None => Ok(()),
-        },
-        Exit::Unreachable(reason) => Err(match line.failed() {
+    let broken = |why| format!("the device fails again and again: {why}");
+    match (exit, useless) {
+        (Exit::Done, None) => Ok(()),
+        (Exit::Done, Some(why)) => Err(Failure::new(Code::NoDevice, broken(why))),
+        // That is why it leaves; a coordinator that answers would change nothing.
+        (Exit::Undelivered(tasks), Some(why)) => {
+            Err(Failure::new(Code::NoDevice, format!("{}; {}", broken(why), unanswered(tasks))))
+        }
+        (Exit::Undelivered(tasks), None) => Err(Failure::new(Code::Connect, unanswered(tasks))
+            .hint("a worker that is not asked to leave waits for its coordinator, however long, and delivers then")),
+        (Exit::Unreachable(reason), _) => Err(match line.failed() {
             Some(error) => error.clone().into(),
             None => Failure::new(Code::Connect, format!("no session with the coordinator: {reason}"))
                 .hint("look at the coordinator's screen or log, see that it has the version of this program, or try again later"),
         }),
-        Exit::Undelivered(tasks) => Err(Failure::new(
-            Code::Connect,
-            format!(
-                "no answer from a coordinator for a minute: {} without one",
-                count(tasks as u64, "finished task", "finished tasks")
-            ),
-        )
-        .hint("a worker that is not asked to leave waits for its coordinator, however long, and delivers then")),
-        Exit::Refused(text) => Err(Failure::new(Code::Refused, format!("the coordinator refuses: {text}"))),
+        (Exit::Refused(text), _) => Err(Failure::new(Code::Refused, format!("the coordinator refuses: {text}"))),
+    }
+}
+
+fn unanswered(tasks: usize) -> String {
+    let tasks = count(tasks as u64, "finished task", "finished tasks");
+    format!("no answer from a coordinator for a minute: {tasks} without one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_device_is_told_whatever_became_of_the_updates() {
+        let line = Line::new(std::future::pending);
+        let useless = || Some("CUDA error: unspecified launch failure".to_owned());
+        let failed = |exit, useless| failure(exit, useless, &line).unwrap_err();
+        let both = failed(Exit::Undelivered(2), useless());
+        assert_eq!(both.exit, Code::NoDevice);
+        assert!(both.message.contains("launch failure") && both.message.contains("2 finished tasks"), "{both}");
+        assert_eq!(failed(Exit::Done, useless()).exit, Code::NoDevice);
+        assert_eq!(failed(Exit::Undelivered(1), None).exit, Code::Connect);
+        assert_eq!(failed(Exit::Refused("no".to_owned()), useless()).exit, Code::Refused);
     }
 }

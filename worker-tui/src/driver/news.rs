@@ -1,6 +1,6 @@
 //! What passes between a running worker and its screen: what no event says, and what people ask.
 
-use hydra_core::agent::Event;
+use hydra_core::agent::{Event, Why};
 use hydra_core::credits::Credits;
 use hydra_core::ids::VersionNo;
 use hydra_core::limits::LABEL_BYTES;
@@ -21,6 +21,8 @@ pub enum News {
     Preview(String),
     /// The task in hand is trained no more, and no event says so: its model or version went.
     Stopped,
+    /// The device fails again and again; the worker leaves once what is trained is delivered.
+    Useless,
     /// A step of the task in hand; all of them come.
     Step { step: u32, loss: f32, tokens_per_s: f32 },
     /// It takes no task until then, to rest.
@@ -54,9 +56,12 @@ pub enum Request {
 impl<S: Sink> Driver<S> {
     /// What an event means here.
     pub(super) fn heed(&mut self, event: &Event) {
-        if *event == Event::OtherRun {
+        match event {
             // The other's balance is told, also if it is the same number.
-            self.balance = None;
+            Event::OtherRun => self.balance = None,
+            // All that was asked for is done.
+            Event::Stopped { reason: Why::Complete | Why::Tasks, .. } => self.useless = None,
+            _ => {}
         }
     }
 

@@ -84,6 +84,7 @@ impl Sink for Feed {
     }
 
     fn tell(&mut self, news: News) {
+        self.teller.heed(&news);
         if !matches!(news, News::Step { .. }) || self.screen.capacity() > RESERVE {
             self.put(Msg::News(news));
         }

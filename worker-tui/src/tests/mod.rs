@@ -318,6 +318,18 @@ async fn a_device_that_keeps_failing_ends_the_worker_after_what_it_has_delivered
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_that_fails_after_all_that_was_asked_for_is_no_failure() {
+    let coordinator = hub::start();
+    let mut rig = Rig::new(line(&coordinator), Some(1));
+    let work = rig.work().await;
+    rig.reports.send(Report::Useless("CUDA error".to_owned())).await.unwrap();
+    rig.trained(&work).await;
+    let seen = rig.seen.clone();
+    rig.end().await.unwrap();
+    assert!(matches!(seen.last(), Event::Stopped { reason: Why::Tasks, tasks: 1, .. }), "{:?}", seen.last());
+}
+
+#[tokio::test(start_paused = true)]
 async fn threads_are_asked_for_and_told() {
     let coordinator = hub::start();
     let mut rig = Rig::new(line(&coordinator), Some(2));

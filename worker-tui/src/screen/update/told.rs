@@ -97,6 +97,8 @@ impl Screen {
             }
             News::Step { step, loss, tokens_per_s } => self.on_step(step, loss, tokens_per_s),
             News::Stopped => self.hand = None,
+            // Its steps end; the last word is told where the screen was.
+            News::Useless => {}
             News::Resting(until) => self.rest_until = Some(until),
             News::Paused(paused) => self.run_paused = paused,
             News::Balance(balance) => self.balance = Some(balance),
