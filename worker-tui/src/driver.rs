@@ -29,11 +29,14 @@ mod news;
 #[cfg(test)]
 mod tests;
 
-use self::end::failure;
+use self::end::{failure, settle};
 pub use self::news::{News, Request};
 
 /// For the last words in both directions.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// Shards that may be on their way to the disk.
+const WRITES: usize = 4;
+
 /// Who is told what happens.
 pub trait Sink {
     /// Shows an event.
@@ -163,7 +166,7 @@ impl<S: Sink> Driver<S> {
         self.stop_training(None);
         let ended = failure(exit, self.useless.take(), &self.line);
         self.line.hang_up(FAREWELL).await;
-        self.writes.join_all().await;
+        settle(self.writes).await;
         Ok(ended?)
     }
 
@@ -335,9 +338,12 @@ impl<S: Sink> Driver<S> {
         let bytes: Arc<[u8]> = bytes.into();
         self.shards.insert(shard, bytes.clone());
         self.own.push_back(Fact::ShardReady { shard });
-        let cache = self.cache.clone();
         while self.writes.try_join_next().is_some() {}
-        self.writes.spawn_blocking(move || cache.put(&shard, &bytes));
+        // Behind a disk that hangs they would pile up; one that is not kept is fetched again.
+        if self.writes.len() < WRITES {
+            let cache = self.cache.clone();
+            self.writes.spawn_blocking(move || cache.put(&shard, &bytes));
+        }
     }
 
     fn train(&mut self, task: proto::Task) {

@@ -5,9 +5,10 @@ use hydra_core::proto::{Bye, ClientMsg};
 use hydra_shell::client::line::Line;
 use hydra_shell::exit::{Exit as Code, Failure};
 use hydra_shell::ui::text::count;
-use tokio::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Duration, timeout};
 
-use super::{Driver, Sink};
+use super::{Driver, FAREWELL, Sink};
 
 /// For the last words in both directions of somebody who is in a hurry.
 const HASTE: Duration = Duration::from_millis(500);
@@ -24,6 +25,13 @@ impl<S: Sink> Driver<S> {
             None => "stopped at once",
         };
         Failure::new(Code::Interrupted, text)
+    }
+}
+
+/// Waits for shards to be on their way to the disk, and not for one that hangs: the next worker fetches them again.
+pub(super) async fn settle(writes: JoinSet<()>) {
+    if timeout(FAREWELL, writes.join_all()).await.is_err() {
+        tracing::warn!("the disk does not take the last shards: they are not kept");
     }
 }
 
@@ -68,5 +76,12 @@ mod tests {
         assert_eq!(failed(Exit::Done, useless()).exit, Code::NoDevice);
         assert_eq!(failed(Exit::Undelivered(1), None).exit, Code::Connect);
         assert_eq!(failed(Exit::Refused("no".to_owned()), useless()).exit, Code::Refused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_is_not_waited_for() {
+        let mut writes = JoinSet::new();
+        writes.spawn(std::future::pending());
+        timeout(2 * FAREWELL, settle(writes)).await.expect("it ends by itself");
     }
 }

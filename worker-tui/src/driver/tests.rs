@@ -154,6 +154,19 @@ async fn tasks_that_never_begin_leave_one_shard_at_most() {
 }
 
 #[tokio::test]
+async fn shards_do_not_pile_up_before_a_disk_that_hangs() {
+    let mut rig = Rig::new();
+    rig.welcome(9).await;
+    for _ in 0..WRITES {
+        rig.driver.writes.spawn(std::future::pending());
+    }
+    let (digest, bytes) = shard(1);
+    rig.task(1, digest).await;
+    rig.hear(Heard::Blob(digest, bytes)).await;
+    assert_eq!((rig.driver.writes.len(), rig.driver.shards.len()), (WRITES, 1));
+}
+
+#[tokio::test]
 async fn a_blob_that_comes_too_late_is_not_held() {
     let mut rig = Rig::new();
     rig.welcome(9).await;
