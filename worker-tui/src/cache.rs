@@ -88,7 +88,7 @@ impl Cache {
             let is_shard = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
             if is_shard && metadata.is_file() {
                 kept.push((used, metadata.len(), entry.path()));
-            } else if name.starts_with(DRAFT) && used.elapsed().is_ok_and(|age| age > DRAFT_AGE) {
+            } else if is_old_draft(&name, used) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -105,6 +105,11 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// Whether a file was left by a program that died in mid-write.
+pub fn is_old_draft(name: &str, modified: SystemTime) -> bool {
+    name.starts_with(DRAFT) && modified.elapsed().is_ok_and(|age| age > DRAFT_AGE)
 }
 
 /// A folder in the user's cache, if there is one: `HYDRA_CACHE_DIR`, or the system's place for such things.

@@ -46,6 +46,8 @@ pub enum Command {
     /// Use so many CPU cores from the next task on; answered by [`Report::Opened`] when it begins. Another number begins
     /// the optimiser anew: its moments lie with the cores.
     Threads(usize),
+    /// The run is complete: what updates lacked is of use to nobody.
+    Complete,
     /// Train; answered by [`Report::Step`]s and [`Report::Trained`] or [`Report::Failed`]; by nothing after `stop`.
     Train(Work),
 }
@@ -174,6 +176,7 @@ impl Compute {
                 report(Report::Installed { version: version.version, digest });
             }
             Command::Threads(threads) => self.wanted = Some(threads),
+            Command::Complete => self.model = None,
             Command::Train(work) => {
                 self.change_threads(report);
                 let number = work.number;

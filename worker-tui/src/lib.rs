@@ -50,9 +50,12 @@ use crate::tell::Teller;
 use crate::unsent::Unsent;
 use hydra_shell::client::line::Line;
 
-/// For the compute thread to come to an end when the program does: it gives a step up after a layer, and stores what its
-/// updates lacked.
+/// For the compute thread to come to an end with a program that is stopped at once: it gives a step up after a layer, and
+/// stores what its updates lacked.
 const LAST_STEP: Duration = Duration::from_secs(5);
+/// The same with one that has time: what the updates lacked may be gigabytes, and the disk slow. Whoever stops it at once
+/// meanwhile is heard by [`hydra_shell::signals`].
+const LAST_WRITE: Duration = Duration::from_mins(1);
 /// Requests that may wait for the work.
 const REQUESTS: usize = 16;
 
@@ -106,7 +109,7 @@ fn work(args: &Args, screen: bool, logs: &Logs, runtime: &Runtime, busy: &mut bo
         };
         // The thread ends when it has nothing more to report; what its last updates lacked is on disk then.
         let rest = async { while reports.recv().await.is_some() {} };
-        *busy = tokio::time::timeout(LAST_STEP, rest).await.is_err();
+        *busy = tokio::time::timeout(patience(&ended), rest).await.is_err();
         if *busy {
             tracing::warn!("the compute thread does not end: what the last updates lacked is lost");
         } else if handle.join().is_err() {
@@ -115,6 +118,12 @@ fn work(args: &Args, screen: bool, logs: &Logs, runtime: &Runtime, busy: &mut bo
         ended?;
         Ok(events.whole()?)
     })
+}
+
+/// How long the compute thread is waited for after such an end.
+fn patience(ended: &anyhow::Result<()>) -> Duration {
+    let failure = ended.as_ref().err().and_then(|error| error.downcast_ref::<Failure>());
+    if failure.is_some_and(|failure| failure.exit == Exit::Interrupted) { LAST_STEP } else { LAST_WRITE }
 }
 
 /// What the work and whoever shows it share.

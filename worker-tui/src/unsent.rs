@@ -91,8 +91,12 @@ fn prune(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         // Another worker may have taken it meanwhile.
-        if let Ok(about) = entry.metadata() {
-            files.push((about.modified()?, about.len(), entry.path()));
+        let Ok(about) = entry.metadata() else { continue };
+        let (name, modified) = (entry.file_name().into_string().unwrap_or_default(), about.modified()?);
+        if cache::is_old_draft(&name, modified) {
+            let _ = fs::remove_file(entry.path());
+        } else if !name.starts_with(cache::DRAFT) {
+            files.push((modified, about.len(), entry.path()));
         }
     }
     files.sort();
@@ -152,6 +156,14 @@ mod tests {
             unsent.put(&RUN, &left(version, 0.5 + version as f32));
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), FILES);
+        // What another worker is about to write counts for nothing, and what one left in mid-write goes.
+        let draft = |name: &str| folder.path().join(format!("{}{name}", cache::DRAFT));
+        let old = fs::File::create(draft("old")).unwrap();
+        old.set_modified(SystemTime::now() - Duration::from_hours(2)).unwrap();
+        fs::write(draft("new"), [0; 9]).unwrap();
+        unsent.put(&RUN, &left(19, 19.5));
+        assert!(!draft("old").exists() && draft("new").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), FILES + 1);
         assert_eq!(unsent.take(&RUN, 10), Some(left(19, 19.5)));
     }
 }

@@ -273,6 +273,16 @@ fn what_an_ended_worker_left_out_is_the_next_ones() {
 }
 
 #[test]
+fn what_updates_lacked_in_a_complete_run_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::beside(Some(folder.path()), 0);
+    rig.update(task(Codec::Sparse64));
+    rig.tell(Command::Complete);
+    rig.compute.leave();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn versions_follow_each_other_bit_by_bit() {
     let mut rig = Rig::new();
     let update = Codec::F32.decode(&rig.update(task(Codec::F32)), shape().params()).unwrap();

@@ -6,7 +6,7 @@ use hydra_core::ids::VersionNo;
 use hydra_core::limits::LABEL_BYTES;
 use hydra_core::time::Time;
 
-use super::{Driver, Fact, ServerMsg, Sink, proto};
+use super::{Command, Driver, Fact, ServerMsg, Sink, proto};
 
 /// What a screen shows beyond the [`Event`]s.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,8 +59,13 @@ impl<S: Sink> Driver<S> {
         match event {
             // The other's balance is told, also if it is the same number.
             Event::OtherRun => self.balance = None,
-            // All that was asked for is done.
-            Event::Stopped { reason: Why::Complete | Why::Tasks, .. } => self.useless = None,
+            Event::Stopped { reason: reason @ (Why::Complete | Why::Tasks), .. } => {
+                // All that was asked for is done.
+                self.useless = None;
+                if *reason == Why::Complete {
+                    self.command(Command::Complete);
+                }
+            }
             _ => {}
         }
     }

@@ -145,6 +145,7 @@ impl Rig {
                     self.reports.send(installed).await.unwrap();
                 }
                 Command::Threads(_) => panic!("nobody asked for threads"),
+                Command::Complete => panic!("the run goes on"),
                 Command::Train(work) => return work,
             }
         }
@@ -369,7 +370,9 @@ async fn a_garbled_delta_is_fetched_anew() {
                 let failed = Report::Failed { work: work.number, text: "version 1 is not here".to_owned() };
                 rig.reports.send(failed).await.unwrap();
             }
-            Command::Setup { .. } | Command::Threads(_) => panic!("the model and its threads are the same"),
+            Command::Setup { .. } | Command::Threads(_) | Command::Complete => {
+                panic!("the model and its threads are the same")
+            }
         }
     };
     assert!(rig.seen.news.lock().unwrap().contains(&News::Stopped), "a task that ends without an event is told");
@@ -397,9 +400,10 @@ async fn a_complete_run_ends_the_worker() {
     rig.work().await;
     let bye = proto::Bye { text: "the run is complete".to_owned(), retry: false };
     coordinator.meddle.send(Meddle::Say(Box::new(ServerMsg::Bye(bye)))).unwrap();
-    let seen = rig.seen.clone();
-    rig.end().await.unwrap();
+    let Rig { seen, mut commands, ended, .. } = rig;
+    tokio::time::timeout(LONG, ended).await.expect("an end within an hour").unwrap().unwrap();
     assert_eq!(seen.last(), stopped(Why::Complete));
+    assert!(matches!(commands.recv().await, Some(Command::Complete)), "nothing is kept for later");
 }
 
 #[tokio::test(start_paused = true)]
@@ -472,6 +476,16 @@ async fn real_training_is_paid_and_moves_the_model() {
     assert!(seen.count(|event| matches!(event, Event::Progress { step: 5, .. })) == 3);
     let revoked = seen.count(|event| matches!(event, Event::Unpaid { reason: UnpaidCode::Expired, .. }));
     assert_eq!(revoked, 0);
+}
+
+#[test]
+fn who_is_in_a_hurry_waits_less_for_the_disk() {
+    let interrupted = Failure::new(Exit::Interrupted, "stopped at once");
+    assert_eq!(crate::patience(&Err(interrupted.into())), crate::LAST_STEP);
+    let refused = Failure::new(Exit::Refused, "the coordinator refuses");
+    for ended in [Ok(()), Err(refused.into()), Err(anyhow::anyhow!("a bug"))] {
+        assert_eq!(crate::patience(&ended), crate::LAST_WRITE);
+    }
 }
 
 #[test]
