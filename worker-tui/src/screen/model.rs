@@ -149,8 +149,8 @@ pub struct Screen {
     pub unpaid: u64,
     pub last_paid: Option<Answer<Credits>>,
     pub last_unpaid: Option<Answer<(UnpaidCode, String)>>,
-    /// An update that is not answered yet, and its bytes.
-    pub submitted: Option<(TaskId, u64)>,
+    /// Updates that are not answered yet, the oldest first, and their bytes.
+    pub submitted: Vec<(TaskId, u64)>,
     pub hand: Option<InHand>,
     /// It takes no task until then, to rest.
     pub rest_until: Option<Time>,
@@ -212,6 +212,13 @@ impl Screen {
     pub fn per_hour(&self) -> Option<f64> {
         let hours = self.now.since(self.counted).as_secs_f64() / 3600.0;
         (hours >= 1.0 / 60.0).then(|| self.earned.as_hyd() / hours)
+    }
+
+    /// An update was answered.
+    pub fn answered(&mut self, task: TaskId) {
+        if let Some(place) = self.submitted.iter().position(|(submitted, _)| *submitted == task) {
+            self.submitted.remove(place);
+        }
     }
 
     /// How long it still rests.

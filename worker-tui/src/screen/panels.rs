@@ -73,7 +73,7 @@ fn idle(screen: &Screen) -> String {
             later(task)
         };
     }
-    match (&screen.link, screen.submitted) {
+    match (&screen.link, screen.submitted.first().copied()) {
         (Link::Up { .. }, Some((task, bytes))) => {
             format!("task {task} is done, {} sent; waiting for the answer", text::bytes(bytes))
         }

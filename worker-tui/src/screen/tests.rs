@@ -205,6 +205,28 @@ fn a_task_that_is_done_is_awaited() {
 }
 
 #[test]
+fn of_several_tasks_that_are_awaited_the_oldest_is_shown() {
+    let mut script = working((80, 24));
+    for number in 6..9 {
+        script.msg(submitted(number));
+    }
+    let waits = |script: &Script<Screen>, number: u64| {
+        let screen = script.screen();
+        assert!(screen.contains(&format!("task {number} is done, 123.5 kB sent")), "{screen}");
+    };
+    waits(&script, 6);
+    script.msg(unpaid(7, "too late"));
+    waits(&script, 6);
+    script.msg(unpaid(6, "too late"));
+    waits(&script, 8);
+    // What is sent again with a new session is no second update.
+    let user = "alice".parse().unwrap();
+    script.msg(Msg::Event(Event::Ready { worker: WorkerId([1; 8]), user, device: "cpu ×4".into() }));
+    script.msg(submitted(8)).msg(unpaid(8, "too late"));
+    assert!(script.screen().contains("waiting for a task"), "{}", script.screen());
+}
+
+#[test]
 fn a_task_that_was_stopped_is_in_hand_no_more() {
     let mut script = working((80, 24));
     assert!(script.screen().contains("task 6 from version 6"), "{}", script.screen());

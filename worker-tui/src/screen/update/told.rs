@@ -33,6 +33,8 @@ impl Screen {
                 self.device.get_or_insert(device);
                 self.link = Link::Up { since: now };
                 self.met = true;
+                // All that is not answered is sent again.
+                self.submitted.clear();
                 return self.ask();
             }
             Event::Task { task, version, steps, tokens } => {
@@ -43,7 +45,7 @@ impl Screen {
             // Each step has come as news; the last word is told where the screen was.
             Event::Progress { .. } | Event::Stopped { .. } => {}
             Event::Submitted { task, bytes } => {
-                self.submitted = Some((task, bytes));
+                self.submitted.push((task, bytes));
                 self.hand.take_if(|hand| hand.task == task);
             }
             Event::Credited { task, amount, balance } => {
@@ -52,7 +54,7 @@ impl Screen {
                 self.balance = Some(balance);
                 self.last_paid = Some(Answer { at: now, task, what: amount });
                 self.session.mark(self.steps as f64);
-                self.submitted.take_if(|(submitted, _)| *submitted == task);
+                self.answered(task);
             }
             Event::Unpaid { task, reason, text } => {
                 self.unpaid += 1;
@@ -61,7 +63,7 @@ impl Screen {
                     self.toasts.renew(now, NOTICE, Sign::Warn, format!("no pay for task {task}: {text}"));
                 }
                 self.last_unpaid = Some(Answer { at: now, task, what: (reason, text) });
-                self.submitted.take_if(|(submitted, _)| *submitted == task);
+                self.answered(task);
                 self.hand.take_if(|hand| hand.task == task);
             }
             Event::Disconnected { retry_ms, reason } => {
