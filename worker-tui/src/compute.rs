@@ -297,7 +297,7 @@ impl Model {
         };
         let (start, left) = codec.start(&self.weights, &self.residual);
         let trained = trainer.train_until(&start, &job, &tokens, stop, &mut on_step);
-        let trained = trained.map_err(|error| unable(&error, device.is_gpu()))?;
+        let trained = trained.map_err(|error| self.on_failure(&error, device))?;
         let mut delta = trained.weights;
         for (delta, base) in delta.iter_mut().zip(&self.weights) {
             *delta = base - *delta;
@@ -313,6 +313,16 @@ impl Model {
         let (loss_first, loss_last) = ends(&trained.losses);
         let train_ms = (trained.seconds * 1000.0) as u64;
         Ok(Report::Trained { work: number, blob: Digest::of(&bytes), bytes, loss_first, loss_last, train_ms })
+    }
+
+    /// What a training's failure means for this task, and for the trainer.
+    fn on_failure(&mut self, error: &EngineError, device: Device) -> Unable {
+        let why = unable(error, device.is_gpu());
+        if !device.is_gpu() && matches!(error, EngineError::Libtorch(_)) {
+            // One of its threads may have died, and every task to come would fail like this one: the next makes another.
+            self.trainer = Err(why.clone());
+        }
+        why
     }
 }
 

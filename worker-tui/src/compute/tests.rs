@@ -114,6 +114,21 @@ fn a_trainer_that_could_not_be_made_is_tried_again() {
     rig.update(task(Codec::F32));
 }
 
+#[test]
+fn a_trainer_whose_thread_has_died_is_made_anew() {
+    let mut rig = Rig::new();
+    rig.update(task(Codec::F32));
+    let device = rig.compute.device;
+    let model = rig.compute.model.as_mut().unwrap();
+    model.on_failure(&EngineError::Diverged { step: 1 }, device);
+    assert!(model.trainer.is_ok(), "it is the task's fault, and what the optimiser has learned is kept");
+    let ended = EngineError::Libtorch("a training thread ended unexpectedly; see the log".to_owned());
+    let Unable::Why(text) = model.on_failure(&ended, device) else { panic!("the task goes back") };
+    assert!(text.contains("ended unexpectedly"), "{text}");
+    assert!(model.trainer.is_err());
+    rig.update(task(Codec::F32));
+}
+
 struct Rig {
     compute: Compute,
     weights: Vec<f32>,
