@@ -7,7 +7,7 @@ use hydra_config::Settings;
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
 
-use super::remembered::{Begun, Origin};
+use super::remembered::{Begun, Origin, has_begun};
 use crate::data::{self, Dataset, Source, TOKENIZER, Tokenizer};
 use crate::fail;
 use crate::pretrained::Pretrained;
@@ -38,6 +38,12 @@ pub fn open(
     let origin = Origin { init: init.is_some(), primer: settings.data.is_empty() };
     if data::is_prepared(dir) {
         let data = data::load(dir).map_err(|error| fail::data(&error))?;
+        if let Some(init) = init
+            && !before.born
+            && init.tokenizer.digest() != data.tokenizer.digest()
+        {
+            return Err(cut_otherwise().into());
+        }
         // What is given is for another run, and nothing tells of whose text this is.
         return Ok(Text { data, made: false, origin: Origin { primer: false, ..origin } });
     }
@@ -56,6 +62,9 @@ pub fn open(
         (None, None) => Tokenizer::train(settings.tokenizer, train),
     });
     let data = made.map_err(|error| fail::data(&error))?;
+    if !before.born && !has_begun(dir) {
+        spare_foreign(dir, &data.tokenizer)?;
+    }
     data.check_windows(settings.model.context).map_err(|error| fail::data(&error))?;
     Ok(Text { data, made: true, origin })
 }
@@ -72,6 +81,31 @@ fn sources(settings: &Settings, before: &Before<'_>) -> anyhow::Result<Vec<Sourc
         return Err(Failure::new(Exit::RunFolder, text).hint(hint).into());
     }
     Ok(data::primer::sources())
+}
+
+/// A first start was cut short after it had cut its text, and this one has a model that knows its tokens by other words.
+fn cut_otherwise() -> Failure {
+    Failure::new(
+        Exit::Config,
+        "this run has no version yet, and its text was cut with another tokenizer than the model's: its first start was \
+         cut short",
+    )
+    .hint("start it as at first, or begin another run from this model in a folder of its own (--run DIR)")
+}
+
+/// Refuses to begin a run where its tokenizer would replace one that no run has put there.
+fn spare_foreign(dir: &Path, own: &Tokenizer) -> Result<(), Failure> {
+    let path = dir.join(TOKENIZER);
+    match std::fs::read(&path) {
+        Ok(json) if json == own.json().as_bytes() => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        // What cannot be read is not ours either.
+        Ok(_) | Err(_) => {
+            let text = format!("{} is not of a run, and beginning one here would replace it", path.display());
+            Err(Failure::new(Exit::RunFolder, text)
+                .hint("begin the run in a folder of its own (--run DIR), or move that file away"))
+        }
+    }
 }
 
 /// The tokenizer that lies in the folder of a run without text, if there is one.

@@ -33,6 +33,15 @@ fn lose_data(settings: &Settings) {
     std::fs::remove_dir_all(settings.run_dir.join("data")).unwrap();
 }
 
+/// A first start as if it had been killed before its first version: the weights' folder cannot be made.
+fn cut_short(settings: &Settings, init: Option<&Pretrained>) {
+    let versions = settings.run_dir.join("versions");
+    std::fs::create_dir_all(&settings.run_dir).unwrap();
+    std::fs::write(&versions, "").unwrap();
+    assert!(open(settings, init).is_err());
+    std::fs::remove_file(versions).unwrap();
+}
+
 /// A model to begin from, whose tokenizer no text here would make.
 fn model(to: &Path, settings: &Settings) -> (Pretrained, Settings) {
     let text = "Zebras gaze at quizzical wizards by the frozen zoo. ".repeat(40);
@@ -130,16 +139,47 @@ fn a_run_that_began_from_a_model_keeps_the_model_s_tokenizer() {
 fn a_start_from_a_model_that_was_cut_short_does_not_go_on_without_it() {
     let dir = tempfile::tempdir().unwrap();
     let (init, begun) = model(&dir.path().join("model"), &bpe(dir.path()));
-    // As if it had been killed before its first version: the weights' folder cannot be made.
-    std::fs::create_dir(&begun.run_dir).unwrap();
-    std::fs::write(begun.run_dir.join("versions"), "").unwrap();
-    assert!(open(&begun, Some(&init)).is_err());
-    std::fs::remove_file(begun.run_dir.join("versions")).unwrap();
+    cut_short(&begun, Some(&init));
 
     assert!(refusal(&begun, None).contains("was to begin from a model"));
     let weights = open(&begun, Some(&init)).unwrap().learner.checkpoint.weights;
     assert_eq!(*weights, init.weights().unwrap());
     assert!(open(&begun, None).is_ok(), "it has its weights now");
+}
+
+#[test]
+fn a_model_does_not_begin_on_text_that_another_tokenizer_has_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = bpe(dir.path());
+    let (init, asked) = model(&dir.path().join("model"), &begun);
+    cut_short(&begun, None);
+
+    assert!(refusal(&asked, Some(&init)).contains("another tokenizer than the model's"));
+    let tokenizer = open(&begun, None).unwrap().data.tokenizer.digest();
+    assert_ne!(tokenizer, init.tokenizer.digest());
+    assert!(open(&asked, Some(&init)).is_ok(), "the run has its weights now, and the model is not used");
+}
+
+#[test]
+fn a_tokenizer_that_no_run_has_written_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = bpe(dir.path());
+    let path = begun.run_dir.join("tokenizer.json");
+    std::fs::create_dir(&begun.run_dir).unwrap();
+    std::fs::write(&path, "mine").unwrap();
+    for _ in 0..2 {
+        assert!(refusal(&begun, None).contains("tokenizer.json is not of a run"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+        assert!(!begun.run_dir.join("data").exists());
+    }
+    std::fs::remove_file(&path).unwrap();
+
+    // That of a first start that was cut short is the run's own, and goes with the text that it was made from.
+    cut_short(&begun, None);
+    lose_data(&begun);
+    let own = std::fs::read(&path).unwrap();
+    drop(open(&other_text(&begun, dir.path()), None).unwrap());
+    assert_ne!(std::fs::read(&path).unwrap(), own);
 }
 
 #[test]
