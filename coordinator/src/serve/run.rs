@@ -1,6 +1,7 @@
 //! A run's folder: begun or opened again, with everything that the threads need to go on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,9 @@ use super::settings as remembered;
 use crate::data::{self, Dataset};
 use crate::fail;
 use crate::pretrained::Pretrained;
-use crate::store::{Checkpoint, FileError, Loaded, Opening, Repairs, Store, UpdateFiles, VersionFiles};
+use crate::store::{
+    Checkpoint, FileError, Loaded, Opening, Repairs, RunLock, Store, StoreError, UpdateFiles, VersionFiles,
+};
 
 mod text;
 
@@ -49,18 +52,34 @@ pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> 
     let dir = &settings.run_dir;
     let new = !dir.exists();
     std::fs::create_dir_all(dir).map_err(|error| fail::file(FileError::io("make", dir, &error)))?;
+    let opened = open_folder(settings, init, events);
+    if opened.is_err() && new {
+        remove_unbegun(dir);
+    }
+    opened
+}
+
+/// Of a run that did not begin nothing stays that looks like one. Where another coordinator has the folder by now, it is
+/// that one's.
+pub(super) fn remove_unbegun(dir: &Path) {
+    let removed = match RunLock::take(dir) {
+        Ok(_held) => std::fs::remove_dir_all(dir),
+        Err(StoreError::InUse { .. }) => Ok(()),
+        // Without the lock only what is empty is surely nobody's.
+        Err(_) => std::fs::remove_dir(dir),
+    };
+    if let Err(error) = removed {
+        tracing::warn!(%error, dir = %dir.display(), "what a failed first start has left cannot be removed");
+    }
+}
+
+fn open_folder(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Run> {
+    let dir = &settings.run_dir;
     let remedy = Remedy { exit: Exit::RunFolder, elsewhere: "choose a folder that you may write to (--run DIR)" };
     let key = keys::load_or_create(&dir.join("coordinator.key"), remedy)?;
     let at_ms = wall_ms();
     let mut store = Store::open(dir, &Opening { key: key.clone(), at_ms }).map_err(|error| fail::store(&error))?;
-    let opened = open_locked(settings, init, events, &mut store, at_ms);
-    if opened.is_err() && new {
-        // Of a run that did not begin nothing stays that looks like one. The lock is still held.
-        if let Err(error) = std::fs::remove_dir_all(dir) {
-            tracing::warn!(%error, dir = %dir.display(), "what a failed first start has left cannot be removed");
-        }
-    }
-    let (shape, data, recovered, learner) = opened?;
+    let (shape, data, recovered, learner) = open_locked(settings, init, events, &mut store, at_ms)?;
     Ok(Run { shape, data, store, key, recovered, learner })
 }
 

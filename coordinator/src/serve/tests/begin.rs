@@ -38,6 +38,27 @@ fn a_first_start_that_fails_leaves_nothing_that_looks_like_a_run() {
     assert!(open(&Settings { data: Vec::new(), ..good }).is_ok());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_first_start_whose_ledger_cannot_be_made_leaves_no_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    // Longer than any path that SQLite takes, and no part of it than a file system takes.
+    let deep = (0..3).fold(dir.path().to_owned(), |path, _| path.join("d".repeat(200)));
+    let settings = Settings { run_dir: deep.clone(), ..settings(dir.path()) };
+    assert!(open(&settings).is_err());
+    assert!(!deep.exists());
+}
+
+#[test]
+fn a_folder_that_another_coordinator_has_by_now_is_not_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let another = open(&settings).unwrap();
+    run::remove_unbegun(&settings.run_dir);
+    assert!(settings.run_dir.join("begun.json").exists());
+    drop(another);
+}
+
 #[test]
 fn a_run_knows_the_seed_that_it_began_with() {
     let dir = tempfile::tempdir().unwrap();
