@@ -29,6 +29,7 @@ pub use settings::{
     AnswerSettings, EvalSettings, LedgerSettings, LimitSettings, ModelSettings, RoundSettings, ScheduleSettings,
     Settings, StopSettings, TaskSettings,
 };
+pub use value::quote;
 
 use std::path::PathBuf;
 

@@ -192,6 +192,12 @@ impl fmt::Display for Value {
     }
 }
 
+/// The text as TOML.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    Value::Text(text.to_owned()).to_string()
+}
+
 /// A TOML basic string; everything that TOML or a terminal could take for more than text is escaped.
 fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str("\"")?;

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hydra_config::keys::ENV_PREFIX;
-use hydra_config::{AnswerSettings, ConfigFile, Flags, Layer, Resolved, Settings, resolve, resolve_apart, run_dir_of};
+use hydra_config::{
+    AnswerSettings, ConfigFile, Flags, Layer, Resolved, Settings, quote, resolve, resolve_apart, run_dir_of,
+};
 use hydra_shell::events::cut_short;
 use hydra_shell::exit::{Exit, Failure};
 
@@ -148,7 +150,6 @@ pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let quote = |text: &str| serde_json::to_string(text).expect("text is always JSON");
     let ffn = settings.model.ffn.map_or_else(|| "\"auto\"".to_owned(), |ffn| ffn.to_string());
     let stops: Vec<_> = settings.answers.stop.iter().map(|stop| quote(stop)).collect();
     let text = format!(

@@ -60,6 +60,17 @@ fn a_folder_that_another_coordinator_has_by_now_is_not_removed() {
 }
 
 #[test]
+fn what_a_run_remembers_can_be_read_again_whatever_its_texts_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = settings(dir.path());
+    let template = "\u{7f}\u{1b}\"\\\r\n{prompt}\u{85}".to_owned();
+    let answers = AnswerSettings { template, stop: vec!["\u{7f}".to_owned()], ..begun.answers.clone() };
+    drop(open(&Settings { answers: answers.clone(), ..begun.clone() }).unwrap());
+    let args = Args::parse_from(["hydra-coordinator".as_ref(), "--run".as_ref(), begun.run_dir.as_os_str()]);
+    assert_eq!(remembered::gather(&args, None).unwrap().settings.answers, answers);
+}
+
+#[test]
 fn a_run_knows_the_seed_that_it_began_with() {
     let dir = tempfile::tempdir().unwrap();
     let begun = Settings { seed: 7, ..settings(dir.path()) };
