@@ -15,6 +15,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use hydra_core::hub::rows::Version;
 use hydra_core::ids::VersionNo;
 use hydra_core::merge;
 use hydra_core::model::Shape;
@@ -71,6 +72,14 @@ impl Average {
             all[gains..].iter_mut().for_each(|gain| *gain *= self.scale);
         }
         weights
+    }
+
+    /// Whether this is up to that very version, with others in it, and was not found better: then what was measured of the
+    /// version is its own loss.
+    pub fn leaves_best(&self, version: &Version) -> bool {
+        // Begun anew it is that version alone, and an average that is lost may have been measured before.
+        let of_others = || merge::weights_digest(&self.weights) != version.digest;
+        self.version == version.version && self.better.is_none() && of_others()
     }
 
     /// Takes a factor by which the logits should be multiplied further.

@@ -189,7 +189,8 @@ fn best(dir: &Path, events: &Events) -> anyhow::Result<Best> {
     let shape = settings::begun_shape(dir)?;
     let versions = reader.current_versions().map_err(|error| fail::reading(&error))?;
     let newest = versions.first().map_or(VersionNo(0), |newest| newest.version);
-    if let Some(average) = Average::read(dir, &shape, newest)
+    let average = Average::read(dir, &shape, newest);
+    if let Some(average) = &average
         && let Some(measured) = average.better
         && let Some(version) = versions.iter().find(|row| row.version == average.version)
     {
@@ -216,7 +217,9 @@ fn best(dir: &Path, events: &Events) -> anyhow::Result<Best> {
                 }
                 let status = reader.status().map_err(|error| fail::reading(&error))?;
                 let measured = status.val_loss.zip(status.val_bits_per_byte);
-                let measured = measured.filter(|_| status.evaluated == Some(version.version));
+                // The ledger does not say whether that was measured of the version or of the average up to it.
+                let own = average.is_some_and(|average| average.leaves_best(&version));
+                let measured = measured.filter(|_| own && status.evaluated == Some(version.version));
                 let weights = checkpoint.weights.to_vec();
                 return Ok(Best { shape, version, averaged: false, weights, measured });
             }
@@ -256,4 +259,46 @@ fn export(dir: &Path, to: &Path, args: &Args, events: &Events) -> anyhow::Result
         "dir": to.display().to_string() }));
     print(events, &format!("{} is in {}", best.name(), to.display()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hydra_config::{ConfigFile, Flags};
+    use hydra_core::hub::rows::Row;
+
+    use super::*;
+    use crate::store::Checkpoint;
+
+    const CONFIG: &str = "preset = 'tiny'\ntokenizer = 'bytes'\n[model]\nwidth = 8\nheads = 1\nlayers = 1\ncontext = 8";
+
+    #[test]
+    fn a_version_has_a_loss_only_if_it_was_not_the_average_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        let file = ConfigFile { name: "x.toml", text: CONFIG };
+        let flags = Flags { run: Some(run.clone()), ..Flags::default() };
+        let settings = hydra_config::resolve(Some(file), [], &flags).unwrap().settings;
+        let events = Events::stdout(false);
+        let mut opened = crate::serve::run::open(&settings, None, &events).unwrap();
+        let Checkpoint { weights, outer } = &opened.learner.checkpoint;
+        let version = Version { version: VersionNo(1), ..opened.recovered.newest.clone() };
+        opened.learner.versions.write(version.version, &version.digest, weights, outer).unwrap();
+        let measured = Row::Evaluated { version: version.version, loss: 2.5, bits_per_byte: 1.25 };
+        opened.store.write(&[Row::Version(version), measured]).unwrap();
+        let (shape, own) = (opened.shape, weights.clone());
+        drop(opened);
+
+        let of = |average: Average| {
+            average.write(&run, &shape).unwrap();
+            let best = best(&run, &events).unwrap();
+            assert_eq!(best.version.version, VersionNo(1));
+            (best.averaged, best.measured)
+        };
+        assert_eq!(best(&run, &events).unwrap().measured, None, "whose it was nobody knows");
+        let others = Average::new(VersionNo(1), Arc::new(vec![0.5; own.len()]));
+        assert_eq!(of(others.clone()), (false, Some((2.5, 1.25))));
+        assert_eq!(of(Average { version: VersionNo(0), ..others.clone() }), (false, None));
+        assert_eq!(of(Average::new(VersionNo(1), own)), (false, None), "begun anew");
+        assert_eq!(of(Average { better: Some((2.0, 1.0)), ..others }), (true, Some((2.0, 1.0))));
+    }
 }
