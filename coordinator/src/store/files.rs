@@ -54,14 +54,16 @@ pub fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes sure that `folder` exists and holds no half-written file of an earlier start.
-pub fn prepare_folder(folder: &Path) -> Result<(), FileError> {
+/// Makes sure that `folder` exists and holds no half-written file of an earlier start. `is_ours` knows the names of the
+/// files that are written there: whatever else lies in it is somebody's.
+pub fn prepare_folder(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(), FileError> {
     let failed = |error: io::Error| FileError::io("prepare", folder, &error);
     fs::create_dir_all(folder).map_err(failed)?;
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(TEMPORARY)) {
+        let of = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(TEMPORARY));
+        if of.is_some_and(&is_ours) && entry.file_type().map_err(failed)?.is_file() {
             fs::remove_file(entry.path()).map_err(failed)?;
         }
     }

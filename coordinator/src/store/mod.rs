@@ -43,6 +43,10 @@ pub use self::updates::UpdateFiles;
 pub use self::versions::{Checkpoint, VersionFiles};
 pub use self::writer::{Saved, Writer};
 
+/// What is written into the run's folder itself by way of a temporary file, by any part of the coordinator.
+const WRITTEN: [&str; 6] =
+    ["average.safetensors", "begun.json", "merging.json", "run.toml", "samples.jsonl", "tokenizer.json"];
+
 /// Who opens a run, and when.
 #[derive(Debug, Clone)]
 pub struct Opening {
@@ -69,7 +73,7 @@ impl Store {
         std::fs::create_dir_all(run_dir).map_err(|error| FileError::io("prepare", run_dir, &error))?;
         let lock = RunLock::take(run_dir)?;
         // With the lock: another coordinator's half-written files are its own.
-        files::prepare_folder(run_dir)?;
+        files::prepare_folder(run_dir, |name| WRITTEN.contains(&name))?;
         let mut connection = schema::open_writable(&run_dir.join(schema::FILE))?;
         let given = public_key(&opening.key);
         let stored = found(&mut connection, opening).map_err(StoreError::sql("open the ledger"))?;

@@ -23,7 +23,7 @@ impl UpdateFiles {
     /// The folder in `run_dir`, made where absent and cleared of half-written files. Needs the run's lock.
     pub fn open(run_dir: &Path) -> Result<Self, FileError> {
         let folder = run_dir.join("updates");
-        files::prepare_folder(&folder)?;
+        files::prepare_folder(&folder, |name| parse(name).is_some())?;
         Ok(Self { folder })
     }
 
@@ -68,11 +68,7 @@ impl UpdateFiles {
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let Some((lease, digest)) = name.to_str().and_then(|name| name.strip_suffix(".bin")?.split_once('-'))
-            else {
-                continue;
-            };
-            let Ok(lease) = lease.parse().map(LeaseId) else { continue };
+            let Some((lease, digest)) = name.to_str().and_then(parse) else { continue };
             if !keep.contains(&lease) {
                 files::remove(&entry.path())?;
             } else if let Ok(digest) = blake3::Hash::from_hex(digest) {
@@ -81,6 +77,12 @@ impl UpdateFiles {
         }
         Ok(stay)
     }
+}
+
+/// The lease and what stands for the digest in an update's name.
+fn parse(name: &str) -> Option<(LeaseId, &str)> {
+    let (lease, digest) = name.strip_suffix(".bin")?.split_once('-')?;
+    Some((LeaseId(lease.parse().ok()?), digest))
 }
 
 fn file_name(lease: LeaseId, digest: &Digest) -> String {

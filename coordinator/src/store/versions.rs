@@ -50,7 +50,7 @@ impl VersionFiles {
     /// The folder in `run_dir`, made where absent and cleared of half-written files. Needs the run's lock.
     pub fn open(run_dir: &Path, shape: Shape) -> Result<Self, FileError> {
         let folder = run_dir.join("versions");
-        files::prepare_folder(&folder)?;
+        files::prepare_folder(&folder, |name| number(name).is_some())?;
         Ok(Self { folder, shape })
     }
 
@@ -153,8 +153,7 @@ impl VersionFiles {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok());
-            found.extend(number.map(VersionNo));
+            found.extend(name.to_str().and_then(number));
         }
         found.sort_unstable();
         Ok(found)
@@ -224,6 +223,11 @@ impl VersionFiles {
 
 fn file_name(version: VersionNo) -> String {
     format!("{PREFIX}{:08}{SUFFIX}", version.0)
+}
+
+/// Whose file has this name.
+fn number(name: &str) -> Option<VersionNo> {
+    name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok().map(VersionNo)
 }
 
 /// The header and the digest of the outer state that it names; nothing if there is no such header.

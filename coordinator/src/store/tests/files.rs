@@ -151,6 +151,28 @@ fn half_written_files_are_cleared_away_and_nothing_else() {
 }
 
 #[test]
+fn what_looks_half_written_and_is_somebody_else_s_stays() {
+    let dir = folder();
+    let path = |name: &str| dir.path().join(name);
+    drop(open(dir.path()));
+    VersionFiles::open(dir.path(), shape()).expect("a folder");
+    UpdateFiles::open(dir.path()).expect("a folder");
+    let update = format!("updates/.3-{}.bin.tmp", Digest::of(b"x"));
+    let ours = [".begun.json.tmp", ".average.safetensors.tmp", "versions/.v00000002.safetensors.tmp", &update];
+    let theirs = [".notes.tmp", ".tmp", "begun.json.tmp", "versions/.mine.safetensors.tmp", "updates/.mine.bin.tmp"];
+    for name in ours.iter().chain(&theirs) {
+        fs::write(path(name), "half").expect("room");
+    }
+    fs::create_dir(path(".run.toml.tmp")).expect("room");
+    drop(open(dir.path()));
+    VersionFiles::open(dir.path(), shape()).expect("a folder");
+    UpdateFiles::open(dir.path()).expect("a folder");
+    assert_eq!(ours.map(|name| path(name).exists()), [false; 4]);
+    assert_eq!(theirs.map(|name| path(name).exists()), [true; 5]);
+    assert!(path(".run.toml.tmp").is_dir());
+}
+
+#[test]
 fn a_write_that_fails_leaves_the_old_file_and_says_why() {
     let dir = folder();
     super::super::files::write_whole(dir.path(), "a", |out| out.write_all(b"old")).expect("room");
