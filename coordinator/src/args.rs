@@ -65,8 +65,8 @@ pub enum Command {
     },
     /// Measure the model that answers on a text
     Eval {
-        /// The text; a file or a folder
-        #[arg(long, value_name = "FILE", required = true)]
+        /// The text: files or folders
+        #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
         data: Vec<PathBuf>,
     },
 }
@@ -160,9 +160,21 @@ mod tests {
             &["hydra-coordinator", "serve", "--preset", "tiny", "--run", "serve"][..],
             &["hydra-coordinator", "--preset", "tiny", "--run", "serve", "serve"],
             &["hydra-coordinator", "--preset", "tiny", "--run", "serve"],
+            &["hydra-coordinator", "--json", "serve", "--preset", "tiny", "--run", "serve"],
+            &["hydra-coordinator", "--run", "serve", "--headless", "serve", "--preset=tiny"],
+            &["hydra-coordinator", "--run=serve", "--preset", "tiny", "serve", "--seed", "1"],
         ] {
             let args = parse(words);
             assert_eq!((args.serve.preset.as_deref(), args.run), (Some("tiny"), Some(PathBuf::from("serve"))));
+        }
+    }
+
+    #[test]
+    fn eval_takes_several_texts() {
+        for words in [&["--data", "a", "b", "--json"][..], &["--json", "--data", "a", "--data", "b"]] {
+            let args = Args::try_parse_from(["hydra-coordinator", "eval"].iter().chain(words)).unwrap();
+            let Some(Command::Eval { data }) = args.command else { panic!("it is eval") };
+            assert_eq!(data, ["a", "b"].map(PathBuf::from));
         }
     }
 

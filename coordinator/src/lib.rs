@@ -35,10 +35,22 @@ pub fn command() -> clap::Command {
     <Args as clap::CommandFactory>::command()
 }
 
-/// The command line without a leading `serve`: what is served is said by the same flags with and without it, and clap
-/// would take them only before a subcommand.
-fn without_serve(words: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    words.enumerate().filter(|(place, word)| *place != 1 || word != "serve").map(|(_, word)| word)
+/// The command line without `serve`, which may stand after flags, too: what is served is said by the same flags with and
+/// without it, and clap would take them only before a subcommand.
+fn without_serve(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let command = command();
+    let takes =
+        |flag: &str| command.get_arguments().any(|arg| arg.get_long() == Some(flag) && arg.get_action().takes_values());
+    let mut words: Vec<_> = words.collect();
+    let mut place = 1;
+    while let Some(flag) = words.get(place).and_then(|word| word.to_str()?.strip_prefix("--")) {
+        // A value may be called `serve`, too.
+        place += 1 + usize::from(takes(flag));
+    }
+    if words.get(place).is_some_and(|word| word == "serve") {
+        words.remove(place);
+    }
+    words
 }
 
 /// The program.
