@@ -2,6 +2,7 @@
 //!
 //! A key whose value is faulty is absent here, and what depends on it is left alone: its own fault says enough.
 
+use hydra_core::limits::{STEP_TOKENS, TASK_STEPS};
 use hydra_core::model::Shape;
 
 use crate::fault::Fault;
@@ -52,6 +53,8 @@ pub(crate) fn check(values: &Values, faults: &mut Vec<Fault>) {
         shape(values)
             .map(|message| (&["model.width", "model.heads", "model.layers", "model.ffn", "tokenizer"][..], message)),
         task_tokens(values).map(|message| (&["tasks.task_tokens", "recipe.batch", "model.context"][..], message)),
+        step_tokens(values).map(|message| (&["recipe.batch", "model.context"][..], message)),
+        task_steps(values).map(|message| (&["tasks.task_tokens", "recipe.batch", "model.context"][..], message)),
         leases(values).map(|message| (&["tasks.min_lease_seconds", "tasks.first_lease_seconds"][..], message)),
         eval_tokens(values).map(|message| (&["eval.tokens", "model.context"][..], message)),
     ];
@@ -89,6 +92,30 @@ fn task_tokens(values: &Values) -> Option<String> {
         "tasks.task_tokens is {tokens}; allowed: a multiple of recipe.batch × model.context = {batch} × {context} = \
          {step}; {nearest}"
     ))
+}
+
+fn step_tokens(values: &Values) -> Option<String> {
+    let (batch, context) = (values.whole("recipe.batch")?, values.whole("model.context")?);
+    let message = || {
+        format!(
+            "recipe.batch × model.context is {batch} × {context} = {} tokens a step; allowed: at most {STEP_TOKENS}, \
+             since no worker takes more",
+            batch * context
+        )
+    };
+    (batch * context > STEP_TOKENS).then(message)
+}
+
+fn task_steps(values: &Values) -> Option<String> {
+    let step = values.whole("recipe.batch")? * values.whole("model.context")?;
+    let (tokens, most) = (values.whole("tasks.task_tokens")?, step * u64::from(TASK_STEPS));
+    let message = || {
+        format!(
+            "tasks.task_tokens is {tokens}; allowed: at most {TASK_STEPS} steps of recipe.batch × model.context = {step} \
+             tokens, so {most}, since no worker takes more"
+        )
+    };
+    (tokens > most).then(message)
 }
 
 fn leases(values: &Values) -> Option<String> {

@@ -146,7 +146,7 @@ pub const KEYS: &[Key] = &[
     key("model.context", Whole(8, 65_536, "tokens"), OfPreset, "longest window"),
     key("model.ffn", Whole(8, 65_536, ""), Unset("auto"), "inner width of the gated MLP; auto: 8/3 of the width, rounded up"),
 
-    key("recipe.batch", Whole(1, 4096, "windows"), OfPreset, "windows in one optimiser step"),
+    key("recipe.batch", Whole(1, 4096, "windows"), OfPreset, "windows in one optimiser step; × `model.context` at most 4,194,304 tokens"),
     key("recipe.beta1", Number(0.0, 0.9999, ""), Toml("0.9"), "AdamW's decay of the mean of gradients"),
     key("recipe.beta2", Number(0.0, 0.999_999, ""), Toml("0.99"), "AdamW's decay of the mean of squared gradients"),
     key("recipe.weight_decay", Number(0.0, 1.0, ""), Toml("0.1"), "AdamW's weight decay, on matrices alone"),
@@ -157,7 +157,7 @@ pub const KEYS: &[Key] = &[
     key("schedule.final_lr_ratio", Number(0.01, 1.0, ""), OfPreset, "learning rate at the horizon, as a part of the peak"),
     key("schedule.horizon_tokens", Whole(1, MANY, "tokens"), Unset("none"), "trained tokens at which the learning rate has fallen; unset: `stop.after_tokens`; without either it stays at the peak"),
 
-    key("tasks.task_tokens", Whole(1, 1 << 30, "tokens"), OfPreset, "tokens trained in one task; a multiple of `recipe.batch` × `model.context`"),
+    key("tasks.task_tokens", Whole(1, 1 << 30, "tokens"), OfPreset, "tokens trained in one task; a multiple of `recipe.batch` × `model.context`, at most 1,048,576 times that"),
     key("tasks.queue", Whole(1, 4096, "tasks"), Toml("8"), "generated tasks that wait for a free worker"),
     key("tasks.rate_per_minute", Whole(1, 1_000_000, "tasks a minute"), Unset("none"), "tasks generated at most; none: as fast as workers take them"),
     key("tasks.first_lease_seconds", Number(1.0, WEEK, "seconds"), OfPreset, "lease of a worker whose speed is not known; 6 hours at most"),

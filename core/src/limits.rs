@@ -30,6 +30,10 @@ pub const STOPS_READ: usize = 256;
 pub const API_KEYS: usize = 16;
 /// Bytes of the preview of a shard's text in a task.
 pub const PREVIEW_BYTES: usize = 160;
+/// Tokens of one optimiser step: far above any recipe, far below what a task could ask for to exhaust a worker's memory.
+pub const STEP_TOKENS: u64 = 1 << 22;
+/// Optimiser steps of one task.
+pub const TASK_STEPS: u32 = 1 << 20;
 /// Tokens in one shard: 1 MiB as two-byte ids.
 pub const SHARD_TOKENS: usize = 512 * 1024;
 /// Unfinished queries of one session.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use hydra_core::ids::{Digest, PublicKey, VersionNo};
-use hydra_core::limits::SHARD_TOKENS;
+use hydra_core::limits::{SHARD_TOKENS, STEP_TOKENS, TASK_STEPS};
 use hydra_core::merge;
 use hydra_core::model::{Recipe, Shape};
 use hydra_core::proto;
@@ -24,10 +24,6 @@ use crate::unsent::{Left, Unsent};
 mod tests;
 mod unable;
 
-/// Tokens of one step: far above any recipe, far below what a task could ask for to exhaust the memory.
-const STEP_TOKENS: u64 = 1 << 22;
-/// Steps of one task.
-const STEPS: u32 = 1 << 20;
 /// Reports that wait for the driver; beyond them training waits too.
 const REPORTS: usize = 64;
 /// Versions for which what updates of an earlier start lacked is still sent: a sparse update leaves a number out for as
@@ -329,7 +325,7 @@ impl Model {
 /// Checks what sizes allocations and what the engine takes for granted; gives the shard's tokens.
 fn check(task: &proto::Task, shard: &[u8], shape: Shape) -> Result<Vec<u16>, String> {
     let proto::Task { steps, batch, context, shard_tokens, .. } = *task;
-    if !(1..=STEPS).contains(&steps) {
+    if !(1..=TASK_STEPS).contains(&steps) {
         return Err(format!("a task of {steps} steps is not reasonable"));
     }
     if context == 0 || context > shape.context {

@@ -100,6 +100,16 @@ fn settings_that_do_not_fit_each_other_are_faults() {
              see [model] and tokenizer",
         ),
         (
+            "model.context = 65536\nrecipe.batch = 128\ntasks.task_tokens = 8388608\neval.tokens = 65536",
+            "recipe.batch × model.context is 128 × 65536 = 8388608 tokens a step; allowed: at most 4194304, since no \
+             worker takes more",
+        ),
+        (
+            "model.context = 8\nrecipe.batch = 1\ntasks.task_tokens = 8388616",
+            "tasks.task_tokens is 8388616; allowed: at most 1048576 steps of recipe.batch × model.context = 8 tokens, so \
+             8388608, since no worker takes more",
+        ),
+        (
             "tasks.min_lease_seconds = 400",
             "tasks.first_lease_seconds is 300.0; allowed: at least tasks.min_lease_seconds, which is 400.0",
         ),
@@ -107,6 +117,13 @@ fn settings_that_do_not_fit_each_other_are_faults() {
     ];
     for (text, message) in cases {
         assert_eq!(faults(text), [format!("file x.toml: {message}")], "{text}");
+    }
+    // The most that workers take.
+    for text in [
+        "model.context = 65536\nrecipe.batch = 64\ntasks.task_tokens = 4194304",
+        "model.context = 8\nrecipe.batch = 1\ntasks.task_tokens = 8388608",
+    ] {
+        with_file(text);
     }
 }
 
