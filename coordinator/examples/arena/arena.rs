@@ -50,6 +50,8 @@ pub struct Plan {
 #[derive(Debug, Default, Serialize)]
 pub struct Outcome {
     pub loss: Option<f64>,
+    /// The same in bits a byte, where it is measured.
+    pub bits_per_byte: Option<f64>,
     /// That of the last version alone, where `loss` may be that of the average up to it.
     pub own_loss: Option<f64>,
     pub versions: u64,

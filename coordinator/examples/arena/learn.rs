@@ -209,14 +209,16 @@ fn play(args: &Args, scene: &Scene, seed: u64, device: Device) -> anyhow::Result
     let plan =
         Plan { honest: scene.paces.clone(), attackers: Vec::new(), tasks: None, leave: scene.leave, checks: true };
     let (mut outcome, weights, mut average) = Arena::new(&plan, hub, rules, learner, &mut gym).run()?;
-    let loss = |weights: &[f32]| -> anyhow::Result<Measure> {
+    let measure = |weights: &[f32]| -> anyhow::Result<Measure> {
         let model = Model::load(run.shape, weights, device)?;
         Ok(eval::measure(&model, &run.data.tokenizer, &run.data.val_tokens, usize::MAX)?)
     };
     // As the coordinator has it at the end of a run.
-    let (own, averaged) = (loss(&weights)?.loss, eval::settle(&mut average, &run.shape, loss)?.loss);
-    outcome.own_loss = own.is_finite().then_some(own);
-    outcome.loss = own.is_finite().then_some(own.min(averaged));
+    let (own, averaged) = (measure(&weights)?, eval::settle(&mut average, &run.shape, measure)?);
+    let best = if averaged.loss < own.loss { averaged } else { own };
+    outcome.own_loss = own.loss.is_finite().then_some(own.loss);
+    outcome.loss = outcome.own_loss.map(|_| best.loss);
+    outcome.bits_per_byte = outcome.own_loss.map(|_| best.bits_per_byte);
     Ok(Line {
         name: scene.name,
         seed,
