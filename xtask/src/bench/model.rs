@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::{Context, bail};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::child::{self, Child, Message};
 use crate::failure::Failure;
@@ -37,8 +38,7 @@ impl Options {
 
 /// The folder with the model; made the first time.
 pub fn exported_small(repo: &Repo, data: Option<&Path>) -> Result<PathBuf, Failure> {
-    let of = data.and_then(Path::file_stem).map(|stem| format!("-{}", stem.display())).unwrap_or_default();
-    let folder = repo.target()?.join(format!("bench/small{of}"));
+    let folder = repo.target()?.join("bench").join(name(data)?);
     let exported = folder.join("exported");
     if !exported.join("model.safetensors").exists() {
         repo.build()?;
@@ -50,6 +50,21 @@ pub fn exported_small(repo: &Repo, data: Option<&Path>) -> Result<PathBuf, Failu
         }
     }
     Ok(exported)
+}
+
+/// What the model is called: that of another text, or of a text that was changed, is another one.
+fn name(data: Option<&Path>) -> anyhow::Result<String> {
+    let Some(data) = data else { return Ok("small".to_owned()) };
+    let unreadable = || format!("{} cannot be read", data.display());
+    // Of a folder of texts its place has to do.
+    let content = if data.is_dir() {
+        data.canonicalize().with_context(unreadable)?.into_os_string().into_encoded_bytes()
+    } else {
+        std::fs::read(data).with_context(unreadable)?
+    };
+    let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(&content).into();
+    let stem = data.file_stem().unwrap_or_default();
+    Ok(format!("small-{}-{:08x}", stem.display(), u32::from_be_bytes([a, b, c, d])))
 }
 
 fn train(repo: &Repo, folder: &Path, data: Option<&Path>) -> Result<(), Failure> {
@@ -114,4 +129,26 @@ pub fn python(python: &Path, arguments: &[&std::ffi::OsStr]) -> anyhow::Result<V
     }
     let line = printed.lines().last().context("Python printed nothing")?;
     serde_json::from_str(line).with_context(|| format!("Python printed `{line}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_has_a_model_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = ["a", "b"].map(|folder| dir.path().join(folder).join("input.txt"));
+        for (path, text) in [(&one, "First."), (&other, "Second.")] {
+            std::fs::create_dir(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let names = [None, Some(&*one), Some(&*other), one.parent()].map(|data| name(data).unwrap());
+        assert_eq!(names[0], "small");
+        assert!(names[1].starts_with("small-input-") && names[1] != names[2], "{names:?}");
+        assert!(names[3].starts_with("small-a-"), "{names:?}");
+        std::fs::write(&one, "Second.").unwrap();
+        assert_eq!(name(Some(&one)).unwrap(), names[2]);
+        assert!(name(Some(&dir.path().join("none.txt"))).is_err());
+    }
 }
