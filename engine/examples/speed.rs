@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "params": shape.params(), "device": device.describe(), "threads": device.threads(), "autograd": autograd,
         "tokens_per_s": (counted as f64 / elapsed).round(),
         "flops_per_token": flops_per_token(&shape),
-        "peak_flops": if peak { matrix_product_peak(&device) } else { 0.0 },
+        "peak_flops": if peak { matrix_product_peak(&device, choice) } else { 0.0 },
     });
     println!("{result}");
     Ok(())
@@ -74,11 +74,13 @@ fn flops_per_token(shape: &Shape) -> f64 {
     6.0 * shape.params() as f64 + 6.0 * attention
 }
 
-/// The fastest of some products of large matrices, in operations a second.
-fn matrix_product_peak(device: &Device) -> f64 {
+/// The fastest of some products of large matrices, in operations a second, on the device that `choice` has opened.
+fn matrix_product_peak(device: &Device, choice: DeviceChoice) -> f64 {
     tch::set_num_threads(device.threads() as i32);
     let (side, times, kind, place) = if device.is_gpu() {
-        (8192, 10, tch::Kind::BFloat16, tch::Device::cuda_if_available())
+        // `auto` takes the first card.
+        let card = if let DeviceChoice::Cuda(number) = choice { number } else { 0 };
+        (8192, 10, tch::Kind::BFloat16, tch::Device::Cuda(card))
     } else {
         (2048, 1, tch::Kind::Float, tch::Device::Cpu)
     };
