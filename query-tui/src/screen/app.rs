@@ -66,7 +66,7 @@ pub struct Screen {
     /// Whether the terminal was ever seen.
     pub sized: bool,
     /// Notes that wait for the end of the answer, to which the transcript appends.
-    later: Vec<Entry>,
+    pub(super) later: Vec<Entry>,
     /// Somebody wants to see the balance.
     pub(super) asked_balance: bool,
     /// Somebody wants to see how the run is.

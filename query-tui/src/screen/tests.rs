@@ -298,6 +298,16 @@ fn clearing_and_asking_anew_lose_no_piece() {
 }
 
 #[test]
+fn what_was_noted_before_clearing_does_not_come_back() {
+    let mut script = streaming((80, 24));
+    script.text("/seed 7").keys("<enter>").text("/clear").keys("<enter>").text("/topk 5").keys("<enter>");
+    session(&mut script, answer(9, Finish::Stop));
+    script.advance(Duration::from_secs(1));
+    let saved = script.app.transcript.plain("alice", "model");
+    assert!(saved.contains("top-k: 5") && !saved.contains("seed: 7"), "{saved}");
+}
+
+#[test]
 fn a_lost_session_is_counted_down_and_comes_back() {
     let mut script = disconnected((80, 24));
     assert!(script.screen().contains("again in 4s"), "{}", script.screen());

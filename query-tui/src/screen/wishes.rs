@@ -56,6 +56,7 @@ impl Screen {
             }
             Said::Clear => {
                 self.transcript.clear();
+                self.later.clear();
                 if let Some(running) = &mut self.running {
                     running.begun = false;
                 }
