@@ -259,6 +259,8 @@ impl Message {
             Some(Content::Text(text)) => text,
             Some(Content::Parts(parts)) => parts.into_iter().map(|Part::Text { text }| text).collect(),
         };
+        // Agents name each speaker; the template has no place for it.
+        fields.0.remove("name");
         fields.done(&within)?;
         Ok(Self { role, text })
     }

@@ -30,7 +30,8 @@ fn a_conversation_is_dressed_like_the_run_s_questions() {
         { "role": "user", "content": [{ "type": "text", "text": "What is " }, { "type": "text", "text": "a token?" }] },
         // As the official client hands an answer back.
         { "role": "assistant", "content": "A piece.", "refusal": null, "annotations": [], "tool_calls": null },
-        { "role": "user", "content": "Of what?" },
+        // Speakers may have names.
+        { "role": "user", "content": "Of what?", "name": "bob" },
         { "role": "user", "content": "Say it." },
     ]));
     let expected = "Question: Be kind.\n\nWhat is a token?\nAnswer: A piece.\n\nQuestion: Of what?\n\nSay it.\nAnswer:";
@@ -109,7 +110,7 @@ fn what_cannot_be_honoured_is_refused_by_its_name() {
         ("messages", json!([{ "role": "assistant", "content": "x" }])),
         ("messages[0].role", json!([{ "role": "tool", "content": "x" }])),
         ("messages[0].content", json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }])),
-        ("messages[0].name", json!([{ "role": "user", "content": "x", "name": "bob" }])),
+        ("messages[0].tool_calls", json!([{ "role": "user", "content": "x", "tool_calls": [{}] }])),
         ("stream_options.pace", json!({ "pace": 3 })),
     ] {
         let field = name.split(['[', '.']).next().unwrap();
