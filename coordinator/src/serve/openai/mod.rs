@@ -74,8 +74,8 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/models/{model}", get(one_model))
         .route("/chat/completions", post(chat))
         .route("/completions", post(complete))
-        .fallback(|| async { Refusal::no_path().into_response() })
-        .method_not_allowed_fallback(|| async { Refusal::no_method().into_response() })
+        .fallback(|request: Request| turn_away(request, Refusal::no_path()))
+        .method_not_allowed_fallback(|request: Request| turn_away(request, Refusal::no_method()))
         .layer(from_fn(with_room))
         .with_state(desk);
     Router::new().nest("/v1", paths)
@@ -84,7 +84,10 @@ pub fn router(desk: Arc<Desk>) -> Router {
 /// Counts requests, and turns those of connections away for which there is no room.
 async fn with_room(Extension(visitor): Extension<Visitor>, request: Request, next: Next) -> Response {
     let mut response = match visitor.pass.full() {
-        Some(full) => ([(header::CONNECTION, "close")], Refusal::full(full.text()).into_response()).into_response(),
+        Some(full) => {
+            let response = turn_away(request, Refusal::full(full.text())).await;
+            ([(header::CONNECTION, "close")], response).into_response()
+        }
         None if request.method() == Method::OPTIONS => may_ask(request.headers()),
         None => next.run(request).await,
     };
@@ -108,6 +111,11 @@ fn may_ask(asked: &HeaderMap) -> Response {
 
 async fn one_model(model: Result<Path<String>, PathRejection>) -> Response {
     match model {
+async fn turn_away(request: Request, refusal: Refusal) -> Response {
+    discard(request.into_body()).await;
+    refusal.into_response()
+}
+
         Ok(Path(model)) if model == MODEL => Json(reply::model()).into_response(),
         Ok(Path(model)) => Refusal::no_model(&model).into_response(),
         Err(_) => Refusal::no_path().into_response(),

@@ -340,6 +340,20 @@ async fn who_has_no_room_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_not_lost_behind_a_long_body() {
+    let long = "x".repeat(OVERLONG - 1);
+    for (all, request, status) in
+        [(1, "POST /v1/embeddings", "404"), (1, "PUT /v1/completions", "405"), (0, "POST /v1/completions", "503")]
+    {
+        let door = door(Room { all, host: 1 }).await;
+        let length = long.len();
+        let head = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        let heard = rest(connect(&door, &format!("{head}{long}")).await).await;
+        assert!(heard.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {heard}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let mut door = door(ROOM).await;
     let tcp = connect(&door, &head(100)).await;
