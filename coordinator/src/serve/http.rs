@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::board::{self, Board};
-use super::listen::Visitor;
+use super::listen::{Noting, Visitor};
 
 /// Takes an accepted socket.
 pub type Welcome = Arc<dyn Fn(Socket<TcpStream>, Visitor) + Send + Sync>;
@@ -83,8 +83,8 @@ async fn socket(State(doors): State<Doors>, Extension(visitor): Extension<Visito
     tokio::spawn(async move {
         // Without the response's last byte on its way there is no upgrade, and nobody to welcome.
         let Ok(upgraded) = upgrade.await else { return };
-        let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("the listener serves TCP streams alone");
-        let socket = Socket::accepted(parts.io.into_inner(), parts.read_buf.into()).await;
+        let parts = upgraded.downcast::<TokioIo<Noting>>().expect("the listener serves TCP streams alone");
+        let socket = Socket::accepted(parts.io.into_inner().into_inner(), parts.read_buf.into()).await;
         (doors.welcome)(socket, visitor);
     });
     let headers = [(CONNECTION, "upgrade"), (UPGRADE, "websocket"), (SEC_WEBSOCKET_ACCEPT, &accept)];

@@ -1,5 +1,8 @@
 //! Accepting connections: each on a task of its own, counted at the gate, with little time for its request.
 
+mod noting;
+
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -8,14 +11,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, StatusCode};
 use hydra_core::limits::HANDSHAKE;
 use hyper::server::conn::http1;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+pub use self::noting::Noting;
 use super::gate::{Gate, Pass};
 use super::metrics;
 
@@ -23,7 +30,8 @@ use super::metrics;
 const HEAD: usize = 16 * 1024;
 /// Between attempts while the system has no file or memory for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A connection that becomes no session lasts so long at most, and as long as it is owed an answer.
+/// A connection that becomes no session takes no further request after so long. It lasts as long as it is owed an answer,
+/// or as its client takes what it is sent.
 const PLAIN: Duration = Duration::from_mins(1);
 
 /// The command with which a worker joins a coordinator that listens on `addr`, on a machine that others know as `own`.
@@ -93,12 +101,22 @@ fn admit(tcp: TcpStream, from: SocketAddr, router: &Router, gate: &Gate) {
 async fn attend(tcp: TcpStream, visitor: Visitor, router: Router) {
     let router = TowerToHyperService::new(router);
     let owed = visitor.owed.clone();
+    let (tcp, taken) = Noting::new(tcp);
+    let begun = Instant::now();
     let asked = Arc::new(AtomicBool::new(false));
     let noted = asked.clone();
     let service = hyper::service::service_fn(move |mut request: Request<hyper::body::Incoming>| {
         noted.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(visitor.clone());
-        router.call(request)
+        let answering = router.call(request);
+        async move {
+            let mut response = answering.await?;
+            // The client is told in time: a connection that is closed while it is idle may have a request on its way.
+            if begun.elapsed() >= PLAIN && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -108,17 +126,17 @@ async fn attend(tcp: TcpStream, visitor: Visitor, router: Router) {
         .serve_connection(TokioIo::new(tcp), service)
         .with_upgrades();
     let mut serving = std::pin::pin!(serving);
-    let mut last = false;
+    let mut stalls = false;
     let served = loop {
         match tokio::time::timeout(PLAIN, serving.as_mut()).await {
             Ok(served) => break served,
-            Err(_) if !owed.is_empty() => {}
-            // What is under way is finished, and nothing new begun.
-            Err(_) if !std::mem::replace(&mut last, true) => serving.as_mut().graceful_shutdown(),
-            // A session leaves this at its upgrade; whoever asks for pages and does not read them holds a place no
-            // longer.
+            Err(_) if !owed.is_empty() || taken.swap(false, Ordering::Relaxed) => stalls = false,
+            // What it was owed may only just have come.
+            Err(_) if !std::mem::replace(&mut stalls, true) => {}
+            // A session leaves this at its upgrade, and an idle connection ends by itself; whoever asks for pages and does
+            // not read them holds a place no longer.
             Err(_) => {
-                tracing::debug!("a connection without a session was open for too long");
+                tracing::debug!("the client of a connection without a session does not take its answer");
                 refused(&asked, "slow_request");
                 return;
             }

@@ -2,8 +2,8 @@
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::super::board;
 use super::super::gate::Room;
@@ -92,6 +92,72 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
         // Who was answered before is not among the refused.
         let counted = format!("hydra_connections_refused_total{{reason=\"slow_request\"}} {refused}\n");
         assert!(counts.render().contains(&counted), "{beginning:?}: {}", counts.render());
+    }
+}
+
+/// Lets time pass, and all that was due by then happen.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_old_connection_is_closed_with_an_answer_and_not_between_two() {
+    let (address, _sessions) = port(ROOM).await;
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    let step = HANDSHAKE - Duration::from_secs(1);
+    for n in 0.. {
+        tcp.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"ok\n") {
+            assert!(tcp.read_buf(&mut heard).await.unwrap() > 0, "{n}");
+        }
+        let closes = String::from_utf8(heard).unwrap().contains("connection: close");
+        assert_eq!(closes, n * step >= PLAIN, "{n}");
+        if closes {
+            break;
+        }
+        pass(step).await;
+    }
+    assert_eq!(tcp.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_is_whole_for_who_reads_slowly_and_ends_for_who_does_not_read() {
+    const WHOLE: usize = 2 << 20;
+    const ROUND: usize = 256 << 10;
+    // Less than a round is on its way.
+    const BUFFER: u32 = 32 << 10;
+    for reads in [true, false] {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(BUFFER).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(8).unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(|| async { vec![b'x'; WHOLE] });
+        tokio::spawn(serve(listener, router, Gate::new(ROOM)));
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(BUFFER).unwrap();
+        let mut tcp = socket.connect(address).await.unwrap();
+        tcp.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut heard = vec![0; ROUND];
+        tcp.read_exact(&mut heard).await.unwrap();
+        for _ in 0..4 {
+            // Timers are a millisecond late at most.
+            pass(PLAIN + Duration::from_secs(1)).await;
+            if reads {
+                let mut more = vec![0; ROUND];
+                tcp.read_exact(&mut more).await.unwrap();
+                heard.append(&mut more);
+            }
+        }
+        tcp.read_to_end(&mut heard).await.ok();
+        let whole = heard.iter().filter(|&&byte| byte == b'x').count() >= WHOLE;
+        assert_eq!(whole, reads, "{}", heard.len());
     }
 }
 
