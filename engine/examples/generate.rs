@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hydra_engine::{DecodeBatch, Decoder, Sampling, Stream, Team, load_safetensors, pretrained};
+use hydra_engine::{DecodeBatch, Decoder, Drawn, Sampling, Stream, Team, load_safetensors, pretrained};
 
 const REPETITIONS: usize = 7;
 
@@ -21,10 +21,18 @@ fn draw(decoder: &Arc<Decoder>, streams: usize, new: usize, prompt: &[u16], team
         (0..streams).map(|_| Stream::new(decoder, prompt, sampling.clone()).expect("a prompt that fits")).collect();
     let mut batch = DecodeBatch::default();
     let (mut tokens, mut first) = (Vec::new(), 0.0);
-    for step in 0..new {
+    let mut reading = true;
+    loop {
         let mut all: Vec<_> = streams.iter_mut().collect();
-        tokens.extend(batch.step(&mut all, team)[0]);
-        if step == 0 {
+        let drawn = batch.step(&mut all, team);
+        if drawn.iter().all(|drawn| *drawn == Drawn::End) {
+            break;
+        }
+        if let Drawn::Token(token) = drawn[0] {
+            tokens.push(token);
+        }
+        if reading && !drawn.contains(&Drawn::Reading) {
+            reading = false;
             first = begun.elapsed().as_secs_f64();
         }
     }

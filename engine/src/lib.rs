@@ -34,7 +34,7 @@ mod torch;
 mod trainer;
 mod windows;
 
-pub use cpu::{DecodeBatch, Decoder, Stream, Team};
+pub use cpu::{DecodeBatch, Decoder, Drawn, Stream, Team};
 pub use device::{Device, DeviceChoice, MOST_THREADS};
 pub use error::EngineError;
 pub(crate) use error::Result;

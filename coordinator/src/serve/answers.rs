@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 
 use hydra_core::hub::{Fact, QueryNo, Sampling};
 use hydra_core::proto::Finish;
-use hydra_engine::{DecodeBatch, EngineError, Stream, Team};
+use hydra_engine::{DecodeBatch, Decoder, Drawn, EngineError, Stream, Team};
 
 use self::best::{Best, LaidOut};
 pub use self::outgoing::Outgoing;
@@ -170,8 +170,8 @@ impl Desk {
             let mut lent = (self.busy.load(Ordering::Relaxed) == 1).then(|| self.team.try_lock().ok()).flatten();
             let mut streams: Vec<_> = running.iter_mut().map(|answer| &mut answer.stream).collect();
             let team = lent.as_deref_mut().unwrap_or(&mut alone);
-            let mut tokens = batch.step(&mut streams, team).into_iter();
-            running.retain_mut(|answer| self.take(answer, tokens.next().flatten(), report));
+            let mut drawn = batch.step(&mut streams, team).into_iter();
+            running.retain_mut(|answer| self.take(answer, drawn.next().unwrap_or(Drawn::End), report));
         }
     }
 
@@ -204,12 +204,15 @@ impl Desk {
         })
     }
 
-    /// Takes a stream's next token, or its end; whether it goes on.
-    fn take(&self, answer: &mut Answer, token: Option<u16>, report: &impl Fn(Fact)) -> bool {
+    /// Takes what a step brought a stream; whether it goes on.
+    fn take(&self, answer: &mut Answer, drawn: Drawn, report: &impl Fn(Fact)) -> bool {
         let tokenizer = &self.data.tokenizer;
         let query = answer.query;
         let mut finish = Finish::Length;
-        if let Some(token) = token {
+        if drawn == Drawn::Reading {
+            return true;
+        }
+        if let Drawn::Token(token) = drawn {
             if token == tokenizer.end_of_text() {
                 finish = Finish::Stop;
             } else {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hydra_engine::{DecodeBatch, Decoder, EngineError, Stream, Team};
+use hydra_engine::{DecodeBatch, Decoder, Drawn, EngineError, Stream, Team};
 use hydra_shell::clock::wall_ms;
 use tokio::sync::mpsc;
 
@@ -114,7 +114,12 @@ impl Sampler {
         let (mut batch, mut alone) = (DecodeBatch::default(), Team::default());
         let (mut pieces, mut out, mut text) =
             (PieceDecoder::new(), Outgoing::new(self.form.stops.clone(), false), String::new());
-        while let Some(token) = batch.step(&mut [&mut stream], &mut alone).into_iter().next().flatten() {
+        loop {
+            let token = match batch.step(&mut [&mut stream], &mut alone)[..] {
+                [Drawn::Token(token)] => token,
+                [Drawn::Reading] => continue,
+                _ => break,
+            };
             if token == tokenizer.end_of_text() {
                 break;
             }

@@ -1,8 +1,9 @@
 //! Drawing tokens on a CPU by hand: weights laid out for few rows, keys and values kept, streams drawn together.
 //!
 //! One [`DecodeBatch::step`] gives each of its streams its next token. Streams of one [`Decoder`] go through the network
-//! together, so that the weights are read once for all of them; a stream's first step reads its whole prompt. A
-//! stream's tokens are the same, bit for bit, whatever else is drawn beside it (`product.rs` says why).
+//! together, so that the weights are read once for all of them. Of long prompts a step reads only a part, so that nobody
+//! else waits for them. A stream's tokens are the same, bit for bit, whatever else is drawn beside it (`product.rs` says
+//! why).
 
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ use crate::parts::{Parts, Place, angles};
 use crate::sample::{Sampler, Sampling};
 use crate::trainer::check_tokens;
 use crate::{EngineError, Result};
+
+/// Tokens that streams of one [`Decoder`] read in a step beyond one each.
+const AHEAD: usize = 64;
 
 struct Layer {
     norm1: Vec<f32>,
@@ -103,6 +107,11 @@ impl Stream {
         Ok(Self { decoder: decoder.clone(), sampler: Sampler::new(sampling), seen, kept, read: 0, left })
     }
 
+    /// Tokens between it and its next one.
+    fn unread(&self) -> usize {
+        self.seen.len() - self.read
+    }
+
     /// Makes room in the context for what is not read yet.
     fn make_room(&mut self) {
         let context = self.decoder.shape.context as usize;
@@ -112,6 +121,17 @@ impl Stream {
             self.kept.iter_mut().for_each(Kept::clear);
         }
     }
+}
+
+/// What a step brings a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drawn {
+    /// The next token.
+    Token(u16),
+    /// None yet: there is more to read before it.
+    Reading,
+    /// None, and never any more: the answer has its greatest length, or no token is allowed.
+    End,
 }
 
 /// Room for steps, kept from one to the next.
@@ -134,10 +154,9 @@ pub struct DecodeBatch {
 }
 
 impl DecodeBatch {
-    /// The next token of each stream, in their order; `None` after the longest answer, or if no token is allowed.
-    /// The `team` helps with products.
-    pub fn step(&mut self, streams: &mut [&mut Stream], team: &mut Team) -> Vec<Option<u16>> {
-        let mut tokens = vec![None; streams.len()];
+    /// The next token of each stream, in their order, as far as it has read that much. The `team` helps with products.
+    pub fn step(&mut self, streams: &mut [&mut Stream], team: &mut Team) -> Vec<Drawn> {
+        let mut drawn = vec![Drawn::End; streams.len()];
         let mut waiting: Vec<usize> = (0..streams.len()).filter(|&at| streams[at].left > 0).collect();
         while let Some(&first) = waiting.first() {
             let decoder = streams[first].decoder.clone();
@@ -145,29 +164,48 @@ impl DecodeBatch {
                 waiting.into_iter().partition(|&at| Arc::ptr_eq(&streams[at].decoder, &decoder));
             waiting = others;
             self.read(&decoder, streams, &group, team);
-            let logits = self.logits.chunks_exact(decoder.embed.outputs());
-            for (&at, logits) in group.iter().zip(logits) {
+            let mut logits = self.logits.chunks_exact(decoder.embed.outputs());
+            for at in group {
                 let stream = &mut *streams[at];
-                tokens[at] = stream.sampler.draw(logits);
-                if let Some(token) = tokens[at] {
+                if stream.unread() > 0 {
+                    drawn[at] = Drawn::Reading;
+                } else if let Some(token) = logits.next().and_then(|logits| stream.sampler.draw(logits)) {
+                    drawn[at] = Drawn::Token(token);
                     stream.left -= 1;
                     stream.seen.push(token);
+                } else {
+                    stream.left = 0;
                 }
             }
         }
-        tokens
+        drawn
     }
 
-    /// Takes what the group has not read through the network; leaves the logits after each one's last token.
+    /// How many tokens each of the group reads now: shares are equal, and what one does not need is the others'.
+    fn shares(streams: &[&mut Stream], group: &[usize]) -> Vec<usize> {
+        let mut shares = vec![0; group.len()];
+        let mut order: Vec<usize> = (0..group.len()).collect();
+        order.sort_by_key(|&n| streams[group[n]].unread());
+        let (mut ahead, mut others) = (AHEAD, group.len());
+        for n in order {
+            let more = (streams[group[n]].unread() - 1).min(ahead / others);
+            shares[n] = 1 + more;
+            (ahead, others) = (ahead - more, others - 1);
+        }
+        shares
+    }
+
+    /// Takes the next that the group has not read through the network; leaves the logits after the last token of each
+    /// that has read everything.
     fn read(&mut self, decoder: &Decoder, streams: &mut [&mut Stream], group: &[usize], team: &mut Team) {
         let width = decoder.shape.width as usize;
         // Each row's stream and position; streams lie one after the other.
         let mut rows = Vec::new();
         self.stream.clear();
-        for &at in group {
-            streams[at].make_room();
+        group.iter().for_each(|&at| streams[at].make_room());
+        for (&at, share) in group.iter().zip(Self::shares(streams, group)) {
             let stream = &streams[at];
-            for (position, &token) in stream.seen.iter().enumerate().skip(stream.read) {
+            for (position, &token) in stream.seen.iter().enumerate().skip(stream.read).take(share) {
                 rows.push((at, position));
                 self.stream.extend(decoder.embed.row(usize::from(token)));
             }
@@ -208,8 +246,10 @@ impl DecodeBatch {
                 self.sum.extend_from_slice(normed);
             }
         }
-        self.logits.resize(group.len() * decoder.embed.outputs(), 0.0);
-        team.multiply(&decoder.embed, &self.sum, &mut self.room, &mut self.logits);
+        self.logits.resize(self.sum.len() / width * decoder.embed.outputs(), 0.0);
+        if !self.sum.is_empty() {
+            team.multiply(&decoder.embed, &self.sum, &mut self.room, &mut self.logits);
+        }
     }
 
     /// Row after row: keeps its key and value, and attends to everything that its stream has kept.

@@ -31,7 +31,7 @@ use crate::backend::{AtOnce, Backend, Batch, Hurdle, in_pieces};
 use crate::native::{floats, floats_mut};
 use crate::parts::angles;
 use crate::{EngineError, Result};
-pub use decode::{DecodeBatch, Decoder, Stream};
+pub use decode::{DecodeBatch, Decoder, Drawn, Stream};
 pub(crate) use kernels::EPSILON;
 use network::Network;
 use room::Room;

@@ -25,7 +25,15 @@ fn stream(decoder: &Arc<Decoder>, prompt: &[u16], sampling: &Sampling) -> Stream
 
 fn alone(mut stream: Stream) -> Vec<u16> {
     let mut batch = DecodeBatch::default();
-    std::iter::from_fn(|| batch.step(&mut [&mut stream], &mut Team::default())[0]).collect()
+    std::iter::from_fn(|| token(batch.step(&mut [&mut stream], &mut Team::default())[0])).collect()
+}
+
+fn token(drawn: Drawn) -> Option<u16> {
+    match drawn {
+        Drawn::Token(token) => Some(token),
+        Drawn::Reading => panic!("no prompt here is so long"),
+        Drawn::End => None,
+    }
 }
 
 #[test]
@@ -76,6 +84,38 @@ fn a_prompt_in_one_pass_leaves_what_token_by_token_leaves() {
 }
 
 #[test]
+fn a_long_prompt_keeps_nobody_waiting_and_leaves_what_token_by_token_leaves() {
+    let shape = Shape { context: 256, ..shape() };
+    let decoder = Arc::new(Decoder::new(shape, &random_weights(&shape, 5)).unwrap());
+    let prompt = random_tokens(&shape, 150, 2);
+    let mut batch = DecodeBatch::default();
+    let mut slow = stream(&decoder, &prompt[..1], &greedy(1_000));
+    for token in &prompt[1..] {
+        batch.step(&mut [&mut slow], &mut Team::default());
+        *slow.seen.last_mut().unwrap() = *token;
+    }
+    batch.step(&mut [&mut slow], &mut Team::default());
+    let expected = batch.logits.clone();
+    let short: Vec<u16> = alone(stream(&decoder, &prompt[..20], &greedy(5)));
+
+    let mut long = stream(&decoder, &prompt, &greedy(1));
+    let mut beside = stream(&decoder, &prompt[..20], &greedy(5));
+    let (mut steps, mut heard) = (0, Vec::new());
+    loop {
+        let drawn = batch.step(&mut [&mut long, &mut beside], &mut Team::default());
+        steps += 1;
+        heard.extend(token(drawn[1]));
+        if drawn[0] != Drawn::Reading {
+            assert!(matches!(drawn[0], Drawn::Token(_)));
+            break;
+        }
+    }
+    assert_eq!(batch.logits[..expected.len()], expected);
+    assert_eq!((steps, &heard[..]), (3, &short[..3]), "a token at every step");
+    assert_eq!(batch.step(&mut [&mut long], &mut Team::default()), [Drawn::End]);
+}
+
+#[test]
 fn company_changes_no_answer() {
     let decoders = [decoder(3), decoder(4)];
     let prompts: Vec<_> = (0..21).map(|n| random_tokens(&shape(), 1 + n % 7, n as u64)).collect();
@@ -93,9 +133,14 @@ fn company_changes_no_answer() {
             next += 1;
         }
         let mut streams: Vec<_> = running.iter_mut().map(|(_, stream)| stream).collect();
-        let tokens = batch.step(&mut streams, &mut Team::default());
-        let mut tokens = tokens.into_iter();
-        running.retain(|(n, _)| tokens.next().unwrap().map(|token| answers[*n].push(token)).is_some());
+        let mut drawn = batch.step(&mut streams, &mut Team::default()).into_iter();
+        running.retain(|(n, _)| {
+            let drawn = drawn.next().unwrap();
+            if let Drawn::Token(token) = drawn {
+                answers[*n].push(token);
+            }
+            drawn != Drawn::End
+        });
     }
     assert_eq!(answers, expected);
     assert!(expected.iter().all(|answer| answer.len() == 30));
