@@ -143,10 +143,10 @@ impl Desk {
                 match self.queue.next(running.is_empty()) {
                     Next::Job(job) if job.stop.load(Ordering::Relaxed) => continue,
                     Next::Job(job) => {
-                        let (query, from) = (job.query, self.best.now());
-                        match self.begin(&job, &from) {
-                            Ok(answer) => {
-                                let Source { version, averaged, .. } = from.source;
+                        let query = job.query;
+                        let begun = self.best.take().and_then(|from| Ok((self.begin(&job, &from.decoder)?, from)));
+                        match begun {
+                            Ok((answer, LaidOut { version, averaged, .. })) => {
                                 report(Fact::Begun { query, version, averaged });
                                 running.push(answer);
                             }
@@ -175,7 +175,7 @@ impl Desk {
         }
     }
 
-    fn begin(&self, job: &Job, from: &LaidOut) -> Result<Answer, EngineError> {
+    fn begin(&self, job: &Job, from: &Arc<Decoder>) -> Result<Answer, EngineError> {
         let tokenizer = &self.data.tokenizer;
         let mut stops = job.stops.clone();
         let prompt = if job.raw {
@@ -192,7 +192,7 @@ impl Desk {
             seed: job.sampling.seed,
             allowed: 0..tokenizer.vocab_size(),
         };
-        let stream = Stream::new(&from.decoder()?, &prompt, sampling)?;
+        let stream = Stream::new(from, &prompt, sampling)?;
         Ok(Answer {
             query: job.query,
             stop: job.stop.clone(),
