@@ -132,7 +132,8 @@ impl Hub {
         if theirs().any(|running| running.id == query.id) || self.asked.knows(user, query.id) {
             return refuse(RefusedCode::Duplicate, "this query was asked before");
         }
-        if query.prompt.trim().is_empty() {
+        // White space is no question, but a text that begins with it can be continued.
+        if query.prompt.is_empty() || (!query.raw && query.prompt.trim().is_empty()) {
             return refuse(RefusedCode::EmptyPrompt, "the prompt is empty: ask something");
         }
         if query.prompt.len() > limits::PROMPT_BYTES {

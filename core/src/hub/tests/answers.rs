@@ -73,6 +73,8 @@ fn senseless_queries_are_refused_for_free() {
         lab.says(chat, ask(1, prompt));
         assert_eq!(refusal(&lab.heard(chat)), Some(code));
     }
+    lab.says(chat, ClientMsg::Query(Query { raw: true, ..Query::new(QueryId([1; 16]), "") }));
+    assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::EmptyPrompt));
     for change in [
         |q: &mut Query| q.max_new_tokens = Some(0),
         |q: &mut Query| q.temperature = Some(f32::NAN),
@@ -84,6 +86,13 @@ fn senseless_queries_are_refused_for_free() {
         assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::BadSetting));
     }
     assert_eq!(moves(&lab), []);
+}
+
+#[test]
+fn white_space_is_no_question_but_can_be_continued() {
+    let (mut lab, chat) = rich();
+    lab.says(chat, ClientMsg::Query(Query { raw: true, ..Query::new(QueryId([1; 16]), "\n") }));
+    assert_eq!((refusal(&lab.heard(chat)), number(&lab).is_some()), (None, true));
 }
 
 #[test]
