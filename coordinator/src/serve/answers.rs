@@ -248,7 +248,7 @@ impl Answer {
     fn say(&mut self, text: String, report: &impl Fn(Fact)) {
         if !text.is_empty() {
             self.said = true;
-            report(Fact::Piece { query: self.query, text });
+            report(Fact::Piece { query: self.query, text, tokens: self.tokens });
         }
     }
 }

@@ -18,7 +18,7 @@ use hydra_shell::signals::{Signals, Stop};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
-use self::pieces::Running;
+use self::pieces::{Piece, Running};
 pub use self::tell::Stuck;
 use self::tell::What;
 use super::answers;
@@ -202,7 +202,7 @@ impl Driver {
                     self.uploads.forget(*session);
                 }
                 match fact {
-                    Fact::Piece { query, text } => self.on_piece(query, text),
+                    Fact::Piece { query, text, tokens } => self.on_piece(query, Piece { text, tokens }),
                     Fact::Answered { query, .. } | Fact::AnswerFailed { query, .. } => {
                         self.end(query);
                         self.handle(fact);

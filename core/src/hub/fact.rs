@@ -124,6 +124,8 @@ pub enum Fact {
         query: QueryNo,
         /// Whole characters.
         text: String,
+        /// New tokens so far.
+        tokens: u32,
     },
     /// An answer came to its end.
     Answered {

@@ -181,7 +181,7 @@ impl Machine for Hub {
             }
             Fact::Unmeasured { version } => drop(self.unevaluated.remove(&version)),
             Fact::Begun { query, version, averaged } => self.on_begun(query, version, averaged),
-            Fact::Piece { query, text } => self.on_piece(now, query, text),
+            Fact::Piece { query, text, tokens } => self.on_piece(now, query, text, tokens),
             Fact::Answered { query, tokens, finish } => self.on_answered(now, query, tokens, finish),
             Fact::AnswerFailed { query, text } => self.on_answer_failed(now, query, text),
             Fact::Operator(word) => self.on_operator(now, word),

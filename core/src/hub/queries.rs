@@ -24,6 +24,7 @@ pub(super) struct Running {
     asked: Time,
     first: Option<Time>,
     pieces: u32,
+    tokens: u32,
     version: VersionNo,
     averaged: bool,
     val_loss: Option<f64>,
@@ -104,6 +105,7 @@ impl Hub {
             pieces: 0,
             version: self.newest.version,
             averaged: false,
+            tokens: 0,
             val_loss: None,
             val_version: None,
             ending: false,
@@ -206,7 +208,7 @@ impl Hub {
         self.queries.get(&query).map(|query| query.session)
     }
 
-    pub(super) fn on_piece(&mut self, now: Time, number: QueryNo, text: String) {
+    pub(super) fn on_piece(&mut self, now: Time, number: QueryNo, text: String, tokens: u32) {
         let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
         query.first.get_or_insert(now);
         let piece = proto::Piece { id: query.id, index: query.pieces, text };
@@ -222,6 +224,7 @@ impl Hub {
     }
 
     pub(super) fn on_answer_failed(&mut self, now: Time, number: QueryNo, text: String) {
+        query.tokens = tokens;
         self.give_back(now, number, RefusedCode::Failed, text);
     }
 
@@ -235,7 +238,7 @@ impl Hub {
         if query.pieces == 0 {
             self.give_back(now, number, RefusedCode::Cancelled, "cancelled before the first piece".to_owned());
         } else {
-            let action = Action::Charge { query: number, tokens: query.pieces, finish: Finish::Cancelled };
+            let action = Action::Charge { query: number, tokens: query.tokens, finish: Finish::Cancelled };
             self.resolve(now, number, query.hold, true, action);
         }
     }

@@ -245,6 +245,6 @@ impl World {
             self.tell_hub(Fact::Begun { query, version, averaged });
         }
         self.inside(300_000, Inside::Word(query));
-        self.tell_hub(Fact::Piece { query, text: "word ".to_owned() });
+        self.tell_hub(Fact::Piece { query, text: "word ".to_owned(), tokens: 1 });
     }
 }

@@ -139,7 +139,11 @@ async fn run(mut hub: Hub, clock: Clock, mut doors: mpsc::UnboundedReceiver<Sess
                     | Script::Part(pieces)
                     | Script::Refuse(pieces)) = script;
                     own.push_back(Fact::Begun { query, version: hub.status().version, averaged: false });
-                    own.extend(pieces.iter().map(|text| Fact::Piece { query, text: (*text).to_owned() }));
+                    own.extend(pieces.iter().zip(1..).map(|(text, tokens)| Fact::Piece {
+                        query,
+                        text: (*text).to_owned(),
+                        tokens,
+                    }));
                     if matches!(script, Script::Say(_)) {
                         own.push_back(Fact::Answered { query, tokens: pieces.len() as u32, finish: Finish::Stop });
                     }

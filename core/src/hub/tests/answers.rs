@@ -40,7 +40,7 @@ fn a_query_is_held_answered_and_charged_in_that_order() {
     lab.sync();
     let query = number(&lab).expect("the answer begins");
     for text in ["a", "b"] {
-        lab.tell(Fact::Piece { query, text: text.to_owned() });
+        lab.tell(Fact::Piece { query, text: text.to_owned(), tokens: 1 });
     }
     lab.tell(Fact::Answered { query, tokens: 5, finish: Finish::Stop });
     let heard = lab.heard(chat);
@@ -114,17 +114,20 @@ fn a_cancelled_query_is_free_before_its_first_piece_and_charged_after_it() {
         lab.says(chat, ask(1, "Hi"));
         let query = number(&lab).expect("an answer");
         if begun {
-            lab.tell(Fact::Piece { query, text: "a".to_owned() });
+            lab.tell(Fact::Piece { query, text: "a".to_owned(), tokens: 3 });
         }
         let cancel = ClientMsg::Cancel(Cancel { id: QueryId([1; 16]) });
         lab.says(chat, cancel.clone());
         lab.says(chat, cancel);
-        lab.tell(Fact::Piece { query, text: "late".to_owned() });
+        lab.tell(Fact::Piece { query, text: "late".to_owned(), tokens: 4 });
         lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Stop });
         let heard = lab.heard(chat);
         let last = heard.last();
         if begun {
-            assert!(matches!(last, Some(ServerMsg::Answer(a)) if a.finish == Finish::Cancelled), "{heard:?}");
+            assert!(
+                matches!(last, Some(ServerMsg::Answer(a)) if (a.finish, a.pieces, a.tokens) == (Finish::Cancelled, 1, 3)),
+                "{heard:?}"
+            );
             assert_eq!(moves(&lab), [Kind::Hold, Kind::Post]);
         } else {
             assert_eq!(refusal(&heard), Some(RefusedCode::Cancelled));
@@ -142,7 +145,7 @@ fn a_hold_returns_if_the_stream_dies_or_fails() {
         lab.says(chat, ask(1, "Hi"));
         let query = number(&lab).unwrap_or(QueryNo(1));
         match how {
-            0 => lab.tell(Fact::Piece { query, text: "a".to_owned() }),
+            0 => lab.tell(Fact::Piece { query, text: "a".to_owned(), tokens: 1 }),
             1 => lab.tell(Fact::AnswerFailed { query, text: "no".to_owned() }),
             _ => {}
         }
@@ -239,7 +242,7 @@ fn free_queries_move_nothing() {
     lab.heard(chat);
     lab.says(chat, ask(1, "Hi"));
     let query = number(&lab).expect("an answer");
-    lab.tell(Fact::Piece { query, text: "a".to_owned() });
+    lab.tell(Fact::Piece { query, text: "a".to_owned(), tokens: 1 });
     lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Length });
     assert!(matches!(lab.heard(chat)[..], [_, ServerMsg::Answer(a)] if a.charged == Credits::ZERO));
     assert_eq!(moves(&lab), []);
@@ -250,7 +253,7 @@ fn a_query_that_is_sent_again_after_a_restart_is_not_charged_twice() {
     let (mut lab, chat) = rich();
     lab.says(chat, ask(1, "Hi"));
     let query = number(&lab).expect("an answer");
-    lab.tell(Fact::Piece { query, text: "a".to_owned() });
+    lab.tell(Fact::Piece { query, text: "a".to_owned(), tokens: 1 });
     lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Stop });
     let book = lab.hub.book().clone();
     let mut asked = Asked::default();

@@ -64,7 +64,7 @@ fn a_key_asks_at_the_cost_of_the_account_that_made_it() {
     lab.says(request, ask(1));
     let Some(Order::Generate { query, raw: true, stop, .. }) = lab.orders.last().cloned() else { panic!("it asks") };
     assert_eq!(stop, ["END"]);
-    lab.tell(Fact::Piece { query, text: "x".into() });
+    lab.tell(Fact::Piece { query, text: "x".into(), tokens: 1 });
     lab.tell(Fact::Answered { query, tokens: 1, finish: Finish::Stop });
     let heard = lab.heard(request);
     assert!(matches!(&heard[..], [ServerMsg::Piece(_), ServerMsg::Answer(a)] if a.balance == Credits(500_000)));
@@ -99,7 +99,7 @@ fn who_hangs_up_pays_nothing() {
     let request = lab.keyed(digest(1));
     lab.says(request, ask(1));
     let Some(Order::Generate { query, .. }) = lab.orders.last().cloned() else { panic!("it asks") };
-    lab.tell(Fact::Piece { query, text: "x".into() });
+    lab.tell(Fact::Piece { query, text: "x".into(), tokens: 1 });
     assert_eq!(lab.hub.book().held_of(&"alice".parse().expect("a name")), Credits(500_000));
     lab.tell(Fact::Left { session: request, reason: String::new() });
     assert!(lab.orders.iter().any(|order| matches!(order, Order::StopGenerating { .. })));

@@ -135,7 +135,7 @@ fn draining_lets_answers_and_checks_end_and_leaves_tasks_with_their_workers() {
     let round = lab.hub.view(lab.now).round;
     assert!(round.kept && round.accepted == 1, "no version is made of it before the next start: {round:?}");
     lab.says(chat, ClientMsg::Query(Query { id: QueryId([2; 16]), ..query }));
-    lab.tell(Fact::Piece { query: QueryNo(1), text: "a".to_owned() });
+    lab.tell(Fact::Piece { query: QueryNo(1), text: "a".to_owned(), tokens: 1 });
     lab.tell(Fact::Answered { query: QueryNo(1), tokens: 1, finish: Finish::Stop });
     let heard = lab.heard(chat);
     assert!(heard.iter().any(|m| matches!(m, ServerMsg::Refused(r) if r.code == RefusedCode::Stopping)));
