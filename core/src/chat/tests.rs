@@ -284,7 +284,7 @@ fn a_refusal_is_shown_with_its_reason() {
     let mut lab = Lab::open(true);
     lab.tell(Fact::Ask(query(1)));
     let (code, text) = (RefusedCode::Insufficient, "poor".to_owned());
-    lab.hear(ServerMsg::Refused(Refused { id: QueryId([1; 16]), code, text, balance: Credits::ZERO }));
+    lab.hear(ServerMsg::Refused(Refused { id: QueryId([1; 16]), code, text, balance: Credits::ZERO, retry_s: None }));
     assert!(matches!(lab.shown()[..], [Event::Refused { reason: RefusedCode::Insufficient, .. }]));
 }
 

@@ -49,16 +49,18 @@ impl GivenUp {
         *self.users.entry(user.clone()).or_default() += 1;
     }
 
-    fn is_too_often(&self, now: Time, user: &UserName) -> bool {
-        let lately = now.since(self.since) < limits::GIVEN_UP_WITHIN;
-        lately && self.users.get(user).is_some_and(|count| *count >= limits::GIVEN_UP)
+    /// For how many seconds yet nothing is taken of who has too many of them.
+    fn keeps_out(&self, now: Time, user: &UserName) -> Option<u32> {
+        let left = limits::GIVEN_UP_WITHIN.saturating_sub(now.since(self.since));
+        let too_often = self.users.get(user).is_some_and(|count| *count >= limits::GIVEN_UP);
+        (too_often && !left.is_zero()).then(|| left.as_millis().div_ceil(1000) as u32)
     }
 }
 
 impl Hub {
     pub(super) fn on_query(&mut self, now: Time, session: SessionId, user: &UserName, query: proto::Query) {
         if let Err((code, text)) = self.admit(now, session, user, &query) {
-            return self.refuse_query(session, user, query.id, code, text);
+            return self.refuse_query(now, session, user, query.id, code, text);
         }
         self.next_query += 1;
         let number = QueryNo(self.next_query);
@@ -79,11 +81,11 @@ impl Hub {
                          hydra-worker earns {} HYD a task",
                         self.rules.reward
                     );
-                    return self.refuse_query(session, user, query.id, RefusedCode::Insufficient, text);
+                    return self.refuse_query(now, session, user, query.id, RefusedCode::Insufficient, text);
                 }
                 Err(BookError::Repeated(_)) => {
                     let text = "this query was asked before".to_owned();
-                    return self.refuse_query(session, user, query.id, RefusedCode::Duplicate, text);
+                    return self.refuse_query(now, session, user, query.id, RefusedCode::Duplicate, text);
                 }
                 // Anything else is wrong books: better to stop than to go on with them.
                 Err(error) => unreachable!("a price can be held of a balance that covers it: {error}"),
@@ -103,9 +105,9 @@ impl Hub {
             asked: now,
             first: None,
             pieces: 0,
+            tokens: 0,
             version: self.newest.version,
             averaged: false,
-            tokens: 0,
             val_loss: None,
             val_version: None,
             ending: false,
@@ -154,7 +156,7 @@ impl Hub {
         if full || self.disk_is_behind() {
             return refuse(RefusedCode::Busy, "too many queries are waiting: ask again in a moment");
         }
-        if self.given_up.is_too_often(now, user) {
+        if self.given_up.keeps_out(now, user).is_some() {
             let text = "too many of your queries were given up or failed in the last minute: ask again in a minute";
             return refuse(RefusedCode::Busy, text);
         }
@@ -174,9 +176,18 @@ impl Hub {
         }
     }
 
-    fn refuse_query(&mut self, session: SessionId, user: &UserName, id: QueryId, code: RefusedCode, text: String) {
+    fn refuse_query(
+        &mut self,
+        now: Time,
+        session: SessionId,
+        user: &UserName,
+        id: QueryId,
+        code: RefusedCode,
+        text: String,
+    ) {
         let balance = self.balance(user);
-        self.send(session, ServerMsg::Refused(proto::Refused { id, code, text, balance }));
+        let retry_s = if code == RefusedCode::Busy { self.given_up.keeps_out(now, user) } else { None };
+        self.send(session, ServerMsg::Refused(proto::Refused { id, code, text, balance, retry_s }));
         self.note(Event::Refused { id, user: user.clone(), reason: code, begun: false });
     }
 
@@ -213,6 +224,7 @@ impl Hub {
         query.first.get_or_insert(now);
         let piece = proto::Piece { id: query.id, index: query.pieces, text };
         query.pieces += 1;
+        query.tokens = tokens;
         let session = query.session;
         self.send(session, ServerMsg::Piece(piece));
     }
@@ -224,7 +236,6 @@ impl Hub {
     }
 
     pub(super) fn on_answer_failed(&mut self, now: Time, number: QueryNo, text: String) {
-        query.tokens = tokens;
         self.give_back(now, number, RefusedCode::Failed, text);
     }
 
@@ -322,7 +333,8 @@ impl Hub {
     pub(super) fn on_refunded(&mut self, number: QueryNo, code: RefusedCode, text: String) {
         let Some(query) = self.forget(number) else { return };
         let balance = self.balance(&query.user);
-        self.send_open(query.session, ServerMsg::Refused(proto::Refused { id: query.id, code, text, balance }));
+        let refused = proto::Refused { id: query.id, code, text, balance, retry_s: None };
+        self.send_open(query.session, ServerMsg::Refused(refused));
         self.note(Event::Refused { id: query.id, user: query.user, reason: code, begun: query.pieces > 0 });
     }
 }

@@ -140,6 +140,9 @@ pub struct Refused {
     pub text: String,
     /// The user's balance.
     pub balance: Credits,
+    /// Seconds until it makes sense to ask again, where the coordinator knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_s: Option<u32>,
 }
 
 /// Every reason for which a query is not answered.

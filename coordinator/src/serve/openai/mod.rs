@@ -92,7 +92,9 @@ async fn with_room(Extension(visitor): Extension<Visitor>, request: Request, nex
         None => next.run(request).await,
     };
     // Any page may ask: who pays is told by a key in a header, which no browser adds by itself.
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(refusal::AGAIN));
     metrics::requested(response.status().as_u16());
     response
 }
@@ -109,13 +111,13 @@ fn may_ask(asked: &HeaderMap) -> Response {
     response
 }
 
-async fn one_model(model: Result<Path<String>, PathRejection>) -> Response {
-    match model {
 async fn turn_away(request: Request, refusal: Refusal) -> Response {
     discard(request.into_body()).await;
     refusal.into_response()
 }
 
+async fn one_model(model: Result<Path<String>, PathRejection>) -> Response {
+    match model {
         Ok(Path(model)) if model == MODEL => Json(reply::model()).into_response(),
         Ok(Path(model)) => Refusal::no_model(&model).into_response(),
         Err(_) => Refusal::no_path().into_response(),

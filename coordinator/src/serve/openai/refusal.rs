@@ -3,7 +3,7 @@
 use std::fmt;
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse as _, Response};
 use hydra_core::limits;
@@ -11,6 +11,13 @@ use hydra_core::proto::{Error, ErrorCode, Refused, RefusedCode};
 use serde_json::{Value, json};
 
 use super::{BODY, MODEL};
+
+/// The code of what a model could not, or would not, answer.
+const FAILED: &str = "failed";
+/// By which OpenAI's own clients are told whether to try again.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The headers that say whether and when to ask again: pages in browsers are allowed to see them.
+pub const AGAIN: &str = "retry-after, x-should-retry";
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -21,11 +28,13 @@ pub struct Refusal {
     /// Which field is at fault.
     param: Option<String>,
     text: String,
+    /// Seconds until it makes sense to ask again, where that is known.
+    retry_s: Option<u32>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, kind: &'static str, code: &'static str, text: impl Into<String>) -> Self {
-        Self { status, kind, code, param: None, text: clipped(text.into()) }
+        Self { status, kind, code, param: None, text: clipped(text.into()), retry_s: None }
     }
 
     fn unavailable(code: &'static str, text: impl Into<String>) -> Self {
@@ -113,12 +122,12 @@ impl Refusal {
             }
             RefusedCode::HugePrompt => Self { code: "context_length_exceeded", ..Self::invalid(text) },
             RefusedCode::EmptyPrompt | RefusedCode::BadSetting => Self::invalid(text),
-            RefusedCode::Busy => Self::unavailable("overloaded", text),
+            RefusedCode::Busy => Self { retry_s: refused.retry_s, ..Self::unavailable("overloaded", text) },
             RefusedCode::Stopping => Self::unavailable("unavailable", text),
             RefusedCode::Duplicate | RefusedCode::Cancelled | RefusedCode::Failed => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "server_error",
-                "failed",
+                FAILED,
                 format!("no answer, and nothing was charged: {text}"),
             ),
         }
@@ -154,13 +163,15 @@ impl Refusal {
     pub fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.json())).into_response();
         let more = match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "1")),
-            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                Some((header::RETRY_AFTER, HeaderValue::from(self.retry_s.unwrap_or(1))))
+            }
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            // Else clients try it again by themselves, and each time counts as one that failed.
+            _ if self.code == FAILED => Some((SHOULD_RETRY, HeaderValue::from_static("false"))),
             _ => None,
         };
-        if let Some((name, value)) = more {
-            response.headers_mut().insert(name, header::HeaderValue::from_static(value));
-        }
+        response.headers_mut().extend(more);
         response
     }
 }

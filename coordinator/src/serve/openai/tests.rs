@@ -201,23 +201,22 @@ async fn the_key_comes_before_the_body() {
 
 #[tokio::test]
 async fn refusals_have_their_status() {
-    let refused = |code, text: &str| (code, text.to_owned());
-    for ((code, text), status) in [
-        (refused(RefusedCode::Insufficient, "the balance"), "402"),
-        (refused(RefusedCode::HugePrompt, "shorten it"), "400"),
-        (refused(RefusedCode::Busy, "too many"), "503"),
-        (refused(RefusedCode::Stopping, "is stopping"), "503"),
-        (refused(RefusedCode::Failed, "nothing to say"), "500"),
+    for (code, text, retry_s, status, header) in [
+        (RefusedCode::Insufficient, "the balance", None, "402", ""),
+        (RefusedCode::HugePrompt, "shorten it", None, "400", ""),
+        (RefusedCode::Busy, "too many", None, "503", "\r\nretry-after: 1\r\n"),
+        (RefusedCode::Busy, "too many", Some(42), "503", "\r\nretry-after: 42\r\n"),
+        (RefusedCode::Stopping, "is stopping", None, "503", "\r\nretry-after: 1\r\n"),
+        (RefusedCode::Failed, "nothing to say", None, "500", "\r\nx-should-retry: false\r\n"),
     ] {
         let mut door = door(ROOM).await;
         let tcp = post(&door, &body(true)).await;
         let (session, query) = door.query().await;
-        door.say(
-            session,
-            ServerMsg::Refused(Refused { id: query.id, code, text: text.clone(), balance: Credits::ZERO }),
-        );
+        let (text, balance) = (text.to_owned(), Credits::ZERO);
+        door.say(session, ServerMsg::Refused(Refused { id: query.id, code, text: text.clone(), balance, retry_s }));
         let heard = rest(tcp).await;
         assert!(heard.starts_with(&format!("HTTP/1.1 {status}")) && heard.contains(&text), "{heard}");
+        assert!(heard.contains(header), "{heard}");
         assert!(heard.contains(r#""error":{"#) && heard.contains("application/json"), "{heard}");
     }
 }
@@ -321,7 +320,8 @@ async fn nothing_is_counted_for_who_is_refused() {
         let (session, query) = door.query().await;
         if refused {
             let (code, text) = (RefusedCode::Busy, "too many".to_owned());
-            door.say(session, ServerMsg::Refused(Refused { id: query.id, code, text, balance: Credits::ZERO }));
+            let (balance, retry_s) = (Credits::ZERO, None);
+            door.say(session, ServerMsg::Refused(Refused { id: query.id, code, text, balance, retry_s }));
         } else {
             door.say(session, piece(&query, 0, "Hello"));
             door.say(session, answer(&query));

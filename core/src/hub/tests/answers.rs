@@ -103,7 +103,9 @@ fn an_id_is_good_for_one_query_and_a_session_for_four() {
     }
     assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::Duplicate));
     lab.says(chat, ask(5, "Hi"));
-    assert_eq!(refusal(&lab.heard(chat)), Some(RefusedCode::Busy));
+    let heard = lab.heard(chat);
+    assert_eq!(refusal(&heard), Some(RefusedCode::Busy));
+    assert!(matches!(&heard[..], [ServerMsg::Refused(refused)] if refused.retry_s.is_none()), "{heard:?}");
     assert_eq!(moves(&lab), [Kind::Hold; 4]);
 }
 
@@ -195,6 +197,10 @@ fn who_gives_up_again_and_again_fills_no_ledger() {
     }
     assert_eq!(fail(&mut lab, 1_000), Some(RefusedCode::Busy));
     assert_eq!(give_up(&mut lab, 1_000), Some(RefusedCode::Busy));
+    lab.wait(GIVEN_UP_WITHIN / 4);
+    lab.says(chat, ask(1, "Hi"));
+    let left = (GIVEN_UP_WITHIN * 3 / 4).as_secs() as u32;
+    assert!(matches!(&lab.heard(chat)[..], [ServerMsg::Refused(refused)] if refused.retry_s == Some(left)));
     assert_eq!(moves(&lab).len(), 2 * GIVEN_UP as usize);
     lab.heard(bob);
     lab.says(bob, ask(1, "Hi"));

@@ -198,6 +198,7 @@ fn server_frames() -> Vec<(&'static str, ServerMsg)> {
         code: RefusedCode::Insufficient,
         text: "a query costs 0.5: run hydra-worker to earn credits".into(),
         balance: Credits::ZERO,
+        retry_s: None,
     };
     // The loss is that of a version before.
     let earlier = Some(VersionNo(6));
