@@ -202,7 +202,9 @@ impl DecodeBatch {
         // Each row's stream and position; streams lie one after the other.
         let mut rows = Vec::new();
         self.stream.clear();
-        group.iter().for_each(|&at| streams[at].make_room());
+        for &at in group {
+            streams[at].make_room();
+        }
         for (&at, share) in group.iter().zip(Self::shares(streams, group)) {
             let stream = &streams[at];
             for (position, &token) in stream.seen.iter().enumerate().skip(stream.read).take(share) {

@@ -109,7 +109,7 @@ async fn pass(time: Duration) {
 async fn an_old_connection_is_closed_with_an_answer_and_not_between_two() {
     let (address, _sessions) = port(ROOM).await;
     let mut tcp = TcpStream::connect(address).await.unwrap();
-    let step = HANDSHAKE - Duration::from_secs(1);
+    let step = HANDSHAKE * 9 / 10;
     for n in 0.. {
         tcp.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut heard = Vec::new();
@@ -156,7 +156,8 @@ async fn an_answer_is_whole_for_who_reads_slowly_and_ends_for_who_does_not_read(
             }
         }
         tcp.read_to_end(&mut heard).await.ok();
-        let whole = heard.iter().filter(|&&byte| byte == b'x').count() >= WHOLE;
+        // The head comes on top.
+        let whole = heard.len() > WHOLE;
         assert_eq!(whole, reads, "{}", heard.len());
     }
 }
