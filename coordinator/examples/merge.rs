@@ -13,7 +13,7 @@ use hydra_coordinator::serve::learner::look;
 use hydra_coordinator::serve::learner::outer::{self, Update};
 use hydra_core::codec::Codec;
 use hydra_core::hub::Source;
-use hydra_core::ids::{LeaseId, VersionNo};
+use hydra_core::ids::LeaseId;
 use hydra_core::merge::{OuterRule, OuterState};
 use hydra_core::rng::Rng;
 
@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
     for (place, (_, codec, bytes)) in updates.iter().enumerate() {
         let look = look::update(*codec, bytes, params, likeness.seed(), false)?;
         black_box((&look.values, look.norm));
-        black_box(likeness.note(Source::Update(LeaseId(place as u64)), VersionNo(0), look.sketch));
+        black_box(likeness.note(Source::Update(LeaseId(place as u64)), look.sketch));
     }
     let checks = begun.elapsed().as_secs_f64();
 
