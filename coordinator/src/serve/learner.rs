@@ -185,8 +185,7 @@ impl Learner {
                         report(Report::Merged(served));
                         // The workers need not wait for this.
                         let step = look::step(&before, &self.checkpoint.weights, self.likeness.seed());
-                        let base = VersionNo(version.0.saturating_sub(1));
-                        self.likeness.note(Source::Step(version), base, step);
+                        self.likeness.note(Source::Step(version), step);
                     }
                     Err(error) => report(Report::MergeFailed { version, error }),
                 }
@@ -238,7 +237,7 @@ impl Learner {
             return Err((UnpaidCode::NotFinite, "the update's norm is not a number".to_owned()));
         }
         // However few train: a copy is a copy, and a sketch costs one pass.
-        let twin = self.likeness.note(Source::Update(lease), base, sketch);
+        let twin = self.likeness.note(Source::Update(lease), sketch);
         let gain = values.and_then(|values| {
             self.prober.gain(base, probe, &values).unwrap_or_else(|error| {
                 // The machine's fault, not the worker's.

@@ -44,9 +44,6 @@ pub struct Twin {
     pub of: Source,
     /// The absolute cosine of the angle between the two: 1 for a copy, however scaled or turned round.
     pub cosine: f64,
-    /// The same with other updates, as it usually is: the larger the steps of a run are, the more alike is honest work.
-    /// Unknown while there are none.
-    pub usual: Option<f64>,
 }
 
 /// Where a remembered direction came from.

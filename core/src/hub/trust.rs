@@ -1,8 +1,7 @@
 //! What an update is worth, and what is known of the workers: the rules that judge [`Findings`].
 //!
 //! - *Copies.* A direction that is almost that of an earlier update (anybody's, in whatever version) or of a step that
-//!   was broadcast is no work of its own. Almost is meant beside how alike updates are anyway: where a step takes in many
-//!   tokens hardly any noise is left in it, and honest updates have cosines of 0.98.
+//!   was broadcast is no work of its own.
 //! - *Usefulness.* The windows that a task prescribes are known to the coordinator, so it can see whether a part of the
 //!   update lowers the loss on some of them. That is compared with what the updates of others from the same version do:
 //!   how much there is to gain changes with every version, while whoever trained shows about the same gain as the
@@ -30,9 +29,8 @@
 
 use std::collections::VecDeque;
 
-use super::findings::{Findings, Gain, Sample, Source, Twin};
+use super::findings::{Findings, Gain, Sample, Source};
 use super::memory::{Memory, Who};
-use super::updates::SAME;
 use crate::codec::Codec;
 use crate::ids::{UserName, VersionNo, WorkerId};
 use crate::limits;
@@ -44,10 +42,6 @@ mod tests;
 /// Directions closer than this are one direction. A copy that was rounded to four bits anew keeps 0.985; updates of
 /// different windows from the same version stay below 0.78 (measured, from the first version on).
 const COPY: f64 = 0.95;
-/// Where updates are more alike than that, a copy is so many times nearer than they usually are.
-const NEARER: f64 = 4.0;
-/// What is nearer than this is a copy at any rate.
-const EXACT: f64 = 0.9999;
 /// An update gains at least this part of what is usual among updates of its version. Honest ones scatter around 1.
 const LEAST: f64 = 0.5;
 /// The same where only updates of earlier versions, or in other codecs, are known. Low, since in the first versions of
@@ -211,7 +205,7 @@ impl Trust {
 
     /// Judges an update, and remembers what it shows.
     pub fn judge(&mut self, who: &Who, task: Task, findings: &Findings) -> Result<(), Refusal> {
-        if let Some(twin) = findings.twin.filter(is_copy) {
+        if let Some(twin) = findings.twin.filter(|twin| twin.cosine >= COPY) {
             let of = match twin.of {
                 Source::Update(_) => "an earlier update".to_owned(),
                 Source::Step(version) => format!("the step to version {version}"),
@@ -389,13 +383,6 @@ impl Usual {
 struct Half {
     mean: f64,
     error: f64,
-}
-
-/// Whether a direction is the other one again.
-fn is_copy(twin: &Twin) -> bool {
-    // Of the first ones of a start nobody knows how alike they are.
-    let bar = twin.usual.map_or(SAME, |usual| (1.0 - (1.0 - usual) / NEARER).clamp(COPY, EXACT));
-    twin.cosine >= bar
 }
 
 /// Keeps the newest.

@@ -26,7 +26,7 @@ const NORM_LEAST: f64 = 1e-4;
 /// 0.98 (measured, of one step each): its own are no copies of each other.
 const MANY_STEPS: u32 = 4;
 /// But for what was sent again as it was.
-pub(super) const SAME: f64 = 0.995;
+const SAME: f64 = 0.995;
 
 /// From so many users on, updates are measured by what they do; see `trust`.
 const COMPANY: u32 = 3;

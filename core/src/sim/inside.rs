@@ -161,8 +161,7 @@ impl World {
                 let of_this_start = of.0 >> 30 == self.disk.boots();
                 let others = of_this_start && self.audit.are_of_two_users(lease, of);
                 let told = self.plan.rules.steps >= 4 || others;
-                let cosine = if told { 0.98 } else { 0.999 };
-                let twin = Some(Twin { of: Source::Update(of), cosine, usual: Some(0.5) });
+                let twin = Some(Twin { of: Source::Update(of), cosine: if told { 0.98 } else { 0.999 } });
                 let gain = self.gain(0.02 * part, 0.008 * part, windows);
                 Ok(Findings { norm, twin, gain })
             }

@@ -230,7 +230,7 @@ fn updates_of_few_steps_may_be_like_the_worker_s_own() {
             _ => Source::Step(VersionNo(1)),
         };
         lab.upload(alice, Lab::update(&task));
-        let findings = Findings { twin: Some(Twin { of, cosine, usual: Some(0.5) }), ..Findings::of_norm(NORM) };
+        let findings = Findings { twin: Some(Twin { of, cosine }), ..Findings::of_norm(NORM) };
         lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(findings) });
         let expected = if paid { Ok(Credits::hyd(1)) } else { Err(UnpaidCode::Copied) };
         assert_eq!(verdict(&lab.heard(alice), task.lease), Some(expected), "{steps} {whose} {cosine}");

@@ -1,7 +1,7 @@
 //! Who is believed, on numbers like those that training gives.
 
 use super::*;
-use crate::hub::Sample;
+use crate::hub::{Sample, Twin};
 use crate::ids::LeaseId;
 use crate::rng::Rng;
 
@@ -193,28 +193,10 @@ fn copies_are_told_from_what_is_alike() {
     let (mut trust, mut rng) = (Trust::default(), Rng::new(8));
     for (cosine, paid) in [(0.76, true), (0.94, true), (0.96, false), (1.0, false)] {
         for of in [Source::Update(LeaseId(1)), Source::Step(VersionNo(1))] {
-            let findings = Findings { twin: Some(Twin { of, cosine, usual: Some(0.7) }), ..honest(&mut rng) };
+            let findings = Findings { twin: Some(Twin { of, cosine }), ..honest(&mut rng) };
             let expected = if paid { None } else { Some(UnpaidCode::Copied) };
             assert_eq!(code(trust.judge(&who(1), task(0, Codec::Int4), &findings)), expected, "{cosine}");
         }
-    }
-}
-
-#[test]
-fn where_all_updates_are_alike_that_is_no_fault() {
-    let (mut trust, mut rng) = (Trust::default(), Rng::new(8));
-    let of = Source::Update(LeaseId(1));
-    // As measured with steps of 16,384 tokens; and with the first updates of a start.
-    for (cosine, usual, paid) in [
-        (0.978, Some(0.965), true),
-        (0.993, Some(0.965), false),
-        (0.978, None, true),
-        (0.999, None, false),
-        (1.0, Some(0.9999), false),
-    ] {
-        let findings = Findings { twin: Some(Twin { of, cosine, usual }), ..honest(&mut rng) };
-        let expected = if paid { None } else { Some(UnpaidCode::Copied) };
-        assert_eq!(code(trust.judge(&who(1), task(0, Codec::Int4), &findings)), expected, "{cosine} {usual:?}");
     }
 }
 
