@@ -1,7 +1,8 @@
 //! What an update is worth, and what is known of the workers: the rules that judge [`Findings`].
 //!
 //! - *Copies.* A direction that is almost that of an earlier update (anybody's, in whatever version) or of a step that
-//!   was broadcast is no work of its own.
+//!   was broadcast is no work of its own. Almost is meant beside how alike updates are anyway: the more tokens a step takes
+//!   in, the less noise is left in it, and honest updates of large steps have cosines of 0.98.
 //! - *Usefulness.* The windows that a task prescribes are known to the coordinator, so it can see whether a part of the
 //!   update lowers the loss on some of them. That is compared with what the updates of others from the same version do:
 //!   how much there is to gain changes with every version, while whoever trained shows about the same gain as the
@@ -42,6 +43,12 @@ mod tests;
 /// Directions closer than this are one direction. A copy that was rounded to four bits anew keeps 0.985; updates of
 /// different windows from the same version stay below 0.78 (measured, from the first version on).
 const COPY: f64 = 0.95;
+/// Updates of different windows from a run's first version, in which they are most alike, are about so alike as if each
+/// had noise of this many parts of what they have in common, by the tokens of a step: cosines of 0.77 with 768 tokens, of
+/// 0.96 to 0.98 with 16,384 (measured).
+const NOISE: f64 = 230.0;
+/// A copy is so many times nearer than that.
+const NEARER: f64 = 4.0;
 /// An update gains at least this part of what is usual among updates of its version. Honest ones scatter around 1.
 const LEAST: f64 = 0.5;
 /// The same where only updates of earlier versions, or in other codecs, are known. Low, since in the first versions of
@@ -165,6 +172,8 @@ pub(super) struct Task {
     pub version: VersionNo,
     /// How it is encoded.
     pub codec: Codec,
+    /// Tokens of each step.
+    pub step_tokens: u64,
     /// At which learning rate, on average; unknown of what was leased before a restart.
     pub rate: Option<f32>,
 }
@@ -205,7 +214,7 @@ impl Trust {
 
     /// Judges an update, and remembers what it shows.
     pub fn judge(&mut self, who: &Who, task: Task, findings: &Findings) -> Result<(), Refusal> {
-        if let Some(twin) = findings.twin.filter(|twin| twin.cosine >= COPY) {
+        if let Some(twin) = findings.twin.filter(|twin| twin.cosine >= copy_from(task.step_tokens)) {
             let of = match twin.of {
                 Source::Update(_) => "an earlier update".to_owned(),
                 Source::Step(version) => format!("the step to version {version}"),
@@ -321,7 +330,7 @@ impl Trust {
     /// enough, else from those with the codec that came last. A sparse update gains less than a dense one, so where
     /// others use the same codec only those count; where nobody does, all are compared with, loosely.
     fn usual(&self, user: &UserName, task: Task) -> Option<Usual> {
-        let Task { version, codec, rate } = task;
+        let Task { version, codec, rate, .. } = task;
         let same = self.same(user, task);
         if same.len() >= ENOUGH {
             return Usual::of(&same, rate, true);
@@ -383,6 +392,13 @@ impl Usual {
 struct Half {
     mean: f64,
     error: f64,
+}
+
+/// From which cosine on two directions are one, with so many tokens in a step.
+fn copy_from(step_tokens: u64) -> f64 {
+    let noise = NOISE / step_tokens.max(1) as f64;
+    let alike = 1.0 / (1.0 + noise);
+    (1.0 - (1.0 - alike) / NEARER).max(COPY)
 }
 
 /// Keeps the newest.

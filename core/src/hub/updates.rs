@@ -238,7 +238,8 @@ impl Hub {
             return Err((UnpaidCode::Stale, "the model moved on while the update was checked".to_owned()));
         }
         let rate = self.leases.get(row.lease).and_then(|held| held.rate);
-        let task = Task { version: row.version, codec: row.codec, rate };
+        let step_tokens = row.tokens / u64::from(row.steps.max(1));
+        let task = Task { version: row.version, codec: row.codec, step_tokens, rate };
         self.trust.judge(&(row.user.clone(), row.worker), task, &self.without_own(row, findings))
     }
 
