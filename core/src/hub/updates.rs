@@ -91,10 +91,10 @@ impl Hub {
             Ok(task) => {
                 let deadline = now.after(UPLOAD);
                 let state = State::Receiving { session: id, since: now, deadline, update: Box::new(update) };
-                if let Some(State::Running { session: None, .. }) = self.leases.set(lease, state) {
-                    if !self.unqueue(task) {
-                        self.drop_needless();
-                    }
+                if let Some(State::Running { session: None, .. }) = self.leases.set(lease, state)
+                    && !self.unqueue(task)
+                {
+                    self.drop_needless();
                 }
                 self.arrived(id, version);
                 self.hold_for_version(now, id);

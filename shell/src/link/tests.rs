@@ -291,6 +291,7 @@ async fn a_reason_is_one_line_whatever_the_coordinator_says() {
             code: RefusedCode::Failed,
             text: text(),
             balance: Credits::ZERO,
+            retry_s: None,
         }),
     ] {
         rig.tell(&message);
