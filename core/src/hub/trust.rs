@@ -82,7 +82,7 @@ const BACK: f64 = 0.85;
 /// Of the halves: a difference of a factor of two shows soon.
 const OF_HALVES: Belief = Belief { weight: 16.0, memory: 0.8 };
 /// Of all windows: less is missing, and nobody is to be refused for a bad beginning.
-const OF_WHOLE: Belief = Belief { weight: 30.0, memory: 0.85 };
+const OF_WHOLE: Belief = Belief { weight: 40.0, memory: 0.85 };
 /// Honest updates of one version differ by so much (a part of the usual) however many windows are looked at.
 const SPREAD: f64 = 0.15;
 
