@@ -37,6 +37,10 @@ use crate::ids::{UserName, VersionNo, WorkerId};
 use crate::limits;
 use crate::proto::UnpaidCode;
 
+mod usual;
+
+use usual::{Usual, error};
+
 #[cfg(test)]
 mod tests;
 
@@ -358,42 +362,6 @@ impl Trust {
     }
 }
 
-/// What updates usually gain, at one task's rate.
-struct Usual {
-    own: f64,
-    /// How far a single sample's mean may be off.
-    error: f64,
-    /// The same on each half of the windows.
-    halves: [Half; 2],
-    held_out: f64,
-    /// Whether that is known from updates of the same version.
-    fresh: bool,
-}
-
-impl Usual {
-    fn of(known: &[&Useful], rate: Option<f32>, fresh: bool) -> Option<Self> {
-        let middle = |of: &dyn Fn(&Gain) -> f64| median(known.iter().map(|one| one.part(rate) * of(&one.gain)));
-        let half = |half: usize| {
-            let of = move |gain: &Gain| gain.halves[half];
-            Some(Half { mean: middle(&|gain| of(gain).mean)?, error: middle(&|gain| error(&of(gain)))? })
-        };
-        let held_out = known.iter().filter(|one| one.gain.held_out.count > 0);
-        Some(Self {
-            own: middle(&|gain| gain.own().mean)?,
-            error: middle(&|gain| error(&gain.own()))?,
-            halves: [half(0)?, half(1)?],
-            held_out: median(held_out.map(|one| one.part(rate) * one.gain.held_out.mean)).unwrap_or(0.0),
-            fresh,
-        })
-    }
-}
-
-/// What updates usually gain on one half of their windows, and how far a single sample's mean may be off.
-struct Half {
-    mean: f64,
-    error: f64,
-}
-
 /// From which cosine on two directions are one, with so many tokens in a step.
 fn copy_from(step_tokens: u64) -> f64 {
     let noise = NOISE / step_tokens.max(1) as f64;
@@ -409,18 +377,6 @@ fn remember<T>(kept: &mut VecDeque<T>, new: T) {
     kept.push_back(new);
 }
 
-/// The standard error of a sample's mean; endless for a single value.
-fn error(sample: &Sample) -> f64 {
-    if sample.count < 2 { f64::INFINITY } else { sample.deviation / f64::from(sample.count).sqrt() }
-}
-
 fn loses(own: &Sample) -> String {
     format!("the update does not help on the windows of its task: the loss rises by {:.2e} nats a token", -own.mean)
-}
-
-/// The middle value, the lower one of two; nothing of nothing.
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    let middle = values.len().checked_sub(1)? / 2;
-    Some(*values.select_nth_unstable_by(middle, f64::total_cmp).1)
 }
