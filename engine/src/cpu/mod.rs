@@ -10,6 +10,7 @@ mod decode;
 mod kept;
 mod kernels;
 mod network;
+mod pages;
 mod product;
 mod room;
 mod space;

@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 
+use super::pages::Numbers;
 use super::wide::Registers;
 
 /// Outputs of a panel.
@@ -22,14 +23,14 @@ const CACHED: usize = 512 << 10;
 pub(crate) struct Panels {
     outputs: usize,
     inputs: usize,
-    numbers: Vec<f32>,
+    numbers: Numbers,
 }
 
 impl Panels {
     /// From rows of `inputs` numbers, one row an output.
     pub fn new(matrix: &[f32], inputs: usize) -> Self {
         let outputs = matrix.len() / inputs;
-        let mut numbers = vec![0.0; outputs.next_multiple_of(LANES) * inputs];
+        let mut numbers = Numbers::new(outputs.next_multiple_of(LANES) * inputs);
         for (rows, panel) in matrix.chunks(LANES * inputs).zip(numbers.chunks_exact_mut(LANES * inputs)) {
             for (lane, row) in rows.chunks_exact(inputs).enumerate() {
                 for (numbers, weight) in panel.chunks_exact_mut(LANES).zip(row) {

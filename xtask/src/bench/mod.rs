@@ -33,6 +33,7 @@ pub enum Bench {
     /// Drawing tokens, alone and many at once, beside Python's transformers
     Generate(model::Options),
     /// Many sessions: memory of one, time from task to worker beside a bare push
+    #[command(visible_alias = "push")]
     Sessions(sessions::Options),
     /// The screens: time to draw, cost when nothing changes, time from key to frame
     Ui(ui::Options),
