@@ -60,9 +60,10 @@ impl Hub {
             held.row.user == peer.user && peer.seat.as_ref().is_some_and(|seat| seat.worker == held.row.worker)
         };
         let held = self.leases.get(lease).filter(theirs);
+        let stale = held.is_some_and(|held| self.is_stale(held.row.version));
         let (task, code) = match held.map(|held| (held.row.task, &held.state)) {
             Some((task, State::Running { session: None, deadline, .. }))
-                if self.stopping.is_none_or(|stopping| stopping.retry) =>
+                if !stale && self.stopping.is_none_or(|stopping| stopping.retry) =>
             {
                 let most = held.map_or(now, |held| self.too_old_at(now, &held.row));
                 let deadline = (*deadline).max(now.after(self.rules.lease_first).min(most));
@@ -81,7 +82,7 @@ impl Hub {
                 return;
             }
             Some((task, State::Running { .. })) => {
-                let code = self.stop_code();
+                let code = if stale { UnpaidCode::Stale } else { self.stop_code() };
                 self.end_lease(now, lease, code);
                 (task, code)
             }

@@ -6,7 +6,8 @@
 //! that is expected in time too old to be taken. Who was silent before is expected when a first lease ends, and a
 //! newcomer after some typical tasks unless it reports a step, so that silence does not hold the run up again and again.
 //! The last round of a run waits for all who are at work. An operator who wants a version now closes the round without
-//! all that, but makes nobody's work too old either. Only what must be in memory to be merged closes it whoever waits.
+//! all that, but makes nobody's work too old either. What must be in memory to be merged closes it whoever waits: a gibibyte
+//! once the quorum is in, eight without.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -35,6 +36,8 @@ const MEMORY: usize = 512;
 /// Bytes of updates that a round takes in, about: they lie in memory while they are merged, and the many that a fast card
 /// makes while a slow machine is waited for would be more than any machine has.
 const ROOM: u64 = 1 << 30;
+/// The same while there are fewer than the quorum.
+const FLEET: u64 = 8 * ROOM;
 
 /// An accepted update that waits to be merged.
 #[derive(Debug, Clone)]
@@ -152,9 +155,17 @@ impl Hub {
         }
     }
 
+    /// Whether as many updates are in as the workers at work make a version of.
+    fn has_quorum(&self) -> bool {
+        self.round.accepted.len() >= self.needed(self.leases.awaited() + self.bench.held())
+    }
+
+    /// Whether there are more bytes in the round than should lie in memory. In a large fleet, versions of a part of its
+    /// updates each would make the rest too old.
     fn round_is_full(&self) -> bool {
         let params = self.rules.shape.params();
-        self.round.accepted.iter().map(|entry| entry.codec.max_len(params) as u64).sum::<u64>() >= ROOM
+        let bytes = self.round.accepted.iter().map(|entry| entry.codec.max_len(params) as u64).sum::<u64>();
+        bytes >= if self.has_quorum() { ROOM } else { FLEET }
     }
 
     /// Until when the open round should wait for more updates, if nothing happens before; nothing: close it.
@@ -165,10 +176,14 @@ impl Hub {
         let uploads = self.leases.uploading().map(|since| since.after(patience)).filter(|until| *until > now).max();
         let (training, checking) = (self.leases.awaited(), self.leases.checking_awaited());
         let protected = self.protected(now, hurry);
+        let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo);
+        // A slow link takes its time, and a check may wait for room on the disk, which is not the worker's fault.
+        let slowest = stale.and_then(|stale| self.arrives(stale)).filter(|until| *until > now);
+        let checked = stale.is_some_and(|stale| self.leases.checks_from(stale)).then_some(hurry);
         if training + checking == 0 && protected.is_none() {
-            return uploads;
+            return uploads.max(slowest).max(checked);
         }
-        if self.round.accepted.len() < self.needed(training + self.bench.held()) {
+        if !self.has_quorum() {
             self.round.enough = None;
             return Some(hurry);
         }
@@ -176,17 +191,9 @@ impl Hub {
             self.round.enough = None;
             return Some(at.after(grace));
         }
-        let stale = self.newest.version.0.checked_sub(limits::STALENESS).map(VersionNo);
-        // A slow link takes its time.
-        let slowest = stale.and_then(|stale| self.arrives(stale)).filter(|until| *until > now);
-        if let Some(until) = slowest {
+        if let Some(until) = slowest.or(checked) {
             self.round.enough = None;
             return Some(until);
-        }
-        // A check may wait for room on the disk, which is not the worker's fault.
-        if stale.is_some_and(|stale| self.leases.checks_from(stale)) {
-            self.round.enough = None;
-            return Some(hurry);
         }
         let enough = *self.round.enough.get_or_insert(now);
         let arriving = (checking > 0 || uploads.is_some()).then(|| enough.after(patience));
@@ -241,8 +248,8 @@ impl Hub {
 
     /// Whether the open round, which could close otherwise, gives workers of before a restart time to come back.
     pub(super) fn awaits_others(&self, now: Time) -> bool {
-        let Round { accepted, asked, look_at, first, .. } = &self.round;
-        let could = *asked || accepted.len() >= self.needed(self.leases.awaited() + self.bench.held());
+        let Round { asked, look_at, first, .. } = &self.round;
+        let could = *asked || self.has_quorum();
         let hurry = first.unwrap_or(now).after(self.rules.round_deadline);
         self.round.awaits_workers(now) || (could && look_at.is_some() && self.returning(now, hurry).is_some())
     }

@@ -89,7 +89,9 @@ impl Hub {
         };
         match verdict {
             Ok(task) => {
-                let deadline = now.after(UPLOAD);
+                // Behind those that the same link still has to carry.
+                let ahead = u32::try_from(self.leases.judged(id)).unwrap_or(u32::MAX);
+                let deadline = now.after(UPLOAD.saturating_mul(ahead.saturating_add(1)));
                 let state = State::Receiving { session: id, since: now, deadline, update: Box::new(update) };
                 if let Some(State::Running { session: None, .. }) = self.leases.set(lease, state)
                     && !self.unqueue(task)

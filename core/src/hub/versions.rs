@@ -7,7 +7,7 @@ use crate::limits;
 use crate::proto::Held;
 use crate::time::Time;
 
-/// Up to so many deltas are smaller than the whole, whatever the codec.
+/// Up to so many deltas are sent in place of the whole, which is larger unless they are `bf16` or `f32`.
 const DELTAS: u64 = 3;
 
 /// A published version whose evaluation has not come yet.

@@ -517,17 +517,21 @@ fn a_worker_that_was_right_again_is_waited_for_while_it_trains_its_next_task() {
 
 #[test]
 fn an_update_on_a_slow_link_is_not_made_too_old_on_its_way() {
-    let (mut lab, [slow, fast], task) = nearly_too_old();
-    let update = Lab::update(&task);
-    let link = update.bytes as f64 / 15.0;
-    lab.hub.sessions.get_mut(&slow).and_then(|session| session.seat_mut()).expect("a worker").record.link = Some(link);
-    lab.says(slow, ClientMsg::Update(update.clone()));
-    (0..2).for_each(|_| next(&mut lab, fast));
-    lab.wait(Duration::from_secs(15));
-    assert!(lab.merge_ordered().is_none(), "its bytes take so long");
-    lab.tell(Fact::Received { session: slow, blob: update.blob, intact: true });
-    lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
-    assert_eq!(verdict(&lab.heard(slow), task.lease), Some(Ok(Credits::hyd(1))));
+    // Also that of one who takes no further task.
+    for more in [true, false] {
+        let (mut lab, [slow, fast], task) = nearly_too_old();
+        let update = Update { more, ..Lab::update(&task) };
+        let link = update.bytes as f64 / 15.0;
+        lab.hub.sessions.get_mut(&slow).and_then(|session| session.seat_mut()).expect("a worker").record.link =
+            Some(link);
+        lab.says(slow, ClientMsg::Update(update.clone()));
+        (0..2).for_each(|_| next(&mut lab, fast));
+        lab.wait(Duration::from_secs(15));
+        assert!(lab.merge_ordered().is_none(), "its bytes take so long");
+        lab.tell(Fact::Received { session: slow, blob: update.blob, intact: true });
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
+        assert_eq!(verdict(&lab.heard(slow), task.lease), Some(Ok(Credits::hyd(1))));
+    }
 }
 
 #[test]
@@ -588,6 +592,41 @@ fn whose_update_is_too_old_already_is_none_of_those_at_work() {
         next(&mut lab, fast);
         assert!(lab.merge_ordered().is_some_and(|(_, inputs, _)| inputs.len() == 1), "each update is a round again");
         lab.merge();
+    }
+}
+
+#[test]
+fn who_returns_with_a_task_that_became_too_old_does_not_go_on_with_it() {
+    let mut lab = Lab::new();
+    let (slow, fast) = (lab.worker("slow", 1), lab.worker("fast", 2));
+    let old = lab.task(slow).expect("a task");
+    lab.tell(Fact::Left { session: slow, reason: String::new() });
+    while lab.hub.status().version.0 <= limits::STALENESS {
+        next(&mut lab, fast);
+        if lab.merge_ordered().is_some() {
+            lab.merge();
+        }
+    }
+    let back = lab.enter("slow", Hello { lease: Some(old.lease), ..Lab::hello("slow", Some(1)) });
+    let heard = lab.heard(back);
+    let stale =
+        |m: &ServerMsg| matches!(m, ServerMsg::Revoked(u) if (u.lease, u.code) == (old.lease, UnpaidCode::Stale));
+    assert!(heard.iter().any(stale), "{heard:?}");
+}
+
+#[test]
+fn a_large_fleet_makes_one_version_of_its_updates_though_they_fill_the_memory() {
+    // 34 MB an update.
+    let mut lab = Lab::with(Rules { shape: Shape::new(65_535, 1024, 1, 1, 8), ..rules() }, recovered());
+    let sessions: Vec<_> = (1..=60).map(|n| lab.worker(&format!("user{n}"), n)).collect();
+    let tasks: Vec<_> = sessions.iter().map(|session| lab.task(*session).expect("a task")).collect();
+    let params = lab.hub.rules.shape.params();
+    let enough = lab.hub.needed(60);
+    for (count, (session, task)) in sessions.into_iter().zip(tasks).enumerate().take(enough) {
+        assert!(lab.merge_ordered().is_none(), "a version of {count} would make others too old");
+        lab.upload(session, Update { bytes: task.codec.max_len(params) as u64, ..Lab::update(&task) });
+        let norm = 0.5 * (params as f64).sqrt() * 1e-3;
+        lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(norm)) });
     }
 }
 

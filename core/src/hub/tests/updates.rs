@@ -298,6 +298,17 @@ fn bytes_that_never_come_end_the_lease() {
 }
 
 #[test]
+fn bytes_that_a_chat_announces_are_not_kept() {
+    let (mut lab, _, task) = at_work();
+    let chat = lab.chat("mallory");
+    let update = Lab::update(&task);
+    lab.says(chat, ClientMsg::Update(update.clone()));
+    let discards =
+        |order: &Order| matches!(order, Order::Discard { session, blob } if (*session, *blob) == (chat, update.blob));
+    assert!(lab.orders.iter().any(discards), "{:?}", lab.orders);
+}
+
+#[test]
 fn a_repeated_announcement_does_not_stop_the_bytes_of_the_first() {
     let (mut lab, session, task) = at_work();
     lab.says(session, ClientMsg::Update(Lab::update(&task)));
