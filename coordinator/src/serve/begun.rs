@@ -197,6 +197,7 @@ impl Begun {
             unwritten: Vec::new(),
             published: None,
             deltas: Vec::new(),
+            wholes: Arc::default(),
             stuck: Stuck::default(),
             unpaid: false,
             counted: (0, 0),

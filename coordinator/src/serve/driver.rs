@@ -37,6 +37,7 @@ mod late;
 mod pieces;
 mod publish;
 mod tell;
+mod wholes;
 
 /// What reaches the driver from the other threads and tasks.
 pub enum Input {
@@ -93,6 +94,8 @@ pub struct Driver {
     pub unpaid: bool,
     /// Announced differences between versions whose bytes are not sent yet.
     pub deltas: Vec<(SessionId, Digest, Arc<[u8]>)>,
+    /// Whole versions on their way.
+    pub wholes: Arc<std::sync::Mutex<wholes::Wholes<(SessionId, Outbox)>>>,
     /// A version that is served, until learner and evaluator are told.
     pub published: Option<(VersionNo, Vec<LeaseId>)>,
     /// Versions that will not be measured, until the hub is told.

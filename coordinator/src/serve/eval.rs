@@ -211,8 +211,9 @@ impl Desk {
             _ => (self.score(&own)?, own),
         };
         self.ago += 1;
-        if let Some(average) = self.evaluator.average.as_mut().filter(|_| source.averaged) {
-            average.better = Some((score.loss, score.bits_per_byte));
+        if let Some(average) = &mut self.evaluator.average {
+            // Its file may say otherwise: of a start that did not compare the two.
+            average.better = source.averaged.then_some((score.loss, score.bits_per_byte));
         }
         Ok((score, source))
     }

@@ -137,15 +137,14 @@ impl Learner {
                     None => taken.recv().map_err(RecvTimeoutError::from),
                 };
                 self.go_on(&mut report);
+                // Also while there is always something else to do.
+                if tried.elapsed() >= PAUSE {
+                    tried = Instant::now();
+                    self.keep_again(&mut report);
+                }
                 let command = match command {
                     Ok(command) => command,
-                    Err(RecvTimeoutError::Timeout) => {
-                        if tried.elapsed() >= PAUSE {
-                            tried = Instant::now();
-                            self.keep_again(&mut report);
-                        }
-                        continue;
-                    }
+                    Err(RecvTimeoutError::Timeout) => continue,
                     // What could not be kept was not acknowledged either: its workers send it again.
                     Err(RecvTimeoutError::Disconnected) => {
                         if let Err(error) = self.settle() {

@@ -185,8 +185,9 @@ pub fn seed(run_dir: &Path) -> anyhow::Result<Option<u64>> {
     let text = std::fs::read_to_string(&path)
         .map_err(|error| Failure::new(Exit::RunFolder, format!("{} cannot be read: {error}", path.display())))?;
     let file = ConfigFile { name: &path.display().to_string(), text: &text };
-    // One that an older program wrote may not be understood any more; then the seed is not known.
-    Ok(resolve(Some(file), [], &Flags::default()).ok().map(|resolved| resolved.settings.seed))
+    // One that an older program wrote may not be understood any more; then the seed is not known. Alone it need not fit
+    // the preset's tasks.
+    Ok(resolve_apart(Some(file), [], &Flags::default()).ok().map(|resolved| resolved.settings.seed))
 }
 
 #[cfg(test)]

@@ -229,6 +229,11 @@ impl<S: Side> Outbox<S> {
         })
     }
 
+    /// Whether blobs are on their way.
+    pub fn is_sending(&self) -> bool {
+        self.uploads.load(Ordering::Relaxed) > 0
+    }
+
     /// Awaits the chunks of a blob of exactly so many `bytes`; [`Event::Blob`] brings it. To be called before the
     /// message that asks for it is sent; with too many awaited the session ends. Blobs that messages announce
     /// (`version`, `update`) are awaited without being told.

@@ -66,9 +66,15 @@ impl Driver {
             self.deltas.push((session, blob, bytes));
         } else if let Some(outbox) = self.sessions.get(&session).cloned() {
             // All weights as bytes are many; the announcement may travel while they are made.
+            let wholes = self.wholes.clone();
             tokio::task::spawn_blocking(move || {
-                if outbox.send_blob(served.digest, served.snapshot()) == Err(SendError::Full) {
-                    cut(session, &outbox);
+                let bytes = served.snapshot();
+                if outbox.send_blob(served.digest, bytes.clone()) == Err(SendError::Full) {
+                    return cut(session, &outbox);
+                }
+                let mut wholes = wholes.lock().expect("nobody panics with it");
+                for (slow, outbox) in wholes.add(&bytes, (session, outbox), |(_, outbox)| outbox.is_sending()) {
+                    cut(slow, &outbox);
                 }
             });
         }
