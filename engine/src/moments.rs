@@ -20,7 +20,15 @@ impl Moments {
     }
 
     pub fn keep(&mut self) -> Result<()> {
-        self.kept = Some((self.mean.f_detach_copy()?, self.square.f_detach_copy()?, self.steps));
+        match &mut self.kept {
+            // Where the first task found room for them, later ones do as well.
+            Some((mean, square, steps)) => {
+                mean.f_copy_(&self.mean)?;
+                square.f_copy_(&self.square)?;
+                *steps = self.steps;
+            }
+            none => *none = Some((self.mean.f_detach_copy()?, self.square.f_detach_copy()?, self.steps)),
+        }
         Ok(())
     }
 

@@ -50,24 +50,28 @@ impl Decoder {
             return Err(EngineError::input(text));
         }
         let take = |place: &Place| &weights[place.offset..][..place.len()];
-        let panels = |place: &Place| Arc::new(Panels::new(take(place), place.size[1] as usize));
         let places = Parts::of(&shape);
+        // In the order in which they are read.
+        let matrices: Vec<_> = places
+            .layers
+            .iter()
+            .flat_map(|layer| [&layer.qkv, &layer.out, &layer.gate_up, &layer.down])
+            .chain([&places.embed])
+            .map(|place| (take(place), place.size[1] as usize))
+            .collect();
+        let mut laid_out = Panels::of(&matrices).into_iter().map(Arc::new);
+        let mut next = || laid_out.next().expect("as many as were asked for");
         let layers = places.layers.iter().map(|layer| Layer {
             norm1: take(&layer.norm1).to_vec(),
-            qkv: panels(&layer.qkv),
+            qkv: next(),
             heads: take(&layer.heads).to_vec(),
-            out: panels(&layer.out),
+            out: next(),
             norm2: take(&layer.norm2).to_vec(),
-            gate_up: panels(&layer.gate_up),
-            down: panels(&layer.down),
+            gate_up: next(),
+            down: next(),
         });
-        Ok(Self {
-            shape,
-            embed: panels(&places.embed),
-            layers: layers.collect(),
-            norm: take(&places.norm).to_vec(),
-            angles: angles(&shape),
-        })
+        let layers = layers.collect();
+        Ok(Self { shape, embed: next(), layers, norm: take(&places.norm).to_vec(), angles: angles(&shape) })
     }
 
     /// The model's sizes.

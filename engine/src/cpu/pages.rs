@@ -1,4 +1,4 @@
-//! Memory of a matrix, on large pages where the system gives them.
+//! Memory of large matrices, on large pages where the system gives them.
 //!
 //! Who draws a token reads every weight once. On pages of 4 KiB the processor spends a good part of that time on
 //! finding out where the next one lies; Linux gives pages of 2 MiB only to those that ask for them.
@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 /// Bytes of a large page.
 const LARGE: usize = 2 << 20;
 
-/// From so many bytes on a matrix has large pages of its own; below, most of one would lie idle.
+/// From so many bytes on they are worth a large page; with less, most of one would lie idle.
 const WORTH: usize = LARGE / 4;
 
 /// As many numbers as were asked for, zero at first.

@@ -9,6 +9,7 @@
 #![allow(clippy::inline_always)]
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::pages::Numbers;
 use super::wide::Registers;
@@ -23,22 +24,39 @@ const CACHED: usize = 512 << 10;
 pub(crate) struct Panels {
     outputs: usize,
     inputs: usize,
-    numbers: Numbers,
+    /// Of several matrices, and which of them are this one's.
+    numbers: Arc<Numbers>,
+    place: Range<usize>,
 }
 
 impl Panels {
-    /// From rows of `inputs` numbers, one row an output.
-    pub fn new(matrix: &[f32], inputs: usize) -> Self {
-        let outputs = matrix.len() / inputs;
-        let mut numbers = Numbers::new(outputs.next_multiple_of(LANES) * inputs);
-        for (rows, panel) in matrix.chunks(LANES * inputs).zip(numbers.chunks_exact_mut(LANES * inputs)) {
-            for (lane, row) in rows.chunks_exact(inputs).enumerate() {
-                for (numbers, weight) in panel.chunks_exact_mut(LANES).zip(row) {
-                    numbers[lane] = *weight;
+    /// Each from rows of `inputs` numbers, one row an output; all in one piece of memory.
+    pub fn of(matrices: &[(&[f32], usize)]) -> Vec<Self> {
+        let length = |&(matrix, inputs): &(&[f32], usize)| (matrix.len() / inputs).next_multiple_of(LANES) * inputs;
+        let mut numbers = Numbers::new(matrices.iter().map(length).sum());
+        let mut left = &mut *numbers;
+        for one in matrices {
+            let (matrix, inputs) = *one;
+            let panels = left.split_off_mut(..length(one)).expect("there is room for all");
+            for (rows, panel) in matrix.chunks(LANES * inputs).zip(panels.chunks_exact_mut(LANES * inputs)) {
+                for (lane, row) in rows.chunks_exact(inputs).enumerate() {
+                    for (numbers, weight) in panel.chunks_exact_mut(LANES).zip(row) {
+                        numbers[lane] = *weight;
+                    }
                 }
             }
         }
-        Self { outputs, inputs, numbers }
+        let (numbers, mut next) = (Arc::new(numbers), 0);
+        let laid_out = matrices.iter().map(|one| {
+            let place = next..next + length(one);
+            next = place.end;
+            Self { outputs: one.0.len() / one.1, inputs: one.1, numbers: numbers.clone(), place }
+        });
+        laid_out.collect()
+    }
+
+    fn numbers(&self) -> &[f32] {
+        &self.numbers[self.place.clone()]
     }
 
     /// How many outputs.
@@ -53,14 +71,14 @@ impl Panels {
 
     /// Some of its panels.
     pub fn part(&self, panels: Range<usize>) -> Part<'_> {
-        let Self { outputs, inputs, ref numbers } = *self;
+        let Self { outputs, inputs, .. } = *self;
         // The last panel may not be full.
         let [first, end] = [panels.start, panels.end].map(|panel| outputs.min(panel * LANES));
         let size = LANES * inputs;
         Part {
             inputs,
             outputs: end - first,
-            numbers: &numbers[panels.start * size..panels.end * size],
+            numbers: &self.numbers()[panels.start * size..panels.end * size],
             first,
             row: outputs,
         }
@@ -78,7 +96,7 @@ impl Panels {
 
     /// The weights of one output, in the inputs' order.
     pub fn row(&self, output: usize) -> impl Iterator<Item = f32> {
-        let panel = &self.numbers[output / LANES * LANES * self.inputs..][..LANES * self.inputs];
+        let panel = &self.numbers()[output / LANES * LANES * self.inputs..][..LANES * self.inputs];
         panel[output % LANES..].iter().step_by(LANES).copied()
     }
 }
@@ -298,7 +316,8 @@ mod tests {
     fn products_are_right_for_every_number_of_rows() {
         for (outputs, inputs) in [(1, 3), (16, 8), (37, 24), (130, 33)] {
             let weights = random(outputs * inputs, 1);
-            let matrix = Panels::new(&weights, inputs);
+            // Behind another one.
+            let matrix = Panels::of(&[(&random(5 * 7, 9), 7), (&weights, inputs)]).pop().unwrap();
             for count in 1..40 {
                 let rows = random(count * inputs, 2);
                 let out = product(&matrix, &rows);
@@ -316,7 +335,7 @@ mod tests {
     #[test]
     fn company_changes_no_bit() {
         let (outputs, inputs) = (50, 40);
-        let matrix = Panels::new(&random(outputs * inputs, 3), inputs);
+        let matrix = Panels::of(&[(&random(outputs * inputs, 3), inputs)]).pop().unwrap();
         let rows = random(37 * inputs, 4);
         let together = product(&matrix, &rows);
         for (row, out) in rows.chunks_exact(inputs).zip(together.chunks_exact(outputs)) {

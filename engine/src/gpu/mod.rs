@@ -90,9 +90,11 @@ impl Gpu {
         }
         let definitions =
             [("W", width), ("H", heads), ("D", head), ("F", ffn), ("V", vocab)].map(|(name, n)| format!("{name}={n}"));
-        let kernels = Kernels::new(include_str!("kernels.cu"), &definitions, number)?;
         let zeros = |kind| Tensor::f_zeros([shape.params() as i64], (kind, device.torch));
         let (weights, gradient, rounded) = (zeros(Kind::Float)?, zeros(Kind::Float)?, zeros(Kind::BFloat16)?);
+        let moments = Moments::new(shape.params(), device.torch)?;
+        // Last: they stay on the card, and a card without room for the numbers is asked again and again.
+        let kernels = Kernels::new(include_str!("kernels.cu"), &definitions, number)?;
         let places = Parts::of(&shape);
         let views = |flat: &Tensor| places.map(|place: &Place| place.view(flat));
         let half = i64::from(head) / 2;
@@ -111,7 +113,7 @@ impl Gpu {
             gradient,
             cosine: table(0)?,
             sine: table(half)?,
-            moments: Moments::new(shape.params(), device.torch)?,
+            moments,
             at_once: AtOnce::all(),
             hurdle: hurdle.cloned(),
         }))

@@ -10,7 +10,7 @@ fn random(count: usize, seed: u64) -> Vec<f32> {
 }
 
 fn check(team: &mut Team, outputs: usize, inputs: usize, count: usize) {
-    let matrix = Arc::new(Panels::new(&random(outputs * inputs, 1), inputs));
+    let matrix = Arc::new(Panels::of(&[(&random(outputs * inputs, 1), inputs)]).pop().unwrap());
     let rows = random(count * inputs, 2);
     let (mut alone, mut together) = (vec![f32::NAN; count * outputs], vec![f32::NAN; count * outputs]);
     wide::multiply(matrix.whole(), &rows, &mut Room::default(), &mut alone);
@@ -56,7 +56,7 @@ fn a_part_that_nobody_began_is_taken_back() {
 #[test]
 fn a_helper_lets_go_of_weights() {
     let mut team = Team::new(1).unwrap();
-    let matrix = Arc::new(Panels::new(&random(64 * 1000, 1), 64));
+    let matrix = Arc::new(Panels::of(&[(&random(64 * 1000, 1), 64)]).pop().unwrap());
     let mut out = vec![0.0; 1000];
     (0..50).for_each(|_| team.multiply(&matrix, &random(64, 2), &mut Room::default(), &mut out));
     assert_eq!(Arc::strong_count(&matrix), 1);
