@@ -65,6 +65,9 @@ impl Unsent {
         found.sort();
         while let Some((version, digest, name)) = found.pop() {
             let taken = folder.join(format!("{}{name}", cache::DRAFT));
+            // Renamed it must not look like a draft that somebody left long ago.
+            let touched = fs::File::options().append(true).open(folder.join(&name));
+            let _ = touched.and_then(|file| file.set_modified(SystemTime::now()));
             // Another worker may have been faster.
             if fs::rename(folder.join(&name), &taken).is_err() {
                 continue;
