@@ -8,12 +8,15 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::exit::{self, Exit};
 
 /// So long a program may take to stop at once by itself: longer than its last words and its last step of training.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Nobody asks twice within this: coreutils' `timeout` tells the program and then its group, one after the other.
+const ECHO: Duration = Duration::from_millis(150);
 
 /// How often a request to stop was for less than the program ([`goes_on`]).
 static SPARED: AtomicU64 = AtomicU64::new(0);
@@ -60,14 +63,14 @@ impl Signals {
     }
 
     fn new(headless: bool) -> io::Result<Self> {
-        Ok(Self { source: system::Source::new()?, rule: Rule { headless, asked: false } })
+        Ok(Self { source: system::Source::new()?, rule: Rule { headless, asked: None } })
     }
 
     /// The next request. Cancel safe.
     pub async fn next(&mut self) -> Stop {
         loop {
             let raw = self.source.next().await;
-            if let Some(stop) = self.rule.apply(raw) {
+            if let Some(stop) = self.rule.apply(raw, Instant::now()) {
                 return stop;
             }
         }
@@ -79,7 +82,7 @@ impl Signals {
 fn watch(headless: bool) -> io::Result<()> {
     // Already here, so that no signal is missed until the thread runs.
     let mut source = system::Source::new()?;
-    let mut rule = Rule { headless, asked: false };
+    let mut rule = Rule { headless, asked: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let work = move || {
         runtime.block_on(async {
@@ -88,9 +91,9 @@ fn watch(headless: bool) -> io::Result<()> {
                 let raw = source.next().await;
                 let now = SPARED.load(Ordering::Relaxed);
                 if std::mem::replace(&mut spared, now) != now {
-                    rule.asked = false;
+                    rule.asked = None;
                 }
-                if rule.apply(raw) == Some(Stop::AtOnce) {
+                if rule.apply(raw, Instant::now()) == Some(Stop::AtOnce) {
                     tokio::time::sleep(PATIENCE).await;
                     if SPARED.load(Ordering::Relaxed) == spared {
                         return;
@@ -106,18 +109,20 @@ fn watch(headless: bool) -> io::Result<()> {
 #[derive(Debug)]
 struct Rule {
     headless: bool,
-    asked: bool,
+    /// The first request, and when it came.
+    asked: Option<(Raw, Instant)>,
 }
 
 impl Rule {
-    fn apply(&mut self, raw: Raw) -> Option<Stop> {
+    fn apply(&mut self, raw: Raw, now: Instant) -> Option<Stop> {
         let stop = match (raw, self.asked) {
-            (Raw::Interrupt, true) => Stop::AtOnce,
-            (Raw::Interrupt, false) => Stop::Cleanly,
-            (Raw::Hangup, false) if !self.headless => Stop::Cleanly,
+            (Raw::Interrupt, Some((Raw::Interrupt, first))) if now.duration_since(first) < ECHO => return None,
+            (Raw::Interrupt, Some(_)) => Stop::AtOnce,
+            (Raw::Interrupt, None) => Stop::Cleanly,
+            (Raw::Hangup, None) if !self.headless => Stop::Cleanly,
             (Raw::Hangup, _) => return None,
         };
-        self.asked = true;
+        self.asked.get_or_insert((raw, now));
         Some(stop)
     }
 }
@@ -195,12 +200,23 @@ mod tests {
 
     #[test]
     fn first_cleanly_then_at_once() {
-        let mut rule = Rule { headless: true, asked: false };
-        let answers = [Raw::Hangup, Raw::Interrupt, Raw::Hangup, Raw::Interrupt].map(|raw| rule.apply(raw));
-        assert_eq!(answers, [None, Some(Stop::Cleanly), None, Some(Stop::AtOnce)]);
-        let mut rule = Rule { headless: false, asked: false };
-        let answers = [Raw::Hangup, Raw::Hangup, Raw::Interrupt].map(|raw| rule.apply(raw));
+        let (first, later) = (Instant::now(), Instant::now() + ECHO);
+        let mut rule = Rule { headless: true, asked: None };
+        let answers = [Raw::Hangup, Raw::Interrupt, Raw::Hangup].map(|raw| rule.apply(raw, first));
+        assert_eq!(answers, [None, Some(Stop::Cleanly), None]);
+        assert_eq!(rule.apply(Raw::Interrupt, later), Some(Stop::AtOnce));
+        let mut rule = Rule { headless: false, asked: None };
+        let answers = [Raw::Hangup, Raw::Hangup, Raw::Interrupt].map(|raw| rule.apply(raw, first));
         assert_eq!(answers, [Some(Stop::Cleanly), None, Some(Stop::AtOnce)]);
+    }
+
+    #[test]
+    fn a_request_that_arrives_twice_is_one() {
+        let first = Instant::now();
+        let mut rule = Rule { headless: true, asked: None };
+        assert_eq!(rule.apply(Raw::Interrupt, first), Some(Stop::Cleanly));
+        assert_eq!(rule.apply(Raw::Interrupt, first + ECHO / 2), None);
+        assert_eq!(rule.apply(Raw::Interrupt, first + ECHO), Some(Stop::AtOnce));
     }
 
     #[cfg(unix)]

@@ -3,13 +3,13 @@
 //! A file that is not ours, or that a newer program wrote, is recognised before anything is written. The layout's
 //! number is SQLite's `user_version`; every step from one layout to the next is a file in `schema/`.
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::fs::Metadata;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::backup::Backup;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
 use super::error::{FileError, StoreError, Trouble};
@@ -26,7 +26,6 @@ const STEPS: &[M<'static>] = &[
 ];
 /// "HYDR", as in `0001.sql`.
 const APPLICATION: u32 = 0x4859_4452;
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// A reader's transaction never blocks the writer in WAL mode; this covers backups and checkpoints by other tools.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -99,10 +98,14 @@ fn has_log(path: &Path) -> bool {
 
 /// Reads a database that nobody changes meanwhile, without any file beside it.
 fn immutable(path: &Path) -> Result<(Connection, Found), StoreError> {
-    let uri = uri(path).map_err(|error| FileError::io("open", path, &error))?;
-    let connection = connect(Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?;
+    let connection = connect_immutable(path)?;
     let found = inspect(&connection)?;
     Ok((connection, found))
+}
+
+fn connect_immutable(path: &Path) -> Result<Connection, StoreError> {
+    let uri = uri(path).map_err(|error| FileError::io("open", path, &error))?;
+    connect(Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
 }
 
 /// `file:` and the path, with what means something in an address written as its code.
@@ -171,31 +174,38 @@ fn refuse_foreign(path: &Path, found: Found) -> Result<(), StoreError> {
     }
 }
 
-/// Reads the file's header without SQLite, which might touch the files beside it; nothing for an absent or empty file.
+/// What the file itself says, whatever its log holds; nothing for an absent or empty one. No file beside it is touched.
+///
+/// Never through a descriptor of our own: when one is closed, POSIX takes all locks of this process off the file, those of
+/// its open database, too. The next program that reads it would take itself for the only one, and remove the log that this
+/// one goes on writing to.
 fn peek(path: &Path) -> Result<Option<Found>, StoreError> {
-    let failed = |error: &io::Error| StoreError::from(FileError::io("open", path, error));
-    let mut head = Vec::new();
-    match File::open(path) {
-        Ok(file) => file.take(100).read_to_end(&mut head).map_err(|error| failed(&error))?,
+    match std::fs::metadata(path) {
+        Ok(about) if about.len() == 0 => return Ok(None),
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(&error)),
-    };
-    let number = |at: usize| head.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
-    match (number(68), number(60)) {
-        _ if head.is_empty() => Ok(None),
-        // Offsets of https://www.sqlite.org/fileformat.html#the_database_header
-        (Some(application), Some(layout)) if head.starts_with(MAGIC) => {
-            Ok(Some(Found { application, layout, filled: false }))
+        Err(error) => return Err(FileError::io("open", path, &error).into()),
+    }
+    let connection = connect_immutable(path)?;
+    match header(&connection) {
+        Ok((application, layout)) => Ok(Some(Found { application, layout, filled: false })),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            Err(StoreError::NotOurs { path: path.to_owned(), why: "it is no database" })
         }
-        _ => Err(StoreError::NotOurs { path: path.to_owned(), why: "it is no database" }),
+        Err(error) => Err(StoreError::sql("open the ledger")(error)),
     }
 }
 
-fn inspect(connection: &Connection) -> Result<Found, StoreError> {
+fn header(connection: &Connection) -> rusqlite::Result<(u32, u32)> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    Ok((number("application_id")? as u32, number("user_version")? as u32))
+}
+
+fn inspect(connection: &Connection) -> Result<Found, StoreError> {
     let found = || {
         let filled = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? > 0;
-        Ok(Found { application: number("application_id")? as u32, layout: number("user_version")? as u32, filled })
+        let (application, layout) = header(connection)?;
+        Ok(Found { application, layout, filled })
     };
     found().map_err(StoreError::sql("open the ledger"))
 }
@@ -244,7 +254,7 @@ mod tests {
         open_writable(&path).unwrap().close().unwrap();
         let permit = |mode| std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         permit(0o555);
-        let barred = File::create(dir.path().join("new")).is_err();
+        let barred = std::fs::File::create(dir.path().join("new")).is_err();
         assert!(open_readable(dir.path()).is_ok());
         permit(0o755);
         if barred {
