@@ -130,9 +130,9 @@ async fn talk(args: Args) -> anyhow::Result<()> {
         return Ok(front.verdict().and(ended).and_then(|()| events.whole())?);
     }
     let input = lines::read_stdin().context("starting to read standard input")?;
-    let mut front = Lines::new(user, args.sampling, printer, input, stops, person);
+    let mut front = Lines::new(user, args.sampling, printer, input, stops, person, earn);
     driver.run(&mut front).await?;
-    Ok(events.whole()?)
+    Ok(front.verdict().and_then(|()| events.whole())?)
 }
 
 /// The prompt of the command line, or all of standard input for `-`; never much more than the coordinator takes.

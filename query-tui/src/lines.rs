@@ -1,17 +1,20 @@
 //! Questions line after line, from a terminal or a pipe, one at a time and in order.
 
 use std::io::{self, BufRead, Read as _};
+use std::time::Duration;
 
 use hydra_core::chat::{Cost, Event, Fact};
 use hydra_core::ids::UserName;
 use hydra_core::limits::PROMPT_BYTES;
-use hydra_shell::exit::Failure;
+use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::signals::{self, Stop};
 use hydra_shell::terminal::complain;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::commands::{self, Said};
 use crate::driver::{Front, State};
+use crate::once;
 use crate::print::{Model, OTHER_RUN, Printer, interrupted, model};
 use crate::sampling::Sampling;
 
@@ -27,6 +30,9 @@ Write a question and press Enter; an answer costs credits, which hydra-worker ea
   quit, exit, q, /quit    leave (as does the end of input)
 Ctrl-C stops an answer; between answers it leaves.";
 
+/// So long a script waits for a coordinator that is gone, as a worker does.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// The front of a conversation in lines.
 pub struct Lines {
     user: UserName,
@@ -41,9 +47,15 @@ pub struct Lines {
     met: bool,
     /// Whether the session is known to be lost.
     lost: bool,
+    /// Since when there is none, in a script.
+    away: Option<Instant>,
     /// A balance or status was asked for.
     awaiting: bool,
     cancelled: bool,
+    /// How to get credits, for a user without.
+    earn: String,
+    /// Why the first of a script's questions without an answer has none.
+    verdict: Result<(), Failure>,
 }
 
 /// What a line means.
@@ -62,9 +74,45 @@ impl Lines {
         input: mpsc::Receiver<String>,
         stops: mpsc::Receiver<Stop>,
         person: bool,
+        earn: String,
     ) -> Self {
         let (prompted, met, lost, awaiting, cancelled) = (false, false, false, false, false);
-        Self { user, sampling, printer, input, stops, person, prompted, met, lost, awaiting, cancelled }
+        let (away, verdict) = (None, Ok(()));
+        Self {
+            user,
+            sampling,
+            printer,
+            input,
+            stops,
+            person,
+            prompted,
+            met,
+            lost,
+            away,
+            awaiting,
+            cancelled,
+            earn,
+            verdict,
+        }
+    }
+
+    /// What became of a script's questions; a person has seen it.
+    pub fn verdict(self) -> Result<(), Failure> {
+        self.verdict
+    }
+
+    fn unanswered(&mut self, why: Failure) {
+        if !self.person && self.verdict.is_ok() {
+            self.verdict = Err(why);
+        }
+    }
+
+    /// Until when a script waits for another session.
+    async fn waited(away: Option<Instant>) {
+        match away {
+            Some(since) => tokio::time::sleep_until(since + PATIENCE).await,
+            None => std::future::pending().await,
+        }
     }
 
     fn read(&mut self, line: &str) -> Result<Read, Failure> {
@@ -142,21 +190,28 @@ impl Front for Lines {
                 } else if self.lost {
                     self.say(&format!("connected again · balance {balance} HYD · {model}"));
                 }
-                (self.met, self.lost) = (true, false);
+                (self.met, self.lost, self.away) = (true, false, None);
             }
             Event::Disconnected { reason, .. } if !self.lost => {
                 self.lost = true;
+                self.away = (!self.person).then(Instant::now);
                 self.say(&format!("disconnected: {reason}; trying again"));
                 // What was asked got lost with its session; what is asked without one waits for the next.
                 if std::mem::take(&mut self.awaiting) {
                     self.say("no answer to that came; ask again");
                 }
             }
-            Event::Refused { text, .. } => self.printer.say(&format!("no answer, nothing charged: {text}")),
-            Event::Lost { cost, .. } => self.printer.say(match cost {
-                Cost::Nothing => "the question was not sent and costs nothing; ask again",
-                Cost::Unknown => "the end of the answer did not come; the balance shows whether it is paid",
-            }),
+            Event::Refused { reason, text, .. } => {
+                self.printer.say(&format!("no answer, nothing charged: {text}"));
+                self.unanswered(once::refused(*reason, text, &self.earn));
+            }
+            Event::Lost { reason, cost, .. } => {
+                self.printer.say(match cost {
+                    Cost::Nothing => "the question was not sent and costs nothing; ask again",
+                    Cost::Unknown => "the end of the answer did not come; the balance shows whether it is paid",
+                });
+                self.unanswered(once::lost(reason, *cost));
+            }
             Event::Balance { .. } | Event::Status(_) => self.awaiting = false,
             _ => {}
         }
@@ -177,6 +232,10 @@ impl Front for Lines {
                     return self.on_stop(state);
                 }
                 () = self.printer.gone() => return Ok(Fact::Leave),
+                () = Self::waited(self.away) => {
+                    let text = "the coordinator has been away for a minute";
+                    return Err(Failure::new(Exit::Connect, text).hint("start it, and ask what was not answered again"));
+                }
                 line = self.input.recv(), if free => {
                     self.prompted = false;
                     let Some(line) = line else { return Ok(Fact::Leave) };

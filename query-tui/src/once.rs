@@ -67,19 +67,30 @@ impl Once {
             }
         }
     }
+}
 
-    fn refused(&self, reason: RefusedCode, text: &str) -> Failure {
-        match reason {
-            RefusedCode::Insufficient => Failure::new(Exit::TooPoor, text).hint(self.earn.clone()),
-            RefusedCode::Cancelled => Failure::new(Exit::Interrupted, "cancelled; nothing was charged"),
-            RefusedCode::Busy | RefusedCode::Stopping | RefusedCode::Failed => {
-                Failure::new(Exit::Refused, format!("no answer: {text}")).hint("nothing was charged; ask again later")
-            }
-            RefusedCode::EmptyPrompt | RefusedCode::HugePrompt | RefusedCode::BadSetting | RefusedCode::Duplicate => {
-                Failure::new(Exit::Refused, format!("no answer: {text}"))
-            }
+/// How the program ends where a question was refused; `earn` tells a user without credits what to do.
+pub fn refused(reason: RefusedCode, text: &str, earn: &str) -> Failure {
+    match reason {
+        RefusedCode::Insufficient => Failure::new(Exit::TooPoor, text).hint(earn.to_owned()),
+        RefusedCode::Cancelled => Failure::new(Exit::Interrupted, "cancelled; nothing was charged"),
+        RefusedCode::Busy | RefusedCode::Stopping | RefusedCode::Failed => {
+            Failure::new(Exit::Refused, format!("no answer: {text}")).hint("nothing was charged; ask again later")
+        }
+        RefusedCode::EmptyPrompt | RefusedCode::HugePrompt | RefusedCode::BadSetting | RefusedCode::Duplicate => {
+            Failure::new(Exit::Refused, format!("no answer: {text}"))
         }
     }
+}
+
+/// The same where the connection broke meanwhile.
+pub fn lost(reason: &str, cost: Cost) -> Failure {
+    let text = format!("the connection was lost before the answer was complete: {reason}");
+    let hint = match cost {
+        Cost::Nothing => "the question was not sent and costs nothing; ask again",
+        Cost::Unknown => "--balance shows whether it is paid: it is if all of it was drawn by then",
+    };
+    Failure::new(Exit::Connect, text).hint(hint)
 }
 
 impl Front for Once {
@@ -95,16 +106,9 @@ impl Front for Once {
             }
             Event::Refused { reason, text, .. } => {
                 self.answered = true;
-                self.verdict = Err(self.refused(*reason, text));
+                self.verdict = Err(refused(*reason, text, &self.earn));
             }
-            Event::Lost { reason, cost, .. } => {
-                let text = format!("the connection was lost before the answer was complete: {reason}");
-                let hint = match cost {
-                    Cost::Nothing => "the question was not sent and costs nothing; ask again",
-                    Cost::Unknown => "--balance shows whether it is paid: it is if all of it was drawn by then",
-                };
-                self.verdict = Err(Failure::new(Exit::Connect, text).hint(hint));
-            }
+            Event::Lost { reason, cost, .. } => self.verdict = Err(lost(reason, *cost)),
             Event::Balance { .. } => self.answered = true,
             Event::ApiKeys { keys } => self.on_keys(keys),
             _ => {}

@@ -210,6 +210,11 @@ fn read(path: &Path, privacy: Privacy, remedy: Remedy) -> Result<Option<String>,
     if privacy == Privacy::Owner {
         // Asked of the open file, so that it cannot be exchanged between the check and the reading.
         let metadata = file.metadata().map_err(|error| cannot(&error))?;
+        if metadata.is_dir() {
+            return Err(
+                Failure::new(remedy.exit, format!("{} is a folder", path.display())).hint("name a key file in it")
+            );
+        }
         if is_open_to_others(&metadata) {
             let (path, elsewhere) = (path.display(), remedy.elsewhere);
             // FAT, or a Windows disk under WSL: every file there is open to all, whatever chmod is told.

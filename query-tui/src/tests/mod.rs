@@ -286,8 +286,16 @@ async fn converse(door: Door, typed: &[&str], printer: Printer) -> Result<(), Fa
         lines.send((*line).to_owned()).await.unwrap();
     }
     drop(lines);
-    let mut front = Lines::new(alice(), Sampling::default(), printer, input, no_stops(), false);
-    driver(door, 1, true).run(&mut front).await
+    let mut front = Lines::new(alice(), Sampling::default(), printer, input, no_stops(), false, String::new());
+    driver(door, 1, true).run(&mut front).await?;
+    front.verdict()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_script_ends_with_the_code_of_its_first_question_without_an_answer() {
+    let door = hub::start(&alice(), Credits::default(), &[]);
+    let failure = converse(door, &["first?\n", "second?\n"], Out::default().printer(false, false)).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::TooPoor);
 }
 
 #[tokio::test(start_paused = true)]
@@ -308,7 +316,8 @@ async fn lines_are_dealt_with_in_order() {
         "q",
         "b",
     ];
-    converse(door, &typed, out.printer(false, false)).await.unwrap();
+    let broke = converse(door, &typed, out.printer(false, false)).await.unwrap_err();
+    assert_eq!(broke.exit, Exit::TooPoor, "the third was refused");
     assert_eq!(out.text(), "1.0\none\n0.5\ntwo\n0.0\n");
 }
 
@@ -336,7 +345,8 @@ async fn a_conversation_outlives_its_session() {
     }
     drop(lines);
     let out = Out::default();
-    let mut front = Lines::new(alice(), Sampling::default(), out.printer(false, false), input, no_stops(), false);
+    let mut front =
+        Lines::new(alice(), Sampling::default(), out.printer(false, false), input, no_stops(), false, String::new());
     let driver = Driver { line: Line::new(dial), ..driver(dead, 1, true) };
     driver.run(&mut front).await.unwrap();
     assert_eq!(out.text(), "ha\nwhole\n");
@@ -346,7 +356,8 @@ async fn a_conversation_outlives_its_session() {
 async fn ctrl_c_between_answers_leaves_and_twice_within_one_ends() {
     let door = hub::start(&alice(), Credits::hyd(1), &[Script::Hang(&["..."]), Script::Say(&["fine"])]);
     let (out, (stop, stops), (lines, input)) = (Out::default(), mpsc::channel(1), mpsc::channel(1));
-    let mut front = Lines::new(alice(), Sampling::default(), out.printer(false, false), input, stops, false);
+    let mut front =
+        Lines::new(alice(), Sampling::default(), out.printer(false, false), input, stops, false, String::new());
     let person = async {
         lines.send("one".to_owned()).await.unwrap();
         out.reads("...").await;
