@@ -229,7 +229,7 @@ mod tests {
             name: name.to_owned(),
             seed: 1,
             workers: 4,
-            steps: 10,
+            steps: STEPS,
             task: 2,
             batch: 12,
             tokens: 100,
@@ -242,6 +242,8 @@ mod tests {
         let missed = report(&bad).missed();
         let above = ["one short: bits a byte", "four short, above one short", "eight unsteady: fast workers idle"];
         assert_eq!(missed, above);
+        let shorter = [Line { steps: 10, ..line("one short", Some(2.5), 0.0) }];
+        assert_eq!(report(&shorter).missed(), Vec::<String>::new(), "the bar is of the usual steps");
         let seeds = [2.0, 1.0, 3.0].map(|loss| line("one short", Some(loss), 0.0));
         let runs = Runs::of(&seeds);
         assert_eq!((runs.len(), runs[0].loss(), runs[0].variance()), (1, 2.0, Some(1.0 / 3.0)));
