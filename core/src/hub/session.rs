@@ -123,10 +123,7 @@ impl Hub {
             Stage::Fresh => return self.on_hello(id, message),
             Stage::Challenged(_) => return self.on_proof(now, id, &message),
             // A pipelining client may speak before its welcome; what it says then is simply too early.
-            Stage::Registering(_) => {
-                self.decline(id, &message);
-                return self.unexpected(id, "wait for the welcome before you say more");
-            }
+            Stage::Registering(_) => return self.decline(id, &message, "wait for the welcome before you say more"),
             Stage::Open(peer) => (peer.role, peer.user.clone()),
         };
         match (role, message) {
@@ -150,18 +147,16 @@ impl Hub {
             (Role::Worker, ClientMsg::Query(_) | ClientMsg::Cancel(_) | ClientMsg::ApiKey(_)) => {
                 self.unexpected(id, "queries and API keys belong to sessions with the role chat");
             }
-            (Role::Chat, message) => {
-                self.decline(id, &message);
-                self.unexpected(id, "that message belongs to sessions with the role worker");
-            }
+            (Role::Chat, out) => self.decline(id, &out, "that message belongs to sessions with the role worker"),
         }
     }
 
-    /// The bytes that a message announces out of place are not kept: the shell takes them in as soon as it hears of them.
-    fn decline(&mut self, id: SessionId, message: &ClientMsg) {
+    /// A message out of place. The shell takes in the bytes that it announces as soon as it hears of them: they are not kept.
+    fn decline(&mut self, id: SessionId, message: &ClientMsg, why: &str) {
         if let ClientMsg::Update(update) = message {
             self.out.push_back(Order::Discard { session: id, blob: update.blob });
         }
+        self.unexpected(id, why);
     }
 
     fn on_hello(&mut self, id: SessionId, message: ClientMsg) {

@@ -13,7 +13,7 @@ use crate::ids::{Digest, LeaseId, SessionId, TaskId};
 use crate::proto::{self, UnpaidCode};
 use crate::time::Time;
 
-/// An announced update must be here after this, or the lease has ended.
+/// An announced update must be here after this, for each that the same link carries before it, or the lease has ended.
 pub(super) const UPLOAD: Duration = Duration::from_mins(2);
 /// AdamW moves a number by about its learning rate a step, and all steps of a task in one direction at the most; error
 /// feedback may add what earlier codings left over. So the norm of an honest update is below this many times
