@@ -45,8 +45,10 @@ pub struct Lines {
     /// Whether the place to write is shown.
     prompted: bool,
     met: bool,
-    /// Since when the session is known to be lost.
-    lost: Option<Instant>,
+    /// Whether the session is known to be lost.
+    lost: bool,
+    /// Since when there is none, in a script.
+    away: Option<Instant>,
     /// A balance or status was asked for.
     awaiting: bool,
     cancelled: bool,
@@ -74,9 +76,24 @@ impl Lines {
         person: bool,
         earn: String,
     ) -> Self {
-        let (prompted, met, awaiting, cancelled) = (false, false, false, false);
-        let (lost, verdict) = (None, Ok(()));
-        Self { user, sampling, printer, input, stops, person, prompted, met, lost, awaiting, cancelled, earn, verdict }
+        let (prompted, met, lost, awaiting, cancelled) = (false, false, false, false, false);
+        let (away, verdict) = (None, Ok(()));
+        Self {
+            user,
+            sampling,
+            printer,
+            input,
+            stops,
+            person,
+            prompted,
+            met,
+            lost,
+            away,
+            awaiting,
+            cancelled,
+            earn,
+            verdict,
+        }
     }
 
     /// What became of a script's questions; a person has seen it.
@@ -91,8 +108,8 @@ impl Lines {
     }
 
     /// Until when a script waits for another session.
-    async fn waited(lost: Option<Instant>) {
-        match lost {
+    async fn waited(away: Option<Instant>) {
+        match away {
             Some(since) => tokio::time::sleep_until(since + PATIENCE).await,
             None => std::future::pending().await,
         }
@@ -170,13 +187,14 @@ impl Front for Lines {
                     self.say(&format!(
                         "connected as {user} · balance {balance} HYD · an answer costs {price} HYD · {model} · /help"
                     ));
-                } else if self.lost.is_some() {
+                } else if self.lost {
                     self.say(&format!("connected again · balance {balance} HYD · {model}"));
                 }
-                (self.met, self.lost) = (true, None);
+                (self.met, self.lost, self.away) = (true, false, None);
             }
-            Event::Disconnected { reason, .. } if self.lost.is_none() => {
-                self.lost = Some(Instant::now());
+            Event::Disconnected { reason, .. } if !self.lost => {
+                self.lost = true;
+                self.away = (!self.person).then(Instant::now);
                 self.say(&format!("disconnected: {reason}; trying again"));
                 // What was asked got lost with its session; what is asked without one waits for the next.
                 if std::mem::take(&mut self.awaiting) {
@@ -214,7 +232,7 @@ impl Front for Lines {
                     return self.on_stop(state);
                 }
                 () = self.printer.gone() => return Ok(Fact::Leave),
-                () = Self::waited(self.lost), if !self.person => {
+                () = Self::waited(self.away) => {
                     let text = "the coordinator has been away for a minute";
                     return Err(Failure::new(Exit::Connect, text).hint("start it, and ask what was not answered again"));
                 }
