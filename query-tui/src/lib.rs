@@ -131,8 +131,8 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     }
     let input = lines::read_stdin().context("starting to read standard input")?;
     let mut front = Lines::new(user, args.sampling, printer, input, stops, person, earn);
-    driver.run(&mut front).await?;
-    Ok(front.verdict().and_then(|()| events.whole())?)
+    let ended = driver.run(&mut front).await;
+    Ok(front.verdict(ended).and_then(|()| events.whole())?)
 }
 
 /// The prompt of the command line, or all of standard input for `-`; never much more than the coordinator takes.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hydra_core::chat::{Cost, Event, Fact};
 use hydra_core::ids::UserName;
 use hydra_core::limits::PROMPT_BYTES;
+use hydra_core::proto::Finish;
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::signals::{self, Stop};
 use hydra_shell::terminal::complain;
@@ -96,9 +97,16 @@ impl Lines {
         }
     }
 
-    /// What became of a script's questions; a person has seen it.
-    pub fn verdict(self) -> Result<(), Failure> {
-        self.verdict
+    /// How the program ends whose session has `ended` so: by what became of a script's questions, if there is nothing
+    /// more urgent; a person has seen it.
+    pub fn verdict(self, ended: Result<(), Failure>) -> Result<(), Failure> {
+        match (self.verdict, ended) {
+            (Err(first), Err(last)) if last.exit != Exit::Interrupted => {
+                self.printer.say(&last.message);
+                Err(first)
+            }
+            (verdict, ended) => ended.and(verdict),
+        }
     }
 
     fn unanswered(&mut self, why: Failure) {
@@ -125,7 +133,7 @@ impl Lines {
                 Fact::Ask(self.sampling.query(&text)?)
             }
             said => {
-                self.deal_with(said);
+                self.deal_with(said)?;
                 return Ok(Read::Done);
             }
         };
@@ -133,17 +141,27 @@ impl Lines {
         Ok(Read::Wish(wish))
     }
 
-    /// What needs nobody else.
-    fn deal_with(&mut self, said: Said) {
-        match said {
-            Said::Help => self.printer.say(HELP),
-            Said::Clear | Said::Save(_) => self.printer.say("/clear and /save are for the screen"),
-            Said::Wrong(why) => self.printer.say(&why),
+    /// What needs nobody else. A script ends with a command that cannot be followed: it may be a question that nobody
+    /// sees unanswered, and what comes after it would be answered, and paid for, in another way than was wanted.
+    fn deal_with(&mut self, said: Said) -> Result<(), Failure> {
+        let told = match said {
+            Said::Help => Ok(HELP.to_owned()),
+            Said::Clear | Said::Save(_) => Err("/clear and /save are for the screen".to_owned()),
+            Said::Wrong(why) => Err(why),
             Said::Other(name, value) => {
-                let told = self.sampling.command(&name, &value);
-                self.printer.say(&told.unwrap_or_else(|| Err(commands::unknown(&name))).unwrap_or_else(|why| why));
+                self.sampling.command(&name, &value).unwrap_or_else(|| Err(commands::unknown(&name)))
             }
-            Said::Nothing | Said::Question(_) | Said::Balance | Said::Status | Said::Quit => {}
+            Said::Nothing | Said::Question(_) | Said::Balance | Said::Status | Said::Quit => return Ok(()),
+        };
+        match told {
+            Err(why) if !self.person => {
+                Err(Failure::new(Exit::Usage, why)
+                    .hint("write // where a question begins with /, and ask the rest again"))
+            }
+            Ok(words) | Err(words) => {
+                self.printer.say(&words);
+                Ok(())
+            }
         }
     }
 
@@ -154,16 +172,27 @@ impl Lines {
         }
     }
 
-    fn on_stop(&mut self, state: State) -> Result<Fact, Failure> {
-        if !state.busy {
-            return Ok(Fact::Leave);
+    /// A person stops an answer, or leaves between two; a script leaves.
+    fn on_stop(&mut self, stop: Stop, state: State) -> Result<Fact, Failure> {
+        if state.busy && self.cancelled || stop == Stop::AtOnce && !self.person {
+            return Err(interrupted(self.cancelled));
         }
-        if self.cancelled {
-            return Err(interrupted(true));
+        if state.busy && (state.open || self.person) {
+            self.cancelled = true;
+            if self.person {
+                signals::goes_on();
+            }
+            return Ok(Fact::Cancel);
         }
-        self.cancelled = true;
-        signals::goes_on();
-        Ok(Fact::Cancel)
+        Ok(self.leave(state))
+    }
+
+    /// Leaves; a script is told if that comes before the end of its questions.
+    fn leave(&mut self, state: State) -> Fact {
+        if state.busy || !self.input.is_empty() {
+            self.unanswered(interrupted(self.cancelled));
+        }
+        Fact::Leave
     }
 
     fn say(&mut self, line: &str) {
@@ -201,6 +230,9 @@ impl Front for Lines {
                     self.say("no answer to that came; ask again");
                 }
             }
+            Event::Answer { finish: Finish::Cancelled, charged, .. } => {
+                self.unanswered(once::cut_short(*charged));
+            }
             Event::Refused { reason, text, .. } => {
                 self.printer.say(&format!("no answer, nothing charged: {text}"));
                 self.unanswered(once::refused(*reason, text, &self.earn));
@@ -219,17 +251,20 @@ impl Front for Lines {
 
     async fn next(&mut self, state: State) -> Result<Fact, Failure> {
         loop {
+            if self.cancelled && !state.busy && !self.person {
+                return Ok(self.leave(state));
+            }
             let free = self.met && !state.busy && !self.awaiting;
             if free {
                 self.prompt();
             }
             tokio::select! {
                 biased;
-                Some(_) = self.stops.recv() => {
+                Some(stop) = self.stops.recv() => {
                     if std::mem::take(&mut self.prompted) {
                         complain("\n");
                     }
-                    return self.on_stop(state);
+                    return self.on_stop(stop, state);
                 }
                 () = self.printer.gone() => return Ok(Fact::Leave),
                 () = Self::waited(self.away) => {

@@ -1,6 +1,7 @@
 //! One question from the command line: asks it, prints what comes, and knows what became of it.
 
 use hydra_core::chat::{Cost, Event, Fact, Known};
+use hydra_core::credits::Credits;
 use hydra_core::proto::{Finish, Query, RefusedCode};
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::signals::Stop;
@@ -83,6 +84,11 @@ pub fn refused(reason: RefusedCode, text: &str, earn: &str) -> Failure {
     }
 }
 
+/// The same where the user has stopped an answer.
+pub fn cut_short(charged: Credits) -> Failure {
+    Failure::new(Exit::Interrupted, format!("cancelled; the answer so far cost {charged} HYD"))
+}
+
 /// The same where the connection broke meanwhile.
 pub fn lost(reason: &str, cost: Cost) -> Failure {
     let text = format!("the connection was lost before the answer was complete: {reason}");
@@ -100,8 +106,7 @@ impl Front for Once {
             Event::Answer { finish, charged, .. } => {
                 self.answered = true;
                 if *finish == Finish::Cancelled {
-                    let text = format!("cancelled; the answer so far cost {charged} HYD");
-                    self.verdict = Err(Failure::new(Exit::Interrupted, text));
+                    self.verdict = Err(cut_short(*charged));
                 }
             }
             Event::Refused { reason, text, .. } => {

@@ -287,8 +287,8 @@ async fn converse(door: Door, typed: &[&str], printer: Printer) -> Result<(), Fa
     }
     drop(lines);
     let mut front = Lines::new(alice(), Sampling::default(), printer, input, no_stops(), false, String::new());
-    driver(door, 1, true).run(&mut front).await?;
-    front.verdict()
+    let ended = driver(door, 1, true).run(&mut front).await;
+    front.verdict(ended)
 }
 
 #[tokio::test(start_paused = true)]
@@ -302,23 +302,53 @@ async fn a_script_ends_with_the_code_of_its_first_question_without_an_answer() {
 async fn lines_are_dealt_with_in_order() {
     let door = hub::start(&alice(), Credits::hyd(1), &[Script::Say(&["one"]), Script::Say(&["two"])]);
     let out = Out::default();
-    let typed = [
-        "b\n",
-        "first?\n",
-        "\n",
-        "/temp 0.5",
-        "/nonsense",
-        "/quit now",
-        "balance",
-        "second?",
-        "/balance",
-        "third?",
-        "q",
-        "b",
-    ];
+    let typed = ["b\n", "first?\n", "\n", "/temp 0.5", "balance", "second?", "/balance", "third?", "q", "b"];
     let broke = converse(door, &typed, out.printer(false, false)).await.unwrap_err();
     assert_eq!(broke.exit, Exit::TooPoor, "the third was refused");
     assert_eq!(out.text(), "1.0\none\n0.5\ntwo\n0.0\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_script_ends_with_a_command_that_cannot_be_followed() {
+    for line in ["/etc/hosts: what is it?", "/quit now", "/temp hot", "/save talk.md"] {
+        let door = hub::start(&alice(), Credits::hyd(1), &[Script::Say(&["one"])]);
+        let out = Out::default();
+        let wrong = converse(door, &["first?", line, "second?"], out.printer(false, false)).await.unwrap_err();
+        assert_eq!((wrong.exit, out.text().as_str()), (Exit::Usage, "one\n"), "{line}: {wrong:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_became_of_the_first_question_says_more_than_how_a_script_ended() {
+    let door = hub::start(&alice(), Credits::default(), &[]);
+    let failure = converse(door, &["first?", "/nonsense"], Out::default().printer(false, false)).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::TooPoor);
+}
+
+/// A script of two questions of which the first has no end, told to stop in the middle of its answer.
+async fn stopped(stops: &[Stop]) -> (String, Exit) {
+    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Hang(&["..."]), Script::Say(&["fine"])]);
+    let (out, (stop, heard), (lines, input)) = (Out::default(), mpsc::channel(2), mpsc::channel(2));
+    for line in ["one", "two"] {
+        lines.send(line.to_owned()).await.unwrap();
+    }
+    let mut front =
+        Lines::new(alice(), Sampling::default(), out.printer(false, false), input, heard, false, String::new());
+    let operator = async {
+        out.reads("...").await;
+        for what in stops {
+            stop.send(*what).await.unwrap();
+        }
+    };
+    let (ended, ()) = tokio::join!(driver(door, 1, true).run(&mut front), operator);
+    (out.text(), front.verdict(ended).unwrap_err().exit)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_script_that_is_told_to_stop_asks_nothing_more() {
+    assert_eq!(stopped(&[Stop::Cleanly]).await, ("...\n".to_owned(), Exit::Interrupted));
+    assert_eq!(stopped(&[Stop::Cleanly, Stop::AtOnce]).await.1, Exit::Interrupted);
+    assert_eq!(stopped(&[Stop::AtOnce]).await, ("...".to_owned(), Exit::Interrupted));
 }
 
 #[tokio::test(start_paused = true)]
@@ -357,7 +387,7 @@ async fn ctrl_c_between_answers_leaves_and_twice_within_one_ends() {
     let door = hub::start(&alice(), Credits::hyd(1), &[Script::Hang(&["..."]), Script::Say(&["fine"])]);
     let (out, (stop, stops), (lines, input)) = (Out::default(), mpsc::channel(1), mpsc::channel(1));
     let mut front =
-        Lines::new(alice(), Sampling::default(), out.printer(false, false), input, stops, false, String::new());
+        Lines::new(alice(), Sampling::default(), out.printer(false, false), input, stops, true, String::new());
     let person = async {
         lines.send("one".to_owned()).await.unwrap();
         out.reads("...").await;
