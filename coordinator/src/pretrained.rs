@@ -5,10 +5,11 @@
 //! train faithfully is refused with its reason before a run's folder is touched.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hydra_config::{AnswerSettings, ModelSettings};
 use hydra_core::hub::rows::Version;
+use hydra_core::merge;
 use hydra_core::model::Shape;
 use hydra_engine::pretrained::{from_config, to_config};
 use hydra_shell::exit::{Exit, Failure};
@@ -36,17 +37,32 @@ pub fn is_card(path: &Path) -> bool {
         && fs::read(path).is_ok_and(|card| String::from_utf8_lossy(&card).contains(MARK))
 }
 
-/// A folder that a run can begin from; its weights are still to be read.
+/// Whether the weights beside a card are those that it tells of, or not there, as after an export that broke off. Who
+/// trains an exported model further and saves it in its folder leaves the card as it is.
+fn has_its_weights(dir: &Path) -> bool {
+    let path = dir.join(WEIGHTS);
+    if fs::symlink_metadata(&path).is_err() {
+        return true;
+    }
+    let config = fs::read(dir.join(CONFIG)).ok();
+    let shape = config.and_then(|config| from_config(&config).ok());
+    let weights = shape.and_then(|shape| hydra_engine::load_safetensors(&path, &shape).ok());
+    let card = fs::read_to_string(dir.join(CARD)).unwrap_or_default();
+    weights.is_some_and(|weights| card.contains(&merge::weights_digest(&weights).to_string()))
+}
+
+/// What a run can begin from.
 pub struct Pretrained {
-    dir: PathBuf,
     /// The model's sizes.
     pub shape: Shape,
     /// What it was trained with.
     pub tokenizer: Tokenizer,
+    /// In the flat order, all of them finite.
+    pub weights: Vec<f32>,
 }
 
 impl Pretrained {
-    /// Reads sizes and tokenizer, and checks that they fit each other.
+    /// Reads sizes, tokenizer and weights, and checks that they fit each other.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
         let unfit = |text: String| {
             Failure::new(Exit::Data, format!("{} cannot begin a run: {text}", dir.display())).hint(
@@ -66,23 +82,18 @@ impl Pretrained {
             let why = if many { "its weights are in several files; save it as one" } else { "it has no weights" };
             return Err(unfit(format!("{WEIGHTS} is missing: {why}")));
         }
-        Ok(Self { dir: dir.to_owned(), shape, tokenizer })
+        let weights = hydra_engine::load_safetensors(&dir.join(WEIGHTS), &shape)
+            .map_err(|error| unfit(format!("{WEIGHTS}: {error}")))?;
+        if !weights.iter().all(|weight| weight.is_finite()) {
+            return Err(unfit(format!("{WEIGHTS}: a weight is no number")));
+        }
+        Ok(Self { shape, tokenizer, weights })
     }
 
     /// The sizes as settings.
     pub fn sizes(&self) -> ModelSettings {
         let Shape { width, heads, layers, context, ffn, .. } = self.shape;
         ModelSettings { width, heads, layers, context, ffn: Some(ffn) }
-    }
-
-    /// The weights in the flat order, all of them finite.
-    pub fn weights(&self) -> Result<Vec<f32>, Failure> {
-        let unfit = |text: &dyn std::fmt::Display| {
-            Failure::new(Exit::Data, format!("the weights in {} cannot be used: {text}", self.dir.display()))
-        };
-        let weights =
-            hydra_engine::load_safetensors(&self.dir.join(WEIGHTS), &self.shape).map_err(|error| unfit(&error))?;
-        if weights.iter().all(|weight| weight.is_finite()) { Ok(weights) } else { Err(unfit(&"a weight is no number")) }
     }
 }
 
@@ -118,8 +129,8 @@ pub fn write(
         return Err(Failure::new(Exit::Data, text).hint("choose a new folder, or an earlier export's"));
     }
     let taken = FILES.iter().find(|name| fs::symlink_metadata(to.join(name)).is_ok());
-    let ours = is_card(&to.join(CARD));
-    if let Some(name) = taken.filter(|_| !ours) {
+    let foreign = if is_card(&to.join(CARD)) { (!has_its_weights(to)).then_some(&WEIGHTS) } else { taken };
+    if let Some(name) = foreign {
         let text = format!("{} holds a {name} that is not of an export, which would be lost", to.display());
         return Err(Failure::new(Exit::Data, text).hint("choose a new folder, or an earlier export's"));
     }

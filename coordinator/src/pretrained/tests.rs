@@ -52,8 +52,8 @@ fn export(to: &Path) {
 }
 
 fn try_export(to: &Path) -> Result<(), Failure> {
-    let version =
-        Version { version: VersionNo(7), digest: Digest([1; 32]), tokens: 90, tasks: 3, inputs: Vec::new(), at_ms: 0 };
+    let digest = merge::weights_digest(&weights());
+    let version = Version { version: VersionNo(7), digest, tokens: 90, tasks: 3, inputs: Vec::new(), at_ms: 0 };
     let mut answers = hydra_config::resolve(None, [], &Flags::default()).unwrap().settings.answers;
     answers.template = "Question: {prompt}\nAnswer:".to_owned();
     let origin = Origin { version: &version, averaged: false, measured: Some((2.5, 1.25)), answers: &answers };
@@ -78,7 +78,7 @@ fn transformers_computes_the_same_logits_from_the_folder() {
 
     let begun = Pretrained::open(folder.path()).unwrap();
     let device = Device::open(DeviceChoice::Cpu, Some(1)).unwrap();
-    let model = Model::load(begun.shape, &begun.weights().unwrap(), device).unwrap();
+    let model = Model::load(begun.shape, &begun.weights, device).unwrap();
     let logits = model.logits(&reference.tokens).unwrap();
     let theirs = reference.logits.concat();
     assert_eq!(logits.len(), theirs.len());
@@ -97,7 +97,7 @@ fn a_folder_comes_back_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     export(folder.path());
     let begun = Pretrained::open(folder.path()).unwrap();
-    assert_eq!((begun.shape, begun.weights().unwrap()), (shape(), weights()));
+    assert_eq!((begun.shape, begun.weights), (shape(), weights()));
     assert_eq!(begun.tokenizer.digest(), tokenizer().digest());
     let card = fs::read_to_string(folder.path().join("README.md")).unwrap();
     assert!(card.contains("2.5000 nats a token") && card.contains("3 tasks, 90 tokens"), "{card}");
@@ -113,6 +113,13 @@ fn an_export_replaces_only_an_export() {
     fs::remove_file(path(WEIGHTS)).unwrap();
     export(folder.path());
     assert_eq!(fs::read_to_string(path("notes.txt")).unwrap(), "kept");
+    // Trained further and saved again, which leaves the card.
+    let further: Vec<f32> = weights().iter().map(|weight| weight * 1.5).collect();
+    let saved = hydra_engine::to_safetensors(&shape(), &further, &[]).unwrap();
+    fs::write(path(WEIGHTS), &saved).unwrap();
+    let refused = try_export(folder.path()).unwrap_err();
+    assert!(refused.to_string().contains("model.safetensors that is not of an export"), "{refused}");
+    assert_eq!(fs::read(path(WEIGHTS)).unwrap(), saved);
     for name in FILES {
         let foreign = tempfile::tempdir().unwrap();
         fs::write(foreign.path().join(name), "mine").unwrap();
@@ -135,8 +142,10 @@ fn a_folder_that_cannot_begin_a_run_says_why() {
     fs::rename(path.join(WEIGHTS), path.join("model.safetensors.index.json")).unwrap();
     assert!(why().contains("several files"), "{}", why());
     fs::write(path.join(WEIGHTS), b"short").unwrap();
-    let weights = Pretrained::open(path).unwrap().weights().unwrap_err().to_string();
-    assert!(weights.contains("not a safetensors file"), "{weights}");
+    assert!(why().contains("not a safetensors file"), "{}", why());
+    let nan = hydra_engine::to_safetensors(&shape(), &vec![f32::NAN; shape().params()], &[]).unwrap();
+    fs::write(path.join(WEIGHTS), nan).unwrap();
+    assert!(why().contains("a weight is no number"), "{}", why());
     let config = fs::read_to_string(path.join(CONFIG)).unwrap();
     fs::write(path.join(CONFIG), config.replace("\"vocab_size\": ", "\"vocab_size\": 1")).unwrap();
     assert!(why().contains("tokens, the model 1"), "{}", why());

@@ -50,8 +50,11 @@ pub struct Run {
 /// Opens the run that the settings name, or begins it, from a model that exists if there is one.
 pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Run> {
     let dir = &settings.run_dir;
-    let new = !dir.exists();
-    std::fs::create_dir_all(dir).map_err(|error| fail::file(FileError::io("make", dir, &error)))?;
+    let cannot = |error: std::io::Error| fail::file(FileError::io("make", dir, &error));
+    std::fs::create_dir_all(dir.parent().unwrap_or(dir)).map_err(cannot)?;
+    // Asked in this way, a folder that cannot be looked at for a moment is never taken for a new one.
+    let new = std::fs::create_dir(dir).is_ok();
+    std::fs::create_dir_all(dir).map_err(cannot)?;
     let opened = open_folder(settings, init, events);
     if opened.is_err() && new {
         remove_unbegun(dir);
@@ -147,7 +150,7 @@ fn open_locked(
     }
     if loaded.recovered.is_none() {
         let weights = match init {
-            Some(init) => init.weights()?,
+            Some(init) => init.weights.clone(),
             None => shape.initial_weights(settings.seed),
         };
         let digest = merge::weights_digest(&weights);
