@@ -28,6 +28,8 @@ pub const STOPS: usize = 4;
 pub const STOPS_READ: usize = 256;
 /// API keys of one user.
 pub const API_KEYS: usize = 16;
+/// What one session may say about API keys: each costs the hub as much work as a new session.
+pub const API_KEY_STATEMENTS: u32 = 32;
 /// Bytes of the preview of a shard's text in a task.
 pub const PREVIEW_BYTES: usize = 160;
 /// Tokens of one optimiser step: far above any recipe, far below what a task could ask for to exhaust a worker's memory.

@@ -1,7 +1,8 @@
 //! Answers: threads that draw text while training goes on, each for many queries at once.
 //!
 //! An answer comes from one model from its first token to its last, whatever is published meanwhile. Queries join
-//! and leave a thread's batch between two tokens; what runs beside an answer changes nothing in it. A thread takes one
+//! and leave a thread's batch between two tokens; what runs beside an answer changes nothing in it. Whose answers are
+//! fewest comes next, and nobody has more than three quarters of the places. A thread takes one
 //! new query a token, so that many that come together are shared evenly. Where only one thread draws, others help it
 //! with its products. Pieces are whole characters, sent as they come.
 
@@ -14,12 +15,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use hydra_core::hub::{Fact, QueryNo, Sampling};
+use hydra_core::ids::UserName;
 use hydra_core::proto::Finish;
 use hydra_engine::{DecodeBatch, Decoder, Drawn, EngineError, Stream, Team};
 
 use self::best::{Best, LaidOut};
 pub use self::outgoing::Outgoing;
-use self::queue::{Next, Queue};
+use self::queue::{Next, Queue, Seat};
 use super::served::Source;
 use crate::data::{Dataset, PieceDecoder};
 
@@ -35,6 +37,7 @@ const STREAMS: usize = 16;
 /// A prompt to answer.
 pub struct Job {
     pub query: QueryNo,
+    pub user: UserName,
     pub prompt: String,
     /// Whether the prompt is given to the model as it is, and the form's stops do not apply.
     pub raw: bool,
@@ -89,8 +92,9 @@ pub fn spawn(
     source: Source,
     report: impl Fn(Fact) + Send + Clone + 'static,
 ) -> std::io::Result<(Answers, Vec<JoinHandle<()>>)> {
-    let answers = Answers { queue: Arc::default(), best: Arc::new(Best::new(source)) };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let queue = Arc::new(Queue::new(STREAMS * THREADS.min(cores) * 3 / 4));
+    let answers = Answers { queue, best: Arc::new(Best::new(source)) };
     let team = Arc::new(Mutex::new(Team::new(TEAM.min(cores) - 1)?));
     let busy = Arc::new(AtomicUsize::new(0));
     let threads = (0..THREADS.min(cores))
@@ -125,6 +129,7 @@ struct Answer {
     text: Outgoing,
     tokens: u32,
     said: bool,
+    _seat: Seat,
 }
 
 impl Desk {
@@ -141,10 +146,11 @@ impl Desk {
             }
             if running.len() < STREAMS {
                 match self.queue.next(running.is_empty()) {
-                    Next::Job(job) if job.stop.load(Ordering::Relaxed) => continue,
-                    Next::Job(job) => {
+                    Next::Job(job, _) if job.stop.load(Ordering::Relaxed) => continue,
+                    Next::Job(job, seat) => {
                         let query = job.query;
-                        let begun = self.best.take().and_then(|from| Ok((self.begin(&job, &from.decoder)?, from)));
+                        let begin = |from: LaidOut| Ok((self.begin(&job, seat, &from.decoder)?, from));
+                        let begun = self.best.take().and_then(begin);
                         match begun {
                             Ok((answer, LaidOut { version, averaged, .. })) => {
                                 report(Fact::Begun { query, version, averaged });
@@ -175,7 +181,7 @@ impl Desk {
         }
     }
 
-    fn begin(&self, job: &Job, from: &Arc<Decoder>) -> Result<Answer, EngineError> {
+    fn begin(&self, job: &Job, seat: Seat, from: &Arc<Decoder>) -> Result<Answer, EngineError> {
         let tokenizer = &self.data.tokenizer;
         let mut stops = job.stops.clone();
         let prompt = if job.raw {
@@ -201,6 +207,7 @@ impl Desk {
             text: Outgoing::new(stops, job.raw),
             tokens: 0,
             said: false,
+            _seat: seat,
         })
     }
 

@@ -324,11 +324,11 @@ impl Driver {
                     }
                     self.published = Some((version, merged));
                 }
-                Order::Generate { query, prompt, raw, stop: stops, sampling } => {
+                Order::Generate { query, user, prompt, raw, stop: stops, sampling } => {
                     let running = Running::default();
                     let stop = running.stop.clone();
                     self.running.insert(query, running);
-                    self.answers.put(answers::Job { query, prompt, raw, stops, sampling, stop });
+                    self.answers.put(answers::Job { query, user, prompt, raw, stops, sampling, stop });
                 }
                 Order::StopGenerating { query } => self.abandon(query),
                 Order::Note(event) => {

@@ -75,16 +75,21 @@ impl Hub {
             return self.refuse(id, ErrorCode::BadProof, text);
         };
         let stage = Stage::Open(Box::new(Peer { user: user.clone(), role: Role::Chat, seat: None }));
-        self.sessions.insert(id, Session { stage, nonce: None, host: None, queries: 0 });
+        self.sessions.insert(id, Session { stage, nonce: None, host: None, queries: 0, statements: 0 });
         self.send_welcome(id, &user);
     }
 
     /// A user says something about keys.
     pub(super) fn on_api_key(&mut self, now: Time, id: SessionId, user: &UserName, asked: &proto::ApiKey) {
         let Some(owner) = self.users.get(user).copied() else { return };
-        let Some(nonce) = self.sessions.get(&id).and_then(|session| session.nonce) else {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(nonce) = session.nonce else {
             return self.unexpected(id, "an API key can only ask");
         };
+        session.statements += 1;
+        if session.statements > limits::API_KEY_STATEMENTS {
+            return self.end(now, id, ErrorCode::Flood, "too much was said about API keys: go on in another session");
+        }
         let server = public_key(&self.key);
         let statement = sign::api_key_statement(&server, &nonce, asked.act, asked.digest.as_ref(), user);
         if !sign::verify(&owner, &statement, &asked.signature) {

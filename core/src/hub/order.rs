@@ -2,7 +2,7 @@
 
 use super::{Event, Probe, QueryNo, Row, Sampling};
 use crate::codec::Codec;
-use crate::ids::{Digest, LeaseId, SessionId, VersionNo, WorkerId};
+use crate::ids::{Digest, LeaseId, SessionId, UserName, VersionNo, WorkerId};
 use crate::merge::OuterRule;
 use crate::proto::{self, ServerMsg};
 use crate::time::Time;
@@ -106,6 +106,8 @@ pub enum Order {
     Generate {
         /// The number to answer under.
         query: QueryNo,
+        /// Who asks.
+        user: UserName,
         /// The prompt.
         prompt: String,
         /// Whether it is given to the model as it is, without the run's template and stops.

@@ -196,6 +196,7 @@ impl Hub {
         let Some(query) = self.queries.get_mut(&number).filter(|q| !q.ending) else { return };
         self.out.push_back(Order::Generate {
             query: number,
+            user: query.user.clone(),
             prompt: std::mem::take(&mut query.prompt),
             raw: query.raw,
             stop: std::mem::take(&mut query.stop),

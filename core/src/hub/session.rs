@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub host: Option<IpAddr>,
     /// Queries of this session that have no end yet.
     pub queries: usize,
+    /// What it has said about API keys.
+    pub statements: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -113,7 +115,7 @@ impl Hub {
             self.refuse(id, ErrorCode::Full, "the coordinator has no room for another session: try again later");
             return;
         }
-        self.sessions.insert(id, Session { stage: Stage::Fresh, nonce: Some(nonce), host, queries: 0 });
+        self.sessions.insert(id, Session { stage: Stage::Fresh, nonce: Some(nonce), host, queries: 0, statements: 0 });
         self.handshakes.push_back((now.after(limits::HANDSHAKE), id));
     }
 

@@ -106,9 +106,15 @@ impl Refusal {
         Self::unavailable("overloaded", text)
     }
 
+    /// The request came to nothing.
     pub fn stopping() -> Self {
-        let text =
-            "the coordinator is stopping, or the answer was not taken as it came: nothing was charged; ask again later";
+        Self::unavailable("unavailable", "the coordinator is stopping: nothing was charged; ask again later")
+    }
+
+    /// What was asked has no end.
+    pub fn lost() -> Self {
+        let text = "the coordinator is stopping, or the answer was not taken as it came: it is paid if all of it was \
+                    drawn by then, which `hydra-query USER --balance` shows; ask again later";
         Self::unavailable("unavailable", text)
     }
 

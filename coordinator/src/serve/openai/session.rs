@@ -75,7 +75,7 @@ impl Session {
                 Some(ServerMsg::Refused(refused)) => return Heard::Refused(Refusal::refused(&refused)),
                 Some(ServerMsg::Error(error)) => return Heard::Refused(Refusal::error(&error)),
                 Some(message) if !matches!(message, ServerMsg::Bye(_)) => {}
-                Some(_) | None => return Heard::Refused(Refusal::stopping()),
+                Some(_) | None => return Heard::Refused(Refusal::lost()),
             }
         }
     }

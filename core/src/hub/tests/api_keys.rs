@@ -149,6 +149,19 @@ fn only_the_account_s_own_signature_over_this_session_counts() {
 }
 
 #[test]
+fn a_session_says_only_so_much_about_keys() {
+    let (mut lab, _chat) = keyed_alice();
+    let chat = lab.chat("alice");
+    for _ in 0..limits::API_KEY_STATEMENTS {
+        assert_eq!(lab.key(chat, KeyAct::List, None), Some(vec![digest(1)]));
+    }
+    lab.says(chat, ClientMsg::ApiKey(about(chat, KeyAct::List, None, "alice")));
+    assert!(lab.is_refused(chat, ErrorCode::Flood));
+    let chat = lab.chat("alice");
+    assert_eq!(lab.key(chat, KeyAct::List, None), Some(vec![digest(1)]), "another session goes on");
+}
+
+#[test]
 fn a_user_has_so_many_keys_and_none_of_another_s() {
     let mut lab = Lab::new();
     let chat = lab.chat("alice");
