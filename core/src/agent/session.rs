@@ -61,6 +61,9 @@ impl Agent {
             (Link::Greeting { nonce }, ServerMsg::Challenge(challenge)) => self.on_challenge(&nonce, &challenge),
             (Link::Proving, ServerMsg::Welcome(welcome)) => self.on_welcome(now, &welcome),
             (_, ServerMsg::Error(error)) if error.fatal => self.on_fatal(&error),
+            (Link::Open, ServerMsg::Error(error)) if error.code == ErrorCode::UnknownShard => {
+                self.on_no_shard(now, &error.text);
+            }
             (_, ServerMsg::Bye(bye)) if !bye.retry => self.exit(Exit::Done, Why::Complete),
             // Says why the session is about to end.
             (_, ServerMsg::Bye(bye)) => self.why = Some(bye.text),

@@ -393,12 +393,16 @@ fn a_revoked_task_is_stopped_and_a_revoked_update_waits_for_its_answer() {
 #[test]
 fn a_shard_is_awaited_no_longer_than_its_task_is_in_hand() {
     let gave_up = |lab: &mut Lab| lab.take().iter().any(|o| matches!(o, Order::Drop { blob } if *blob == SHARD));
-    let ends: [fn(&mut Lab); 6] = [
+    let ends: [fn(&mut Lab); 7] = [
         |lab| lab.hear(ServerMsg::Revoked(over(1, UnpaidCode::Expired))),
         |lab| lab.tell(Fact::Failed { lease: LeaseId(1), text: "too large".to_owned() }),
         |lab| lab.tell(Fact::Pause),
         |lab| lab.tell(Fact::Finish),
         |lab| lab.install(5, None),
+        |lab| {
+            let (code, text) = (proto::ErrorCode::UnknownShard, "this run has no such shard".to_owned());
+            lab.hear(ServerMsg::Error(proto::Error { code, text, fatal: false }));
+        },
         |lab| {
             lab.tell(Fact::Closed { reason: "cut".to_owned() });
             lab.agent.server = Some(PublicKey([2; 32]));
@@ -415,7 +419,7 @@ fn a_shard_is_awaited_no_longer_than_its_task_is_in_hand() {
         end(&mut lab);
         assert_eq!(lab.agent.lease(), None, "{at}");
         // Connecting has taken its orders already.
-        assert!(at == 5 || gave_up(&mut lab), "{at}");
+        assert!(at == 6 || gave_up(&mut lab), "{at}");
     }
     let mut lab = Lab::open(settings());
     lab.begin(1, 0);

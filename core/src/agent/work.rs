@@ -275,6 +275,13 @@ impl Agent {
         }
     }
 
+    /// The text of a task is not in the run any more, which was given other text meanwhile.
+    pub(super) fn on_no_shard(&mut self, now: Time, text: &str) {
+        if let Some(hand) = self.hand.as_ref().filter(|hand| !hand.shard_ready) {
+            self.on_failed(now, hand.task.lease, text);
+        }
+    }
+
     pub(super) fn on_failed(&mut self, now: Time, lease: LeaseId, text: &str) {
         if let Some(hand) = self.take_hand(|hand| hand.task.lease == lease) {
             self.note(Event::Unpaid { task: hand.task.task, reason: UnpaidCode::Cancelled, text: text.to_owned() });
