@@ -18,6 +18,8 @@ use crate::cache;
 const AGE: Duration = Duration::from_hours(7 * 24);
 /// Newest files that stay: as many as workers are likely to run on a machine.
 const FILES: usize = 16;
+/// What they may take on disk: eight of a model of a quarter of a billion parameters. The newest stays in any case.
+const LIMIT: u64 = 8 << 30;
 
 /// The folder.
 #[derive(Debug, Clone)]
@@ -106,7 +108,8 @@ fn prune(folder: &Path) -> io::Result<()> {
     let (old, mut total) = (SystemTime::now() - AGE, 0);
     for (at, (modified, bytes, path)) in files.into_iter().rev().enumerate() {
         total += bytes;
-        if at >= FILES || total > cache::LIMIT || modified < old {
+        if at >= FILES || modified < old || (at > 0 && total > LIMIT) {
+            tracing::debug!(path = %path.display(), "what an update lacked is removed: too old, or too much");
             let _ = fs::remove_file(path);
         }
     }
