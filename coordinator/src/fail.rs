@@ -11,7 +11,7 @@ use crate::store::{FileError, StoreError, Trouble};
 pub fn store(error: &StoreError) -> Failure {
     let exit = match error {
         StoreError::NewerThanProgram { .. } => Exit::NewerDatabase,
-        StoreError::Unfit(_) => Exit::Bug,
+        error if error.trouble() == Trouble::Bug => Exit::Bug,
         _ => Exit::RunFolder,
     };
     let failure = Failure::new(exit, error.to_string());

@@ -193,7 +193,8 @@ pub(crate) fn end(exit: Exit) -> ! {
 
 /// The exit code and the lines that [`report`] prints.
 fn explain(error: &anyhow::Error) -> (Exit, String) {
-    let Some(failure) = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()) else {
+    let expected = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+    let Some(failure) = expected.filter(|failure| failure.exit != Exit::Bug) else {
         let text = format!(
             "bug: {}\nhint: this is ours to repair; please report it with the command, its `--version` and its log \
              (HYDRA_LOG=debug says more)\n",
