@@ -213,6 +213,7 @@ impl Coordinator {
             device: String::new(),
             holds: None,
             lease,
+            paused: false,
         };
         let parties =
             Parties { client: &hello.key, server: &self.key, client_nonce: &hello.nonce, server_nonce: &nonce };

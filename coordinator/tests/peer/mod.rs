@@ -192,6 +192,7 @@ fn hello(role: Role, user: &str, key: &SigningKey) -> Hello {
         device: String::new(),
         holds: None,
         lease: None,
+        paused: false,
     }
 }
 

@@ -280,7 +280,7 @@ impl Machine for Agent {
             return;
         }
         match fact {
-            Fact::Connected { nonce } => self.on_connected(nonce),
+            Fact::Connected { nonce } => self.on_connected(now, nonce),
             Fact::Closed { reason } => self.on_closed(now, reason),
             Fact::Message(message) => self.on_message(now, message),
             Fact::Blob { digest } => self.on_blob(now, digest),

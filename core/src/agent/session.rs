@@ -7,13 +7,14 @@ use crate::proto::{self, ClientMsg, ErrorCode, Role, ServerMsg, sign};
 use crate::time::Time;
 
 impl Agent {
-    pub(super) fn on_connected(&mut self, nonce: Nonce) {
+    pub(super) fn on_connected(&mut self, now: Time, nonce: Nonce) {
         self.link = Link::Greeting { nonce };
         self.why = None;
         self.claimed = self.lease();
         self.renamed = false;
         let holds = self.holds();
         self.named = holds.is_some();
+        self.told = self.accepting(now);
         let hello = proto::Hello {
             protocol: proto::PROTOCOL.to_owned(),
             role: Role::Worker,
@@ -25,6 +26,7 @@ impl Agent {
             device: self.settings.device.clone(),
             holds,
             lease: self.claimed,
+            paused: !self.told,
         };
         self.out.push_back(Order::Send(ClientMsg::Hello(hello)));
     }
@@ -99,7 +101,6 @@ impl Agent {
         self.link = Link::Open;
         self.opened = Some(now);
         self.greeted = true;
-        self.told = true;
         self.balance = welcome.balance;
         // Proven before the welcome.
         let Some(run) = self.server else { return };

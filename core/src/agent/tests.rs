@@ -277,11 +277,15 @@ fn whether_more_is_wanted_is_said_as_it_is_when_sent() {
     lab.tell(Fact::Pause);
     lab.tell(Fact::Pause);
     assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready::new(false))]);
-    lab.reconnect();
+    assert!(lab.reconnect().paused);
     let said = lab.said();
     assert_eq!(updates(&said), [(1, false)]);
+    lab.hear(credited(1));
+    assert!(lab.reconnect().paused);
+    assert_eq!(lab.said(), [], "hello has said it");
     lab.tell(Fact::Resume);
     assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready::new(true))]);
+    assert!(!lab.reconnect().paused);
 }
 
 #[test]

@@ -130,6 +130,7 @@ impl Chat {
             device: String::new(),
             holds: None,
             lease: None,
+            paused: false,
         };
         self.out.push_back(Order::Send(ClientMsg::Hello(hello)));
     }

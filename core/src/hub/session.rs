@@ -276,7 +276,7 @@ impl Hub {
             worker,
             has,
             got: self.newest.version,
-            accepting: true,
+            accepting: !hello.paused,
             place: Place::Busy,
             quiet: false,
             lease: None,

@@ -207,6 +207,7 @@ impl Lab {
             device: String::new(),
             holds: None,
             lease: None,
+            paused: false,
         }
     }
 

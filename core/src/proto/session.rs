@@ -45,6 +45,9 @@ pub struct Hello {
     /// The lease that this worker is still training, if any; it goes on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseId>,
+    /// Whether no task is welcome until `ready` says so.
+    #[serde(default, deserialize_with = "super::wire::nil_is_default", skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 /// A version that a worker holds.

@@ -63,6 +63,7 @@ impl Worker {
             device: String::new(),
             holds: None,
             lease: None,
+            paused: false,
         };
         link.outbox.send(&ClientMsg::Hello(hello.clone()))?;
         let params = loop {

@@ -80,6 +80,7 @@ async fn join(url: &str, role: Role, n: usize) -> anyhow::Result<Stream> {
         device: String::new(),
         holds: None,
         lease: None,
+        paused: false,
     };
     say(&mut socket, &ClientMsg::Hello(hello.clone())).await?;
     let ServerMsg::Challenge(challenge) = hear(&mut socket).await? else { bail!("no challenge came") };

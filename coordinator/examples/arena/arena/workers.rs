@@ -49,6 +49,7 @@ impl Arena<'_> {
             device: String::new(),
             holds: None,
             lease: None,
+            paused: false,
         }
     }
 

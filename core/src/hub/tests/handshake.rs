@@ -196,6 +196,15 @@ fn a_worker_that_holds_the_newest_version_is_not_sent_it_again() {
 }
 
 #[test]
+fn who_comes_paused_is_left_alone_until_it_is_ready() {
+    let mut lab = Lab::new();
+    let session = lab.enter("alice", Hello { paused: true, ..Lab::hello("alice", Some(1)) });
+    assert!(lab.task(session).is_none());
+    lab.says(session, ClientMsg::Ready(proto::Ready::new(true)));
+    assert!(lab.task(session).is_some());
+}
+
+#[test]
 fn roles_do_not_mix() {
     let mut lab = Lab::new();
     let (worker, chat) = (lab.worker("alice", 1), lab.chat("alice"));

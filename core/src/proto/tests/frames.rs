@@ -30,6 +30,7 @@ fn hello() -> Hello {
         device: "cpu ×2".into(),
         holds: Some(Held { version: VersionNo(7), digest: digest(0x33) }),
         lease: Some(LeaseId(19)),
+        paused: false,
     }
 }
 
@@ -159,6 +160,7 @@ fn client_frames() -> Vec<(&'static str, ClientMsg)> {
         device: String::new(),
         holds: None,
         lease: None,
+        paused: false,
         ..hello()
     };
     let short_query =
