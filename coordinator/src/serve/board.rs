@@ -3,6 +3,7 @@
 //! The driver writes it, requests read it. The page (`board/page.html`) is one file without anything from elsewhere; it
 //! asks for `/status.json` every other second.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub struct Board {
     shown: Mutex<Shown>,
     /// When somebody asked last.
     asked: Mutex<Option<Instant>>,
+    /// The run takes nothing new.
+    stopping: AtomicBool,
 }
 
 /// The body of `/status.json`.
@@ -53,7 +56,7 @@ impl Board {
     /// A board that shows what is known from before this start.
     pub fn new(status: Status, train_tokens: u64, prompt: &str, points: &[Point], sample: Option<Sample>) -> Self {
         let shown = Shown { status, train_tokens, losses: Vec::new(), prompt: prompt.trim().to_owned(), sample };
-        let board = Self { shown: Mutex::new(shown), asked: Mutex::default() };
+        let board = Self { shown: Mutex::new(shown), asked: Mutex::default(), stopping: AtomicBool::new(false) };
         for point in points {
             board.shown().add(point.version.0, point.loss);
         }
@@ -76,6 +79,15 @@ impl Board {
     /// A version has answered.
     pub fn sample(&self, sample: Sample) {
         self.shown().sample = Some(sample);
+    }
+
+    /// Nothing new is taken from now on.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Whether somebody looks at it.

@@ -157,7 +157,7 @@ impl Driver {
                 request = wanted(&mut self.watch) => self.on_request(request)?,
                 () = self.events.gone(), if read => {
                     read = false;
-                    self.handle(Fact::Operator(Operator::Drain));
+                    self.drain();
                 }
             }
             let now = self.clock.now();
@@ -178,8 +178,13 @@ impl Driver {
         }
         self.asked = true;
         self.events.say("stopping: what is under way is finished first (Ctrl-C again stops at once)");
-        self.handle(Fact::Operator(Operator::Drain));
+        self.drain();
         Ok(())
+    }
+
+    fn drain(&mut self) {
+        self.board.stop();
+        self.handle(Fact::Operator(Operator::Drain));
     }
 
     pub(super) fn handle(&mut self, fact: Fact) {

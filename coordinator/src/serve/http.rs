@@ -2,7 +2,6 @@
 //! in `openai`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{FromRef, Request, State};
 use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
@@ -30,8 +29,6 @@ pub type Welcome = Arc<dyn Fn(Socket<TcpStream>, Visitor) + Send + Sync>;
 pub struct Doors {
     /// Takes an accepted socket.
     pub welcome: Welcome,
-    /// Whether the run can be used.
-    pub ready: Arc<AtomicBool>,
     /// Renders the metrics.
     pub metrics: PrometheusHandle,
     /// What the page shows.
@@ -57,12 +54,8 @@ pub fn router(doors: Doors) -> Router {
     plain.route(proto::PATH, get(socket)).with_state(doors)
 }
 
-async fn ready(State(doors): State<Doors>) -> (StatusCode, &'static str) {
-    if doors.ready.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    }
+async fn ready(State(board): State<Arc<Board>>) -> (StatusCode, &'static str) {
+    if board.is_stopping() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (StatusCode::OK, "ready\n") }
 }
 
 /// Turns requests of connections away for which there is no room.

@@ -32,7 +32,6 @@ mod tests;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -169,8 +168,6 @@ async fn serve_with(
              (docs/operations.md)",
         );
     }
-    let ready = Arc::new(AtomicBool::new(true));
-    let open = ready.clone();
     let tracker = rim.tasks.clone();
     let data = info.data.clone();
     let desk = Arc::new(openai::Desk {
@@ -181,7 +178,7 @@ async fn serve_with(
         count: Arc::new(move |text| data.tokenizer.encode(text).len()),
     });
     let welcome = Arc::new(move |socket, visitor| rim.welcome(socket, visitor));
-    let doors = http::Doors { welcome, ready, metrics, board };
+    let doors = http::Doors { welcome, metrics, board };
     let router = http::router(doors).merge(openai::router(desk));
     let server = tokio::spawn(listen::serve(listener, router, gate(&settings)));
     let (params, version) = (info.params, info.version);
@@ -213,7 +210,6 @@ async fn serve_with(
     // A task of its own: on a thread of the runtime, what it sends is written by that same thread next, and no other
     // has to be woken for it.
     let ended = tokio::spawn(driver.run(inputs, signals.clone())).await;
-    open.store(false, Ordering::Relaxed);
     server.abort();
     if let Some(drawn) = drawn {
         drawn.close().await;

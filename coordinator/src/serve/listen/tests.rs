@@ -12,14 +12,18 @@ use super::*;
 
 /// A port that is served, and the sessions that were welcomed there.
 async fn port(room: Room) -> (SocketAddr, mpsc::UnboundedReceiver<Visitor>) {
+    port_of(board::tests::board(), room).await
+}
+
+/// The same of a run with this board.
+async fn port_of(board: Arc<board::Board>, room: Room) -> (SocketAddr, mpsc::UnboundedReceiver<Visitor>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (welcomed, sessions) = mpsc::unbounded_channel();
     let doors = Doors {
         welcome: Arc::new(move |_, visitor| drop(welcomed.send(visitor))),
-        ready: Arc::new(AtomicBool::new(true)),
         metrics: PrometheusBuilder::new().build_recorder().handle(),
-        board: board::tests::board(),
+        board,
     };
     tokio::spawn(serve(listener, router(doors), Gate::new(room)));
     (address, sessions)
@@ -46,6 +50,17 @@ fn the_command_to_join_names_an_address_that_others_can_reach() {
         ("10.0.0.1:5000", own, "hydra-worker NAME 10.0.0.1:5000"),
     ] {
         assert_eq!(super::join(addr.parse().unwrap(), own), join);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_stops_is_no_longer_ready() {
+    let board = board::tests::board();
+    let (address, _sessions) = port_of(board.clone(), ROOM).await;
+    board.stop();
+    for (path, status) in [("/readyz", 503), ("/healthz", 200)] {
+        let heard = say(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+        assert!(heard.starts_with(&format!("HTTP/1.1 {status}")), "{heard}");
     }
 }
 
