@@ -58,7 +58,9 @@ fn long_help() -> String {
 }
 
 fn user(text: &str) -> Result<UserName, String> {
-    address::user_name(text, "hydra-query NAME --coordinator")
+    let named = address::user_name(text, "hydra-query NAME --coordinator");
+    // A question by itself.
+    named.map_err(|why| if text.contains(' ') { format!("{why}; the name comes before the question") } else { why })
 }
 
 #[cfg(test)]
@@ -82,6 +84,7 @@ mod tests {
         assert!(args.json && !args.headless);
         assert_eq!(parse("hydra-query alice -").unwrap().prompt.as_deref(), Some("-"));
         assert!(parse("hydra-query").unwrap().user.is_none());
+        assert!(user("What is a token?").unwrap_err().ends_with("the name comes before the question"));
         assert_eq!(parse("hydra-query a --api-key new").unwrap().api_key, Some(Wish::New));
         let one = Wish::Revoke(Some("0f".to_owned()));
         assert_eq!(parse("hydra-query a --api-key revoke:0F").unwrap().api_key, Some(one));
