@@ -17,7 +17,7 @@ mod screen;
 #[cfg(test)]
 mod tests;
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -116,8 +116,8 @@ async fn talk(args: Args) -> anyhow::Result<()> {
         return screen::talk(fresh, clock, user, args.sampling, earn).await;
     }
     let driver = fresh(None);
-    // With --headless, somebody may still sit at the terminal.
-    let person = is_interactive() && !args.json;
+    // With --headless, or where answers go to a file, somebody may still sit at the terminal.
+    let person = std::io::stdin().is_terminal() && !args.json;
     // A single question has somebody who waits for it as long as its terminal is there.
     let waits = if question.is_some() { is_attached() } else { person };
     let stops = listen(args.headless || !waits)?;

@@ -189,7 +189,7 @@ impl Lines {
 
     /// Leaves; a script is told if that comes before the end of its questions.
     fn leave(&mut self, state: State) -> Fact {
-        if state.busy || !self.input.is_empty() {
+        if state.busy || !self.input.is_empty() || !self.input.is_closed() {
             self.unanswered(interrupted(self.cancelled));
         }
         Fact::Leave

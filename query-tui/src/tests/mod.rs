@@ -325,9 +325,9 @@ async fn what_became_of_the_first_question_says_more_than_how_a_script_ended() {
     assert_eq!(failure.exit, Exit::TooPoor);
 }
 
-/// A script of two questions of which the first has no end, told to stop in the middle of its answer.
-async fn stopped(stops: &[Stop]) -> (String, Exit) {
-    let door = hub::start(&alice(), Credits::hyd(1), &[Script::Hang(&["..."]), Script::Say(&["fine"])]);
+/// A script of two questions that is told to stop when it reads `said`: the first has no end, or more may come after both.
+async fn stopped(first: Script, said: &str, stops: &[Stop]) -> (String, Exit) {
+    let door = hub::start(&alice(), Credits::hyd(1), &[first, Script::Say(&["fine"])]);
     let (out, (stop, heard), (lines, input)) = (Out::default(), mpsc::channel(2), mpsc::channel(2));
     for line in ["one", "two"] {
         lines.send(line.to_owned()).await.unwrap();
@@ -335,7 +335,7 @@ async fn stopped(stops: &[Stop]) -> (String, Exit) {
     let mut front =
         Lines::new(alice(), Sampling::default(), out.printer(false, false), input, heard, false, String::new());
     let operator = async {
-        out.reads("...").await;
+        out.reads(said).await;
         for what in stops {
             stop.send(*what).await.unwrap();
         }
@@ -346,9 +346,12 @@ async fn stopped(stops: &[Stop]) -> (String, Exit) {
 
 #[tokio::test(start_paused = true)]
 async fn a_script_that_is_told_to_stop_asks_nothing_more() {
-    assert_eq!(stopped(&[Stop::Cleanly]).await, ("...\n".to_owned(), Exit::Interrupted));
-    assert_eq!(stopped(&[Stop::Cleanly, Stop::AtOnce]).await.1, Exit::Interrupted);
-    assert_eq!(stopped(&[Stop::AtOnce]).await, ("...".to_owned(), Exit::Interrupted));
+    let endless = Script::Hang(&["..."]);
+    assert_eq!(stopped(endless, "...", &[Stop::Cleanly]).await, ("...\n".to_owned(), Exit::Interrupted));
+    assert_eq!(stopped(endless, "...", &[Stop::Cleanly, Stop::AtOnce]).await.1, Exit::Interrupted);
+    assert_eq!(stopped(endless, "...", &[Stop::AtOnce]).await, ("...".to_owned(), Exit::Interrupted));
+    let both = stopped(Script::Say(&["yes"]), "yes\nfine\n", &[Stop::Cleanly]).await;
+    assert_eq!(both, ("yes\nfine\n".to_owned(), Exit::Interrupted));
 }
 
 #[tokio::test(start_paused = true)]
