@@ -60,6 +60,8 @@ enum Link {
 struct InHand {
     task: proto::Task,
     shard_ready: bool,
+    /// Whether the coordinator was asked for its shard.
+    fetched: bool,
     training: bool,
     last_progress: Option<Time>,
 }

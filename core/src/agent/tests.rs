@@ -283,6 +283,10 @@ fn whether_more_is_wanted_is_said_as_it_is_when_sent() {
     lab.hear(credited(1));
     assert!(lab.reconnect().paused);
     assert_eq!(lab.said(), [], "hello has said it");
+    lab.hear(task(2, 0));
+    let said = lab.said();
+    let paused = ClientMsg::Ready(proto::Ready::new(false));
+    assert!(matches!(&said[..], [ready, ClientMsg::Release(_)] if *ready == paused), "who does not know is told");
     lab.tell(Fact::Resume);
     assert_eq!(lab.said(), [ClientMsg::Ready(proto::Ready::new(true))]);
     assert!(!lab.reconnect().paused);

@@ -129,10 +129,12 @@ impl Agent {
 
     pub(super) fn on_task(&mut self, now: Time, task: proto::Task) {
         if self.hand.is_some() || !self.accepting(now) {
+            // The coordinator believes otherwise, one that does not know the word `paused` in hello for instance.
+            self.told = true;
             return self.release(now, task.lease, "this worker takes no task at the moment");
         }
         self.out.push_back(Order::FindShard { shard: task.shard });
-        self.hand = Some(InHand { task, shard_ready: false, training: false, last_progress: None });
+        self.hand = Some(InHand { task, shard_ready: false, fetched: false, training: false, last_progress: None });
         self.advance(now);
     }
 
@@ -156,6 +158,7 @@ impl Agent {
         }
         // Without a session it is looked for again after the next welcome.
         if self.link == Link::Open {
+            hand.fetched = true;
             let bytes = hand.task.shard_tokens.saturating_mul(2);
             self.out.push_back(Order::Expect { blob: shard, bytes });
             self.say(ClientMsg::Fetch(proto::Fetch { shard }));
@@ -277,7 +280,7 @@ impl Agent {
 
     /// The text of a task is not in the run any more, which was given other text meanwhile.
     pub(super) fn on_no_shard(&mut self, now: Time, text: &str) {
-        if let Some(hand) = self.hand.as_ref().filter(|hand| !hand.shard_ready) {
+        if let Some(hand) = self.hand.as_ref().filter(|hand| hand.fetched && !hand.shard_ready) {
             self.on_failed(now, hand.task.lease, text);
         }
     }

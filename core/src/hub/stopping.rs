@@ -29,6 +29,11 @@ pub(super) struct Stopping {
 }
 
 impl Hub {
+    /// Whether the end has begun: nothing new is taken.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
     /// Begins the end: no new tasks; what was acknowledged or is being answered is finished first.
     pub(super) fn stop(&mut self, now: Time, reason: &'static str, retry: bool) {
         if self.stopping.is_some() {
