@@ -5,7 +5,7 @@
 //! train faithfully is refused with its reason before a run's folder is touched.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hydra_config::{AnswerSettings, ModelSettings};
 use hydra_core::hub::rows::Version;
@@ -51,18 +51,17 @@ fn has_its_weights(dir: &Path) -> bool {
     weights.is_some_and(|weights| card.contains(&merge::weights_digest(&weights).to_string()))
 }
 
-/// What a run can begin from.
+/// What a run can begin from; its weights are still to be read.
 pub struct Pretrained {
+    dir: PathBuf,
     /// The model's sizes.
     pub shape: Shape,
     /// What it was trained with.
     pub tokenizer: Tokenizer,
-    /// In the flat order, all of them finite.
-    pub weights: Vec<f32>,
 }
 
 impl Pretrained {
-    /// Reads sizes, tokenizer and weights, and checks that they fit each other.
+    /// Reads sizes and tokenizer, and checks that they fit each other.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
         let unfit = |text: String| {
             Failure::new(Exit::Data, format!("{} cannot begin a run: {text}", dir.display())).hint(
@@ -82,18 +81,23 @@ impl Pretrained {
             let why = if many { "its weights are in several files; save it as one" } else { "it has no weights" };
             return Err(unfit(format!("{WEIGHTS} is missing: {why}")));
         }
-        let weights = hydra_engine::load_safetensors(&dir.join(WEIGHTS), &shape)
-            .map_err(|error| unfit(format!("{WEIGHTS}: {error}")))?;
-        if !weights.iter().all(|weight| weight.is_finite()) {
-            return Err(unfit(format!("{WEIGHTS}: a weight is no number")));
-        }
-        Ok(Self { shape, tokenizer, weights })
+        Ok(Self { dir: dir.to_owned(), shape, tokenizer })
     }
 
     /// The sizes as settings.
     pub fn sizes(&self) -> ModelSettings {
         let Shape { width, heads, layers, context, ffn, .. } = self.shape;
         ModelSettings { width, heads, layers, context, ffn: Some(ffn) }
+    }
+
+    /// The weights in the flat order, all of them finite.
+    pub fn weights(&self) -> Result<Vec<f32>, Failure> {
+        let unfit = |text: &dyn std::fmt::Display| {
+            Failure::new(Exit::Data, format!("the weights in {} cannot be used: {text}", self.dir.display()))
+        };
+        let weights =
+            hydra_engine::load_safetensors(&self.dir.join(WEIGHTS), &self.shape).map_err(|error| unfit(&error))?;
+        if weights.iter().all(|weight| weight.is_finite()) { Ok(weights) } else { Err(unfit(&"a weight is no number")) }
     }
 }
 

@@ -99,6 +99,8 @@ fn open_locked(
     if begun.as_ref().is_some_and(|begun| begun.init) && !born && init.is_none() {
         return Err(without_its_model().into());
     }
+    // Before the text is prepared, which may take long.
+    let given = init.filter(|_| !born).map(Pretrained::weights).transpose()?;
     // A first start that was cut short before it had its text has begun nothing.
     let begun = begun.filter(|_| born || data::is_prepared(dir));
     let before = Before { begun: begun.as_ref(), born };
@@ -149,10 +151,7 @@ fn open_locked(
         ));
     }
     if loaded.recovered.is_none() {
-        let weights = match init {
-            Some(init) => init.weights.clone(),
-            None => shape.initial_weights(settings.seed),
-        };
+        let weights = given.unwrap_or_else(|| shape.initial_weights(settings.seed));
         let digest = merge::weights_digest(&weights);
         let outer = OuterState::new(weights.len());
         versions.write(VersionNo(0), &digest, &weights, &outer).map_err(fail::file)?;

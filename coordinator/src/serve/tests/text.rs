@@ -143,7 +143,7 @@ fn a_start_from_a_model_that_was_cut_short_does_not_go_on_without_it() {
 
     assert!(refusal(&begun, None).contains("was to begin from a model"));
     let weights = open(&begun, Some(&init)).unwrap().learner.checkpoint.weights;
-    assert_eq!(*weights, init.weights);
+    assert_eq!(*weights, init.weights().unwrap());
     assert!(open(&begun, None).is_ok(), "it has its weights now");
 }
 
