@@ -157,7 +157,7 @@ impl Driver {
                 request = wanted(&mut self.watch) => self.on_request(request)?,
                 () = self.events.gone(), if read => {
                     read = false;
-                    self.drain();
+                    self.handle(Fact::Operator(Operator::Drain));
                 }
             }
             let now = self.clock.now();
@@ -178,13 +178,8 @@ impl Driver {
         }
         self.asked = true;
         self.events.say("stopping: what is under way is finished first (Ctrl-C again stops at once)");
-        self.drain();
-        Ok(())
-    }
-
-    fn drain(&mut self) {
-        self.board.stop();
         self.handle(Fact::Operator(Operator::Drain));
+        Ok(())
     }
 
     pub(super) fn handle(&mut self, fact: Fact) {
@@ -260,6 +255,9 @@ impl Driver {
     /// what must not be said before it is durable is said later anyway. They are many only while the disk is behind.
     async fn act(&mut self) -> Option<&'static str> {
         let reason = self.carry_out();
+        if self.hub.is_stopping() {
+            self.board.stop();
+        }
         if !self.unwritten.is_empty() {
             // The sessions go first.
             tokio::task::yield_now().await;
