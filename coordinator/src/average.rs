@@ -117,7 +117,11 @@ impl Average {
         if read.is_none() {
             tracing::warn!(path = %path.display(), "the average of the versions is damaged; a new one begins");
         }
-        read.filter(|average| average.version <= newest)
+        let fits = |average: &Self| average.version <= newest;
+        if let Some(Self { version, .. }) = read.as_ref().filter(|average| !fits(average)) {
+            tracing::warn!("the average of the versions is up to {version}, the ledger to {newest}: a new one begins");
+        }
+        read.filter(fits)
     }
 }
 

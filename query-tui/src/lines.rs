@@ -6,7 +6,7 @@ use std::time::Duration;
 use hydra_core::chat::{Cost, Event, Fact};
 use hydra_core::ids::UserName;
 use hydra_core::limits::PROMPT_BYTES;
-use hydra_core::proto::Finish;
+use hydra_core::proto::{Finish, RefusedCode};
 use hydra_shell::exit::{Exit, Failure};
 use hydra_shell::signals::{self, Stop};
 use hydra_shell::terminal::complain;
@@ -53,10 +53,22 @@ pub struct Lines {
     /// A balance or status was asked for.
     awaiting: bool,
     cancelled: bool,
+    /// What was asked last.
+    asked: String,
+    /// A script's question that a stopping coordinator has refused, until it is asked again.
+    held: Option<Held>,
     /// How to get credits, for a user without.
     earn: String,
     /// Why the first of a script's questions without an answer has none.
     verdict: Result<(), Failure>,
+}
+
+struct Held {
+    text: String,
+    /// How the program ends if nobody takes it.
+    why: Failure,
+    /// Whether there is a session again.
+    back: bool,
 }
 
 /// What a line means.
@@ -78,7 +90,7 @@ impl Lines {
         earn: String,
     ) -> Self {
         let (prompted, met, lost, awaiting, cancelled) = (false, false, false, false, false);
-        let (away, verdict) = (None, Ok(()));
+        let (away, asked, held, verdict) = (None, String::new(), None, Ok(()));
         Self {
             user,
             sampling,
@@ -92,6 +104,8 @@ impl Lines {
             away,
             awaiting,
             cancelled,
+            asked,
+            held,
             earn,
             verdict,
         }
@@ -100,7 +114,7 @@ impl Lines {
     /// How the program ends whose session has `ended` so: by what became of a script's questions, if there is nothing
     /// more urgent; a person has seen it.
     pub fn verdict(self, ended: Result<(), Failure>) -> Result<(), Failure> {
-        match (self.verdict, ended) {
+        match (self.verdict.and(self.held.map_or(Ok(()), |held| Err(held.why))), ended) {
             (Err(first), Err(last)) if last.exit != Exit::Interrupted => {
                 self.printer.say(&last.message);
                 Err(first)
@@ -130,7 +144,7 @@ impl Lines {
             Said::Status => Fact::AskStatus,
             Said::Question(text) => {
                 self.cancelled = false;
-                Fact::Ask(self.sampling.query(&text)?)
+                self.ask(text)?
             }
             said => {
                 self.deal_with(said)?;
@@ -139,6 +153,19 @@ impl Lines {
         };
         self.awaiting = matches!(wish, Fact::AskBalance | Fact::AskStatus);
         Ok(Read::Wish(wish))
+    }
+
+    fn ask(&mut self, text: String) -> Result<Fact, Failure> {
+        let query = self.sampling.query(&text)?;
+        self.asked = text;
+        Ok(Fact::Ask(query))
+    }
+
+    /// A coordinator that stops for a while is no reason to lose what a script asks next.
+    fn hold(&mut self, reason: RefusedCode, text: &str) {
+        let why = once::refused(reason, text, &self.earn);
+        self.held = Some(Held { text: std::mem::take(&mut self.asked), why, back: false });
+        self.say("the coordinator is stopping: the question is asked again when it is back");
     }
 
     /// What needs nobody else. A script ends with a command that cannot be followed: it may be a question that nobody
@@ -206,6 +233,11 @@ impl Lines {
 
 impl Front for Lines {
     fn show(&mut self, event: &Event) {
+        if let Event::Refused { reason: reason @ RefusedCode::Stopping, text, .. } = event
+            && !self.person
+        {
+            return self.hold(*reason, text);
+        }
         self.printer.show(event);
         match event {
             Event::OtherRun => self.say(OTHER_RUN),
@@ -220,6 +252,7 @@ impl Front for Lines {
                     self.say(&format!("connected again · balance {balance} HYD · {model}"));
                 }
                 (self.met, self.lost, self.away) = (true, false, None);
+                self.held.iter_mut().for_each(|held| held.back = true);
             }
             Event::Disconnected { reason, .. } if !self.lost => {
                 self.lost = true;
@@ -254,7 +287,10 @@ impl Front for Lines {
             if self.cancelled && !state.busy && !self.person {
                 return Ok(self.leave(state));
             }
-            let free = self.met && !state.busy && !self.awaiting;
+            if let Some(held) = self.held.take_if(|held| held.back && !state.busy) {
+                return self.ask(held.text);
+            }
+            let free = self.met && !state.busy && !self.awaiting && self.held.is_none();
             if free {
                 self.prompt();
             }

@@ -6,9 +6,10 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
-use hydra_core::chat::{Chat, Settings};
+use hydra_core::chat::{Chat, Event, Fact, Settings};
 use hydra_core::credits::Credits;
-use hydra_core::ids::UserName;
+use hydra_core::ids::{UserName, VersionNo};
+use hydra_core::proto::RefusedCode;
 use hydra_shell::client::ConnectError;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
@@ -19,7 +20,7 @@ use tokio::sync::mpsc;
 
 use self::hub::{Door, Script};
 use crate::api_keys::{Errand, Wish};
-use crate::driver::Driver;
+use crate::driver::{Driver, Front as _, State};
 use crate::lines::Lines;
 use crate::once::{Once, Question};
 use crate::print::Printer;
@@ -352,6 +353,46 @@ async fn a_script_that_is_told_to_stop_asks_nothing_more() {
     assert_eq!(stopped(endless, "...", &[Stop::AtOnce]).await, ("...".to_owned(), Exit::Interrupted));
     let both = stopped(Script::Say(&["yes"]), "yes\nfine\n", &[Stop::Cleanly]).await;
     assert_eq!(both, ("yes\nfine\n".to_owned(), Exit::Interrupted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stopping_coordinator_refuses_a_script_asks_again_when_it_is_back() {
+    let connected = || Event::Connected {
+        balance: Credits::hyd(1),
+        price: Credits::ZERO,
+        version: VersionNo(1),
+        val_loss: None,
+        val_version: None,
+    };
+    let refused =
+        |reason| Event::Refused { reason, text: "the coordinator is stopping".to_owned(), balance: Credits::ZERO };
+    let (lines, input) = mpsc::channel(2);
+    for line in ["one", "two"] {
+        lines.send(line.to_owned()).await.unwrap();
+    }
+    drop(lines);
+    let out = Out::default();
+    let mut front =
+        Lines::new(alice(), Sampling::default(), out.printer(true, false), input, no_stops(), false, String::new());
+    let free = State { open: true, busy: false };
+    let asks =
+        async |front: &mut Lines| match tokio::time::timeout(tokio::time::Duration::from_secs(30), front.next(free))
+            .await
+        {
+            Ok(Ok(Fact::Ask(query))) => Some(query.prompt),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => None,
+        };
+    front.show(&connected());
+    assert_eq!(asks(&mut front).await.as_deref(), Some("one"));
+    front.show(&refused(RefusedCode::Stopping));
+    assert_eq!(asks(&mut front).await, None, "not the next one either");
+    front.show(&Event::Disconnected { reason: "bye".to_owned(), retry_ms: 100 });
+    front.show(&connected());
+    assert_eq!(asks(&mut front).await.as_deref(), Some("one"));
+    assert_eq!(out.text(), "", "it is no answer yet");
+    front.show(&refused(RefusedCode::Stopping));
+    assert_eq!(front.verdict(Ok(())).unwrap_err().exit, Exit::Refused, "nobody came back");
 }
 
 #[tokio::test(start_paused = true)]
