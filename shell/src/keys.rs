@@ -13,6 +13,7 @@ use ed25519_dalek::SigningKey;
 use hydra_core::ids::{PublicKey, UserName};
 
 use crate::exit::{Exit, Failure};
+use crate::terminal::{Keep, complain, sanitize};
 
 /// The variable that moves the configuration folder.
 pub const CONFIG_DIR: &str = "HYDRA_CONFIG_DIR";
@@ -124,7 +125,14 @@ impl ConfigDir {
             Some(file) => (file.to_owned(), Remedy::FILE),
             None => (self.key_path(&user), Remedy::FOLDER),
         };
+        let new = !path.exists();
         let key = load_or_create(&path, remedy)?;
+        if new {
+            // Whoever has named a wrong file, or sits at a wiped machine, must not take this key for the old one.
+            let path = path.display().to_string();
+            let path = sanitize(&path, Keep::Nothing);
+            complain(&format!("a new key for {user}, which owns the name from its first use on: {path}\n"));
+        }
         Ok(Identity { user, key, path })
     }
 }
