@@ -2,7 +2,8 @@
 //!
 //! `config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`, `generation_config.json` and a model
 //! card, `README.md`. The weights are written last, so that a folder with weights is whole. What `--init` cannot
-//! train faithfully is refused with its reason before a run's folder is touched.
+//! train faithfully is refused with its reason before a run's folder is touched, weights that cannot be used before
+//! its text is prepared.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,7 @@ fn has_its_weights(dir: &Path) -> bool {
     weights.is_some_and(|weights| card.contains(&merge::weights_digest(&weights).to_string()))
 }
 
-/// What a run can begin from; its weights are still to be read.
+/// A folder that a run can begin from; its weights are still to be read.
 pub struct Pretrained {
     dir: PathBuf,
     /// The model's sizes.
