@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use hydra_core::rng::Rng;
 
-use crate::cpu::highest;
+use crate::cpu::{group_tops, highest};
+
+/// Logits that are looked at together.
+const CHUNK: usize = 16;
 
 /// How to choose tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,14 +36,15 @@ impl Default for Sampling {
 pub(crate) struct Sampler {
     sampling: Sampling,
     rng: Rng,
-    /// Kept between draws to spare an allocation of the vocabulary's size.
+    /// Kept between draws to spare an allocation of the vocabulary's size, as is the next.
     candidates: Vec<(f32, u16)>,
+    tops: Vec<f32>,
 }
 
 impl Sampler {
     pub fn new(sampling: Sampling) -> Self {
         let rng = Rng::new(sampling.seed);
-        Self { sampling, rng, candidates: Vec::new() }
+        Self { sampling, rng, candidates: Vec::new(), tops: Vec::new() }
     }
 
     /// A token for these logits; `None` if none is allowed. Equal logits: the lower number first.
@@ -55,10 +59,16 @@ impl Sampler {
             let best = highest(logits);
             return logits.iter().position(|logit| *logit >= best).map(|index| (first + index) as u16);
         }
-        let tokens = logits[first..last].iter().enumerate().filter(|(_, logit)| !logit.is_nan());
+        let least = self.least(&logits[first..last], top_k);
         let candidates = &mut self.candidates;
         candidates.clear();
-        candidates.extend(tokens.map(|(index, &logit)| (logit, (first + index) as u16)));
+        for (chunk, place) in logits[first..last].chunks(CHUNK).zip((first..).step_by(CHUNK)) {
+            // Most chunks hold none; counted, so that the compiler compares many at once. NaN is none.
+            if chunk.iter().filter(|logit| **logit >= least).count() > 0 {
+                let tokens = chunk.iter().zip(place..).filter(|(logit, _)| **logit >= least);
+                candidates.extend(tokens.map(|(&logit, token)| (logit, token as u16)));
+            }
+        }
         let likelier = |a: &(f32, u16), b: &(f32, u16)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let best = *candidates.iter().min_by(|a, b| likelier(a, b))?;
         if top_k > 0 && top_k < candidates.len() {
@@ -84,6 +94,23 @@ impl Sampler {
             left < 0.0
         });
         Some(chosen.or(nucleus.last())?.1)
+    }
+
+    /// A bound that the `count` likeliest of these are not below, close to the last of them; the least number for all.
+    ///
+    /// As many groups have a top that is not below it, so as many logits are not. Looking through the vocabulary for
+    /// tops costs a tenth of putting it in order.
+    fn least(&mut self, logits: &[f32], count: usize) -> f32 {
+        // Few groups hold two of the likeliest then, and there is not much to put in order among the tops either.
+        let groups = count.saturating_mul(4);
+        if count == 0 || groups > logits.len() {
+            return f32::NEG_INFINITY;
+        }
+        group_tops(logits, logits.len() / groups, &mut self.tops);
+        match self.tops.get(count - 1) {
+            Some(_) => *self.tops.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a)).1,
+            None => f32::NEG_INFINITY,
+        }
     }
 }
 
@@ -125,6 +152,29 @@ mod tests {
         assert!(draws(Sampling { top_p: 0.5, ..base.clone() }, &logits, 500).iter().all(|&t| t == 2));
         let wider = draws(Sampling { top_p: 0.6, ..base }, &logits, 500);
         assert!(wider.contains(&1) && !wider.contains(&0));
+    }
+
+    #[test]
+    fn the_likeliest_are_found_wherever_they_are() {
+        let mut rng = Rng::new(3);
+        for size in [1, 15, 16, 17, 200, 255, 1_000, 2_279, 10_000] {
+            // Whole numbers, so that many are equal; some are none.
+            let number = |_| if rng.below(9) == 0 { f32::NAN } else { (rng.normal() * 3.0).round() as f32 };
+            let mut logits: Vec<f32> = (0..size).map(number).collect();
+            for spread in [1.0, 0.01] {
+                logits.iter_mut().enumerate().for_each(|(at, logit)| *logit += spread * (at as f32).sin());
+                for top_k in [2, 3, 50, 300, 3_000, 20_000] {
+                    let mut sampler = Sampler::new(Sampling { top_k, top_p: 1.0, ..Sampling::default() });
+                    let drawn = sampler.draw(&logits);
+                    let mut expected: Vec<usize> = (0..size).filter(|&at| !logits[at].is_nan()).collect();
+                    expected.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+                    expected.truncate(top_k);
+                    let found: Vec<usize> = sampler.candidates.iter().map(|(_, token)| usize::from(*token)).collect();
+                    assert_eq!(found, expected, "{top_k} of {size}");
+                    assert!(drawn.is_none_or(|token| expected.contains(&usize::from(token))));
+                }
+            }
+        }
     }
 
     #[test]

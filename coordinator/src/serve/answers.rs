@@ -1,17 +1,16 @@
-//! Answers: threads that draw text while training goes on, each for many queries at once.
+//! Answers: a thread that draws text while training goes on, for many queries at once.
 //!
 //! An answer comes from one model from its first token to its last, whatever is published meanwhile. Queries join
-//! and leave a thread's batch between two tokens; what runs beside an answer changes nothing in it. Whose answers are
-//! fewest comes next, and nobody has more than three quarters of the places. A thread takes one
-//! new query a token, so that many that come together are shared evenly. Where only one thread draws, others help it
-//! with its products. Pieces are whole characters, sent as they come.
+//! and leave the thread's batch between two tokens; what runs beside an answer changes nothing in it. Whose answers are
+//! fewest comes next, and nobody has more than three quarters of the places. Other threads help with products and
+//! attention, so that each weight is read once a token for all answers. Pieces are whole characters, sent as they come.
 
 mod best;
 mod outgoing;
 mod queue;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use hydra_core::hub::{Fact, QueryNo, Sampling};
@@ -25,14 +24,11 @@ use self::queue::{Next, Queue, Seat};
 use super::served::Source;
 use crate::data::{Dataset, PieceDecoder};
 
-/// Threads, at most: a second core halves the wait where there are several queries, and training needs the others.
-const THREADS: usize = 2;
-
-/// Threads that work at the products of one such thread's answers, itself included, while the other one is idle.
+/// Threads, at most, that work at answers, the one that draws included: training needs the others.
 const TEAM: usize = 4;
 
-/// Answers that a thread draws at one time; further ones wait their turn.
-const STREAMS: usize = 16;
+/// Answers that are drawn at one time; further ones wait their turn.
+const STREAMS: usize = 32;
 
 /// A prompt to answer.
 pub struct Job {
@@ -85,39 +81,28 @@ impl Drop for Answers {
     }
 }
 
-/// Starts the threads; what becomes of the answers they `report` to the hub.
+/// Starts the thread; what becomes of the answers it `report`s to the hub.
 pub fn spawn(
     data: &Arc<Dataset>,
     form: &Form,
     source: Source,
-    report: impl Fn(Fact) + Send + Clone + 'static,
-) -> std::io::Result<(Answers, Vec<JoinHandle<()>>)> {
+    report: impl Fn(Fact) + Send + 'static,
+) -> std::io::Result<(Answers, JoinHandle<()>)> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let queue = Arc::new(Queue::new(STREAMS * THREADS.min(cores) * 3 / 4));
-    let answers = Answers { queue, best: Arc::new(Best::new(source)) };
-    let team = Arc::new(Mutex::new(Team::new(TEAM.min(cores) - 1)?));
-    let busy = Arc::new(AtomicUsize::new(0));
-    let threads = (0..THREADS.min(cores))
-        .map(|n| {
-            let (queue, best) = (answers.queue.clone(), answers.best.clone());
-            let (data, form, report) = (data.clone(), form.clone(), report.clone());
-            let desk = Desk { data, form, queue, best, team: team.clone(), busy: busy.clone() };
-            std::thread::Builder::new().name(format!("answers-{n}")).spawn(move || desk.serve(&report))
-        })
-        .collect::<std::io::Result<_>>()?;
-    Ok((answers, threads))
+    let queue = Arc::new(Queue::new(STREAMS * 3 / 4));
+    let answers = Answers { queue: queue.clone(), best: Arc::new(Best::new(source)) };
+    let desk = Desk { data: data.clone(), form: form.clone(), queue, best: answers.best.clone() };
+    let team = Team::new(TEAM.min(cores) - 1)?;
+    let thread = std::thread::Builder::new().name("answers".to_owned()).spawn(move || desk.serve(team, &report))?;
+    Ok((answers, thread))
 }
 
-/// What a thread answers with.
+/// What the thread answers with.
 struct Desk {
     data: Arc<Dataset>,
     form: Form,
     queue: Arc<Queue>,
     best: Arc<Best>,
-    /// Helps the only thread that draws.
-    team: Arc<Mutex<Team>>,
-    /// Threads that draw.
-    busy: Arc<AtomicUsize>,
 }
 
 /// One answer in the making.
@@ -133,17 +118,11 @@ struct Answer {
 }
 
 impl Desk {
-    fn serve(&self, report: &impl Fn(Fact)) {
+    fn serve(&self, mut team: Team, report: &impl Fn(Fact)) {
         let mut batch = DecodeBatch::default();
-        let mut alone = Team::default();
         let mut running: Vec<Answer> = Vec::new();
-        let mut draws = false;
         loop {
             running.retain(|answer| !answer.stop.load(Ordering::Relaxed));
-            if draws && running.is_empty() {
-                draws = false;
-                self.busy.fetch_sub(1, Ordering::Relaxed);
-            }
             if running.len() < STREAMS {
                 match self.queue.next(running.is_empty()) {
                     Next::Job(job, _) if job.stop.load(Ordering::Relaxed) => continue,
@@ -168,15 +147,8 @@ impl Desk {
                     Next::Closed | Next::Nothing => {}
                 }
             }
-            if !draws {
-                draws = true;
-                self.busy.fetch_add(1, Ordering::Relaxed);
-            }
-            // Where both threads draw, every core that answers may have is in use already.
-            let mut lent = (self.busy.load(Ordering::Relaxed) == 1).then(|| self.team.try_lock().ok()).flatten();
             let mut streams: Vec<_> = running.iter_mut().map(|answer| &mut answer.stream).collect();
-            let team = lent.as_deref_mut().unwrap_or(&mut alone);
-            let mut drawn = batch.step(&mut streams, team).into_iter();
+            let mut drawn = batch.step(&mut streams, &mut team).into_iter();
             running.retain_mut(|answer| self.take(answer, drawn.next().unwrap_or(Drawn::End), report));
         }
     }

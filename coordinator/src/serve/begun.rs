@@ -205,7 +205,7 @@ impl Begun {
             board: board.clone(),
             asked: false,
         };
-        let threads = answering.into_iter().chain([learning, evaluating]).collect();
+        let threads = vec![answering, learning, evaluating];
         Ok(Self { driver, inputs, rim, board, ready, threads })
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use hydra_core::model::Shape;
 
+use super::attention::{Attention, Row};
 use super::kept::Kept;
-use super::kernels::Heads;
 use super::product::{Panels, Room};
 use super::team::Team;
 use super::wide;
@@ -77,6 +77,17 @@ impl Decoder {
     /// The model's sizes.
     pub fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// By which a head's numbers are turned at a position: half of them cosines, half sines.
+    pub(super) fn angles(&self, position: usize) -> &[f32] {
+        let size = self.shape.head_size() as usize;
+        &self.angles[position * size..][..size]
+    }
+
+    /// A layer's gains of its heads: of queries, then of keys.
+    pub(super) fn heads(&self, layer: usize) -> &[f32] {
+        &self.layers[layer].heads
     }
 }
 
@@ -147,10 +158,10 @@ pub struct DecodeBatch {
     normed: Vec<f32>,
     inverse: Vec<f32>,
     qkv: Vec<f32>,
-    turned: Vec<f32>,
-    inverse_heads: Vec<f32>,
+    /// Of the streams at hand and one layer.
+    kept: Vec<Kept>,
+    attention: Attention,
     attended: Vec<f32>,
-    scores: Vec<f32>,
     delta: Vec<f32>,
     gate_up: Vec<f32>,
     gated: Vec<f32>,
@@ -201,18 +212,18 @@ impl DecodeBatch {
 
     /// Takes the next that the group has not read through the network; leaves the logits after the last token of each
     /// that has read everything.
-    fn read(&mut self, decoder: &Decoder, streams: &mut [&mut Stream], group: &[usize], team: &mut Team) {
+    fn read(&mut self, decoder: &Arc<Decoder>, streams: &mut [&mut Stream], group: &[usize], team: &mut Team) {
         let width = decoder.shape.width as usize;
-        // Each row's stream and position; streams lie one after the other.
+        // Streams lie one after the other.
         let mut rows = Vec::new();
         self.stream.clear();
         for &at in group {
             streams[at].make_room();
         }
-        for (&at, share) in group.iter().zip(Self::shares(streams, group)) {
+        for ((number, &at), share) in group.iter().enumerate().zip(Self::shares(streams, group)) {
             let stream = &streams[at];
             for (position, &token) in stream.seen.iter().enumerate().skip(stream.read).take(share) {
-                rows.push((at, position));
+                rows.push(Row { stream: number, position });
                 self.stream.extend(decoder.embed.row(usize::from(token)));
             }
         }
@@ -224,8 +235,6 @@ impl DecodeBatch {
         fit(&mut self.qkv, 3 * width);
         fit(&mut self.gate_up, 2 * decoder.shape.ffn as usize);
         fit(&mut self.gated, decoder.shape.ffn as usize);
-        self.turned.resize(2 * width, 0.0);
-        self.inverse_heads.resize(2 * decoder.shape.heads as usize, 0.0);
 
         if let Some(first) = decoder.layers.first() {
             wide::norm(&self.stream, &first.norm1, &mut self.normed, &mut self.inverse);
@@ -233,7 +242,10 @@ impl DecodeBatch {
         for (index, layer) in decoder.layers.iter().enumerate() {
             let next = decoder.layers.get(index + 1).map_or(&decoder.norm, |next| &next.norm1);
             team.multiply(&layer.qkv, &self.normed, &mut self.room, &mut self.qkv);
-            self.attend(decoder, index, streams, &rows);
+            self.kept.extend(group.iter().map(|&at| std::mem::take(&mut streams[at].kept[index])));
+            let room = (&mut self.attention, &mut self.kept[..]);
+            team.attend(decoder, index, &rows, &self.qkv, room, &mut self.attended);
+            group.iter().zip(self.kept.drain(..)).for_each(|(&at, kept)| streams[at].kept[index] = kept);
             team.multiply(&layer.out, &self.attended, &mut self.room, &mut self.delta);
             let (normed, inverse) = (&mut self.normed, &mut self.inverse);
             wide::add_norm(&self.stream, &self.delta, &mut self.sum, &layer.norm2, normed, inverse);
@@ -246,8 +258,8 @@ impl DecodeBatch {
         // Only the last token of each stream is asked what follows it.
         self.sum.clear();
         for (row, normed) in rows.iter().zip(self.normed.chunks_exact(width)) {
-            let stream = &mut *streams[row.0];
-            stream.read = row.1 + 1;
+            let stream = &mut *streams[group[row.stream]];
+            stream.read = row.position + 1;
             if stream.read == stream.seen.len() {
                 self.sum.extend_from_slice(normed);
             }
@@ -255,22 +267,6 @@ impl DecodeBatch {
         self.logits.resize(self.sum.len() / width * decoder.embed.outputs(), 0.0);
         if !self.sum.is_empty() {
             team.multiply(&decoder.embed, &self.sum, &mut self.room, &mut self.logits);
-        }
-    }
-
-    /// Row after row: keeps its key and value, and attends to everything that its stream has kept.
-    fn attend(&mut self, decoder: &Decoder, index: usize, streams: &mut [&mut Stream], rows: &[(usize, usize)]) {
-        let (width, size) = (decoder.shape.width as usize, decoder.shape.head_size() as usize);
-        let heads = Heads { width, size, context: 1 };
-        let gains = &decoder.layers[index].heads;
-        let parts = self.qkv.chunks_exact(3 * width).zip(self.attended.chunks_exact_mut(width));
-        for (&(at, position), (qkv, out)) in rows.iter().zip(parts) {
-            let angles = &decoder.angles[position * size..][..size];
-            wide::turn(heads, qkv, gains, angles, &mut self.turned, &mut self.inverse_heads);
-            let (query, key) = self.turned.split_at(width);
-            let kept = &mut streams[at].kept[index];
-            kept.push(key, &qkv[2 * width..]);
-            wide::attend(size, query, kept, &mut self.scores, out);
         }
     }
 }

@@ -11,6 +11,7 @@ use super::wide::{self, Registers};
 const CHAINS: usize = 4;
 
 /// Turned keys and values of the tokens read so far.
+#[derive(Default)]
 pub(crate) struct Kept {
     tokens: usize,
     /// `[tokens / 16, width, 16]`; the last block is filled up with zeros.
@@ -26,8 +27,10 @@ impl Kept {
         Self { tokens: 0, keys: room(tokens.next_multiple_of(LANES)), values: room(tokens) }
     }
 
-    /// One token more.
-    pub fn push(&mut self, key: &[f32], value: &[f32]) {
+    /// The token behind the first `tokens`, in place of what was kept of it and of later ones.
+    pub fn put(&mut self, tokens: usize, key: &[f32], value: &[f32]) {
+        self.tokens = tokens;
+        self.values.truncate(tokens * value.len());
         let (block, lane) = (self.tokens / LANES * LANES * key.len(), self.tokens % LANES);
         if lane == 0 {
             self.keys.resize(block + LANES * key.len(), 0.0);

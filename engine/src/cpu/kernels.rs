@@ -266,6 +266,26 @@ pub(super) fn highest(row: &[f32]) -> f32 {
     lanes.iter().fold(tail, |a, &b| if b > a { b } else { a })
 }
 
+/// The largest number of each of several groups of about `size` numbers, of which each is in one group; negative
+/// infinity where a group has none. `tops` gets them in place of what it holds.
+#[inline(always)]
+pub(super) fn group_tops(row: &[f32], size: usize, tops: &mut Vec<f32>) {
+    tops.clear();
+    for block in row.chunks(size * LANES) {
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        let (chunks, tail) = block.as_chunks::<LANES>();
+        for chunk in chunks {
+            for i in 0..LANES {
+                lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
+            }
+        }
+        for (lane, x) in lanes.iter_mut().zip(tail) {
+            *lane = if *x > *lane { *x } else { *lane };
+        }
+        tops.extend(lanes);
+    }
+}
+
 /// [`exp_in_place`] below the highest of the row.
 #[inline(always)]
 pub(super) fn exp_all(row: &mut [f32]) -> f32 {

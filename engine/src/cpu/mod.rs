@@ -6,6 +6,7 @@
 //! For a fixed number of replicas the result is the same, bit for bit: every sum has a fixed order. There are as many
 //! as threads where the memory holds them (`room.rs`).
 
+mod attention;
 mod decode;
 mod kept;
 mod kernels;
@@ -37,7 +38,7 @@ pub(crate) use kernels::EPSILON;
 use network::Network;
 use room::Room;
 pub use team::Team;
-pub(crate) use wide::highest;
+pub(crate) use wide::{group_tops, highest};
 
 enum Order {
     /// Gradients of these windows of the batch.

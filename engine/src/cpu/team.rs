@@ -1,9 +1,10 @@
-//! Threads that take a part of each product while few tokens are drawn.
+//! Threads that take a part of each product, and of attention, while tokens are drawn.
 //!
-//! One core reads weights slower than the machine's memory gives them: for few rows that is what a product costs. The
-//! products of a token follow each other within microseconds, so a helper looks for the next one for a moment before
-//! it sleeps. Nobody waits for a helper that has not begun: its part is taken back. What a helper does is the same to
-//! the bit (`product.rs` says why).
+//! One core reads weights slower than the machine's memory gives them: for few rows that is what a product costs, and
+//! for many rows each weight should be read once for all of them, by one core. The products of a token follow each
+//! other within microseconds, so a helper looks for the next one for a moment before it sleeps. Nobody waits for a
+//! helper that has not begun: its part is taken back. What a helper does is the same to the bit (`product.rs` says
+//! why; streams attend each on its own).
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,13 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, yield_now};
 use std::time::{Duration, Instant};
 
+use super::attention::{Attention, Layer, Row};
+use super::decode::Decoder;
+use super::kept::Kept;
 use super::product::{LANES, Panels, Room};
 use super::wide;
 
 /// How long a helper looks for another part before it sleeps; the longest time between two products of an answer.
 const AWAKE: Duration = Duration::from_micros(200);
 
-/// The fewest multiply-adds of a product that are worth sharing: some microseconds of them.
+/// The fewest multiply-adds that are worth sharing: some microseconds of them.
 const SHARED: usize = 1 << 15;
 
 /// Looks in a row at whose turn it is: a microsecond of them or some.
@@ -58,11 +62,23 @@ struct Shared {
 
 #[derive(Default)]
 struct Work {
-    matrix: Option<Arc<Panels>>,
-    panels: Range<usize>,
-    rows: Vec<f32>,
+    task: Task,
+    input: Vec<f32>,
     room: Room,
+    rows: Vec<Row>,
+    kept: Vec<Kept>,
+    attention: Attention,
     out: Vec<f32>,
+}
+
+#[derive(Default)]
+enum Task {
+    #[default]
+    Nothing,
+    /// Some panels of a matrix with rows.
+    Multiply(Arc<Panels>, Range<usize>),
+    /// Some streams' attention in a layer; the number of the first of them.
+    Attend(Arc<Decoder>, usize, usize),
 }
 
 impl Team {
@@ -73,30 +89,85 @@ impl Team {
 
     /// `out = rows · matrix'`.
     pub(super) fn multiply(&mut self, matrix: &Arc<Panels>, rows: &[f32], room: &mut Room, out: &mut [f32]) {
-        let (panels, count) = (matrix.panels(), rows.len() / matrix.inputs());
+        let panels = matrix.panels();
         let parts = self.helpers.len() + 1;
         if parts == 1 || panels < parts || panels * LANES * rows.len() < SHARED {
             return wide::multiply(matrix.whole(), rows, room, out);
         }
         let part = |at: usize| panels * at / parts..panels * (at + 1) / parts;
         for (at, helper) in self.helpers.iter().enumerate() {
-            helper.ask(matrix, part(at + 1), rows);
+            helper.ask(|work| {
+                work.task = Task::Multiply(matrix.clone(), part(at + 1));
+                work.input.clear();
+                work.input.extend_from_slice(rows);
+            });
         }
         let outputs = matrix.outputs();
         wide::multiply(matrix.part(part(0)), rows, room, out);
         for (at, helper) in self.helpers.iter().enumerate() {
-            let part = part(at + 1);
-            let first = part.start * LANES;
-            if let Some(work) = helper.wait() {
-                let width = work.out.len() / count;
-                for (out, done) in out.chunks_exact_mut(outputs).zip(work.out.chunks_exact(width)) {
-                    out[first..first + width].copy_from_slice(done);
-                }
-            } else {
-                wide::multiply(matrix.part(part), rows, room, out);
+            let first = part(at + 1).start * LANES;
+            let work = helper.wait();
+            let width = matrix.part(part(at + 1)).outputs();
+            for (out, done) in out.chunks_exact_mut(outputs).zip(work.out.chunks_exact(width)) {
+                out[first..first + width].copy_from_slice(done);
             }
-            // Weights that nobody answers with any more are let go of.
-            helper.shared.work().matrix = None;
+        }
+    }
+
+    /// [`Attention::attend`] in a layer, of all rows. A stream's rows follow each other and are one thread's.
+    pub(super) fn attend(
+        &mut self,
+        decoder: &Arc<Decoder>,
+        index: usize,
+        rows: &[Row],
+        qkv: &[f32],
+        (own, kept): (&mut Attention, &mut [Kept]),
+        out: &mut [f32],
+    ) {
+        let width = decoder.shape().width as usize;
+        let cost = |row: &Row| 2 * width * (row.position + 1);
+        let all: usize = rows.iter().map(cost).sum();
+        let mut left = rows.len();
+        if self.helpers.is_empty() || kept.len() < 2 || all < SHARED {
+            let layer = Layer { decoder, index, first: 0 };
+            return own.attend(layer, rows, qkv, kept, out);
+        }
+        // From the end on, each helper has streams until it has its share.
+        let share = all / (self.helpers.len() + 1);
+        let mut begun = Vec::new();
+        for helper in &self.helpers {
+            let end = left;
+            let mut has = 0;
+            while has < share && left > 0 && rows[left - 1].stream > 0 {
+                let stream = rows[left - 1].stream;
+                let first = rows[..left].partition_point(|row| row.stream < stream);
+                has += rows[first..left].iter().map(cost).sum::<usize>();
+                left = first;
+            }
+            let mine = left..end;
+            if mine.is_empty() {
+                break;
+            }
+            let first = rows[mine.start].stream;
+            helper.ask(|work| {
+                work.task = Task::Attend(decoder.clone(), index, first);
+                work.input.clear();
+                work.input.extend_from_slice(&qkv[mine.start * 3 * width..mine.end * 3 * width]);
+                work.rows.clear();
+                work.rows.extend_from_slice(&rows[mine.clone()]);
+                let streams = first..=rows[mine.end - 1].stream;
+                work.kept.clear();
+                work.kept.extend(kept[streams].iter_mut().map(std::mem::take));
+            });
+            begun.push((helper, mine));
+        }
+        let layer = Layer { decoder, index, first: 0 };
+        own.attend(layer, &rows[..left], &qkv[..left * 3 * width], kept, &mut out[..left * width]);
+        for (helper, mine) in begun {
+            let mut work = helper.wait();
+            out[mine.start * width..mine.end * width].copy_from_slice(&work.out);
+            let first = rows[mine.start].stream;
+            kept[first..].iter_mut().zip(work.kept.drain(..)).for_each(|(kept, used)| *kept = used);
         }
     }
 }
@@ -109,32 +180,30 @@ impl Helper {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    fn ask(&self, matrix: &Arc<Panels>, panels: Range<usize>, rows: &[f32]) {
-        if self.shared.state.load(Ordering::Acquire) != IDLE {
-            return;
-        }
-        let mut work = self.shared.work();
-        work.matrix = Some(matrix.clone());
-        work.panels = panels;
-        work.rows.clear();
-        work.rows.extend_from_slice(rows);
-        drop(work);
+    fn ask(&self, fill: impl FnOnce(&mut Work)) {
+        fill(&mut self.shared.work());
         if self.shared.change(IDLE, ASKED) {
             self.wake();
         }
     }
 
-    /// What was asked for, once it is done; nothing where the helper has not begun.
-    fn wait(&self) -> Option<MutexGuard<'_, Work>> {
-        if self.shared.change(ASKED, IDLE) {
-            return None;
-        }
+    /// What was asked for, once it is done; done here where the helper has not begun.
+    fn wait(&self) -> MutexGuard<'_, Work> {
         let mut looks = 0;
-        while self.shared.state.load(Ordering::Acquire) == TAKEN {
-            looks += 1;
-            if looks < PATIENCE { std::hint::spin_loop() } else { yield_now() }
+        if !self.shared.change(ASKED, IDLE) {
+            while self.shared.state.load(Ordering::Acquire) == TAKEN {
+                looks += 1;
+                if looks < PATIENCE { std::hint::spin_loop() } else { yield_now() }
+            }
         }
-        self.shared.change(DONE, IDLE).then(|| self.shared.work())
+        let done = self.shared.change(DONE, IDLE);
+        let mut work = self.shared.work();
+        if !done {
+            work.run();
+        }
+        // Weights that nobody answers with any more are let go of.
+        work.task = Task::Nothing;
+        work
     }
 
     fn wake(&self) {
@@ -177,7 +246,7 @@ impl Shared {
         loop {
             match self.state.load(Ordering::Acquire) {
                 ASKED if self.change(ASKED, TAKEN) => {
-                    self.work().multiply();
+                    self.work().run();
                     self.change(TAKEN, DONE);
                     idle = Instant::now();
                 }
@@ -198,11 +267,20 @@ impl Shared {
 }
 
 impl Work {
-    fn multiply(&mut self) {
-        let Some(matrix) = &self.matrix else { return };
-        let part = matrix.part(self.panels.clone()).apart();
-        self.out.resize(self.rows.len() / matrix.inputs() * part.outputs(), 0.0);
-        wide::multiply(part, &self.rows, &mut self.room, &mut self.out);
+    fn run(&mut self) {
+        match &self.task {
+            Task::Nothing => {}
+            Task::Multiply(matrix, panels) => {
+                let part = matrix.part(panels.clone()).apart();
+                self.out.resize(self.input.len() / matrix.inputs() * part.outputs(), 0.0);
+                wide::multiply(part, &self.input, &mut self.room, &mut self.out);
+            }
+            Task::Attend(decoder, index, first) => {
+                let layer = Layer { decoder, index: *index, first: *first };
+                self.out.resize(self.input.len() / 3, 0.0);
+                self.attention.attend(layer, &self.rows, &self.input, &mut self.kept, &mut self.out);
+            }
+        }
     }
 }
 

@@ -23,6 +23,7 @@ hydra_core::widest! {
     );
     fn exp_all(row: &mut [f32]) -> f32;
     fn highest(row: &[f32]) -> f32;
+    fn group_tops(row: &[f32], size: usize, tops: &mut Vec<f32>);
     fn gate(gate_up: &[f32], ffn: usize, out: &mut [f32]);
     fn gate_back(dout: &[f32], gate_up: &[f32], ffn: usize, dgate_up: &mut [f32]);
     fn cross_entropy(logits: &mut [f32], vocab: usize, targets: &[u16], scale: f32) -> f64;

@@ -59,19 +59,27 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // As many as the coordinator answers with on two cores.
     let threads = cores.min(2);
-    let ours = |streams: usize, threads: usize| -> Result<Ours, Failure> {
-        let numbers = [streams, threads, NEW].into_iter().chain(prompt.iter().map(|&token| usize::from(token)));
-        let numbers = numbers.map(|number| OsString::from(number.to_string()));
-        example(repo, ("hydra-engine", "generate"), "", std::iter::once(folder.clone().into_os_string()).chain(numbers))
+    let ours = |streams: usize, threads: usize, sampling: &str| -> Result<Ours, Failure> {
+        let text = |number: usize| OsString::from(number.to_string());
+        let numbers = [streams, threads, NEW].map(text).into_iter().chain([sampling.into()]);
+        let tokens = prompt.iter().map(|&token| text(usize::from(token)));
+        let arguments = std::iter::once(folder.clone().into_os_string()).chain(numbers).chain(tokens);
+        example(repo, ("hydra-engine", "generate"), "", arguments)
     };
     // In turns: a shared machine is faster at one time than at another.
-    let turn = || -> Result<_, Failure> { Ok([ours(1, threads)?, ours(1, 1)?, ours(STREAMS, threads)?]) };
-    let [mut one, mut alone, mut many] = turn()?;
+    let turn = || -> Result<_, Failure> {
+        let greedy = |streams, threads| ours(streams, threads, "greedy");
+        let many = [greedy(STREAMS, threads)?, ours(STREAMS, threads, "default")?];
+        Ok((greedy(1, threads)?, greedy(1, 1)?, ours(1, threads, "default")?, many))
+    };
+    let (mut one, mut alone, mut usual, [mut many, mut many_usual]) = turn()?;
     for _ in 1..TURNS {
-        let [again, again_alone, again_many] = turn()?;
+        let (again, again_alone, again_usual, [again_many, again_many_usual]) = turn()?;
         one.add(again);
         alone.add(again_alone);
+        usual.add(again_usual);
         many.add(again_many);
+        many_usual.add(again_many_usual);
     }
     let threads_flag = threads.to_string();
     let flags = ["--peak", "--seconds", "1", "--threads", &threads_flag].map(OsString::from);
@@ -96,7 +104,9 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     let same = tokens.into_iter().all(|tokens| *tokens == one.tokens);
     report.row("same_tokens", f64::from(same), "", Some(Bar::AtLeast(1.0)));
     report.row("one_stream_on_one_thread", single_thread, "tokens/s", None);
+    report.row("one_stream_default_sampling", speed(&usual.seconds, 1), "tokens/s", None);
     report.row("sixteen_streams", together, "tokens/s", None);
+    report.row("sixteen_streams_default_sampling", speed(&many_usual.seconds, STREAMS), "tokens/s", None);
     report.row("sixteen_against_one", together / quick, "×", Some(Bar::AtLeast(5.0)));
     // Where one stream alone takes more than a fifth of the machine's arithmetic, the bar cannot be cleared.
     let most = machine.peak_flops / many.flops_per_token;

@@ -52,7 +52,6 @@ impl Best {
     pub fn take(&self) -> Result<LaidOut, EngineError> {
         let newest = lock(&self.newest).clone();
         let Source { version, averaged, shape, ref weights } = newest.source;
-        // Kept while weights are laid out, lest another thread does so too; `set` waits for nobody.
         let mut laid_out = lock(&self.laid_out);
         if let Some(decoder) = newest.decoder.get() {
             return Ok(LaidOut { version, averaged, decoder: decoder.clone() });

@@ -1,4 +1,4 @@
-//! Queries that wait for a thread. What is cancelled leaves at once, so that never more wait than the hub lets in.
+//! Queries that wait for their turn. What is cancelled leaves at once, so that never more wait than the hub lets in.
 //!
 //! The next is the oldest of those whose users have the fewest answers under way, so that a script with many questions
 //! does not keep a single one waiting; and a user with as many as one may have waits for an end of them.
@@ -24,8 +24,6 @@ struct Waiting {
     jobs: VecDeque<Job>,
     /// Answers under way, of those who have any.
     seated: BTreeMap<UserName, usize>,
-    /// Threads that have nothing to do.
-    idle: usize,
     closed: bool,
 }
 
@@ -38,7 +36,7 @@ impl Waiting {
     }
 }
 
-/// What waits for a thread.
+/// What comes next.
 pub enum Next {
     Job(Box<Job>, Seat),
     Nothing,
@@ -94,17 +92,12 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The next job; one that is `idle` waits for it.
+    /// The next job; waited for by who has nothing else to do.
     pub fn next(self: &Arc<Self>, idle: bool) -> Next {
         let mut waiting = self.lock();
         if idle {
-            waiting.idle += 1;
             let nothing = |waiting: &mut Waiting| waiting.turn(self.most).is_none() && !waiting.closed;
             waiting = self.changed.wait_while(waiting, nothing).unwrap_or_else(PoisonError::into_inner);
-            waiting.idle -= 1;
-        } else if !waiting.closed && waiting.jobs.len() <= waiting.idle {
-            // Who is idle has more time for them.
-            return Next::Nothing;
         }
         match waiting.turn(self.most).and_then(|place| waiting.jobs.remove(place)) {
             Some(job) => {
@@ -156,16 +149,6 @@ mod tests {
         queue.put(job(1_001));
         queue.close();
         assert!(matches!(queue.next(true), Next::Closed) && matches!(queue.next(false), Next::Closed));
-    }
-
-    #[test]
-    fn who_is_idle_comes_first() {
-        let queue = Arc::new(Queue::new(4));
-        queue.lock().idle = 1;
-        queue.put(job(1));
-        assert!(matches!(queue.next(false), Next::Nothing));
-        queue.put(job(2));
-        assert!(matches!(queue.next(false), Next::Job(job, _) if job.query == QueryNo(1)), "there is one for each");
     }
 
     #[test]

@@ -1,8 +1,12 @@
-//! Products of a team against those of one thread.
+//! Products and answers of a team against those of one thread.
 
+use hydra_core::model::Shape;
 use hydra_core::rng::Rng;
 
 use super::*;
+use crate::cpu::decode::{DecodeBatch, Drawn, Stream};
+use crate::sample::Sampling;
+use crate::tests::reference::{random_tokens, random_weights};
 
 fn random(count: usize, seed: u64) -> Vec<f32> {
     let mut rng = Rng::new(seed);
@@ -46,9 +50,7 @@ fn helpers_that_slept_or_ended_are_not_missed() {
 
 #[test]
 fn a_part_that_nobody_began_is_taken_back() {
-    // A helper without a thread.
-    let helper = Helper { shared: Arc::default(), thread: None };
-    let mut team = Team { helpers: vec![helper] };
+    let mut team = Team { helpers: vec![asleep()] };
     (0..3).for_each(|_| check(&mut team, 1000, 64, 3));
     assert_eq!(team.helpers[0].shared.state.load(Ordering::Acquire), IDLE);
 }
@@ -60,4 +62,45 @@ fn a_helper_lets_go_of_weights() {
     let mut out = vec![0.0; 1000];
     (0..50).for_each(|_| team.multiply(&matrix, &random(64, 2), &mut Room::default(), &mut out));
     assert_eq!(Arc::strong_count(&matrix), 1);
+}
+
+/// A helper without a thread.
+fn asleep() -> Helper {
+    Helper { shared: Arc::default(), thread: None }
+}
+
+#[test]
+fn a_team_changes_no_answer() {
+    let shape = Shape::new(300, 64, 4, 2, 96);
+    let decoder = Arc::new(Decoder::new(shape, &random_weights(&shape, 5)).unwrap());
+    // The first helper ends at this step.
+    let answers = |mut team: Team, end: usize| -> Vec<Vec<u16>> {
+        let sampling = |seed| Sampling { max_new_tokens: 40, temperature: 1.0, seed, ..Sampling::default() };
+        let begin =
+            |n: usize| Stream::new(&decoder, &random_tokens(&shape, 1 + 7 * n % 50, n as u64), sampling(n as u64));
+        let mut streams: Vec<_> = (0..13).map(|n| begin(n).unwrap()).collect();
+        let (mut batch, mut answers) = (DecodeBatch::default(), vec![Vec::new(); streams.len()]);
+        for step in 0.. {
+            if step == end {
+                team.helpers[0].shared.state.store(CLOSED, Ordering::Release);
+                team.helpers[0].wake();
+            }
+            let drawn = batch.step(&mut streams.iter_mut().collect::<Vec<_>>(), &mut team);
+            for (answer, drawn) in answers.iter_mut().zip(&drawn) {
+                answer.extend(if let Drawn::Token(token) = drawn { Some(*token) } else { None });
+            }
+            if drawn.iter().all(|drawn| *drawn == Drawn::End) {
+                break;
+            }
+        }
+        assert_eq!(Arc::strong_count(&decoder), 1 + streams.len(), "helpers let go of weights");
+        answers
+    };
+    let alone = answers(Team::default(), usize::MAX);
+    assert!(alone.iter().all(|answer| answer.len() == 40));
+    for helpers in 1..=3 {
+        assert_eq!(alone, answers(Team::new(helpers).unwrap(), usize::MAX), "{helpers} helpers");
+    }
+    assert_eq!(alone, answers(Team::new(2).unwrap(), 20), "one ended");
+    assert_eq!(alone, answers(Team { helpers: vec![asleep()] }, usize::MAX), "nobody began");
 }

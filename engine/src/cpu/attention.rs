@@ -1,0 +1,53 @@
+//! Attention of a step's rows, each to everything that its stream has kept of a layer.
+
+use super::decode::Decoder;
+use super::kept::Kept;
+use super::kernels::Heads;
+use super::wide;
+
+/// A token on its way through the network.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    /// Place of its stream among those that are drawn together.
+    pub stream: usize,
+    /// Tokens before it in its stream.
+    pub position: usize,
+}
+
+/// Room for attention, kept from one step to the next.
+#[derive(Default)]
+pub(super) struct Attention {
+    turned: Vec<f32>,
+    inverse: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+impl Attention {
+    /// Row after row: keeps its key and value, and attends to all that its stream has `kept` of this layer.
+    ///
+    /// `qkv` is `[rows, 3·width]`, `out` `[rows, width]`; the streams of `kept` are counted from `first` on.
+    pub fn attend(&mut self, layer: Layer<'_>, rows: &[Row], qkv: &[f32], kept: &mut [Kept], out: &mut [f32]) {
+        let Layer { decoder, index, first } = layer;
+        let (width, size) = (decoder.shape().width as usize, decoder.shape().head_size() as usize);
+        let heads = Heads { width, size, context: 1 };
+        self.turned.resize(2 * width, 0.0);
+        self.inverse.resize(2 * width / size, 0.0);
+        let parts = qkv.chunks_exact(3 * width).zip(out.chunks_exact_mut(width));
+        for (row, (qkv, out)) in rows.iter().zip(parts) {
+            let angles = decoder.angles(row.position);
+            wide::turn(heads, qkv, decoder.heads(index), angles, &mut self.turned, &mut self.inverse);
+            let (query, key) = self.turned.split_at(width);
+            let kept = &mut kept[row.stream - first];
+            kept.put(row.position, key, &qkv[2 * width..]);
+            wide::attend(size, query, kept, &mut self.scores, out);
+        }
+    }
+}
+
+/// Whose attention it is.
+#[derive(Clone, Copy)]
+pub(super) struct Layer<'a> {
+    pub decoder: &'a Decoder,
+    pub index: usize,
+    pub first: usize,
+}
