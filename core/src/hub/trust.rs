@@ -66,6 +66,10 @@ const REMEMBERED: usize = 64;
 const PACE: f64 = 0.4;
 /// A sample is clear by itself if this many standard errors do not change what it says.
 const CLEAR: f64 = 2.0;
+/// The usual gain shows in a sample if it is so many of its standard errors: honest ones are seldom below half of it.
+const SHOWS: f64 = 4.0;
+/// And if it was so many of those of the samples that it is known from.
+const SHOWN: f64 = 3.0;
 /// Beyond what is usual, an update may cost this many times the usual gain on held-out text.
 const HARM: f64 = 2.0;
 /// So much a single sample can count for or against a worker.
@@ -293,9 +297,11 @@ impl Trust {
         let poor = if usual.fresh {
             average < LEAST || clearly_below(LEAST * usual.own, CLEAR)
         } else {
-            // How much there is to gain is not known well: who is not known either has to show that it gains at all.
+            // How much there is to gain is not known well: who is not known either has to show that it gains at all, where
+            // honest work would show it. It hardly does once a text is known by heart.
             let gains = own.mean > CLEAR * error(&own);
-            !(known || gains) || clearly_below(LEAST_BEFORE * usual.own, CLEAR)
+            let shows = usual.own > SHOWS * error(&own) && usual.own > SHOWN * usual.error;
+            (shows && !known && !gains) || clearly_below(LEAST_BEFORE * usual.own, CLEAR)
         };
         if poor {
             let text = "the update does not help on the windows of its task: it gains";
