@@ -6,7 +6,7 @@ use hydra_core::rng::Rng;
 
 use crate::cpu::{group_tops, highest};
 
-/// Logits that are looked at together.
+/// Logits that are looked at together: as many as fill the processor's registers.
 const CHUNK: usize = 16;
 
 /// How to choose tokens.
@@ -36,7 +36,7 @@ impl Default for Sampling {
 pub(crate) struct Sampler {
     sampling: Sampling,
     rng: Rng,
-    /// Kept between draws to spare an allocation of the vocabulary's size, as is the next.
+    /// Kept between draws to spare allocations, as is the next.
     candidates: Vec<(f32, u16)>,
     tops: Vec<f32>,
 }
@@ -96,7 +96,8 @@ impl Sampler {
         Some(chosen.or(nucleus.last())?.1)
     }
 
-    /// A bound that the `count` likeliest of these are not below, close to the last of them; the least number for all.
+    /// A bound that the `count` likeliest of these are not below, close to the last of them; negative infinity where all
+    /// are wanted.
     ///
     /// As many groups have a top that is not below it, so as many logits are not. Looking through the vocabulary for
     /// tops costs a tenth of putting it in order.
@@ -107,10 +108,8 @@ impl Sampler {
             return f32::NEG_INFINITY;
         }
         group_tops(logits, logits.len() / groups, &mut self.tops);
-        match self.tops.get(count - 1) {
-            Some(_) => *self.tops.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a)).1,
-            None => f32::NEG_INFINITY,
-        }
+        // There are at least as many as groups were wanted.
+        *self.tops.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a)).1
     }
 }
 
@@ -158,20 +157,30 @@ mod tests {
     fn the_likeliest_are_found_wherever_they_are() {
         let mut rng = Rng::new(3);
         for size in [1, 15, 16, 17, 200, 255, 1_000, 2_279, 10_000] {
-            // Whole numbers, so that many are equal; some are none.
-            let number = |_| if rng.below(9) == 0 { f32::NAN } else { (rng.normal() * 3.0).round() as f32 };
-            let mut logits: Vec<f32> = (0..size).map(number).collect();
-            for spread in [1.0, 0.01] {
-                logits.iter_mut().enumerate().for_each(|(at, logit)| *logit += spread * (at as f32).sin());
-                for top_k in [2, 3, 50, 300, 3_000, 20_000] {
-                    let mut sampler = Sampler::new(Sampling { top_k, top_p: 1.0, ..Sampling::default() });
+            // Whole numbers, so that many are equal; some are none or endless.
+            let number = |_| match rng.below(40) {
+                0..4 => f32::NAN,
+                4 => f32::NEG_INFINITY,
+                5 if size % 2 == 0 => f32::INFINITY,
+                6 => -0.0,
+                _ => (rng.normal() * 3.0).round() as f32,
+            };
+            let equal: Vec<f32> = (0..size).map(number).collect();
+            let spread = equal.iter().enumerate().map(|(at, logit)| logit + (at as f32).sin()).collect();
+            for logits in [equal, spread, vec![f32::NAN; size]] {
+                for (top_k, first, last) in [2, 3, 50, 300, 3_000, 20_000]
+                    .into_iter()
+                    .flat_map(|top_k| [(top_k, 0, size), (top_k, size / 3, size - size / 5)])
+                {
+                    let allowed = first as u32..last as u32;
+                    let mut sampler = Sampler::new(Sampling { top_k, top_p: 1.0, allowed, ..Sampling::default() });
                     let drawn = sampler.draw(&logits);
-                    let mut expected: Vec<usize> = (0..size).filter(|&at| !logits[at].is_nan()).collect();
+                    let mut expected: Vec<usize> = (first..last).filter(|&at| !logits[at].is_nan()).collect();
                     expected.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
                     expected.truncate(top_k);
                     let found: Vec<usize> = sampler.candidates.iter().map(|(_, token)| usize::from(*token)).collect();
-                    assert_eq!(found, expected, "{top_k} of {size}");
-                    assert!(drawn.is_none_or(|token| expected.contains(&usize::from(token))));
+                    assert_eq!(found, expected, "{top_k} of {first}..{last}");
+                    assert_eq!(drawn.is_none(), expected.is_empty());
                 }
             }
         }

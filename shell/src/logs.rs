@@ -84,11 +84,10 @@ impl Logs {
 }
 
 fn build(options: &LogOptions, level: &str) -> Result<(Box<dyn Subscriber + Send + Sync>, Logs), Failure> {
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse(level).map_err(|error| {
-            Failure::new(Exit::Config, format!("{LEVEL}={level} is no log level: {error}"))
-                .hint(format!("write {LEVEL}=debug, or {LEVEL}=info,hydra_shell=trace"))
-        })?;
+    let filter = filter(level).map_err(|why| {
+        Failure::new(Exit::Config, format!("{LEVEL}={level} is no log level: {why}"))
+            .hint(format!("write {LEVEL}=debug, or {LEVEL}=info,hydra_shell=trace"))
+    })?;
     let ring = Ring::with_finest(filter.max_level_hint().unwrap_or(LevelFilter::TRACE));
     // The ring comes first: the first layer formats the fields of spans for all, and must do so without colours.
     let mut layers = vec![lines(ring.clone(), false)];
@@ -103,6 +102,23 @@ fn build(options: &LogOptions, level: &str) -> Result<(Box<dyn Subscriber + Send
     }
     let subscriber = tracing_subscriber::registry().with(layers).with(filter);
     Ok((Box::new(subscriber), Logs { ring, note, file: guard, _stderr: Settled }))
+}
+
+/// Which lines a text such as `info,hydra_shell=trace` lets through. The parser alone would take a mistyped level for a
+/// place, whose lines are then the only ones.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    for word in &words {
+        let place = word.split(['=', '[']).next().unwrap_or_default();
+        let named = place.len() < word.len() && place.chars().all(|c| c.is_alphanumeric() || "_:-".contains(c));
+        let level = word.rsplit_once('=').map_or(if named { "trace" } else { word }, |(_, level)| level);
+        if !is_level(level) || !(named || is_level(word)) {
+            return Err(format!("`{word}` is none of error, warn, info, debug, trace and off, nor PLACE=LEVEL"));
+        }
+    }
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    builder.parse(words.join(",")).map_err(|error| error.to_string())
 }
 
 type Lines = Box<dyn Layer<Registry> + Send + Sync>;
@@ -240,6 +256,25 @@ mod tests {
         let (subscriber, logs) = build(options, level).unwrap();
         tracing::subscriber::with_default(subscriber, body);
         logs.ring.clone()
+    }
+
+    #[test]
+    fn a_mistyped_level_is_told_and_silences_nothing() {
+        for level in ["inf", "info,hydra_shell", "info;hydra_shell=debug", "info hydra_shell=debug", "debug=", "x=inf"]
+        {
+            let failure = build(&LogOptions::default(), level).err().expect(level);
+            assert!(failure.exit == Exit::Config && failure.to_string().contains(level), "{failure}");
+        }
+        for (level, lines) in
+            [("", 1), (" ", 1), ("debug ", 2), ("WARN", 0), ("off", 0), ("warn, hydra_shell=info,", 1)]
+        {
+            let ring = with_logs(&LogOptions::default(), level, || {
+                tracing::info!("one");
+                tracing::debug!("two");
+            });
+            assert_eq!(ring.total(), lines, "{level}");
+        }
+        assert!(build(&LogOptions::default(), "info,[span{field=value}]=debug").is_ok());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use hydra_engine::{DecodeBatch, Decoder, Drawn, EngineError, Stream, Team};
 
 use self::best::{Best, LaidOut};
 pub use self::outgoing::Outgoing;
-use self::queue::{Next, Queue, Seat};
+use self::queue::{Next, Queue};
 use super::served::Source;
 use crate::data::{Dataset, PieceDecoder};
 
@@ -52,7 +52,7 @@ pub struct Form {
     pub stops: Vec<String>,
 }
 
-/// The driver's end; when it is dropped, the threads end.
+/// The driver's end; when it is dropped, the thread ends.
 pub struct Answers {
     queue: Arc<Queue>,
     best: Arc<Best>,
@@ -108,13 +108,13 @@ struct Desk {
 /// One answer in the making.
 struct Answer {
     query: QueryNo,
+    user: UserName,
     stop: Arc<AtomicBool>,
     stream: Stream,
     pieces: PieceDecoder,
     text: Outgoing,
     tokens: u32,
     said: bool,
-    _seat: Seat,
 }
 
 impl Desk {
@@ -123,28 +123,11 @@ impl Desk {
         let mut running: Vec<Answer> = Vec::new();
         loop {
             running.retain(|answer| !answer.stop.load(Ordering::Relaxed));
-            if running.len() < STREAMS {
-                match self.queue.next(running.is_empty()) {
-                    Next::Job(job, _) if job.stop.load(Ordering::Relaxed) => continue,
-                    Next::Job(job, seat) => {
-                        let query = job.query;
-                        let begin = |from: LaidOut| Ok((self.begin(&job, seat, &from.decoder)?, from));
-                        let begun = self.best.take().and_then(begin);
-                        match begun {
-                            Ok((answer, LaidOut { version, averaged, .. })) => {
-                                report(Fact::Begun { query, version, averaged });
-                                running.push(answer);
-                            }
-                            Err(error) => {
-                                tracing::error!(%error, "an answer failed");
-                                let text = format!("the model could not answer: {error}");
-                                report(Fact::AnswerFailed { query, text });
-                                continue;
-                            }
-                        }
-                    }
+            while running.len() < STREAMS {
+                match self.queue.next(running.iter().map(|answer| &answer.user)) {
+                    Next::Job(job) => running.extend(self.admit(&job, report)),
                     Next::Closed if running.is_empty() => return,
-                    Next::Closed | Next::Nothing => {}
+                    Next::Closed | Next::Nothing => break,
                 }
             }
             let mut streams: Vec<_> = running.iter_mut().map(|answer| &mut answer.stream).collect();
@@ -153,7 +136,26 @@ impl Desk {
         }
     }
 
-    fn begin(&self, job: &Job, seat: Seat, from: &Arc<Decoder>) -> Result<Answer, EngineError> {
+    /// Begins an answer, unless nobody wants it any more or it cannot be begun.
+    fn admit(&self, job: &Job, report: &impl Fn(Fact)) -> Option<Answer> {
+        if job.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let query = job.query;
+        match self.best.take().and_then(|from| Ok((self.begin(job, &from.decoder)?, from))) {
+            Ok((answer, LaidOut { version, averaged, .. })) => {
+                report(Fact::Begun { query, version, averaged });
+                Some(answer)
+            }
+            Err(error) => {
+                tracing::error!(%error, "an answer failed");
+                report(Fact::AnswerFailed { query, text: format!("the model could not answer: {error}") });
+                None
+            }
+        }
+    }
+
+    fn begin(&self, job: &Job, from: &Arc<Decoder>) -> Result<Answer, EngineError> {
         let tokenizer = &self.data.tokenizer;
         let mut stops = job.stops.clone();
         let prompt = if job.raw {
@@ -173,13 +175,13 @@ impl Desk {
         let stream = Stream::new(from, &prompt, sampling)?;
         Ok(Answer {
             query: job.query,
+            user: job.user.clone(),
             stop: job.stop.clone(),
             stream,
             pieces: PieceDecoder::new(),
             text: Outgoing::new(stops, job.raw),
             tokens: 0,
             said: false,
-            _seat: seat,
         })
     }
 

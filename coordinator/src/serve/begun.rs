@@ -118,7 +118,7 @@ impl Begun {
                 });
             })
             .context("starting the learner")?;
-        // One thread each: the workers on this machine need the others, and an answer must not wait for them.
+        // One thread: the workers on this machine need the others, and an answer must not wait for them.
         let device = Device::open(DeviceChoice::Cpu, Some(1)).map_err(|error| anyhow::anyhow!("{error}"))?;
         let windows = (settings.eval.tokens / u64::from(shape.context)).max(1) as usize;
         let say = tell("evaluator");

@@ -37,8 +37,10 @@ use crate::ids::{UserName, VersionNo, WorkerId};
 use crate::limits;
 use crate::proto::UnpaidCode;
 
+mod record;
 mod usual;
 
+use record::Record;
 use usual::{Usual, error};
 
 #[cfg(test)]
@@ -62,14 +64,11 @@ const LEAST_BEFORE: f64 = 0.01;
 const ENOUGH: usize = 3;
 /// Updates whose gains are remembered.
 const REMEMBERED: usize = 64;
-/// How much a new sample moves a worker's average.
-const PACE: f64 = 0.4;
 /// A sample is clear by itself if this many standard errors do not change what it says.
 const CLEAR: f64 = 2.0;
-/// The usual gain shows in a sample if it is so many of its standard errors: honest ones are seldom below half of it.
-const SHOWS: f64 = 4.0;
-/// And if it was so many of those of the samples that it is known from.
-const SHOWN: f64 = 3.0;
+/// The usual gain shows in a sample if it is so many times what such samples are off by. A stranger's are off by less,
+/// since twice the windows are scored.
+const SHOWS: f64 = 3.0;
 /// Beyond what is usual, an update may cost this many times the usual gain on held-out text.
 const HARM: f64 = 2.0;
 /// So much a single sample can count for or against a worker.
@@ -80,89 +79,6 @@ const RIGHT: f64 = 0.75;
 const FEWEST: u32 = 4;
 /// After so many samples a worker is known.
 const KNOWN: u32 = 4;
-/// A worker whose updates gain less than this part of what is usual on one half of their windows leaves out steps.
-const HALF: f64 = 0.65;
-/// A worker whose updates gain less than this part of what is usual, as seen over several, does something else than
-/// its tasks.
-const WHOLE: f64 = 0.75;
-/// Whoever gains this part on average again does them again.
-const BACK: f64 = 0.85;
-/// Of the halves: a difference of a factor of two shows soon.
-const OF_HALVES: Belief = Belief { weight: 16.0, memory: 0.8 };
-/// Of all windows: less is missing, and nobody is to be refused for a bad beginning.
-const OF_WHOLE: Belief = Belief { weight: 40.0, memory: 0.85 };
-/// Honest updates of one version differ by so much (a part of the usual) however many windows are looked at.
-const SPREAD: f64 = 0.15;
-
-/// What is known of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Record {
-    /// The moving average of its gains, as parts of what is usual.
-    gain: f64,
-    samples: u32,
-    /// The same, but what could not be compared with others of its version and codec does not take it below [`LEAST`].
-    compared: Option<f64>,
-    /// Of the windows of each half.
-    halves: [Evidence; 2],
-    /// Of all of them, each update's between nothing and the usual: luck must not outweigh what is missing, and what is
-    /// worse than nothing shows by itself.
-    whole: Evidence,
-}
-
-/// How evidence is gathered.
-struct Belief {
-    /// What is believed of everybody before anything is seen, as the weight of having been right.
-    weight: f64,
-    /// How much of what was seen before an update still counts after it.
-    memory: f64,
-}
-
-/// What was seen of a worker's gains on some of its windows, as parts of what is usual: each by how surely it is known.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Evidence {
-    sum: f64,
-    weight: f64,
-}
-
-impl Evidence {
-    fn note(&mut self, belief: &Belief, score: f64, error: f64) {
-        let weight = 1.0 / (error.powi(2) + SPREAD.powi(2));
-        self.fade(belief);
-        self.sum += weight * score;
-        self.weight += weight;
-    }
-
-    /// What was seen before counts less.
-    fn fade(&mut self, belief: &Belief) {
-        self.sum *= belief.memory;
-        self.weight *= belief.memory;
-    }
-
-    /// What to believe: right until it is seen otherwise.
-    fn mean(&self, belief: &Belief) -> f64 {
-        (self.sum + belief.weight) / (self.weight + belief.weight)
-    }
-}
-
-impl Record {
-    /// What is wrong with its updates, as seen over several.
-    fn fault(&self) -> Option<String> {
-        if self.halves.iter().any(|half| half.mean(&OF_HALVES) < HALF) {
-            return Some("the updates help on one half of their tasks' windows only".to_owned());
-        }
-        let gains = self.whole.mean(&OF_WHOLE);
-        // Its last updates say more of what it does now.
-        (gains < WHOLE && self.gain < BACK)
-            .then(|| format!("the updates gain only {gains:.2} of what is usual, as seen over several"))
-    }
-
-    /// What could not be seen counts for the worker.
-    fn fade(&mut self) {
-        self.halves.iter_mut().for_each(|half| half.fade(&OF_HALVES));
-        self.whole.fade(&OF_WHOLE);
-    }
-}
-
 /// What is known of workers, and what updates usually gain.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
@@ -237,22 +153,6 @@ impl Trust {
         Ok(())
     }
 
-    /// Notes how much was gained, as far as others of the version say what is usual.
-    fn note(&mut self, who: &Who, gain: &Gain, usual: &Usual) {
-        let record = self.records.used(who);
-        let own = gain.own().mean;
-        if own.is_finite() && usual.own > CLEAR * usual.error {
-            record.whole.note(&OF_WHOLE, (own / usual.own).clamp(0.0, 1.0), usual.error / usual.own);
-        }
-        for ((evidence, half), usual) in record.halves.iter_mut().zip(&gain.halves).zip(&usual.halves) {
-            // Where the usual gain cannot be told from nothing there is nothing to compare with.
-            if half.mean.is_finite() && usual.mean > CLEAR * usual.error {
-                let score = (half.mean / usual.mean).clamp(-MOST, MOST);
-                evidence.note(&OF_HALVES, score, usual.error / usual.mean);
-            }
-        }
-    }
-
     /// Notes what updates show that came before enough others of their version, where these have come by `newest`. Where
     /// nobody will come any more, what is held against a worker fades: it must not be refused for ever for want of
     /// company.
@@ -261,7 +161,7 @@ impl Trust {
             let same = self.same(&one.user, one.task);
             let usual = if same.len() >= ENOUGH { Usual::of(&same, one.task.rate, true) } else { None };
             match usual {
-                Some(usual) => self.note(&(one.user, worker), &one.gain, &usual),
+                Some(usual) => self.records.used(&(one.user, worker)).note(&one.gain, &usual),
                 _ if one.task.version.0 + limits::STALENESS < newest.0 => {
                     self.records.used(&(one.user, worker)).fade();
                 }
@@ -287,10 +187,11 @@ impl Trust {
         }
         let known = self.is_known(who);
         let score = (own.mean / usual.own).clamp(-MOST, MOST);
-        self.move_average(who, score);
-        let average = self.move_compared(who, score, usual.fresh);
+        let record = self.records.used(who);
+        record.move_average(score);
+        let average = record.move_compared(score, usual.fresh);
         if usual.fresh {
-            self.note(who, gain, &usual);
+            record.note(gain, &usual);
         } else {
             remember(&mut self.early, (who.1, Useful { task, user: who.0.clone(), gain: *gain }));
         }
@@ -300,7 +201,7 @@ impl Trust {
             // How much there is to gain is not known well: who is not known either has to show that it gains at all, where
             // honest work would show it. It hardly does once a text is known by heart.
             let gains = own.mean > CLEAR * error(&own);
-            let shows = usual.own > SHOWS * error(&own) && usual.own > SHOWN * usual.error;
+            let shows = usual.own > SHOWS * usual.error;
             (shows && !known && !gains) || clearly_below(LEAST_BEFORE * usual.own, CLEAR)
         };
         if poor {
@@ -316,24 +217,6 @@ impl Trust {
             return useless(format!("the update harms the model on held-out text, by {cost:.1} times the usual gain"));
         }
         Ok(())
-    }
-
-    /// The worker's moving average with a new score.
-    fn move_average(&mut self, who: &Who, score: f64) {
-        let record = self.records.used(who);
-        let pace = if record.samples == 0 { 1.0 } else { PACE };
-        record.gain += pace * (score - record.gain);
-        record.samples = record.samples.saturating_add(1);
-    }
-
-    /// The same, where what others of earlier versions gained, up to twelve times as much, makes nobody useless by itself.
-    fn move_compared(&mut self, who: &Who, score: f64, fresh: bool) -> f64 {
-        let record = self.records.used(who);
-        let before = record.compared;
-        let score = if fresh || score > LEAST { score } else { before.unwrap_or(LEAST).min(LEAST) };
-        let average = before.map_or(score, |before| before + PACE * (score - before));
-        record.compared = Some(average);
-        average
     }
 
     /// What an update of `user` would usually gain: from those of others with the same version and codec if there are

@@ -25,9 +25,16 @@ pub(super) struct Attention {
 impl Attention {
     /// Row after row: keeps its key and value, and attends to all that its stream has `kept` of this layer.
     ///
-    /// `qkv` is `[rows, 3·width]`, `out` `[rows, width]`; the streams of `kept` are counted from `first` on.
-    pub fn attend(&mut self, layer: Layer<'_>, rows: &[Row], qkv: &[f32], kept: &mut [Kept], out: &mut [f32]) {
-        let Layer { decoder, index, first } = layer;
+    /// `qkv` is `[rows, 3·width]`, `out` `[rows, width]`; `kept` begins with that of the first row's stream.
+    pub fn attend(
+        &mut self,
+        (decoder, layer): (&Decoder, usize),
+        rows: &[Row],
+        qkv: &[f32],
+        kept: &mut [Kept],
+        out: &mut [f32],
+    ) {
+        let Some(first) = rows.first().map(|row| row.stream) else { return };
         let (width, size) = (decoder.shape().width as usize, decoder.shape().head_size() as usize);
         let heads = Heads { width, size, context: 1 };
         self.turned.resize(2 * width, 0.0);
@@ -35,19 +42,11 @@ impl Attention {
         let parts = qkv.chunks_exact(3 * width).zip(out.chunks_exact_mut(width));
         for (row, (qkv, out)) in rows.iter().zip(parts) {
             let angles = decoder.angles(row.position);
-            wide::turn(heads, qkv, decoder.heads(index), angles, &mut self.turned, &mut self.inverse);
+            wide::turn(heads, qkv, decoder.heads(layer), angles, &mut self.turned, &mut self.inverse);
             let (query, key) = self.turned.split_at(width);
             let kept = &mut kept[row.stream - first];
             kept.put(row.position, key, &qkv[2 * width..]);
             wide::attend(size, query, kept, &mut self.scores, out);
         }
     }
-}
-
-/// Whose attention it is.
-#[derive(Clone, Copy)]
-pub(super) struct Layer<'a> {
-    pub decoder: &'a Decoder,
-    pub index: usize,
-    pub first: usize,
 }

@@ -169,7 +169,7 @@ pub struct DecodeBatch {
 }
 
 impl DecodeBatch {
-    /// The next token of each stream, in their order, as far as it has read that much. The `team` helps with products.
+    /// The next token of each stream, in their order, as far as it has read that much. The `team` helps.
     pub fn step(&mut self, streams: &mut [&mut Stream], team: &mut Team) -> Vec<Drawn> {
         let mut drawn = vec![Drawn::End; streams.len()];
         let mut waiting: Vec<usize> = (0..streams.len()).filter(|&at| streams[at].left > 0).collect();
@@ -243,8 +243,8 @@ impl DecodeBatch {
             let next = decoder.layers.get(index + 1).map_or(&decoder.norm, |next| &next.norm1);
             team.multiply(&layer.qkv, &self.normed, &mut self.room, &mut self.qkv);
             self.kept.extend(group.iter().map(|&at| std::mem::take(&mut streams[at].kept[index])));
-            let room = (&mut self.attention, &mut self.kept[..]);
-            team.attend(decoder, index, &rows, &self.qkv, room, &mut self.attended);
+            let own = &mut self.attention;
+            team.attend((decoder, index), &rows, &self.qkv, &mut self.kept, own, &mut self.attended);
             group.iter().zip(self.kept.drain(..)).for_each(|(&at, kept)| streams[at].kept[index] = kept);
             team.multiply(&layer.out, &self.attended, &mut self.room, &mut self.delta);
             let (normed, inverse) = (&mut self.normed, &mut self.inverse);

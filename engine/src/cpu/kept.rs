@@ -14,7 +14,7 @@ const CHAINS: usize = 4;
 #[derive(Default)]
 pub(crate) struct Kept {
     tokens: usize,
-    /// `[tokens / 16, width, 16]`; the last block is filled up with zeros.
+    /// `[tokens / 16, width, 16]`; what fills the last block up counts for nothing.
     keys: Vec<f32>,
     /// `[tokens, width]`.
     values: Vec<f32>,
@@ -29,6 +29,7 @@ impl Kept {
 
     /// The token behind the first `tokens`, in place of what was kept of it and of later ones.
     pub fn put(&mut self, tokens: usize, key: &[f32], value: &[f32]) {
+        debug_assert!(tokens <= self.tokens, "tokens follow each other");
         self.tokens = tokens;
         self.values.truncate(tokens * value.len());
         let (block, lane) = (self.tokens / LANES * LANES * key.len(), self.tokens % LANES);

@@ -255,35 +255,31 @@ pub(super) fn cross_entropy(logits: &mut [f32], vocab: usize, targets: &[u16], s
 /// The largest number that is one; negative infinity if there is none.
 #[inline(always)]
 pub(super) fn highest(row: &[f32]) -> f32 {
+    tops(row).iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
+}
+
+/// The largest number of each of several groups of `size` numbers at most, of which each is in one group; negative
+/// infinity where a group has none. `into` gets them in place of what it holds.
+#[inline(always)]
+pub(super) fn group_tops(row: &[f32], size: usize, into: &mut Vec<f32>) {
+    into.clear();
+    row.chunks(size * LANES).for_each(|block| into.extend(tops(block)));
+}
+
+/// The largest of every [`LANES`]th number, from each of the first ones on.
+#[inline(always)]
+fn tops(row: &[f32]) -> [f32; LANES] {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = row.chunks_exact(LANES);
-    let tail = chunks.remainder().iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    let (chunks, tail) = row.as_chunks::<LANES>();
     for chunk in chunks {
         for i in 0..LANES {
             lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
         }
     }
-    lanes.iter().fold(tail, |a, &b| if b > a { b } else { a })
-}
-
-/// The largest number of each of several groups of about `size` numbers, of which each is in one group; negative
-/// infinity where a group has none. `tops` gets them in place of what it holds.
-#[inline(always)]
-pub(super) fn group_tops(row: &[f32], size: usize, tops: &mut Vec<f32>) {
-    tops.clear();
-    for block in row.chunks(size * LANES) {
-        let mut lanes = [f32::NEG_INFINITY; LANES];
-        let (chunks, tail) = block.as_chunks::<LANES>();
-        for chunk in chunks {
-            for i in 0..LANES {
-                lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
-            }
-        }
-        for (lane, x) in lanes.iter_mut().zip(tail) {
-            *lane = if *x > *lane { *x } else { *lane };
-        }
-        tops.extend(lanes);
+    for (lane, x) in lanes.iter_mut().zip(tail) {
+        *lane = if *x > *lane { *x } else { *lane };
     }
+    lanes
 }
 
 /// [`exp_in_place`] below the highest of the row.

@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, yield_now};
 use std::time::{Duration, Instant};
 
-use super::attention::{Attention, Layer, Row};
+use super::attention::{Attention, Row};
 use super::decode::Decoder;
 use super::kept::Kept;
 use super::product::{LANES, Panels, Room};
 use super::wide;
 
-/// How long a helper looks for another part before it sleeps; the longest time between two products of an answer.
+/// How long a helper looks for another part before it sleeps; the longest time between two parts of a token.
 const AWAKE: Duration = Duration::from_micros(200);
 
 /// The fewest multiply-adds that are worth sharing: some microseconds of them.
@@ -56,7 +56,7 @@ struct Helper {
 struct Shared {
     /// Whose turn it is.
     state: AtomicU8,
-    /// Locked by whose turn it is; never waited for.
+    /// Locked by whose turn it is; waited for at most while a helper that was told to end ends.
     work: Mutex<Work>,
 }
 
@@ -66,6 +66,8 @@ struct Work {
     input: Vec<f32>,
     room: Room,
     rows: Vec<Row>,
+    /// Which of all rows these are.
+    place: Range<usize>,
     kept: Vec<Kept>,
     attention: Attention,
     out: Vec<f32>,
@@ -76,9 +78,9 @@ enum Task {
     #[default]
     Nothing,
     /// Some panels of a matrix with rows.
-    Multiply(Arc<Panels>, Range<usize>),
-    /// Some streams' attention in a layer; the number of the first of them.
-    Attend(Arc<Decoder>, usize, usize),
+    Multiply { matrix: Arc<Panels>, panels: Range<usize> },
+    /// Some streams' attention.
+    Attend { decoder: Arc<Decoder>, layer: usize },
 }
 
 impl Team {
@@ -97,7 +99,7 @@ impl Team {
         let part = |at: usize| panels * at / parts..panels * (at + 1) / parts;
         for (at, helper) in self.helpers.iter().enumerate() {
             helper.ask(|work| {
-                work.task = Task::Multiply(matrix.clone(), part(at + 1));
+                work.task = Task::Multiply { matrix: matrix.clone(), panels: part(at + 1) };
                 work.input.clear();
                 work.input.extend_from_slice(rows);
             });
@@ -114,28 +116,24 @@ impl Team {
         }
     }
 
-    /// [`Attention::attend`] in a layer, of all rows. A stream's rows follow each other and are one thread's.
+    /// [`Attention::attend`] of all rows in a layer. A stream's rows follow each other and are one thread's.
     pub(super) fn attend(
         &mut self,
-        decoder: &Arc<Decoder>,
-        index: usize,
+        (decoder, layer): (&Arc<Decoder>, usize),
         rows: &[Row],
         qkv: &[f32],
-        (own, kept): (&mut Attention, &mut [Kept]),
+        kept: &mut [Kept],
+        own: &mut Attention,
         out: &mut [f32],
     ) {
         let width = decoder.shape().width as usize;
         let cost = |row: &Row| 2 * width * (row.position + 1);
         let all: usize = rows.iter().map(cost).sum();
         let mut left = rows.len();
-        if self.helpers.is_empty() || kept.len() < 2 || all < SHARED {
-            let layer = Layer { decoder, index, first: 0 };
-            return own.attend(layer, rows, qkv, kept, out);
-        }
-        // From the end on, each helper has streams until it has its share.
+        let mut asked = 0;
+        // From the end on, each helper has streams until it has its share; the first stream stays here.
         let share = all / (self.helpers.len() + 1);
-        let mut begun = Vec::new();
-        for helper in &self.helpers {
+        for helper in self.helpers.iter().filter(|_| all >= SHARED) {
             let end = left;
             let mut has = 0;
             while has < share && left > 0 && rows[left - 1].stream > 0 {
@@ -144,29 +142,27 @@ impl Team {
                 has += rows[first..left].iter().map(cost).sum::<usize>();
                 left = first;
             }
-            let mine = left..end;
-            if mine.is_empty() {
+            if left == end {
                 break;
             }
-            let first = rows[mine.start].stream;
+            asked += 1;
             helper.ask(|work| {
-                work.task = Task::Attend(decoder.clone(), index, first);
+                work.task = Task::Attend { decoder: decoder.clone(), layer };
                 work.input.clear();
-                work.input.extend_from_slice(&qkv[mine.start * 3 * width..mine.end * 3 * width]);
+                work.input.extend_from_slice(&qkv[left * 3 * width..end * 3 * width]);
                 work.rows.clear();
-                work.rows.extend_from_slice(&rows[mine.clone()]);
-                let streams = first..=rows[mine.end - 1].stream;
+                work.rows.extend_from_slice(&rows[left..end]);
+                work.place = left..end;
+                let streams = rows[left].stream..=rows[end - 1].stream;
                 work.kept.clear();
                 work.kept.extend(kept[streams].iter_mut().map(std::mem::take));
             });
-            begun.push((helper, mine));
         }
-        let layer = Layer { decoder, index, first: 0 };
-        own.attend(layer, &rows[..left], &qkv[..left * 3 * width], kept, &mut out[..left * width]);
-        for (helper, mine) in begun {
+        own.attend((decoder, layer), &rows[..left], &qkv[..left * 3 * width], kept, &mut out[..left * width]);
+        for helper in &self.helpers[..asked] {
             let mut work = helper.wait();
-            out[mine.start * width..mine.end * width].copy_from_slice(&work.out);
-            let first = rows[mine.start].stream;
+            out[work.place.start * width..work.place.end * width].copy_from_slice(&work.out);
+            let first = rows[work.place.start].stream;
             kept[first..].iter_mut().zip(work.kept.drain(..)).for_each(|(kept, used)| *kept = used);
         }
     }
@@ -180,6 +176,7 @@ impl Helper {
         Ok(Self { shared, thread: Some(thread) })
     }
 
+    /// Something to do for a helper that has nothing, or has ended.
     fn ask(&self, fill: impl FnOnce(&mut Work)) {
         fill(&mut self.shared.work());
         if self.shared.change(IDLE, ASKED) {
@@ -270,15 +267,15 @@ impl Work {
     fn run(&mut self) {
         match &self.task {
             Task::Nothing => {}
-            Task::Multiply(matrix, panels) => {
+            Task::Multiply { matrix, panels } => {
                 let part = matrix.part(panels.clone()).apart();
                 self.out.resize(self.input.len() / matrix.inputs() * part.outputs(), 0.0);
                 wide::multiply(part, &self.input, &mut self.room, &mut self.out);
             }
-            Task::Attend(decoder, index, first) => {
-                let layer = Layer { decoder, index: *index, first: *first };
+            Task::Attend { decoder, layer } => {
                 self.out.resize(self.input.len() / 3, 0.0);
-                self.attention.attend(layer, &self.rows, &self.input, &mut self.kept, &mut self.out);
+                let (kept, out) = (&mut self.kept, &mut self.out);
+                self.attention.attend((decoder, *layer), &self.rows, &self.input, kept, out);
             }
         }
     }

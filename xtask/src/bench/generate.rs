@@ -67,20 +67,21 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
         example(repo, ("hydra-engine", "generate"), "", arguments)
     };
     // In turns: a shared machine is faster at one time than at another.
-    let turn = || -> Result<_, Failure> {
-        let greedy = |streams, threads| ours(streams, threads, "greedy");
-        let many = [greedy(STREAMS, threads)?, ours(STREAMS, threads, "default")?];
-        Ok((greedy(1, threads)?, greedy(1, 1)?, ours(1, threads, "default")?, many))
-    };
-    let (mut one, mut alone, mut usual, [mut many, mut many_usual]) = turn()?;
+    let cases = [
+        (1, threads, "greedy"),
+        (1, 1, "greedy"),
+        (STREAMS, threads, "greedy"),
+        (1, threads, "default"),
+        (STREAMS, threads, "default"),
+    ];
+    let turn = || cases.iter().map(|(streams, threads, sampling)| ours(*streams, *threads, sampling));
+    let mut runs = turn().collect::<Result<Vec<_>, _>>()?;
     for _ in 1..TURNS {
-        let (again, again_alone, again_usual, [again_many, again_many_usual]) = turn()?;
-        one.add(again);
-        alone.add(again_alone);
-        usual.add(again_usual);
-        many.add(again_many);
-        many_usual.add(again_many_usual);
+        for (run, again) in runs.iter_mut().zip(turn()) {
+            run.add(again?);
+        }
     }
+    let [one, alone, many, usual, many_usual] = runs.as_slice() else { unreachable!("as many as there are cases") };
     let threads_flag = threads.to_string();
     let flags = ["--peak", "--seconds", "1", "--threads", &threads_flag].map(OsString::from);
     let machine: Machine = example(repo, ("hydra-engine", "speed"), "", flags)?;
@@ -101,7 +102,7 @@ pub fn run(repo: &Repo, options: &Options) -> Result<Report, Failure> {
     report.row("one_stream", quick, "tokens/s", None);
     report.row("one_stream_against_transformers", quick / best, "×", Some(Bar::AtLeast(3.0)));
     let tokens = [&alone.tokens, &many.tokens, &single.tokens, &all.tokens];
-    let same = tokens.into_iter().all(|tokens| *tokens == one.tokens);
+    let same = tokens.into_iter().all(|tokens| *tokens == one.tokens) && usual.tokens == many_usual.tokens;
     report.row("same_tokens", f64::from(same), "", Some(Bar::AtLeast(1.0)));
     report.row("one_stream_on_one_thread", single_thread, "tokens/s", None);
     report.row("one_stream_default_sampling", speed(&usual.seconds, 1), "tokens/s", None);

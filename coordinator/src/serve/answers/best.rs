@@ -52,10 +52,10 @@ impl Best {
     pub fn take(&self) -> Result<LaidOut, EngineError> {
         let newest = lock(&self.newest).clone();
         let Source { version, averaged, shape, ref weights } = newest.source;
-        let mut laid_out = lock(&self.laid_out);
         if let Some(decoder) = newest.decoder.get() {
             return Ok(LaidOut { version, averaged, decoder: decoder.clone() });
         }
+        let mut laid_out = lock(&self.laid_out);
         laid_out.retain(|(.., decoder)| decoder.strong_count() > 0);
         if laid_out.len() >= MOST {
             let alive = laid_out.iter().rev().find_map(|(version, averaged, decoder)| {

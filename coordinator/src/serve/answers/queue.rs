@@ -4,7 +4,7 @@
 //! does not keep a single one waiting; and a user with as many as one may have waits for an end of them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use hydra_core::hub::QueryNo;
 use hydra_core::ids::UserName;
@@ -22,45 +22,15 @@ pub struct Queue {
 #[derive(Default)]
 struct Waiting {
     jobs: VecDeque<Job>,
-    /// Answers under way, of those who have any.
-    seated: BTreeMap<UserName, usize>,
     closed: bool,
-}
-
-impl Waiting {
-    /// The place of the job whose turn it is.
-    fn turn(&self, most: usize) -> Option<usize> {
-        let seated = |user| self.seated.get(user).copied().unwrap_or(0);
-        let places = self.jobs.iter().enumerate().map(|(place, job)| (seated(&job.user), place));
-        places.filter(|(seated, _)| *seated < most).min().map(|(_, place)| place)
-    }
 }
 
 /// What comes next.
 pub enum Next {
-    Job(Box<Job>, Seat),
+    Job(Box<Job>),
     Nothing,
     /// There will be no more.
     Closed,
-}
-
-/// A user's answer is under way for as long as this lives.
-pub struct Seat {
-    queue: Arc<Queue>,
-    user: UserName,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut waiting = self.queue.lock();
-        if let Some(seated) = waiting.seated.get_mut(&self.user) {
-            *seated -= 1;
-            if *seated == 0 {
-                waiting.seated.remove(&self.user);
-            }
-        }
-        self.queue.changed.notify_one();
-    }
 }
 
 impl Queue {
@@ -92,19 +62,20 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The next job; waited for by who has nothing else to do.
-    pub fn next(self: &Arc<Self>, idle: bool) -> Next {
+    /// The next job, where answers of these users are under way; waited for where there are none.
+    pub fn next<'a>(&self, under_way: impl Iterator<Item = &'a UserName>) -> Next {
+        let mut has = BTreeMap::<&UserName, usize>::new();
+        under_way.for_each(|user| *has.entry(user).or_default() += 1);
         let mut waiting = self.lock();
-        if idle {
-            let nothing = |waiting: &mut Waiting| waiting.turn(self.most).is_none() && !waiting.closed;
+        if has.is_empty() {
+            let nothing = |waiting: &mut Waiting| waiting.jobs.is_empty() && !waiting.closed;
             waiting = self.changed.wait_while(waiting, nothing).unwrap_or_else(PoisonError::into_inner);
         }
-        match waiting.turn(self.most).and_then(|place| waiting.jobs.remove(place)) {
-            Some(job) => {
-                let user = job.user.clone();
-                *waiting.seated.entry(user.clone()).or_default() += 1;
-                Next::Job(Box::new(job), Seat { queue: self.clone(), user })
-            }
+        let of = |user| has.get(user).copied().unwrap_or(0);
+        let turns = waiting.jobs.iter().enumerate().map(|(place, job)| (of(&job.user), place));
+        let turn = turns.filter(|(has, _)| *has < self.most).min();
+        match turn.and_then(|(_, place)| waiting.jobs.remove(place)) {
+            Some(job) => Next::Job(Box::new(job)),
             None if waiting.closed => Next::Closed,
             None => Next::Nothing,
         }
@@ -113,15 +84,12 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
     use hydra_core::hub::Sampling;
 
     use super::*;
-
-    fn job(number: u64) -> Job {
-        job_of("alice", number)
-    }
 
     fn job_of(user: &str, number: u64) -> Job {
         Job {
@@ -135,46 +103,55 @@ mod tests {
         }
     }
 
+    fn next(queue: &Queue, under_way: &[UserName]) -> Option<(u64, UserName)> {
+        match queue.next(under_way.iter()) {
+            Next::Job(job) => Some((job.query.0, job.user)),
+            Next::Nothing | Next::Closed => None,
+        }
+    }
+
     #[test]
     fn what_is_cancelled_waits_no_longer() {
-        let queue = Arc::new(Queue::new(4));
+        let queue = Queue::new(4);
         for number in 0..1_000 {
-            queue.put(job(number));
+            queue.put(job_of("alice", number));
             queue.cancel(QueryNo(number));
         }
-        queue.put(job(1_000));
+        queue.put(job_of("alice", 1_000));
         assert!(queue.lock().jobs.len() == 1);
-        assert!(matches!(queue.next(false), Next::Job(job, _) if job.query == QueryNo(1_000)));
-        assert!(matches!(queue.next(false), Next::Nothing));
-        queue.put(job(1_001));
+        let bob = ["bob".parse().unwrap()];
+        assert_eq!(next(&queue, &bob).map(|(query, _)| query), Some(1_000));
+        assert!(matches!(queue.next(bob.iter()), Next::Nothing));
+        queue.put(job_of("alice", 1_001));
         queue.close();
-        assert!(matches!(queue.next(true), Next::Closed) && matches!(queue.next(false), Next::Closed));
+        assert!(matches!(queue.next([].iter()), Next::Closed) && matches!(queue.next(bob.iter()), Next::Closed));
     }
 
     #[test]
     fn who_has_fewest_comes_next_and_nobody_has_all() {
-        let queue = Arc::new(Queue::new(2));
+        let queue = Queue::new(2);
         for (number, user) in ["alice", "alice", "alice", "bob", "alice", "carol", "bob"].into_iter().enumerate() {
             queue.put(job_of(user, number as u64));
         }
-        let mut seats = Vec::new();
-        let mut next = || match queue.next(false) {
-            Next::Job(job, seat) => {
-                seats.push(seat);
-                Some(job.query.0)
-            }
-            Next::Nothing | Next::Closed => None,
-        };
-        let order: Vec<u64> = std::iter::from_fn(&mut next).collect();
+        let mut under_way = Vec::new();
+        let mut order = Vec::new();
+        while let Some((query, user)) = next(&queue, &under_way) {
+            order.push(query);
+            under_way.push(user);
+        }
         assert_eq!(order, [0, 3, 5, 1, 6], "alice has two, and two that wait");
-        // An end of hers, which an idle thread waits for.
+        under_way.remove(0);
+        assert_eq!(next(&queue, &under_way).map(|(query, _)| query), Some(2), "one of hers has ended");
+    }
+
+    #[test]
+    fn who_has_nothing_to_do_waits() {
+        let queue = Arc::new(Queue::new(1));
         let idle = std::thread::spawn({
             let queue = queue.clone();
-            move || if let Next::Job(job, _) = queue.next(true) { Some(job.query.0) } else { None }
+            move || next(&queue, &[])
         });
-        seats.remove(0);
-        assert_eq!(idle.join().unwrap(), Some(2));
-        seats.clear();
-        assert!(queue.lock().seated.is_empty());
+        queue.put(job_of("alice", 1));
+        assert_eq!(idle.join().unwrap().map(|(query, _)| query), Some(1));
     }
 }

@@ -173,40 +173,41 @@ fn where_nothing_is_left_to_gain_honest_work_is_still_paid() {
     assert!(refused < 25, "{refused} of 299");
 }
 
-/// A run of three users, of whom each hands in one update a version, the third from the tenth on; how often it was
-/// refused, and the others.
-fn of_three(gain: f64, deviation: f64, third: f64, versions: u64, seed: u64) -> (u32, u32) {
+/// A run of three users, of whom each hands in one update a version, the third from the tenth on, by the mean and the
+/// deviation of what they gain; how often the third was refused, and the others.
+fn of_three(others: (f64, f64), third: (f64, f64), versions: u64, seed: u64) -> (u32, u32) {
     let (mut trust, mut rng) = (Trust::default(), Rng::new(seed));
-    let (mut third_refused, mut others_refused) = (0, 0);
+    let mut refused = (0, 0);
     for version in 0..versions {
-        for worker in 0..3 {
-            if worker == 2 && version < 10 {
-                continue;
-            }
+        for worker in 0..if version < 10 { 2 } else { 3 } {
             let count = trust.windows(&who(worker), 4);
-            let own = halves(if worker == 2 { third } else { gain }, deviation, count, &mut rng);
+            let (mean, deviation) = if worker == 2 { third } else { others };
+            let own = halves(mean, deviation, count, &mut rng);
             let gain = Gain { halves: own, held_out: sample(0.0, 0.008, 8, &mut rng) };
             let findings = Findings { norm: 1.0, twin: None, gain: Some(gain) };
             let wrong = u32::from(trust.judge(&who(worker), task(version, Codec::Int4), &findings).is_err());
-            if worker == 2 { third_refused += wrong } else { others_refused += wrong }
+            *(if worker == 2 { &mut refused.0 } else { &mut refused.1 }) += wrong;
         }
     }
-    (third_refused, others_refused)
+    refused
 }
 
 #[test]
 fn who_is_new_where_a_text_is_known_by_heart_is_paid() {
-    // As measured of `tiny` and the primer at version 250: what is gained is about as large as its errors.
+    // As measured of `tiny` and the primer at version 250: the usual gain is about as large as its errors.
     for (seed, gain) in (0..).zip([0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004]) {
-        let (third, others) = of_three(gain, 0.0027, gain, 210, seed);
+        let honest = (gain, 0.0027);
+        let (third, others) = of_three(honest, honest, 210, seed);
         assert!(third <= 3 && others <= 6, "{third} of 200 and {others} of 420 at {gain}");
     }
 }
 
 #[test]
-fn who_is_new_and_gains_nothing_where_others_do_is_not() {
-    let (third, others) = of_three(0.02, 0.01, 0.0, 210, 7);
-    assert!(third >= 180 && others <= 4, "{third} of 200 and {others} of 420");
+fn who_is_new_and_gains_nothing_where_others_do_is_not_however_much_it_scatters() {
+    for deviation in [0.0015, 0.01, 0.02, 0.05] {
+        let (third, others) = of_three((0.02, 0.01), (0.0, deviation), 210, 7);
+        assert!(third >= 170 && others <= 4, "{third} of 200 and {others} of 420 at {deviation}");
+    }
 }
 
 #[test]

@@ -104,3 +104,26 @@ fn a_team_changes_no_answer() {
     assert_eq!(alone, answers(Team::new(2).unwrap(), 20), "one ended");
     assert_eq!(alone, answers(Team { helpers: vec![asleep()] }, usize::MAX), "nobody began");
 }
+
+#[test]
+fn attention_may_be_done_again() {
+    // As where a helper fails at it: across a block of sixteen tokens, with what is kept already.
+    let shape = Shape::new(40, 32, 2, 1, 64);
+    let decoder = Arc::new(Decoder::new(shape, &random_weights(&shape, 5)).unwrap());
+    let rows: Vec<Row> = (0..40).map(|position| Row { stream: 3, position }).collect();
+    let run = |times: usize| {
+        let task = || Task::Attend { decoder: decoder.clone(), layer: 0 };
+        let input = random(40 * 3 * 32, 4);
+        let mut work = Work { input: input[..10 * 3 * 32].to_vec(), rows: rows[..10].to_vec(), ..Work::default() };
+        (work.task, work.kept) = (task(), vec![Kept::default()]);
+        work.run();
+        (work.input, work.rows) = (input[10 * 3 * 32..].to_vec(), rows[10..].to_vec());
+        (0..times).for_each(|_| work.run());
+        let again = work.out.clone();
+        // What is kept shows in the next one.
+        (work.input, work.rows) = (random(3 * 32, 6), vec![Row { stream: 3, position: 40 }]);
+        work.run();
+        (again, work.out)
+    };
+    assert_eq!(run(1), run(2));
+}
