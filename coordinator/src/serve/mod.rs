@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hydra_config::Settings;
+use hydra_core::ids::VersionNo;
 use hydra_shell::clock::Clock;
 use hydra_shell::events::Events;
 use hydra_shell::exit::{Exit, Failure};
@@ -285,10 +286,15 @@ async fn serve_with(
     match (best, last) {
         (Ok(Some((best, loss))), Some(last)) if loss < last * CLEARLY_BETTER => {
             // Which of the two it was, nobody knows here. Its weights are gone, or soon will be.
+            let end = if best > VersionNo(0) {
+                format!(", or one that ends there (--stop-after-rounds {best})")
+            } else {
+                String::new()
+            };
             events.say(&format!(
                 "version {best} was better: loss {loss:.3}, not {last:.3}, on the part that each is measured on; if \
                  workers were away, they may help when they are back; if the text is memorised, what helps is a new run \
-                 with more text, or one that ends there (--stop-after-rounds {best})"
+                 with more text{end}"
             ));
         }
         (Ok(_), _) => {}

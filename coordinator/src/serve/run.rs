@@ -81,6 +81,9 @@ fn open_folder(settings: &Settings, init: Option<&Pretrained>, events: &Events) 
     let remedy = Remedy { exit: Exit::RunFolder, elsewhere: "choose a folder that you may write to (--run DIR)" };
     let key = keys::load_or_create(&dir.join("coordinator.key"), remedy)?;
     let at_ms = wall_ms();
+    if !Store::exists(dir) && VersionFiles::any_trained(dir) {
+        return Err(without_its_ledger(dir).into());
+    }
     let mut store = Store::open(dir, &Opening { key: key.clone(), at_ms }).map_err(|error| fail::store(&error))?;
     let (shape, data, recovered, learner) = open_locked(settings, init, events, &mut store, at_ms)?;
     Ok(Run { shape, data, store, key, recovered, learner })
@@ -96,6 +99,9 @@ fn open_locked(
     let dir = &settings.run_dir;
     let begun = remembered::Begun::read(dir)?;
     let born = store.has_version().map_err(|error| fail::store(&error))?;
+    if !born && VersionFiles::any_trained(dir) {
+        return Err(without_its_ledger(dir).into());
+    }
     if begun.as_ref().is_some_and(|begun| begun.init) && !born && init.is_none() {
         return Err(without_its_model().into());
     }
@@ -238,6 +244,14 @@ fn open_locked(
         prober,
     };
     Ok((shape, data, recovered, learner))
+}
+
+/// To begin anew would put the versions aside and throw away updates that are still to be merged.
+fn without_its_ledger(dir: &Path) -> Failure {
+    let text = format!("{} holds versions of a model, but its ledger (hydra.db) is gone or empty", dir.display());
+    Failure::new(Exit::RunFolder, text).hint(
+        "put hydra.db back from a backup (docs/operations.md), or begin another run in a folder of its own (--run DIR)",
+    )
 }
 
 /// A start with `--init` was cut short, and this one would begin with random weights.

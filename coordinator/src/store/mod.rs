@@ -68,6 +68,14 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether `run_dir` has a database, or one that cannot be looked at. An empty file is none.
+    pub fn exists(run_dir: &Path) -> bool {
+        match std::fs::metadata(run_dir.join(schema::FILE)) {
+            Ok(metadata) => metadata.len() > 0,
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+
     /// Opens the database in `run_dir`, making both where absent, and counts this start.
     pub fn open(run_dir: &Path, opening: &Opening) -> Result<Self, StoreError> {
         std::fs::create_dir_all(run_dir).map_err(|error| FileError::io("prepare", run_dir, &error))?;

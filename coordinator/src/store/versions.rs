@@ -149,9 +149,18 @@ impl VersionFiles {
 
     /// The versions that have a file, oldest first; whether they are whole is not looked at.
     pub fn list(&self) -> Result<Vec<VersionNo>, FileError> {
-        let failed = |error: io::Error| FileError::io("read", &self.folder, &error);
+        Self::list_in(&self.folder)
+    }
+
+    /// Whether a model has been trained in `run_dir`: a first start that was cut short leaves version 0 alone.
+    pub fn any_trained(run_dir: &Path) -> bool {
+        Self::list_in(&run_dir.join("versions")).is_ok_and(|found| found.last().is_some_and(|last| last.0 > 0))
+    }
+
+    fn list_in(folder: &Path) -> Result<Vec<VersionNo>, FileError> {
+        let failed = |error: io::Error| FileError::io("read", folder, &error);
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(failed)? {
+        for entry in fs::read_dir(folder).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             found.extend(name.to_str().and_then(number));
         }

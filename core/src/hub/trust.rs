@@ -206,7 +206,11 @@ impl Trust {
         };
         if poor {
             let text = "the update does not help on the windows of its task: it gains";
-            return useless(format!("{text} {score:.2} of what is usual"));
+            return useless(if usual.fresh {
+                format!("{text} {score:.2} of what is usual, {average:.2} on average")
+            } else {
+                format!("{text} {score:.2} of what was usual before, which its windows do not show clearly")
+            });
         }
         if let Some(fault) = self.records.get(who).and_then(Record::fault) {
             return useless(fault);

@@ -4,11 +4,13 @@ use clap::Parser as _;
 use hydra_config::AnswerSettings;
 use hydra_core::credits::Credits;
 use hydra_core::hub::rows::Version;
+use hydra_shell::exit::{Exit, Failure};
+use hydra_shell::keys::{self, Remedy};
 
 use super::*;
 use crate::args::Args;
 use crate::serve::settings as remembered;
-use crate::store::Checkpoint;
+use crate::store::{Checkpoint, Opening};
 
 fn open(settings: &Settings) -> anyhow::Result<run::Run> {
     run::open(settings, None, &Events::stdout(false))
@@ -36,6 +38,33 @@ fn a_first_start_that_fails_leaves_nothing_that_looks_like_a_run() {
     wider.model.width = 16;
     assert!(open(&wider).is_err());
     assert!(open(&Settings { data: Vec::new(), ..good }).is_ok());
+}
+
+#[test]
+fn a_run_whose_ledger_is_gone_is_not_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = settings(dir.path());
+    drop(open(&begun).unwrap());
+    let (ledger, trained) = (begun.run_dir.join("hydra.db"), begun.run_dir.join("versions/v00000002.safetensors"));
+    std::fs::write(&trained, "weights").unwrap();
+    let aside = dir.path().join("aside.db");
+    std::fs::rename(&ledger, &aside).unwrap();
+    let refused = || {
+        let failure = open(&begun).err().expect("refused").downcast::<Failure>().unwrap();
+        assert_eq!(failure.exit, Exit::RunFolder, "{failure}");
+        assert!(trained.exists());
+    };
+    refused();
+    assert!(!ledger.exists());
+    std::fs::write(&ledger, "").unwrap();
+    refused();
+    // One that another start has made knows of no version.
+    let remedy = Remedy { exit: Exit::RunFolder, elsewhere: "" };
+    let key = keys::load_or_create(&begun.run_dir.join("coordinator.key"), remedy).unwrap();
+    drop(Store::open(&begun.run_dir, &Opening { key, at_ms: 1 }).unwrap());
+    refused();
+    std::fs::copy(&aside, &ledger).unwrap();
+    assert!(open(&begun).is_ok());
 }
 
 #[cfg(unix)]
