@@ -66,9 +66,9 @@ const ENOUGH: usize = 3;
 const REMEMBERED: usize = 64;
 /// A sample is clear by itself if this many standard errors do not change what it says.
 const CLEAR: f64 = 2.0;
-/// The usual gain shows in a sample if it is so many times what such samples are off by. A stranger's are off by less,
-/// since twice the windows are scored.
-const SHOWS: f64 = 3.0;
+/// The usual gain shows in a sample if it is so many of the standard errors that a sample of so many windows usually has.
+/// Honest ones are seldom below half of it.
+const SHOWS: f64 = 4.0;
 /// Beyond what is usual, an update may cost this many times the usual gain on held-out text.
 const HARM: f64 = 2.0;
 /// So much a single sample can count for or against a worker.
@@ -178,8 +178,8 @@ impl Trust {
         }
         let clearly_below = |bar: f64, errors: f64| own.mean + errors * error(&own) < bar;
         let Some(usual) = self.usual(&who.0, task) else {
-            // The first of a run, or of a start: there is nothing to compare with, and much to gain.
-            return if own.mean <= 0.0 { useless(loses(&own)) } else { Ok(()) };
+            // The first of a run, with much to gain, or of a start, where nothing may be left: there is nothing to compare with.
+            return if clearly_below(0.0, CLEAR) { useless(loses(&own)) } else { Ok(()) };
         };
         if usual.own <= CLEAR * usual.error {
             // Nobody's gain can be told from nothing: that is no reason to pay nobody.
@@ -201,7 +201,7 @@ impl Trust {
             // How much there is to gain is not known well: who is not known either has to show that it gains at all, where
             // honest work would show it. It hardly does once a text is known by heart.
             let gains = own.mean > CLEAR * error(&own);
-            let shows = usual.own > SHOWS * usual.error;
+            let shows = usual.own > SHOWS * usual.deviation / f64::from(own.count).sqrt();
             (shows && !known && !gains) || clearly_below(LEAST_BEFORE * usual.own, CLEAR)
         };
         if poor {

@@ -203,6 +203,20 @@ fn who_is_new_where_a_text_is_known_by_heart_is_paid() {
 }
 
 #[test]
+fn after_a_restart_where_a_text_is_known_by_heart_everybody_is_paid() {
+    // All are new, and all are looked at with twice the windows.
+    for (seed, gain) in (0..).zip([0.0005, 0.001, 0.002, 0.003, 0.004, 0.006]) {
+        let mut refused = 0;
+        for run in 0..40 {
+            let honest = (gain, 0.0027);
+            let (third, others) = of_three(honest, honest, 16, 100 * seed + run);
+            refused += third + others;
+        }
+        assert!(refused <= 15, "{refused} of 1,520 at {gain}");
+    }
+}
+
+#[test]
 fn who_is_new_and_gains_nothing_where_others_do_is_not_however_much_it_scatters() {
     for deviation in [0.0015, 0.01, 0.02, 0.05] {
         let (third, others) = of_three((0.02, 0.01), (0.0, deviation), 210, 7);

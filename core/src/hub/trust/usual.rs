@@ -8,6 +8,8 @@ pub(super) struct Usual {
     pub own: f64,
     /// How far a single sample's mean may be off.
     pub error: f64,
+    /// How much a sample's windows differ.
+    pub deviation: f64,
     /// The same on each half of the windows.
     pub halves: [Half; 2],
     pub held_out: f64,
@@ -26,6 +28,7 @@ impl Usual {
         Some(Self {
             own: middle(&|gain| gain.own().mean)?,
             error: middle(&|gain| error(&gain.own()))?,
+            deviation: middle(&|gain| gain.own().deviation)?,
             halves: [half(0)?, half(1)?],
             held_out: median(held_out.map(|one| one.part(rate) * one.gain.held_out.mean)).unwrap_or(0.0),
             fresh,
