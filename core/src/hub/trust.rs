@@ -11,7 +11,7 @@
 //!   decides, unless the sample is clear by itself.
 //!   Whoever leaves out a part of the steps gains on one half of its windows and hardly on the other. That is a
 //!   difference of a factor of two in numbers that scatter by a third, so what is seen of each half is gathered over
-//!   several updates ([`Evidence`]). So is what is seen of all windows: whoever trains from weights that are some
+//!   several updates (`record.rs`). So is what is seen of all windows: whoever trains from weights that are some
 //!   versions old gains about half of the usual again and again, which no single sample tells from bad luck.
 //!   A worker that is alone with its encoding has nobody to compare with but itself: its own noise must not become what
 //!   is usual, so it is compared loosely with what everybody gains.
@@ -22,7 +22,7 @@
 //! - *Harm.* Held-out text is looked at too, for updates that gain on their windows and destroy the rest.
 //!
 //! Others can shift what is usual by training *better* on their own windows: most of a version's updates, of three
-//! users or more, would have to gain more than 1/[`WHOLE`] times as much again and again to make that an attack on the
+//! users or more, would have to gain more than 1/`WHOLE` (`record.rs`) times as much again and again to make that an attack on the
 //! rest. Norms are not compared with others' for that reason: they could be shifted at no cost;
 //! merging clips them instead ([`crate::merge::shares`]).
 //!
