@@ -22,11 +22,23 @@ pub(crate) fn read(text: &str) -> Result<Vec<Entry>, Vec<(usize, String)>> {
         return Ok(entries);
     }
     let told = |error: &toml::de::Error| {
-        (line_of(text, error.span().map_or(0, |span| span.start)), error.message().replace('\n', ", "))
+        let line = line_of(text, error.span().map_or(0, |span| span.start));
+        let said = error.message().replace('\n', ", ");
+        (line, text.lines().nth(line - 1).and_then(unquoted).unwrap_or(said))
     };
     let mut places: Vec<_> = errors.iter().map(told).collect();
     places.sort();
     Err(places)
+}
+
+/// What to do about `key = word`, of which TOML's own message says only that it is no truth value.
+fn unquoted(line: &str) -> Option<String> {
+    let (key, value) = line.split('#').next()?.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let word = value.starts_with(|first: char| first.is_alphabetic() || "./~".contains(first))
+        && !value.contains(['"', '\''])
+        && !["true", "false", "inf", "nan"].contains(&value);
+    word.then(|| format!("text stands in quotation marks: {key} = \"{value}\""))
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

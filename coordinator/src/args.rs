@@ -66,7 +66,7 @@ pub enum Command {
     /// Measure the model that answers on a text
     Eval {
         /// The text: files or folders
-        #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+        #[arg(long, value_name = "FILE", num_args = 1..)]
         data: Vec<PathBuf>,
     },
 }
@@ -176,6 +176,8 @@ mod tests {
             let Some(Command::Eval { data }) = args.command else { panic!("it is eval") };
             assert_eq!(data, ["a", "b"].map(PathBuf::from));
         }
+        let args = Args::try_parse_from(["hydra-coordinator", "--data", "a", "eval"]).unwrap();
+        assert_eq!(args.serve.data, [PathBuf::from("a")], "before the command");
     }
 
     #[test]

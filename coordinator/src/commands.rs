@@ -37,7 +37,8 @@ pub fn run(command: &Command, args: &Args) -> anyhow::Result<()> {
         Command::Ledger { command: LedgerCommand::Verify } => ledger_verify(&dir, &events),
         Command::Ledger { command: LedgerCommand::Export } => ledger_export(&dir),
         Command::Export { dir: to } => export(&dir, to, args, &events),
-        Command::Eval { data } => evaluate(&dir, data, &events),
+        // Flags may stand before the command, too.
+        Command::Eval { data } => evaluate(&dir, if data.is_empty() { &args.serve.data } else { data }, &events),
     }?;
     Ok(events.whole()?)
 }
@@ -231,6 +232,9 @@ fn best(dir: &Path, events: &Events) -> anyhow::Result<Best> {
 }
 
 fn evaluate(dir: &Path, paths: &[PathBuf], events: &Events) -> anyhow::Result<()> {
+    if paths.is_empty() {
+        return Err(Failure::new(Exit::Usage, "eval needs a text to measure").hint("give it with --data FILE").into());
+    }
     let sources = data::read(paths).map_err(|error| fail::read(&error))?;
     let best = best(dir, events)?;
     let tokenizer = data::load_tokenizer(dir).map_err(|error| fail::data(&error))?;
@@ -240,7 +244,7 @@ fn evaluate(dir: &Path, paths: &[PathBuf], events: &Events) -> anyhow::Result<()
     let device = Device::open(DeviceChoice::Cpu, None).map_err(engine)?;
     let model = Model::load(best.shape, &best.weights, device).map_err(engine)?;
     events.say(&format!("measuring {} on {} …", best.name(), count(tokens.len() as u64, "token", "tokens")));
-    let Measure { loss, bits_per_byte, .. } = eval::measure(&model, &tokenizer, &tokens, usize::MAX).map_err(engine)?;
+    let Measure { loss, bits_per_byte, .. } = eval::measure(&model, &tokenizer, &tokens).map_err(engine)?;
     events.emit(&json!({ "event": "eval", "version": best.version.version, "averaged": best.averaged,
         "tokens": tokens.len(), "val_loss": loss, "val_bits_per_byte": bits_per_byte }));
     print(events, &format!("{}: {loss:.4} nats a token, {bits_per_byte:.4} bits a byte", best.name()));

@@ -20,7 +20,7 @@ async fn an_exported_model_begins_another_run() {
     let exported = first.command(&["export", one.to_str().unwrap()]);
     assert!(exported.contains("\"event\":\"exported\""), "{exported}");
 
-    let second = Process::start(&["--init", one.to_str().unwrap()]);
+    let mut second = Process::start(&["--init", one.to_str().unwrap()]);
     let fresh = Peer::join(&second, Role::Worker, "bob", &key(2)).await.unwrap();
     assert_eq!(fresh.welcome().version, VersionNo(0));
     assert_eq!(fresh.shape(), worker.shape());
@@ -28,4 +28,8 @@ async fn an_exported_model_begins_another_run() {
     for file in ["model.safetensors", "config.json", "tokenizer.json"] {
         assert!(fs::read(one.join(file)).unwrap() == fs::read(two.join(file)).unwrap(), "{file} differs");
     }
+    // What has begun goes on without it, started by the same words.
+    fs::remove_dir_all(&one).unwrap();
+    second.stop();
+    second.restart();
 }

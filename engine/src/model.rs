@@ -1,6 +1,7 @@
 //! A model at rest: weights on a device, for evaluation. Answers are drawn by `cpu/decode.rs`.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hydra_core::model::Shape;
 use tch::Tensor;
@@ -82,6 +83,11 @@ impl Model {
     /// Scores `tokens` in windows of the model's context that do not overlap, the last one shorter; if there are more
     /// than `most`, only so many, spread evenly. The first token of a window is given, not scored.
     pub fn evaluate(&self, tokens: &[u16], most: usize) -> Result<Evaluation> {
+        self.evaluate_until(tokens, most, &AtomicBool::new(false))
+    }
+
+    /// The same, given up soon after `stop` is set: [`EngineError::Stopped`].
+    pub fn evaluate_until(&self, tokens: &[u16], most: usize, stop: &AtomicBool) -> Result<Evaluation> {
         check_tokens(tokens, self.shape.vocab)?;
         if tokens.len() < 2 {
             return Err(EngineError::input("a text of fewer than two tokens cannot be scored"));
@@ -97,7 +103,14 @@ impl Model {
                 scope.spawn(move || {
                     tch::set_num_threads(1);
                     let own = pieces.iter().enumerate().skip(index).step_by(threads);
-                    own.map(|(at, piece)| Ok((at, model.score(tokens, piece)?))).collect::<Result<Vec<_>>>()
+                    let mut scores = Vec::new();
+                    for (at, piece) in own {
+                        if stop.load(Ordering::Relaxed) {
+                            return Err(EngineError::Stopped);
+                        }
+                        scores.push((at, model.score(tokens, piece)?));
+                    }
+                    Ok(scores)
                 })
             };
             let running: Vec<_> = (0..threads).map(start).collect();

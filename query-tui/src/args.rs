@@ -26,7 +26,7 @@ knows of none before. Of one that is longer than its window it reads the end.";
 #[derive(Debug, Parser)]
 #[command(name = "hydra-query", version, after_help = EXAMPLES, after_long_help = long_help())]
 pub struct Args {
-    /// Whose credits are spent [default: the name remembered from the first start]
+    /// Whose credits are spent [default: the first name that a coordinator has taken]
     #[arg(value_parser = user)]
     pub user: Option<UserName>,
     /// What to ask; - reads it from standard input; without it, a chat

@@ -93,7 +93,7 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     };
     let settings = Settings {
         user: user.clone(),
-        key: identity.key,
+        key: identity.key.clone(),
         agent: concat!("hydra-query ", env!("CARGO_PKG_VERSION")).to_owned(),
         reconnect: question.is_none(),
         seed: u64::from_le_bytes(keys::random()?),
@@ -108,7 +108,9 @@ async fn talk(args: Args) -> anyhow::Result<()> {
     // A session that has not begun, after one of a run if there was any.
     let fresh = move |run| {
         let chat = Chat::new(Settings { run, ..settings.clone() });
-        Driver { chat, line: Line::new(dial.clone()), clock }
+        let remember = identity.remember.clone();
+        let line = Line::new(dial.clone()).on_first_greeting(move || remember.keep());
+        Driver { chat, line, clock }
     };
     let key = args.key.as_ref().map_or_else(String::new, |file| format!(" --key {}", file.display()));
     let earn = format!("earn credits with: hydra-worker {user} {}{key}", args.coordinator);

@@ -51,6 +51,26 @@ pub struct Identity {
     pub key: SigningKey,
     /// Where the key lies, for messages.
     pub path: PathBuf,
+    /// For the first session.
+    pub remember: Remember,
+}
+
+/// Has the name used from then on when none is given, unless there is one already. Not before a coordinator has taken
+/// it: one that refuses a name would be asked with it again and again.
+#[derive(Debug, Clone, Default)]
+pub struct Remember {
+    name: String,
+    /// Nowhere, where the caller has named a key of its own.
+    path: Option<PathBuf>,
+}
+
+impl Remember {
+    /// Writes it down. Where nothing can be written the name has to be given each time.
+    pub fn keep(&self) {
+        if let Some(path) = &self.path {
+            let _ = read_or_create(path, Privacy::Anyone, Remedy::FOLDER, || Ok(format!("{}\n", self.name)));
+        }
+    }
 }
 
 impl Identity {
@@ -110,17 +130,9 @@ impl ConfigDir {
     /// The identity for a program: `user` or the default one, with the key in `key_file` or in this folder; what does
     /// not exist is made.
     pub fn identity(&self, user: Option<UserName>, key_file: Option<&Path>) -> Result<Identity, Failure> {
-        let user = match user {
-            Some(user) if key_file.is_none() => {
-                // The first name that is used here is the one to use when none is given. Where nothing can be written
-                // one has to be given each time.
-                let remember = || Ok(format!("{user}\n"));
-                let _ = read_or_create(&self.0.join(DEFAULT_USER), Privacy::Anyone, Remedy::FOLDER, remember);
-                user
-            }
-            Some(user) => user,
-            None => self.default_user()?,
-        };
+        let user = user.map_or_else(|| self.default_user(), Ok)?;
+        let remembered = key_file.is_none().then(|| self.0.join(DEFAULT_USER));
+        let remember = Remember { name: user.to_string(), path: remembered };
         let (path, remedy) = match key_file {
             Some(file) => (file.to_owned(), Remedy::FILE),
             None => (self.key_path(&user), Remedy::FOLDER),
@@ -133,7 +145,7 @@ impl ConfigDir {
             let path = sanitize(&path, Keep::Nothing);
             complain(&format!("a new key for {user}, which owns the name from its first use on: {path}\n"));
         }
-        Ok(Identity { user, key, path })
+        Ok(Identity { user, key, path, remember })
     }
 }
 

@@ -23,7 +23,7 @@ Spend what you earned with hydra-query.";
 #[derive(Debug, Parser)]
 #[command(name = "hydra-worker", version, after_help = EXAMPLES, after_long_help = long_help())]
 pub struct Args {
-    /// The name to earn under [default: the name remembered from the first start]
+    /// The name to earn under [default: the first name that a coordinator has taken]
     #[arg(value_parser = user)]
     pub user: Option<UserName>,
     /// The coordinator: HOST:PORT, or a ws://, wss://, http:// or https:// address

@@ -246,7 +246,9 @@ impl Work {
             async move { client::connect(&address, stats).await }
         };
         let agent = Agent::new(self.clock.now(), settings);
-        let driver = Driver::new(agent, Line::new(dial), self.clock, Cache::find(), commands, sink);
+        let remember = self.identity.remember.clone();
+        let line = Line::new(dial).on_first_greeting(move || remember.keep());
+        let driver = Driver::new(agent, line, self.clock, Cache::find(), commands, sink);
         driver.run(reports, requests).await
     }
 }

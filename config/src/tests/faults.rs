@@ -159,6 +159,8 @@ fn broken_toml_names_its_lines_and_hides_no_other_layer() {
 #[test]
 fn a_key_that_is_set_twice_is_a_fault() {
     assert_eq!(faults("seed = 1\nseed = 2"), ["file x.toml, line 2: duplicate key"]);
+    let told = "file x.toml, line 2: text stands in quotation marks: preset = \"tiny\"";
+    assert_eq!(faults("seed = 1\n preset = tiny # small"), [told]);
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn play(args: &Args, scene: &Scene, seed: u64, device: Device) -> anyhow::Result
     let (mut outcome, weights, mut average) = Arena::new(&plan, hub, rules, learner, &mut gym).run()?;
     let measure = |weights: &[f32]| -> anyhow::Result<Measure> {
         let model = Model::load(run.shape, weights, device)?;
-        Ok(eval::measure(&model, &run.data.tokenizer, &run.data.val_tokens, usize::MAX)?)
+        Ok(eval::measure(&model, &run.data.tokenizer, &run.data.val_tokens)?)
     };
     // As the coordinator has it at the end of a run.
     let (own, averaged) = (measure(&weights)?, eval::settle(&mut average, &run.shape, measure)?);

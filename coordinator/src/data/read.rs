@@ -94,7 +94,7 @@ pub enum ReadError {
         hint: &'static str,
     },
     /// A compressed file that does not decompress.
-    #[error("{path} is not a whole {format} file: {source}; fetch or compress it again")]
+    #[error("{path} is not a whole {format} file and nothing else: {source}; fetch or compress it again")]
     Broken {
         /// The path.
         path: PathBuf,
@@ -308,6 +308,9 @@ fn lines(path: &Path, text: &str) -> Result<Vec<String>, ReadError> {
         let fault = |what| ReadError::Line { path: path.to_owned(), line: number + 1, what };
         let Line { text } = serde_json::from_str(line).map_err(|e| {
             fault(match e.classify() {
+                serde_json::error::Category::Data if e.to_string().starts_with("duplicate") => {
+                    "more than one field \"text\"".to_owned()
+                }
                 serde_json::error::Category::Data => "no field \"text\" that is a string".to_owned(),
                 _ => format!("not JSON (column {})", e.column()),
             })

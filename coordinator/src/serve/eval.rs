@@ -52,12 +52,15 @@ pub struct Measure {
     pub best_scale: f64,
 }
 
-/// Measures `tokens`, in at most `windows` windows.
-pub fn measure(model: &Model, tokenizer: &Tokenizer, tokens: &[u16], windows: usize) -> Result<Measure, EngineError> {
-    let evaluation: Evaluation = model.evaluate(tokens, windows)?;
+/// Measures all of `tokens`.
+pub fn measure(model: &Model, tokenizer: &Tokenizer, tokens: &[u16]) -> Result<Measure, EngineError> {
+    model.evaluate(tokens, usize::MAX).map(|evaluation| measured(&evaluation, tokenizer, tokens))
+}
+
+fn measured(evaluation: &Evaluation, tokenizer: &Tokenizer, tokens: &[u16]) -> Measure {
     let bytes = evaluation.scored.iter().map(|range| tokenizer.bytes_of(&tokens[range.clone()])).sum();
     let (loss, bits_per_byte) = (evaluation.loss(), evaluation.bits_per_byte(bytes));
-    Ok(Measure { loss, bits_per_byte, best_scale: evaluation.best_scale() })
+    Measure { loss, bits_per_byte, best_scale: evaluation.best_scale() }
 }
 
 /// Gives an average the factor on its logits with which its loss is the least, as far as a few looks tell; what it
@@ -152,7 +155,9 @@ pub fn spawn(
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%error, %version, "a version could not be measured");
+                    if !matches!(error, EngineError::Stopped) {
+                        tracing::error!(%error, %version, "a version could not be measured");
+                    }
                     report(Err(version));
                 }
             }
@@ -219,9 +224,10 @@ impl Desk {
     }
 
     fn score(&mut self, source: &Source) -> Result<Score, EngineError> {
-        let Evaluator { data, device, windows, .. } = &self.evaluator;
+        let Evaluator { data, device, windows, over, .. } = &self.evaluator;
         let model = Model::load(source.shape, &source.weights, *device)?;
-        let Measure { loss, bits_per_byte, best_scale } = measure(&model, &data.tokenizer, &data.val_tokens, *windows)?;
+        let evaluation = model.evaluate_until(&data.val_tokens, *windows, over)?;
+        let Measure { loss, bits_per_byte, best_scale } = measured(&evaluation, &data.tokenizer, &data.val_tokens);
         if source.averaged {
             self.advice = best_scale;
         }
@@ -268,7 +274,7 @@ pub fn measure_in_full(run: &Path, newest: &Served, data: &Dataset) -> anyhow::R
     let device = Device::open(DeviceChoice::Cpu, None).map_err(failed)?;
     let score = |weights: &[f32]| {
         let model = Model::load(newest.shape, weights, device)?;
-        measure(&model, &data.tokenizer, &data.val_tokens, usize::MAX)
+        measure(&model, &data.tokenizer, &data.val_tokens)
     };
     let own = score(&newest.weights).map_err(failed)?;
     let of = |loss, bits_per_byte| Score { version: newest.version, loss, bits_per_byte };

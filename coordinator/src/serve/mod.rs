@@ -98,7 +98,9 @@ enum Event<'a> {
 
 /// `hydra-coordinator [serve]`.
 pub fn serve(args: &Args) -> anyhow::Result<()> {
-    let init = args.serve.init.as_deref().map(Pretrained::open).transpose()?;
+    // What has begun does not need the model any more, and its folder may be gone.
+    let idle_model = args.serve.init.is_some() && has_weights_and_text(&settings::run_dir(args)?);
+    let init = args.serve.init.as_deref().filter(|_| !idle_model).map(Pretrained::open).transpose()?;
     let resolved = settings::gather(args, init.as_ref())?;
     if args.serve.print_config {
         // A stream that is closed loses words that are beside the point.
@@ -114,6 +116,9 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
     {
         if asked { events.caution(&told) } else { events.say(&told) }
     }
+    if idle_model {
+        events.caution(run::IDLE_MODEL);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -126,6 +131,12 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
     runtime.shutdown_background();
     logs.end(&ended);
     ended
+}
+
+/// Whether a run has all that a model to begin from would give it, as far as that can be seen from outside.
+fn has_weights_and_text(run: &Path) -> bool {
+    let status = || Reader::open(run).and_then(|reader| reader.status());
+    data::is_prepared(run) && status().is_ok_and(|status| status.version.is_some())
 }
 
 /// Serves; with a screen if there is a log for it.

@@ -37,6 +37,9 @@ mod text;
 
 use self::text::{Before, Text};
 
+/// What is told where a model to begin from is given and the run has begun.
+pub const IDLE_MODEL: &str = "--init is not used: this run has its weights; begin another with --run DIR";
+
 /// A run that is ready to be served.
 pub struct Run {
     pub shape: Shape,
@@ -111,7 +114,12 @@ fn open_locked(
     let begun = begun.filter(|_| born || data::is_prepared(dir));
     let before = Before { begun: begun.as_ref(), born };
     let Text { data, made, origin } = text::open(settings, init, &before, events)?;
-    let shape = remembered::begin(begun.as_ref(), settings, &data.tokenizer, origin)?;
+    let (shape, begins) = remembered::begin(begun.as_ref(), settings, &data.tokenizer, origin)?;
+    let begins = || begins.iter().try_for_each(|begins| begins.write(dir));
+    if !born {
+        // Before the text, which means nothing without it.
+        begins()?;
+    }
     data.check_windows(shape.context).map_err(|error| fail::data(&error))?;
     if made {
         data::save(&data, dir).map_err(|error| fail::data(&error))?;
@@ -124,7 +132,6 @@ fn open_locked(
              compared with earlier ones only if it is the same text",
         );
     }
-    remembered::remember(dir, settings)?;
     let seed = remembered::seed(dir)?;
 
     let versions = VersionFiles::open(dir, shape).map_err(fail::file)?;
@@ -147,8 +154,13 @@ fn open_locked(
             .map_err(|error| fail::store(&error))
     };
     let mut loaded = load(store)?;
+    if born {
+        // Of a folder that has lost it, only now: there are weights of these sizes.
+        begins()?;
+    }
+    remembered::remember(dir, settings)?;
     if loaded.recovered.is_some() && init.is_some() {
-        events.caution("--init is not used: this run has its weights; begin another with --run DIR");
+        events.caution(IDLE_MODEL);
     }
     if let Some(seed) = seed.filter(|seed| loaded.recovered.is_some() && *seed != settings.seed) {
         events.caution(&format!(

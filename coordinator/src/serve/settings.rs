@@ -182,8 +182,12 @@ pub fn remember(run_dir: &Path, settings: &Settings) -> anyhow::Result<()> {
 /// The seed that the run began with, if it remembers one.
 pub fn seed(run_dir: &Path) -> anyhow::Result<Option<u64>> {
     let path = run_dir.join(FILE);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| Failure::new(Exit::RunFolder, format!("{} cannot be read: {error}", path.display())))?;
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        read => {
+            read.map_err(|error| Failure::new(Exit::RunFolder, format!("{} cannot be read: {error}", path.display())))?
+        }
+    };
     let file = ConfigFile { name: &path.display().to_string(), text: &text };
     // One that an older program wrote may not be understood any more; then the seed is not known. Alone it need not fit
     // the preset's tasks.

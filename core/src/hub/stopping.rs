@@ -54,7 +54,9 @@ impl Hub {
         if now >= stopping.until && !stopping.alone {
             stopping.alone = true;
             stopping.until = now.after(MAY_TAKE);
+            self.abort_queries(now);
         }
+        let Some(stopping) = &self.stopping else { return };
         let Stopping { reason, retry, merge, until, alone, .. } = *stopping;
         let merging = self.round.merging || (merge && !self.round.accepted.is_empty());
         let saving = !self.waiting.is_empty() || !self.unwritten.is_empty();
@@ -66,7 +68,6 @@ impl Hub {
         if let Some(stopping) = &mut self.stopping {
             stopping.done = true;
         }
-        self.abort_queries(now);
         let text = if retry { "the coordinator is stopping" } else { "the run is complete" };
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {

@@ -244,6 +244,8 @@ fn evaluation_is_the_reference_s_loss() {
     assert!((bits - nats / 2f64.ln() / 100.0).abs() < 1e-3);
     let some = model.evaluate(&tokens, 2).unwrap();
     assert_eq!((some.tokens, some.scored), (32, vec![1..17, 33..49]));
+    let stopped = model.evaluate_until(&tokens, usize::MAX, &AtomicBool::new(true));
+    assert!(matches!(stopped, Err(EngineError::Stopped)), "{stopped:?}");
 }
 
 #[test]

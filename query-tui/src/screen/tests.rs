@@ -213,6 +213,8 @@ fn words_and_commands() {
     let screen = script.screen();
     assert!(screen.contains("no command /nonsense") && screen.contains("/topp wants a number"), "{screen}");
     assert!(screen.contains("needs the name of a file") && script.cmds().is_empty());
+    script.text("/save ").paste("a\nb");
+    assert!(script.keys("<enter>").screen().contains("no line breaks") && script.cmds().is_empty());
     script.keys("/ s a <tab>").text("My Chat.txt").keys("<enter>");
     let cmds = script.cmds();
     let [Cmd::Save { file, text, partial: false }] = &cmds[..] else { panic!("{cmds:?}") };

@@ -106,6 +106,10 @@ impl Screen {
             self.note(Sign::Warn, "/save needs the name of a file: /save chat.txt");
             return Vec::new();
         }
+        if file.contains(char::is_control) {
+            self.note(Sign::Warn, "a file's name has no line breaks: /save chat.txt");
+            return Vec::new();
+        }
         if self.transcript.entries().is_empty() {
             self.note(Sign::Warn, "there is nothing to save yet");
             return Vec::new();

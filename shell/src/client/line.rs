@@ -24,6 +24,8 @@ pub struct Line {
     why: Option<&'static str>,
     /// Why the last attempt failed.
     failed: Option<ConnectError>,
+    /// To be done when a coordinator has greeted for the first time.
+    first: Option<Box<dyn FnOnce() + Send>>,
 }
 
 enum State {
@@ -54,7 +56,13 @@ impl Line {
         F: Future<Output = Result<Connection, ConnectError>> + Send + 'static,
     {
         let dial = Box::new(move || Box::pin(dial()) as Attempt);
-        Self { dial, state: State::Down, why: None, failed: None }
+        Self { dial, state: State::Down, why: None, failed: None, first: None }
+    }
+
+    /// The same, which does this when a coordinator has greeted for the first time.
+    #[must_use]
+    pub fn on_first_greeting(self, act: impl FnOnce() + Send + 'static) -> Self {
+        Self { first: Some(Box::new(act)), ..self }
     }
 
     /// Begins to make the line anew.
@@ -72,6 +80,9 @@ impl Line {
     pub fn greeted(&mut self) {
         if let State::Up { greet_by, .. } = &mut self.state {
             *greet_by = Instant::now() + NEVER;
+            if let Some(act) = self.first.take() {
+                act();
+            }
         }
     }
 

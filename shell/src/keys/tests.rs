@@ -45,11 +45,15 @@ fn the_default_user_is_remembered() {
 }
 
 #[test]
-fn the_first_name_is_the_default_from_then_on() {
+fn the_first_name_that_a_coordinator_takes_is_the_default_from_then_on() {
     let dir = tempfile::tempdir().unwrap();
     let config = ConfigDir::at(dir.path());
+    let refused = config.identity(Some(user("taken")), None).unwrap();
+    assert_eq!(refused.user, user("taken"));
     for name in ["alice", "bob"] {
-        assert_eq!(config.identity(Some(user(name)), None).unwrap().user, user(name));
+        let identity = config.identity(Some(user(name)), None).unwrap();
+        assert_eq!(identity.user, user(name));
+        identity.remember.keep();
         assert_eq!(config.identity(None, None).unwrap().user, user("alice"));
     }
 }

@@ -18,7 +18,7 @@ use hydra_engine::DeviceChoice;
 use hydra_shell::client::ConnectError;
 use hydra_shell::clock::Clock;
 use hydra_shell::exit::{Exit, Failure};
-use hydra_shell::keys::Identity;
+use hydra_shell::keys::{Identity, Remember};
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Duration, Instant};
@@ -271,7 +271,8 @@ async fn an_end_before_the_device_is_open_is_told() {
     requests.send(Request::Finish).await.unwrap();
     let seen = Seen::default();
     let settings = settings(None);
-    let identity = Identity { user: settings.user, key: settings.key, path: PathBuf::new() };
+    let identity =
+        Identity { user: settings.user, key: settings.key, path: PathBuf::new(), remember: Remember::default() };
     let ended =
         crate::Work::new(&args, identity).run(&args, commands, &mut reports, &mut asked, seen.clone(), |_| ()).await;
     let failure: Failure = ended.unwrap_err().downcast().unwrap();

@@ -120,9 +120,14 @@ fn refusals_name_the_path_and_what_to_do() {
         (case("h.txt.gz", &gz(b"some text")[..20]), " is not a whole gzip file"),
         (case("z.txt.zst", b"no zstd"), " is not a whole Zstandard file"),
         (case("y.txt.zst", &zst(b"some text")[..12]), " is not a whole Zstandard file"),
+        (
+            case("t.txt.gz", &[gz(b"some text"), b"tail".to_vec()].concat()),
+            " is not a whole gzip file and nothing else",
+        ),
         (case("b.txt.gz", &gz(b"\0")), " is not UTF-8 text: 0x00"),
         (case("j.jsonl", b"{\"text\": \"a\"}\n\nnot json"), ", line 3: not JSON (column"),
         (case("k.jsonl", b"{\"text\": 3}"), ", line 1: no field \"text\" that is a string; each"),
+        (case("t.jsonl", b"{\"text\": \"a\", \"text\": \"b\"}"), ", line 1: more than one field \"text\"; each"),
         (case("m.jsonl", b"{\"txt\": \"a\"}"), ", line 1: no field \"text\""),
         (case("o.jsonl", b"{\"text\": \"a\\u0000\"}"), ", line 1: a NUL"),
     ];

@@ -106,7 +106,8 @@ impl Begun {
         pairs.filter(|(mine, theirs)| mine != theirs).map(|(mine, _)| mine).collect::<Vec<_>>().join(", ")
     }
 
-    fn write(&self, run_dir: &Path) -> anyhow::Result<()> {
+    /// Writes it down.
+    pub fn write(&self, run_dir: &Path) -> anyhow::Result<()> {
         let json = serde_json::to_vec(self).context("writing what the run began with")?;
         crate::store::files::write_whole(run_dir, FILE, |out| out.write_all(&json)).map_err(crate::fail::file)?;
         Ok(())
@@ -118,27 +119,21 @@ pub fn has_begun(run_dir: &Path) -> bool {
     run_dir.join(FILE).exists()
 }
 
-/// The model's sizes, which must be those that the run began with, as must be its tokenizer; written down if it begins
-/// now.
+/// The model's sizes, which must be those that the run began with, as must be its tokenizer; and what is still to be
+/// written down of that.
 pub fn begin(
     begun: Option<&Begun>,
     settings: &Settings,
     tokenizer: &Tokenizer,
     origin: Origin,
-) -> anyhow::Result<Shape> {
+) -> anyhow::Result<(Shape, Option<Begun>)> {
     let asked = Begun::of(settings, tokenizer, origin)?;
     let shape = asked.shape;
-    match begun {
-        None => asked.write(&settings.run_dir)?,
-        Some(begun) => {
-            begun.allows(&asked)?;
-            if begun.tokenizer_digest.is_none() {
-                // An older program began it.
-                Begun { tokenizer_digest: asked.tokenizer_digest, ..begun.clone() }.write(&settings.run_dir)?;
-            }
-        }
-    }
-    Ok(shape)
+    let Some(begun) = begun else { return Ok((shape, Some(asked))) };
+    begun.allows(&asked)?;
+    // An older program began it.
+    let undigested = begun.tokenizer_digest.is_none();
+    Ok((shape, undigested.then(|| Begun { tokenizer_digest: asked.tokenizer_digest, ..begun.clone() })))
 }
 
 /// The sizes of the run's model, as it began.

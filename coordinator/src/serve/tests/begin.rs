@@ -67,6 +67,25 @@ fn a_run_whose_ledger_is_gone_is_not_begun_anew() {
     assert!(open(&begun).is_ok());
 }
 
+#[test]
+fn what_a_run_has_lost_of_its_beginning_is_written_again_only_where_its_weights_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = settings(dir.path());
+    drop(open(&begun).unwrap());
+    let lost = ["begun.json", "run.toml"].map(|name| begun.run_dir.join(name));
+    let read = || lost.each_ref().map(|path| std::fs::read(path).ok());
+    let before = read();
+    for path in &lost {
+        std::fs::remove_file(path).unwrap();
+    }
+    let mut wider = begun.clone();
+    wider.model.width *= 2;
+    assert!(open(&wider).is_err());
+    assert_eq!(read(), [None, None], "a later start does not read wrong sizes");
+    drop(open(&begun).unwrap());
+    assert!(before.iter().all(Option::is_some) && read()[1] == before[1]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_first_start_whose_ledger_cannot_be_made_leaves_no_folder() {

@@ -163,6 +163,29 @@ fn stopping_does_not_take_for_ever_and_leaves_no_hold() {
 }
 
 #[test]
+fn answers_end_when_their_time_is_over_whatever_else_an_end_waits_for() {
+    let mut lab = Lab::new();
+    lab.earn("alice", 1);
+    measured(&mut lab, 2.0);
+    let chat = lab.chat("alice");
+    let worker = lab.worker("bob", 2);
+    let task = lab.task(worker).expect("a task");
+    lab.upload(worker, Lab::update(&task));
+    lab.says(chat, ClientMsg::Query(Query::new(QueryId([1; 16]), "Hi")));
+    lab.tell(Fact::Operator(Operator::Drain));
+    lab.wait(Duration::from_secs(11));
+    let heard = lab.heard(chat);
+    assert!(
+        matches!(heard.last(), Some(ServerMsg::Refused(refused)) if refused.code == RefusedCode::Stopping),
+        "{heard:?}"
+    );
+    assert_eq!(stopped(&lab), None, "an update is still being checked");
+    assert!(lab.hub.book().holds().is_empty());
+    lab.tell(Fact::Checked { lease: task.lease, verdict: Ok(Findings::of_norm(NORM)) });
+    assert_eq!(stopped(&lab), Some("drained"));
+}
+
+#[test]
 fn the_operator_pauses_resizes_and_cuts() {
     let mut lab = Lab::with(Rules { queue: 0, ..rules() }, recovered());
     lab.tell(Fact::Operator(Operator::Pause));
