@@ -14,6 +14,7 @@ use hydra_core::merge;
 use hydra_core::model::Shape;
 use hydra_engine::pretrained::{from_config, to_config};
 use hydra_shell::exit::{Exit, Failure};
+use hydra_shell::ui::text::count;
 use serde_json::json;
 
 use crate::data::Tokenizer;
@@ -208,6 +209,7 @@ fn chat_template(template: &str) -> String {
 fn card(shape: &Shape, tokenizer: &Tokenizer, origin: &Origin<'_>) -> String {
     let Shape { vocab, width, heads, layers, context, ffn } = shape;
     let Version { version, tokens, tasks, digest, .. } = origin.version;
+    let (heads, layers) = (count((*heads).into(), "head", "heads"), count((*layers).into(), "layer", "layers"));
     let average = if origin.averaged { ", averaged with those before it" } else { "" };
     let measured = origin.measured.map_or_else(
         || "not measured".to_owned(),
@@ -226,7 +228,7 @@ fn card(shape: &Shape, tokenizer: &Tokenizer, origin: &Origin<'_>) -> String {
          | trained by | {tasks} tasks, {tokens} tokens |\n\
          | held-out loss | {measured} |\n\
          | parameters | {} |\n\
-         | sizes | vocabulary {vocab}, width {width}, {heads} heads, {layers} layers, MLP {ffn}, context {context} |\n\
+         | sizes | vocabulary {vocab}, width {width}, {heads}, {layers}, MLP {ffn}, context {context} |\n\
          | tokenizer | `{}` |\n\
          | digest of the weights | `{digest}` |\n\n\
          ```python\n\

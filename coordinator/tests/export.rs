@@ -32,4 +32,7 @@ async fn an_exported_model_begins_another_run() {
     fs::remove_dir_all(&one).unwrap();
     second.stop();
     second.restart();
+    second.stop();
+    fs::remove_dir_all(second.run_dir().join("data")).unwrap();
+    second.restart();
 }

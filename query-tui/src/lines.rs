@@ -1,6 +1,7 @@
 //! Questions line after line, from a terminal or a pipe, one at a time and in order.
 
 use std::io::{self, BufRead, Read as _};
+use std::string::FromUtf8Error;
 use std::time::Duration;
 
 use hydra_core::chat::{Cost, Event, Fact};
@@ -39,7 +40,7 @@ pub struct Lines {
     user: UserName,
     sampling: Sampling,
     printer: Printer,
-    input: mpsc::Receiver<String>,
+    input: mpsc::Receiver<Line>,
     stops: mpsc::Receiver<Stop>,
     /// Whether a person types: greet, and show where to write.
     person: bool,
@@ -55,6 +56,8 @@ pub struct Lines {
     cancelled: bool,
     /// What was asked last.
     asked: String,
+    /// What has come of its answer.
+    partial: String,
     /// A script's question that a stopping coordinator has refused, until it is asked again.
     held: Option<Held>,
     /// How to get credits, for a user without.
@@ -84,13 +87,13 @@ impl Lines {
         user: UserName,
         sampling: Sampling,
         printer: Printer,
-        input: mpsc::Receiver<String>,
+        input: mpsc::Receiver<Line>,
         stops: mpsc::Receiver<Stop>,
         person: bool,
         earn: String,
     ) -> Self {
         let (prompted, met, lost, awaiting, cancelled) = (false, false, false, false, false);
-        let (away, asked, held, verdict) = (None, String::new(), None, Ok(()));
+        let (away, asked, partial, held, verdict) = (None, String::new(), String::new(), None, Ok(()));
         Self {
             user,
             sampling,
@@ -105,6 +108,7 @@ impl Lines {
             awaiting,
             cancelled,
             asked,
+            partial,
             held,
             earn,
             verdict,
@@ -158,12 +162,18 @@ impl Lines {
     fn ask(&mut self, text: String) -> Result<Fact, Failure> {
         let query = self.sampling.query(&text)?;
         self.asked = text;
+        self.partial.clear();
         Ok(Fact::Ask(query))
     }
 
     /// A coordinator that stops for a while is no reason to lose what a script asks next.
     fn hold(&mut self, reason: RefusedCode, text: &str) {
         let why = once::refused(reason, text, &self.earn);
+        if !self.partial.is_empty() {
+            // The whole answer comes once more, and must not be read as what follows this.
+            let (text, reason) = (std::mem::take(&mut self.partial), text.to_owned());
+            self.printer.show(&Event::Lost { text, reason, cost: Cost::Nothing });
+        }
         self.held = Some(Held { text: std::mem::take(&mut self.asked), why, back: false });
         self.say("the coordinator is stopping: the question is asked again when it is back");
     }
@@ -171,25 +181,37 @@ impl Lines {
     /// What needs nobody else. A script ends with a command that cannot be followed: it may be a question that nobody
     /// sees unanswered, and what comes after it would be answered, and paid for, in another way than was wanted.
     fn deal_with(&mut self, said: Said) -> Result<(), Failure> {
+        let mut hint = "write // where a question begins with /, and ask the rest again";
         let told = match said {
             Said::Help => Ok(HELP.to_owned()),
             Said::Clear | Said::Save(_) => Err("/clear and /save are for the screen".to_owned()),
             Said::Wrong(why) => Err(why),
-            Said::Other(name, value) => {
-                self.sampling.command(&name, &value).unwrap_or_else(|| Err(commands::unknown(&name)))
-            }
+            Said::Other(name, value) => match self.sampling.command(&name, &value) {
+                Some(told) => {
+                    hint = "ask the rest again with a value that it takes";
+                    told
+                }
+                None => Err(commands::unknown(&name)),
+            },
             Said::Nothing | Said::Question(_) | Said::Balance | Said::Status | Said::Quit => return Ok(()),
         };
         match told {
-            Err(why) if !self.person => {
-                Err(Failure::new(Exit::Usage, why)
-                    .hint("write // where a question begins with /, and ask the rest again"))
-            }
+            Err(why) if !self.person => Err(Failure::new(Exit::Usage, why).hint(hint)),
             Ok(words) | Err(words) => {
                 self.printer.say(&words);
                 Ok(())
             }
         }
+    }
+
+    /// A line that is no text is asked in no other words; a script ends with it, as with a wrong command.
+    fn not_text(&mut self) -> Result<(), Failure> {
+        let text = "a line of standard input is not UTF-8 text";
+        if !self.person {
+            return Err(Failure::new(Exit::Data, text).hint("convert the questions with `iconv` first"));
+        }
+        self.printer.say(text);
+        Ok(())
     }
 
     fn prompt(&mut self) {
@@ -240,6 +262,7 @@ impl Front for Lines {
         }
         self.printer.show(event);
         match event {
+            Event::Token { text } => self.partial.push_str(text),
             Event::OtherRun => self.say(OTHER_RUN),
             Event::Connected { balance, price, version, val_loss, val_version } => {
                 let model = model(Model { version: *version, val_loss: *val_loss, val_version: *val_version });
@@ -310,6 +333,10 @@ impl Front for Lines {
                 line = self.input.recv(), if free => {
                     self.prompted = false;
                     let Some(line) = line else { return Ok(Fact::Leave) };
+                    let Ok(line) = line else {
+                        self.not_text()?;
+                        continue;
+                    };
                     if let Read::Wish(wish) = self.read(&line)? {
                         return Ok(wish);
                     }
@@ -319,9 +346,12 @@ impl Front for Lines {
     }
 }
 
+/// A line of standard input, if it is text.
+pub type Line = Result<String, FromUtf8Error>;
+
 /// Lines of standard input, read on a thread of their own: it cannot be woken from its waiting, and dies with the
 /// program.
-pub fn read_stdin() -> io::Result<mpsc::Receiver<String>> {
+pub fn read_stdin() -> io::Result<mpsc::Receiver<Line>> {
     let (lines, input) = mpsc::channel(1);
     std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
         read_lines(io::stdin().lock(), |line| lines.blocking_send(line).is_ok());
@@ -331,7 +361,7 @@ pub fn read_stdin() -> io::Result<mpsc::Receiver<String>> {
 
 /// Hands on each line. In place of one that is too long to be a prompt it hands on something that is refused for its
 /// length: a part of the line might be taken for a prompt.
-fn read_lines(mut input: impl BufRead, mut take: impl FnMut(String) -> bool) {
+fn read_lines(mut input: impl BufRead, mut take: impl FnMut(Line) -> bool) {
     const LONGEST: usize = PROMPT_BYTES + 1;
     loop {
         let mut bytes = Vec::new();
@@ -349,7 +379,7 @@ fn read_lines(mut input: impl BufRead, mut take: impl FnMut(String) -> bool) {
                 return;
             }
         }
-        if !take(String::from_utf8_lossy(&bytes).into_owned()) {
+        if !take(String::from_utf8(bytes)) {
             return;
         }
     }
@@ -359,7 +389,7 @@ fn read_lines(mut input: impl BufRead, mut take: impl FnMut(String) -> bool) {
 mod tests {
     use super::*;
 
-    fn lines(input: &[u8]) -> Vec<String> {
+    fn lines(input: &[u8]) -> Vec<Line> {
         let mut lines = Vec::new();
         read_lines(input, |line| {
             lines.push(line);
@@ -370,11 +400,15 @@ mod tests {
 
     #[test]
     fn lines_come_whole_and_those_that_are_too_long_are_refused() {
-        assert_eq!(lines(b"a\n\nb\xff"), ["a\n", "\n", "b\u{fffd}"]);
+        let read = lines(b"a\n\nb\xff\nc");
+        let text: Vec<_> = read.iter().map(|line| line.as_deref().ok()).collect();
+        assert_eq!(text, [Some("a\n"), Some("\n"), None, Some("c")]);
         for begin in ["x", "  ", "//"] {
             let read = lines((begin.to_owned() + &" y".repeat(3 * PROMPT_BYTES) + "\nnext\n").as_bytes());
-            assert_eq!((read.len(), read[1].as_str()), (2, "next\n"));
-            let Said::Question(text) = commands::read(&read[0]) else { panic!("a question after {begin:?}") };
+            assert_eq!((read.len(), read[1].as_deref()), (2, Ok("next\n")));
+            let Said::Question(text) = commands::read(read[0].as_ref().unwrap()) else {
+                panic!("a question after {begin:?}")
+            };
             assert!(text.len() > PROMPT_BYTES, "nothing of it is answered");
         }
     }

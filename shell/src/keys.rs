@@ -21,6 +21,9 @@ pub const CONFIG_DIR: &str = "HYDRA_CONFIG_DIR";
 /// The file that remembers which name to use when none is given.
 const DEFAULT_USER: &str = "default-user";
 
+/// The file with a name that was made up, to be used until a coordinator has taken one.
+const MADE_UP_USER: &str = "made-up-user";
+
 const KEY_LABEL: &str = "hydra-ed25519";
 
 /// Longer than any file of this module; more is not read.
@@ -74,6 +77,16 @@ impl Remember {
 }
 
 impl Identity {
+    /// Tells of a new key: whoever has named a wrong file, or sits at a wiped machine, must not take it for the old one.
+    fn told_if(self, new: bool) -> Self {
+        if new {
+            let path = self.path.display().to_string();
+            let path = sanitize(&path, Keep::Nothing);
+            complain(&format!("a new key for {}, which owns the name from its first use on: {path}\n", self.user));
+        }
+        self
+    }
+
     /// The public half of the key.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.key.verifying_key().to_bytes())
@@ -113,40 +126,58 @@ impl ConfigDir {
         self.0.join("keys").join(format!("{user}.key"))
     }
 
-    /// The name to use when none is given: the remembered one, or a fresh `user-xxxxxx` that is remembered from now.
+    /// The name to use when none is given: the remembered one, or until there is one a made-up `user-xxxxxx`.
     pub fn default_user(&self) -> Result<UserName, Failure> {
-        let path = self.0.join(DEFAULT_USER);
+        if let Some(user) = self.remembered_user()? {
+            return Ok(user);
+        }
+        let path = self.0.join(MADE_UP_USER);
         let text = read_or_create(&path, Privacy::Anyone, Remedy::FOLDER, || {
             let mut random = [0; 3];
             getrandom::fill(&mut random)?;
             Ok(format!("user-{}\n", hex(&random)))
         })?;
-        text.trim().parse().map_err(|_| {
-            Failure::new(Exit::Config, format!("{} holds no user name", path.display()))
-                .hint("write your user name into it, or remove it to get a new one")
-        })
+        name_in(&path, &text)
+    }
+
+    fn remembered_user(&self) -> Result<Option<UserName>, Failure> {
+        let path = self.0.join(DEFAULT_USER);
+        read(&path, Privacy::Anyone, Remedy::FOLDER)?.map(|text| name_in(&path, &text)).transpose()
     }
 
     /// The identity for a program: `user` or the default one, with the key in `key_file` or in this folder; what does
     /// not exist is made.
     pub fn identity(&self, user: Option<UserName>, key_file: Option<&Path>) -> Result<Identity, Failure> {
-        let user = user.map_or_else(|| self.default_user(), Ok)?;
-        let remembered = key_file.is_none().then(|| self.0.join(DEFAULT_USER));
-        let remember = Remember { name: user.to_string(), path: remembered };
-        let (path, remedy) = match key_file {
-            Some(file) => (file.to_owned(), Remedy::FILE),
-            None => (self.key_path(&user), Remedy::FOLDER),
+        let Some(path) = key_file else {
+            let user = user.map_or_else(|| self.default_user(), Ok)?;
+            let path = self.key_path(&user);
+            let (key, new) = key_at(&path, Remedy::FOLDER)?;
+            let remember = Remember { name: user.to_string(), path: Some(self.0.join(DEFAULT_USER)) };
+            return Ok(Identity { user, key, path, remember }.told_if(new));
         };
-        let new = !path.exists();
-        let key = load_or_create(&path, remedy)?;
-        if new {
-            // Whoever has named a wrong file, or sits at a wiped machine, must not take this key for the old one.
-            let path = path.display().to_string();
-            let path = sanitize(&path, Keep::Nothing);
-            complain(&format!("a new key for {user}, which owns the name from its first use on: {path}\n"));
-        }
-        Ok(Identity { user, key, path, remember })
+        let known = if user.is_some() { user } else { self.remembered_user()? };
+        let (key, new) = key_at(path, Remedy::FILE)?;
+        let user = known.unwrap_or_else(|| {
+            // Always the same with this key, so that its credits are found again, and nobody else's.
+            let name = format!("user-{}", hex(&key.verifying_key().to_bytes()[..3]));
+            complain(&format!("no name is given: it is {name} with this key\n"));
+            name.parse().expect("letters, a dash and digits are a name")
+        });
+        Ok(Identity { user, key, path: path.to_owned(), remember: Remember::default() }.told_if(new))
     }
+}
+
+fn name_in(path: &Path, text: &str) -> Result<UserName, Failure> {
+    text.trim().parse().map_err(|_| {
+        Failure::new(Exit::Config, format!("{} holds no user name", path.display()))
+            .hint("write your user name into it, or remove it to get a new one")
+    })
+}
+
+/// [`load_or_create`], and whether it is new.
+fn key_at(path: &Path, remedy: Remedy) -> Result<(SigningKey, bool), Failure> {
+    let new = !path.exists();
+    Ok((load_or_create(path, remedy)?, new))
 }
 
 /// The key in the file at `path`; a new one is made and written if there is no file. The coordinator keeps its own

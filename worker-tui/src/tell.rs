@@ -67,7 +67,8 @@ impl Teller {
             }
             Event::Task { task, version, steps, tokens } => {
                 (self.steps, self.told) = (*steps, Some(self.clock.now()));
-                format!("task {task}: {steps} steps from version {version}, {} tokens", grouped(*tokens))
+                let steps = count(u64::from(*steps), "step", "steps");
+                format!("task {task}: {steps} from version {version}, {} tokens", grouped(*tokens))
             }
             Event::Progress { task, step, loss, tokens_per_s } => {
                 let now = self.clock.now();

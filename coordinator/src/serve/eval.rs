@@ -24,7 +24,7 @@ pub use queue::Queue;
 /// Versions from one comparison of a version with the average to the next; between them only the better is measured.
 const COMPARE: u32 = 4;
 /// Factors on the logits that are tried at the end of a run, at most, and from which distance on another is worth a look.
-const LOOKS: usize = 3;
+const LOOKS: usize = 12;
 const CLOSE: f32 = 0.01;
 /// The shortest time between two writes of the average's file.
 const WRITE: Duration = Duration::from_secs(10);

@@ -99,7 +99,7 @@ enum Event<'a> {
 /// `hydra-coordinator [serve]`.
 pub fn serve(args: &Args) -> anyhow::Result<()> {
     // What has begun does not need the model any more, and its folder may be gone.
-    let idle_model = args.serve.init.is_some() && has_weights_and_text(&settings::run_dir(args)?);
+    let idle_model = args.serve.init.is_some() && needs_no_model(&settings::run_dir(args)?);
     let init = args.serve.init.as_deref().filter(|_| !idle_model).map(Pretrained::open).transpose()?;
     let resolved = settings::gather(args, init.as_ref())?;
     if args.serve.print_config {
@@ -133,10 +133,12 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
     ended
 }
 
-/// Whether a run has all that a model to begin from would give it, as far as that can be seen from outside.
-fn has_weights_and_text(run: &Path) -> bool {
-    let status = || Reader::open(run).and_then(|reader| reader.status());
-    data::is_prepared(run) && status().is_ok_and(|status| status.version.is_some())
+/// Whether a run has all that a model to begin from would give it: sizes, tokenizer and weights, as far as that can be
+/// seen from outside.
+fn needs_no_model(run: &Path) -> bool {
+    let has_weights =
+        || Reader::open(run).and_then(|reader| reader.status()).is_ok_and(|status| status.version.is_some());
+    settings::are_remembered(run) && (data::is_prepared(run) || run.join(data::TOKENIZER).exists()) && has_weights()
 }
 
 /// Serves; with a screen if there is a log for it.

@@ -82,12 +82,20 @@ pub(super) fn remove_unbegun(dir: &Path) {
 fn open_folder(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Run> {
     let dir = &settings.run_dir;
     let remedy = Remedy { exit: Exit::RunFolder, elsewhere: "choose a folder that you may write to (--run DIR)" };
-    let key = keys::load_or_create(&dir.join("coordinator.key"), remedy)?;
-    let at_ms = wall_ms();
-    if !Store::exists(dir) && VersionFiles::any_trained(dir) {
+    // The first version is written after the ledger.
+    if !Store::exists(dir) && VersionFiles::any(dir) {
         return Err(without_its_ledger(dir).into());
     }
-    let mut store = Store::open(dir, &Opening { key: key.clone(), at_ms }).map_err(|error| fail::store(&error))?;
+    let key_file = dir.join("coordinator.key");
+    let made = !key_file.exists();
+    let key = keys::load_or_create(&key_file, remedy)?;
+    let at_ms = wall_ms();
+    let opened = Store::open(dir, &Opening { key: key.clone(), at_ms });
+    if made && matches!(opened, Err(StoreError::OtherKey { .. })) {
+        // Where the run's own key is to be put back nothing shall lie.
+        let _ = std::fs::remove_file(&key_file);
+    }
+    let mut store = opened.map_err(|error| fail::store(&error))?;
     let (shape, data, recovered, learner) = open_locked(settings, init, events, &mut store, at_ms)?;
     Ok(Run { shape, data, store, key, recovered, learner })
 }

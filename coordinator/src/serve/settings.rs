@@ -128,6 +128,11 @@ fn variables() -> Result<Vec<(String, String)>, Failure> {
     ours.map(text).collect()
 }
 
+/// Whether the run remembers its settings.
+pub fn are_remembered(run_dir: &Path) -> bool {
+    run_dir.join(FILE).exists()
+}
+
 /// Who names texts although the run goes on with its own, and whether that was at this start and not in what stands for
 /// all of them.
 pub fn idle_texts(resolved: &Resolved) -> Option<(String, bool)> {

@@ -154,7 +154,16 @@ impl VersionFiles {
 
     /// Whether a model has been trained in `run_dir`: a first start that was cut short leaves version 0 alone.
     pub fn any_trained(run_dir: &Path) -> bool {
-        Self::list_in(&run_dir.join("versions")).is_ok_and(|found| found.last().is_some_and(|last| last.0 > 0))
+        Self::newest_in(run_dir).is_some_and(|last| last.0 > 0)
+    }
+
+    /// Whether a run's folder holds any version.
+    pub fn any(run_dir: &Path) -> bool {
+        Self::newest_in(run_dir).is_some()
+    }
+
+    fn newest_in(run_dir: &Path) -> Option<VersionNo> {
+        Self::list_in(&run_dir.join("versions")).ok()?.last().copied()
     }
 
     fn list_in(folder: &Path) -> Result<Vec<VersionNo>, FileError> {

@@ -118,6 +118,11 @@ impl Process {
         }
     }
 
+    /// The run's folder.
+    pub fn run_dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("run")
+    }
+
     /// Where it listens.
     pub fn address(&self) -> &str {
         &self.address
@@ -154,12 +159,8 @@ impl Process {
 
     /// What another command prints about this run with `--json`.
     pub fn command(&self, command: &[&str]) -> String {
-        let output = program(&self.folder)
-            .args(command)
-            .args(["--json", "--run"])
-            .arg(self.folder.path().join("run"))
-            .output()
-            .unwrap();
+        let output =
+            program(&self.folder).args(command).args(["--json", "--run"]).arg(self.run_dir()).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 }

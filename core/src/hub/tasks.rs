@@ -160,11 +160,11 @@ impl Hub {
         if self.stopping.is_some_and(|stopping| !stopping.retry) { UnpaidCode::Finished } else { UnpaidCode::Cancelled }
     }
 
-    /// Tells every training worker to stop.
+    /// Tells every training worker to stop: the run needs no more work.
     pub(super) fn revoke_training(&mut self, now: Time) {
         let code = self.stop_code();
         for lease in self.leases.all_training() {
-            self.revoke(now, lease, code, "the coordinator is stopping");
+            self.revoke(now, lease, code, "the run is complete");
         }
     }
 

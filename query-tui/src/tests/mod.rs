@@ -284,7 +284,7 @@ async fn a_reader_that_leaves_ends_it_quietly() {
 async fn converse(door: Door, typed: &[&str], printer: Printer) -> Result<(), Failure> {
     let (lines, input) = mpsc::channel(typed.len());
     for line in typed {
-        lines.send((*line).to_owned()).await.unwrap();
+        lines.send(Ok((*line).to_owned())).await.unwrap();
     }
     drop(lines);
     let mut front = Lines::new(alice(), Sampling::default(), printer, input, no_stops(), false, String::new());
@@ -331,7 +331,7 @@ async fn stopped(first: Script, said: &str, stops: &[Stop]) -> (String, Exit) {
     let door = hub::start(&alice(), Credits::hyd(1), &[first, Script::Say(&["fine"])]);
     let (out, (stop, heard), (lines, input)) = (Out::default(), mpsc::channel(2), mpsc::channel(2));
     for line in ["one", "two"] {
-        lines.send(line.to_owned()).await.unwrap();
+        lines.send(Ok(line.to_owned())).await.unwrap();
     }
     let mut front =
         Lines::new(alice(), Sampling::default(), out.printer(false, false), input, heard, false, String::new());
@@ -368,7 +368,7 @@ async fn what_a_stopping_coordinator_refuses_a_script_asks_again_when_it_is_back
         |reason| Event::Refused { reason, text: "the coordinator is stopping".to_owned(), balance: Credits::ZERO };
     let (lines, input) = mpsc::channel(2);
     for line in ["one", "two"] {
-        lines.send(line.to_owned()).await.unwrap();
+        lines.send(Ok(line.to_owned())).await.unwrap();
     }
     drop(lines);
     let out = Out::default();
@@ -391,7 +391,12 @@ async fn what_a_stopping_coordinator_refuses_a_script_asks_again_when_it_is_back
     front.show(&connected());
     assert_eq!(asks(&mut front).await.as_deref(), Some("one"));
     assert_eq!(out.text(), "", "it is no answer yet");
+    front.show(&Event::Token { text: "ha".to_owned() });
     front.show(&refused(RefusedCode::Stopping));
+    let events = out.events();
+    let lost = events.last().unwrap();
+    assert_eq!((&lost["event"], &lost["text"], &lost["cost"]), (&"lost".into(), &"ha".into(), &"nothing".into()));
+    assert_eq!(events.len(), 2, "what had come is not the beginning of what comes then");
     assert_eq!(front.verdict(Ok(())).unwrap_err().exit, Exit::Refused, "nobody came back");
 }
 
@@ -415,7 +420,7 @@ async fn a_conversation_outlives_its_session() {
     };
     let (lines, input) = mpsc::channel(4);
     for line in ["one", "two"] {
-        lines.send(line.to_owned()).await.unwrap();
+        lines.send(Ok(line.to_owned())).await.unwrap();
     }
     drop(lines);
     let out = Out::default();
@@ -433,11 +438,11 @@ async fn ctrl_c_between_answers_leaves_and_twice_within_one_ends() {
     let mut front =
         Lines::new(alice(), Sampling::default(), out.printer(false, false), input, stops, true, String::new());
     let person = async {
-        lines.send("one".to_owned()).await.unwrap();
+        lines.send(Ok("one".to_owned())).await.unwrap();
         out.reads("...").await;
         stop.send(Stop::Cleanly).await.unwrap();
         out.reads("...\n").await;
-        lines.send("two".to_owned()).await.unwrap();
+        lines.send(Ok("two".to_owned())).await.unwrap();
         out.reads("...\nfine\n").await;
         stop.send(Stop::AtOnce).await.unwrap();
     };

@@ -36,6 +36,7 @@ fn the_default_user_is_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let config = ConfigDir::at(dir.path());
     let made = config.default_user().unwrap();
+    assert!(!dir.path().join("default-user").exists(), "a coordinator has taken none");
     assert!(made.as_str().starts_with("user-") && made.as_str().len() == 11, "{made}");
     assert_eq!(config.default_user().unwrap(), made);
     fs::write(dir.path().join("default-user"), "carol\n").unwrap();
@@ -56,6 +57,20 @@ fn the_first_name_that_a_coordinator_takes_is_the_default_from_then_on() {
         identity.remember.keep();
         assert_eq!(config.identity(None, None).unwrap().user, user("alice"));
     }
+}
+
+#[test]
+fn who_gives_a_key_alone_has_a_name_of_that_key_and_leaves_the_folder_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, [one, two]) = (ConfigDir::at(dir.path()), ["one", "two"].map(|name| dir.path().join(name)));
+    let with = |file: &Path| config.identity(None, Some(file)).unwrap();
+    let first = with(&one);
+    first.remember.keep();
+    assert_eq!(with(&one).user, first.user);
+    assert_ne!(with(&two).user, first.user);
+    assert!(!dir.path().join("default-user").exists() && !dir.path().join("made-up-user").exists());
+    config.identity(Some(user("hugo")), None).unwrap().remember.keep();
+    assert_eq!(with(&two).user, user("hugo"));
 }
 
 #[test]

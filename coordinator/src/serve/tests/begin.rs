@@ -46,9 +46,10 @@ fn a_run_whose_ledger_is_gone_is_not_begun_anew() {
     let begun = settings(dir.path());
     drop(open(&begun).unwrap());
     let (ledger, trained) = (begun.run_dir.join("hydra.db"), begun.run_dir.join("versions/v00000002.safetensors"));
-    std::fs::write(&trained, "weights").unwrap();
     let aside = dir.path().join("aside.db");
     std::fs::rename(&ledger, &aside).unwrap();
+    assert!(open(&begun).is_err() && !ledger.exists(), "tasks of before the second version may be paid for");
+    std::fs::write(&trained, "weights").unwrap();
     let refused = || {
         let failure = open(&begun).err().expect("refused").downcast::<Failure>().unwrap();
         assert_eq!(failure.exit, Exit::RunFolder, "{failure}");
@@ -64,6 +65,18 @@ fn a_run_whose_ledger_is_gone_is_not_begun_anew() {
     drop(Store::open(&begun.run_dir, &Opening { key, at_ms: 1 }).unwrap());
     refused();
     std::fs::copy(&aside, &ledger).unwrap();
+    assert!(open(&begun).is_ok());
+}
+
+#[test]
+fn a_run_whose_key_is_gone_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = settings(dir.path());
+    drop(open(&begun).unwrap());
+    let (key, aside) = (begun.run_dir.join("coordinator.key"), dir.path().join("aside.key"));
+    std::fs::rename(&key, &aside).unwrap();
+    assert!(open(&begun).is_err() && !key.exists(), "no other key lies where it is to be put back");
+    std::fs::rename(&aside, &key).unwrap();
     assert!(open(&begun).is_ok());
 }
 
