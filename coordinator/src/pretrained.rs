@@ -138,7 +138,8 @@ pub fn write(
     let foreign = if is_card(&to.join(CARD)) { (!has_its_weights(to)).then_some(&WEIGHTS) } else { taken };
     if let Some(name) = foreign {
         let text = format!("{} holds a {name} that is not of an export, which would be lost", to.display());
-        return Err(Failure::new(Exit::Data, text).hint("choose a new folder, or an earlier export's"));
+        return Err(Failure::new(Exit::Data, text)
+            .hint("choose a new folder, or an earlier export's with its files as they were written"));
     }
     fs::create_dir_all(to).map_err(|error| cannot(FileError::io("make", to, &error)))?;
     // Old weights beside a new tokenizer would be a lie, so they go first; the weights come last.
