@@ -86,7 +86,7 @@ pub struct Flags {
     pub val_data: Vec<PathBuf>,
     /// `--preset`
     pub preset: Option<String>,
-    /// `--tokenizer`
+    /// `--tokenizer`, or that of the model that `--init` names.
     pub tokenizer: Option<String>,
     /// The sizes of the model that `--init` names.
     pub sizes: Option<ModelSettings>,
@@ -114,7 +114,8 @@ impl Flags {
             ("data", "--data", paths(&self.data)),
             ("val_data", "--val-data", paths(&self.val_data)),
             ("preset", "--preset", text(&self.preset)),
-            ("tokenizer", "--tokenizer", text(&self.tokenizer)),
+            // A model brings its own, and the other flag cannot be given beside it.
+            ("tokenizer", if self.sizes.is_some() { "--init" } else { "--tokenizer" }, text(&self.tokenizer)),
             ("model.width", "--init", size(|sizes| Some(sizes.width))),
             ("model.heads", "--init", size(|sizes| Some(sizes.heads))),
             ("model.layers", "--init", size(|sizes| Some(sizes.layers))),

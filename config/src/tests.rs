@@ -124,6 +124,7 @@ fn every_flag_reaches_its_setting() {
     let resolved = resolve(None, [], &flags).unwrap();
     let from_flags = keys::KEYS.iter().filter(|key| matches!(resolved.layer(key.path), Some(Layer::Flag(_)))).count();
     assert_eq!(from_flags, 16);
+    assert_eq!(resolved.layer("tokenizer"), Some(&Layer::Flag("--init")), "the model's own");
     let settings = resolved.settings;
     assert_eq!((settings.listen.as_str(), settings.seed, settings.data.len()), ("[::1]:0", 9, 2));
     assert_eq!((settings.val_data.len(), settings.tokenizer.vocab()), (1, 300));

@@ -103,6 +103,8 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
     let init = args.serve.init.as_deref().filter(|_| !idle_model).map(Pretrained::open).transpose()?;
     let resolved = settings::gather(args, init.as_ref())?;
     if args.serve.print_config {
+        // A mistyped HYDRA_LOG is told of here, too.
+        let _logs = logs::init(&logs::LogOptions { file: None, stderr: true })?;
         // A stream that is closed loses words that are beside the point.
         resolved.warnings.iter().for_each(|text| drop(writeln!(io::stderr(), "warning: {text}")));
         return settings::print(&resolved, io::stdout().lock());
