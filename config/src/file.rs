@@ -28,6 +28,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<Entry>, Vec<(usize, String)>> {
     };
     let mut places: Vec<_> = errors.iter().map(told).collect();
     places.sort();
+    places.dedup();
     Err(places)
 }
 
@@ -38,7 +39,9 @@ fn unquoted(line: &str) -> Option<String> {
     let word = value.starts_with(|first: char| first.is_alphabetic() || "./~".contains(first))
         && !value.contains(['"', '\''])
         && !["true", "false", "inf", "nan"].contains(&value);
-    word.then(|| format!("text stands in quotation marks: {key} = \"{value}\""))
+    // In the other ones a backslash begins something else.
+    let mark = if value.contains('\\') { '\'' } else { '"' };
+    word.then(|| format!("text stands in quotation marks: {key} = {mark}{value}{mark}"))
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

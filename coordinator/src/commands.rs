@@ -38,7 +38,7 @@ pub fn run(command: &Command, args: &Args) -> anyhow::Result<()> {
         Command::Ledger { command: LedgerCommand::Export } => ledger_export(&dir),
         Command::Export { dir: to } => export(&dir, to, args, &events),
         // Flags may stand before the command, too.
-        Command::Eval { data } => evaluate(&dir, if data.is_empty() { &args.serve.data } else { data }, &events),
+        Command::Eval { data } => evaluate(&dir, &[args.serve.data.as_slice(), data].concat(), &events),
     }?;
     Ok(events.whole()?)
 }

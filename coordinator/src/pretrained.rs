@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hydra_config::{AnswerSettings, ModelSettings};
+use hydra_config::AnswerSettings;
 use hydra_core::hub::rows::Version;
 use hydra_core::merge;
 use hydra_core::model::Shape;
@@ -18,6 +18,7 @@ use hydra_shell::ui::text::count;
 use serde_json::json;
 
 use crate::data::Tokenizer;
+use crate::serve::settings::Given;
 use crate::store::{FileError, Trouble, files};
 
 const CONFIG: &str = "config.json";
@@ -86,10 +87,9 @@ impl Pretrained {
         Ok(Self { dir: dir.to_owned(), shape, tokenizer })
     }
 
-    /// The sizes as settings.
-    pub fn sizes(&self) -> ModelSettings {
-        let Shape { width, heads, layers, context, ffn, .. } = self.shape;
-        ModelSettings { width, heads, layers, context, ffn: Some(ffn) }
+    /// What it sets.
+    pub fn given(&self) -> Given {
+        Given::of(self.tokenizer.kind().to_string(), &self.shape)
     }
 
     /// The weights in the flat order, all of them finite.

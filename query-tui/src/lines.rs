@@ -169,13 +169,18 @@ impl Lines {
     /// A coordinator that stops for a while is no reason to lose what a script asks next.
     fn hold(&mut self, reason: RefusedCode, text: &str) {
         let why = once::refused(reason, text, &self.earn);
-        if !self.partial.is_empty() {
+        let begun = !self.partial.is_empty();
+        if begun {
             // The whole answer comes once more, and must not be read as what follows this.
             let (text, reason) = (std::mem::take(&mut self.partial), text.to_owned());
             self.printer.show(&Event::Lost { text, reason, cost: Cost::Nothing });
         }
         self.held = Some(Held { text: std::mem::take(&mut self.asked), why, back: false });
-        self.say("the coordinator is stopping: the question is asked again when it is back");
+        self.say(if begun {
+            "the coordinator is stopping: what has come of the answer is void; the question is asked again when it is back"
+        } else {
+            "the coordinator is stopping: the question is asked again when it is back"
+        });
     }
 
     /// What needs nobody else. A script ends with a command that cannot be followed: it may be a question that nobody

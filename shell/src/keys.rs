@@ -158,7 +158,7 @@ impl ConfigDir {
         let known = if user.is_some() { user } else { self.remembered_user()? };
         let (key, new) = key_at(path, Remedy::FILE)?;
         let user = known.unwrap_or_else(|| {
-            // Always the same with this key, so that its credits are found again, and nobody else's.
+            // Always the same with this key, where no name is remembered, so that its credits are found again.
             let name = format!("user-{}", hex(&key.verifying_key().to_bytes()[..3]));
             complain(&format!("no name is given: it is {name} with this key\n"));
             name.parse().expect("letters, a dash and digits are a name")

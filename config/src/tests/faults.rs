@@ -161,6 +161,8 @@ fn a_key_that_is_set_twice_is_a_fault() {
     assert_eq!(faults("seed = 1\nseed = 2"), ["file x.toml, line 2: duplicate key"]);
     let told = "file x.toml, line 2: text stands in quotation marks: preset = \"tiny\"";
     assert_eq!(faults("seed = 1\n preset = tiny # small"), [told]);
+    let told = "file x.toml, line 1: text stands in quotation marks: run = 'C:\\runs'";
+    assert_eq!(faults("run = C:\\runs"), [told]);
 }
 
 #[test]

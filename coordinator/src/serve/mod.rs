@@ -99,9 +99,10 @@ enum Event<'a> {
 /// `hydra-coordinator [serve]`.
 pub fn serve(args: &Args) -> anyhow::Result<()> {
     // What has begun does not need the model any more, and its folder may be gone.
-    let idle_model = args.serve.init.is_some() && needs_no_model(&settings::run_dir(args)?);
+    let own = if args.serve.init.is_some() { has_begun_whole(&settings::run_dir(args)?) } else { None };
+    let idle_model = own.is_some();
     let init = args.serve.init.as_deref().filter(|_| !idle_model).map(Pretrained::open).transpose()?;
-    let resolved = settings::gather(args, init.as_ref())?;
+    let resolved = settings::gather(args, own.or_else(|| init.as_ref().map(Pretrained::given)))?;
     if args.serve.print_config {
         // A mistyped HYDRA_LOG is told of here, too.
         let _logs = logs::init(&logs::LogOptions { file: None, stderr: true })?;
@@ -135,12 +136,13 @@ pub fn serve(args: &Args) -> anyhow::Result<()> {
     ended
 }
 
-/// Whether a run has all that a model to begin from would give it: sizes, tokenizer and weights, as far as that can be
-/// seen from outside.
-fn needs_no_model(run: &Path) -> bool {
-    let has_weights =
-        || Reader::open(run).and_then(|reader| reader.status()).is_ok_and(|status| status.version.is_some());
-    settings::are_remembered(run) && (data::is_prepared(run) || run.join(data::TOKENIZER).exists()) && has_weights()
+/// What a run has begun with, if it has all that a model to begin from would give it: sizes, tokenizer and weights, as far
+/// as that can be seen from outside.
+fn has_begun_whole(run: &Path) -> Option<settings::Given> {
+    let status = Reader::open(run).and_then(|reader| reader.status()).ok()?;
+    let tokenizer = data::is_prepared(run) || run.join(data::TOKENIZER).exists();
+    let begun = settings::Begun::read(run).ok()?.filter(|_| tokenizer && status.version.is_some());
+    begun.map(|begun| begun.given())
 }
 
 /// Serves; with a screen if there is a log for it.

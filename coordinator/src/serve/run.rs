@@ -10,7 +10,7 @@ use hydra_config::Settings;
 use hydra_core::codec::Codec;
 use hydra_core::hub::rows::{Recovered, Row, Version};
 use hydra_core::hub::{Rules, Sampling, Shard, Stop};
-use hydra_core::ids::{Digest, LeaseId, VersionNo};
+use hydra_core::ids::{Digest, LeaseId, PublicKey, VersionNo};
 use hydra_core::merge::{self, OuterRule, OuterState};
 use hydra_core::model::Shape;
 use hydra_core::schedule::Schedule;
@@ -30,7 +30,7 @@ use crate::data::{self, Dataset};
 use crate::fail;
 use crate::pretrained::Pretrained;
 use crate::store::{
-    Checkpoint, FileError, Loaded, Opening, Repairs, RunLock, Store, StoreError, UpdateFiles, VersionFiles,
+    Checkpoint, FileError, Loaded, Opening, Reader, Repairs, RunLock, Store, StoreError, UpdateFiles, VersionFiles,
 };
 
 mod text;
@@ -87,15 +87,14 @@ fn open_folder(settings: &Settings, init: Option<&Pretrained>, events: &Events) 
         return Err(without_its_ledger(dir).into());
     }
     let key_file = dir.join("coordinator.key");
-    let made = !key_file.exists();
+    // The key is made before the ledger, which knows it. Where it is to be put back no other shall lie.
+    if Store::exists(dir) && !key_file.exists() {
+        let status = Reader::open(dir).and_then(|reader| reader.status()).map_err(|error| fail::reading(&error))?;
+        return Err(without_its_key(&key_file, status.key).into());
+    }
     let key = keys::load_or_create(&key_file, remedy)?;
     let at_ms = wall_ms();
-    let opened = Store::open(dir, &Opening { key: key.clone(), at_ms });
-    if made && matches!(opened, Err(StoreError::OtherKey { .. })) {
-        // Where the run's own key is to be put back nothing shall lie.
-        let _ = std::fs::remove_file(&key_file);
-    }
-    let mut store = opened.map_err(|error| fail::store(&error))?;
+    let mut store = Store::open(dir, &Opening { key: key.clone(), at_ms }).map_err(|error| fail::store(&error))?;
     let (shape, data, recovered, learner) = open_locked(settings, init, events, &mut store, at_ms)?;
     Ok(Run { shape, data, store, key, recovered, learner })
 }
@@ -123,16 +122,16 @@ fn open_locked(
     let before = Before { begun: begun.as_ref(), born };
     let Text { data, made, origin } = text::open(settings, init, &before, events)?;
     let (shape, begins) = remembered::begin(begun.as_ref(), settings, &data.tokenizer, origin)?;
-    let begins = || begins.iter().try_for_each(|begins| begins.write(dir));
-    if !born {
-        // Before the text, which means nothing without it.
-        begins()?;
-    }
     data.check_windows(shape.context).map_err(|error| fail::data(&error))?;
-    if made {
-        data::save(&data, dir).map_err(|error| fail::data(&error))?;
-    }
     let data = Arc::new(data);
+    let keep = || {
+        // First, since the text means nothing without it.
+        begins.iter().try_for_each(|begins| begins.write(dir))?;
+        if made { data::save(&data, dir).map_err(|error| fail::data(&error).into()) } else { anyhow::Ok(()) }
+    };
+    if !born {
+        keep()?;
+    }
     let other_text = made && born;
     if other_text {
         events.caution(
@@ -164,7 +163,7 @@ fn open_locked(
     let mut loaded = load(store)?;
     if born {
         // Of a folder that has lost it, only now: there are weights of these sizes.
-        begins()?;
+        keep()?;
     }
     remembered::remember(dir, settings)?;
     if loaded.recovered.is_some() && init.is_some() {
@@ -271,6 +270,13 @@ fn without_its_ledger(dir: &Path) -> Failure {
     let text = format!("{} holds versions of a model, but its ledger (hydra.db) is gone or empty", dir.display());
     Failure::new(Exit::RunFolder, text).hint(
         "put hydra.db back from a backup (docs/operations.md), or begin another run in a folder of its own (--run DIR)",
+    )
+}
+
+fn without_its_key(path: &Path, key: PublicKey) -> Failure {
+    let text = format!("{} is gone, and this run belongs to the coordinator key {key}", path.display());
+    Failure::new(Exit::RunFolder, text).hint(
+        "put that file back from a backup (docs/operations.md), or begin another run in a folder of its own (--run DIR)",
     )
 }
 

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use hydra_config::keys::ENV_PREFIX;
 use hydra_config::{
-    AnswerSettings, ConfigFile, Flags, Layer, Resolved, Settings, quote, resolve, resolve_apart, run_dir_of,
+    AnswerSettings, ConfigFile, Flags, Layer, ModelSettings, Resolved, Settings, quote, resolve, resolve_apart,
+    run_dir_of,
 };
+use hydra_core::model::Shape;
 use hydra_shell::events::cut_short;
 use hydra_shell::exit::{Exit, Failure};
 
 use crate::args::Args;
-use crate::pretrained::Pretrained;
 use crate::readers::Readers;
 
 mod begun;
@@ -61,8 +62,23 @@ fn dir(args: &Args, named: Option<&SettingsFile>) -> PathBuf {
     given.unwrap_or_else(|| PathBuf::from(DEFAULT_RUN))
 }
 
+/// What a model to begin from sets, whatever else is said.
+#[derive(Debug, Clone)]
+pub struct Given {
+    pub tokenizer: String,
+    pub sizes: ModelSettings,
+}
+
+impl Given {
+    /// By a model of this shape.
+    pub fn of(tokenizer: String, shape: &Shape) -> Self {
+        let Shape { width, heads, layers, context, ffn, .. } = *shape;
+        Self { tokenizer, sizes: ModelSettings { width, heads, layers, context, ffn: Some(ffn) } }
+    }
+}
+
 /// Settings from all layers; a model to begin from sets its own sizes and tokenizer.
-pub fn gather(args: &Args, init: Option<&Pretrained>) -> anyhow::Result<Resolved> {
+pub fn gather(args: &Args, init: Option<Given>) -> anyhow::Result<Resolved> {
     gathered(args, init, true)
 }
 
@@ -71,7 +87,7 @@ pub fn answers(args: &Args) -> anyhow::Result<AnswerSettings> {
     Ok(gathered(args, None, false)?.settings.answers)
 }
 
-fn gathered(args: &Args, init: Option<&Pretrained>, together: bool) -> anyhow::Result<Resolved> {
+fn gathered(args: &Args, init: Option<Given>, together: bool) -> anyhow::Result<Resolved> {
     let named = args.serve.config.as_deref().map(SettingsFile::from).transpose()?;
     let remembered = Some(dir(args, named.as_ref()).join(FILE)).filter(|path| path.exists());
     let remembered = remembered.as_deref().map(SettingsFile::from).transpose()?;
@@ -85,8 +101,8 @@ fn gathered(args: &Args, init: Option<&Pretrained>, together: bool) -> anyhow::R
         data: serve.data.clone(),
         val_data: serve.val_data.clone(),
         preset: serve.preset.clone(),
-        tokenizer: init.map(|init| init.tokenizer.kind().to_string()).or_else(|| serve.tokenizer.clone()),
-        sizes: init.map(Pretrained::sizes),
+        tokenizer: init.as_ref().map(|init| init.tokenizer.clone()).or_else(|| serve.tokenizer.clone()),
+        sizes: init.map(|init| init.sizes),
         stop_after_tasks: serve.stop_after_tasks,
         stop_after_tokens: serve.stop_after_tokens,
         stop_after_rounds: serve.stop_after_rounds,
@@ -126,11 +142,6 @@ fn variables() -> Result<Vec<(String, String)>, Failure> {
         }
     };
     ours.map(text).collect()
-}
-
-/// Whether the run remembers its settings.
-pub fn are_remembered(run_dir: &Path) -> bool {
-    run_dir.join(FILE).exists()
 }
 
 /// Who names texts although the run goes on with its own, and whether that was at this start and not in what stands for

@@ -9,6 +9,7 @@ use hydra_core::model::Shape;
 use hydra_shell::exit::{Exit, Failure};
 use serde::{Deserialize, Serialize};
 
+use super::Given;
 use crate::data::Tokenizer;
 
 const FILE: &str = "begun.json";
@@ -62,6 +63,11 @@ impl Begun {
             init: origin.init,
             primer: origin.primer,
         })
+    }
+
+    /// What a model sets that the run began from.
+    pub fn given(&self) -> Given {
+        Given::of(self.tokenizer.clone(), &self.shape)
     }
 
     /// Whether a tokenizer's file is the run's, as far as that is known.

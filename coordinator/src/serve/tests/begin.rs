@@ -69,6 +69,26 @@ fn a_run_whose_ledger_is_gone_is_not_begun_anew() {
 }
 
 #[test]
+fn what_a_run_has_begun_with_lies_over_a_settings_file_where_a_model_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = settings(dir.path());
+    drop(open(&begun).unwrap());
+    let (run, file) = (&begun.run_dir, dir.path().join("hydra.toml"));
+    std::fs::write(&file, "tokenizer = 'bpe:300'\n[model]\nwidth = 1024\nheads = 8\n").unwrap();
+    let words = ["hydra-coordinator".as_ref(), "--run".as_ref(), run.as_os_str(), "--init".as_ref(), "gone".as_ref()];
+    let args = Args::parse_from(words.into_iter().chain(["--config".as_ref(), file.as_os_str()]));
+    let own = crate::serve::has_begun_whole(run);
+    let again = remembered::gather(&args, own).unwrap().settings;
+    assert_eq!(again.tokenizer.to_string(), begun.tokenizer.to_string());
+    assert_eq!(again.model.shape(300).unwrap(), begun.model.shape(300).unwrap());
+    // The tokenizer may have to come from the model again.
+    std::fs::remove_dir_all(run.join("data")).unwrap();
+    assert!(crate::serve::has_begun_whole(run).is_some());
+    std::fs::remove_file(run.join("tokenizer.json")).unwrap();
+    assert!(crate::serve::has_begun_whole(run).is_none());
+}
+
+#[test]
 fn a_run_whose_key_is_gone_waits_for_it() {
     let dir = tempfile::tempdir().unwrap();
     let begun = settings(dir.path());
@@ -96,7 +116,8 @@ fn what_a_run_has_lost_of_its_beginning_is_written_again_only_where_its_weights_
     assert!(open(&wider).is_err());
     assert_eq!(read(), [None, None], "a later start does not read wrong sizes");
     drop(open(&begun).unwrap());
-    assert!(before.iter().all(Option::is_some) && read()[1] == before[1]);
+    let after = read();
+    assert!(before[0].is_some() && after[0].is_some() && after[1].is_some() && after[1] == before[1]);
 }
 
 #[cfg(unix)]

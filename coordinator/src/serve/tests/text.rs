@@ -53,7 +53,7 @@ fn model(to: &Path, settings: &Settings) -> (Pretrained, Settings) {
     let origin = Origin { version: &version, averaged: false, measured: None, answers };
     pretrained::write(to, &shape, &shape.initial_weights(9), &tokenizer, &origin).unwrap();
     let init = Pretrained::open(to).unwrap();
-    let asked = Settings { tokenizer: init.tokenizer.kind(), model: init.sizes(), ..settings.clone() };
+    let asked = Settings { tokenizer: init.tokenizer.kind(), model: init.given().sizes, ..settings.clone() };
     (init, asked)
 }
 
