@@ -14,6 +14,7 @@ mod once;
 mod print;
 mod sampling;
 mod screen;
+mod stdin;
 #[cfg(test)]
 mod tests;
 
@@ -131,7 +132,7 @@ async fn talk(args: Args) -> anyhow::Result<()> {
         // What became of the question says more than how the session ended.
         return Ok(front.verdict().and(ended).and_then(|()| events.whole())?);
     }
-    let input = lines::read_stdin().context("starting to read standard input")?;
+    let input = stdin::read_lines().context("starting to read standard input")?;
     let mut front = Lines::new(user, args.sampling, printer, input, stops, person, earn);
     let ended = driver.run(&mut front).await;
     Ok(front.verdict(ended).and_then(|()| events.whole())?)
