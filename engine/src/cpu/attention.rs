@@ -5,15 +5,6 @@ use super::kept::Kept;
 use super::kernels::Heads;
 use super::wide;
 
-/// A token on its way through the network.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Row {
-    /// Place of its stream among those that are drawn together.
-    pub stream: usize,
-    /// Tokens before it in its stream.
-    pub position: usize,
-}
-
 /// Room for attention, kept from one step to the next.
 #[derive(Default)]
 pub(super) struct Attention {
@@ -23,29 +14,28 @@ pub(super) struct Attention {
 }
 
 impl Attention {
-    /// Row after row: keeps its key and value, and attends to all that its stream has `kept` of this layer.
+    /// Rows of one stream, the first of which has `position` tokens before it. Row after row: keeps its key and value,
+    /// and attends to all that the stream has `kept` of this layer.
     ///
-    /// `qkv` is `[rows, 3·width]`, `out` `[rows, width]`; `kept` begins with that of the first row's stream.
+    /// `qkv` is `[rows, 3·width]`, `out` `[rows, width]`. What was kept of these rows before counts for nothing.
     pub fn attend(
         &mut self,
         (decoder, layer): (&Decoder, usize),
-        rows: &[Row],
+        position: usize,
         qkv: &[f32],
-        kept: &mut [Kept],
+        kept: &mut Kept,
         out: &mut [f32],
     ) {
-        let Some(first) = rows.first().map(|row| row.stream) else { return };
         let (width, size) = (decoder.shape().width as usize, decoder.shape().head_size() as usize);
         let heads = Heads { width, size, context: 1 };
         self.turned.resize(2 * width, 0.0);
         self.inverse.resize(2 * width / size, 0.0);
         let parts = qkv.chunks_exact(3 * width).zip(out.chunks_exact_mut(width));
-        for (row, (qkv, out)) in rows.iter().zip(parts) {
-            let angles = decoder.angles(row.position);
+        for (position, (qkv, out)) in (position..).zip(parts) {
+            let angles = decoder.angles(position);
             wide::turn(heads, qkv, decoder.heads(layer), angles, &mut self.turned, &mut self.inverse);
             let (query, key) = self.turned.split_at(width);
-            let kept = &mut kept[row.stream - first];
-            kept.put(row.position, key, &qkv[2 * width..]);
+            kept.put(position, key, &qkv[2 * width..]);
             wide::attend(size, query, kept, &mut self.scores, out);
         }
     }

@@ -9,10 +9,9 @@ use std::sync::Arc;
 
 use hydra_core::model::Shape;
 
-use super::attention::{Attention, Row};
 use super::kept::Kept;
-use super::product::{Panels, Room};
-use super::team::Team;
+use super::product::Panels;
+use super::team::{Span, Team};
 use super::wide;
 use crate::parts::{Parts, Place, angles};
 use crate::sample::{Sampler, Sampling};
@@ -152,15 +151,13 @@ pub enum Drawn {
 /// Room for steps, kept from one to the next.
 #[derive(Default)]
 pub struct DecodeBatch {
-    room: Room,
     stream: Vec<f32>,
     sum: Vec<f32>,
     normed: Vec<f32>,
     inverse: Vec<f32>,
     qkv: Vec<f32>,
     /// Of the streams at hand and one layer.
-    kept: Vec<Kept>,
-    attention: Attention,
+    spans: Vec<Span>,
     attended: Vec<f32>,
     delta: Vec<f32>,
     gate_up: Vec<f32>,
@@ -214,20 +211,20 @@ impl DecodeBatch {
     /// that has read everything.
     fn read(&mut self, decoder: &Arc<Decoder>, streams: &mut [&mut Stream], group: &[usize], team: &mut Team) {
         let width = decoder.shape.width as usize;
-        // Streams lie one after the other.
-        let mut rows = Vec::new();
-        self.stream.clear();
         for &at in group {
             streams[at].make_room();
         }
-        for ((number, &at), share) in group.iter().enumerate().zip(Self::shares(streams, group)) {
+        // Streams lie one after the other.
+        let shares = Self::shares(streams, group);
+        let rows = shares.iter().sum::<usize>();
+        self.stream.clear();
+        for (&at, share) in group.iter().zip(&shares) {
             let stream = &streams[at];
-            for (position, &token) in stream.seen.iter().enumerate().skip(stream.read).take(share) {
-                rows.push(Row { stream: number, position });
+            for &token in stream.seen.iter().skip(stream.read).take(*share) {
                 self.stream.extend(decoder.embed.row(usize::from(token)));
             }
         }
-        let fit = |buffer: &mut Vec<f32>, width: usize| buffer.resize(rows.len() * width, 0.0);
+        let fit = |buffer: &mut Vec<f32>, width: usize| buffer.resize(rows * width, 0.0);
         for buffer in [&mut self.sum, &mut self.normed, &mut self.attended, &mut self.delta] {
             fit(buffer, width);
         }
@@ -241,32 +238,38 @@ impl DecodeBatch {
         }
         for (index, layer) in decoder.layers.iter().enumerate() {
             let next = decoder.layers.get(index + 1).map_or(&decoder.norm, |next| &next.norm1);
-            team.multiply(&layer.qkv, &self.normed, &mut self.room, &mut self.qkv);
-            self.kept.extend(group.iter().map(|&at| std::mem::take(&mut streams[at].kept[index])));
-            let own = &mut self.attention;
-            team.attend((decoder, index), &rows, &self.qkv, &mut self.kept, own, &mut self.attended);
-            group.iter().zip(self.kept.drain(..)).for_each(|(&at, kept)| streams[at].kept[index] = kept);
-            team.multiply(&layer.out, &self.attended, &mut self.room, &mut self.delta);
+            team.multiply(&layer.qkv, &self.normed, &mut self.qkv);
+            let spans = group.iter().zip(&shares).map(|(&at, rows)| Span {
+                position: streams[at].read,
+                rows: *rows,
+                kept: std::mem::take(&mut streams[at].kept[index]),
+            });
+            self.spans.extend(spans);
+            team.attend((decoder, index), &self.qkv, &mut self.spans, &mut self.attended);
+            group.iter().zip(self.spans.drain(..)).for_each(|(&at, span)| streams[at].kept[index] = span.kept);
+            team.multiply(&layer.out, &self.attended, &mut self.delta);
             let (normed, inverse) = (&mut self.normed, &mut self.inverse);
             wide::add_norm(&self.stream, &self.delta, &mut self.sum, &layer.norm2, normed, inverse);
-            team.multiply(&layer.gate_up, &self.normed, &mut self.room, &mut self.gate_up);
+            team.multiply(&layer.gate_up, &self.normed, &mut self.gate_up);
             wide::gate(&self.gate_up, decoder.shape.ffn as usize, &mut self.gated);
-            team.multiply(&layer.down, &self.gated, &mut self.room, &mut self.delta);
+            team.multiply(&layer.down, &self.gated, &mut self.delta);
             let (normed, inverse) = (&mut self.normed, &mut self.inverse);
             wide::add_norm(&self.sum, &self.delta, &mut self.stream, next, normed, inverse);
         }
         // Only the last token of each stream is asked what follows it.
         self.sum.clear();
-        for (row, normed) in rows.iter().zip(self.normed.chunks_exact(width)) {
-            let stream = &mut *streams[group[row.stream]];
-            stream.read = row.position + 1;
-            if stream.read == stream.seen.len() {
-                self.sum.extend_from_slice(normed);
+        let mut normed = &*self.normed;
+        for (&at, share) in group.iter().zip(&shares) {
+            let stream = &mut *streams[at];
+            stream.read += share;
+            let own = normed.split_off(..share * width).expect("there is one of each row");
+            if stream.unread() == 0 {
+                self.sum.extend_from_slice(&own[own.len() - width..]);
             }
         }
         self.logits.resize(self.sum.len() / width * decoder.embed.outputs(), 0.0);
         if !self.sum.is_empty() {
-            team.multiply(&decoder.embed, &self.sum, &mut self.room, &mut self.logits);
+            team.multiply(&decoder.embed, &self.sum, &mut self.logits);
         }
     }
 }

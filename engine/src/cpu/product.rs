@@ -64,11 +64,6 @@ impl Panels {
         self.outputs
     }
 
-    /// All of it.
-    pub fn whole(&self) -> Part<'_> {
-        self.part(0..self.panels())
-    }
-
     /// Some of its panels.
     pub fn part(&self, panels: Range<usize>) -> Part<'_> {
         let Self { outputs, inputs, .. } = *self;
@@ -125,81 +120,100 @@ impl Part<'_> {
     }
 }
 
-/// Room for the inputs as [`multiply`] wants them.
+/// Rows as [`multiply`] wants them: blocks of a few, input after input, the rows of a block side by side.
 #[derive(Default)]
-pub(crate) struct Room(Vec<f32>);
+pub(crate) struct Blocks {
+    numbers: Vec<f32>,
+    inputs: usize,
+}
+
+impl Blocks {
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.numbers.len() / self.inputs
+    }
+
+    /// Where each block begins and ends, in rows: as even as they can be, none with more than registers hold.
+    fn places<R: Registers>(&self) -> impl ExactSizeIterator<Item = Range<usize>> + Clone + use<R> {
+        let rows = self.rows();
+        let blocks = rows.div_ceil(R::ROWS);
+        (0..blocks).map(move |block| rows * block / blocks..rows * (block + 1) / blocks)
+    }
+}
+
+/// Lays rows of `inputs` numbers out in blocks.
+#[inline(always)]
+pub(super) fn lay_out<R: Registers>(rows: &[f32], inputs: usize, blocks: &mut Blocks) {
+    blocks.inputs = inputs;
+    blocks.numbers.resize(rows.len(), 0.0);
+    for place in blocks.places::<R>() {
+        let block = &mut blocks.numbers[place.start * inputs..place.end * inputs];
+        for (at, row) in rows[place.start * inputs..place.end * inputs].chunks_exact(inputs).enumerate() {
+            for (block, x) in block.chunks_exact_mut(place.len()).zip(row) {
+                block[at] = *x;
+            }
+        }
+    }
+}
 
 /// Rows, at most, that all go through a few panels before the next ones are read: what they make of them is then worth
 /// the time in which those come from memory.
 const FEW: usize = 32;
 
-/// `out = rows · matrix'`: `[rows, outputs]` from `[rows, inputs]`.
+/// `out = rows · matrix'`: `[rows, outputs]` from `[rows, inputs]`, which [`lay_out`] has laid out.
 #[inline(always)]
-pub(super) fn multiply<R: Registers>(matrix: Part<'_>, rows: &[f32], room: &mut Room, out: &mut [f32]) {
-    let Part { inputs, numbers, row: outputs, first: place, .. } = matrix;
-    let count = rows.len() / inputs;
-    if count == 0 {
-        return;
-    }
-    // Blocks of rows side by side, input after input; as even as they can be, none with more rows than registers hold.
-    room.0.resize(rows.len(), 0.0);
-    let parts = count.div_ceil(R::ROWS);
-    let first_row = |part: usize| count * part / parts;
-    for part in 0..parts {
-        let (first, end) = (first_row(part), first_row(part + 1));
-        let block = &mut room.0[first * inputs..end * inputs];
-        for (place, row) in rows[first * inputs..end * inputs].chunks_exact(inputs).enumerate() {
-            for (block, x) in block.chunks_exact_mut(end - first).zip(row) {
-                block[place] = *x;
-            }
-        }
-    }
+pub(super) fn multiply<R: Registers>(matrix: Part<'_>, rows: &Blocks, out: &mut [f32]) {
+    let Part { inputs, numbers, row: outputs, first: mut output, .. } = matrix;
+    let places = rows.places::<R>();
     // One row goes through all that it can in one go: there is nothing to come back to.
-    let panels = match count {
-        2..=FEW => wide_of::<R>(count.div_ceil(parts)),
+    let panels = match rows.rows() {
+        count @ 2..=FEW => at_once::<R>(count.div_ceil(places.len())),
         _ => (CACHED / (4 * LANES * inputs)).max(4),
     };
-    let mut groups = numbers.chunks(panels * LANES * inputs).peekable();
-    let mut output = place;
-    while let Some(group) = groups.next() {
-        for part in 0..parts {
-            let (first, end) = (first_row(part), first_row(part + 1));
-            let block = &room.0[first * inputs..end * inputs];
-            // Told before the last rows, the processor might forget the panels at hand.
-            let next = groups.peek().filter(|_| part + 1 == parts && count > 1).copied().unwrap_or_default();
-            let out = Rows { numbers: &mut out[first * outputs..end * outputs], outputs, first: output };
-            each::<R>(end - first, group, next, block, out);
+    for group in numbers.chunks(panels * LANES * inputs) {
+        for place in places.clone() {
+            let block = &rows.numbers[place.start * inputs..place.end * inputs];
+            let out = Rows { numbers: &mut out[place.start * outputs..place.end * outputs], outputs, first: output };
+            each::<R>(place.len(), group, block, out);
         }
         output += panels * LANES;
     }
 }
 
 /// Panels at once for a block of `rows`: as many sums as registers hold.
-fn wide_of<R: Registers>(rows: usize) -> usize {
+fn at_once<R: Registers>(rows: usize) -> usize {
     match rows {
         1 => 4,
         2 => 2,
-        _ if R::MANY => 2,
+        3..=8 if R::MANY => 2,
         _ => 1,
     }
 }
 
 /// All panels of a group with one block of rows.
 #[inline(always)]
-fn each<R: Registers>(rows: usize, panels: &[f32], next: &[f32], block: &[f32], out: Rows<'_>) {
+fn each<R: Registers>(rows: usize, panels: &[f32], block: &[f32], out: Rows<'_>) {
     match (rows, R::MANY) {
-        (1, _) => each_tile::<1, 4, R>(panels, next, block, out),
-        (2, _) => each_tile::<2, 2, R>(panels, next, block, out),
-        (3, false) => each_tile::<3, 1, R>(panels, next, block, out),
-        (4, false) => each_tile::<4, 1, R>(panels, next, block, out),
-        (5, false) => each_tile::<5, 1, R>(panels, next, block, out),
-        (6, false) => each_tile::<6, 1, R>(panels, next, block, out),
-        (3, true) => each_tile::<3, 2, R>(panels, next, block, out),
-        (4, true) => each_tile::<4, 2, R>(panels, next, block, out),
-        (5, true) => each_tile::<5, 2, R>(panels, next, block, out),
-        (6, true) => each_tile::<6, 2, R>(panels, next, block, out),
-        (7, true) => each_tile::<7, 2, R>(panels, next, block, out),
-        (8, true) => each_tile::<8, 2, R>(panels, next, block, out),
+        (1, _) => each_tile::<1, 4, R>(panels, block, out),
+        (2, _) => each_tile::<2, 2, R>(panels, block, out),
+        (3, false) => each_tile::<3, 1, R>(panels, block, out),
+        (4, false) => each_tile::<4, 1, R>(panels, block, out),
+        (5, false) => each_tile::<5, 1, R>(panels, block, out),
+        (6, false) => each_tile::<6, 1, R>(panels, block, out),
+        (3, true) => each_tile::<3, 2, R>(panels, block, out),
+        (4, true) => each_tile::<4, 2, R>(panels, block, out),
+        (5, true) => each_tile::<5, 2, R>(panels, block, out),
+        (6, true) => each_tile::<6, 2, R>(panels, block, out),
+        (7, true) => each_tile::<7, 2, R>(panels, block, out),
+        (8, true) => each_tile::<8, 2, R>(panels, block, out),
+        (9, true) => each_tile::<9, 1, R>(panels, block, out),
+        (10, true) => each_tile::<10, 1, R>(panels, block, out),
+        (11, true) => each_tile::<11, 1, R>(panels, block, out),
+        (12, true) => each_tile::<12, 1, R>(panels, block, out),
+        (13, true) => each_tile::<13, 1, R>(panels, block, out),
+        (14, true) => each_tile::<14, 1, R>(panels, block, out),
+        (15, true) => each_tile::<15, 1, R>(panels, block, out),
+        (16, true) => each_tile::<16, 1, R>(panels, block, out),
         _ => unreachable!("blocks have at most {} rows", R::ROWS),
     }
 }
@@ -227,64 +241,47 @@ impl Rows<'_> {
 
 /// All panels with one block of `ROWS` rows, `WIDE` panels at once as long as there are so many.
 #[inline(always)]
-fn each_tile<const ROWS: usize, const WIDE: usize, R: Registers>(
-    panels: &[f32],
-    next: &[f32],
-    block: &[f32],
-    mut out: Rows<'_>,
-) {
+fn each_tile<const ROWS: usize, const WIDE: usize, R: Registers>(panels: &[f32], block: &[f32], mut out: Rows<'_>) {
     let (block, _) = block.as_chunks::<ROWS>();
-    let (mut left, mut next) = (panels.as_chunks::<LANES>().0, next.as_chunks::<LANES>().0);
+    let (mut left, _) = panels.as_chunks::<LANES>();
     let mut output = 0;
     let mut put = |output: usize, sums: &[R::Sums; ROWS]| {
         sums.iter().enumerate().for_each(|(row, sums)| out.put(row, output, R::numbers(*sums)));
     };
     while let Some((tile, rest)) = left.split_at_checked(WIDE * block.len()) {
-        let soon = next.split_off(..tile.len().min(next.len())).unwrap_or_default();
-        for (sums, panel) in sums::<ROWS, WIDE, R>(tile, soon, block).iter().zip(0..) {
+        for (sums, panel) in sums::<ROWS, WIDE, R>(tile, block).iter().zip(0..) {
             put(output + panel * LANES, sums);
         }
         output += WIDE * LANES;
         left = rest;
     }
     while let Some((tile, rest)) = left.split_at_checked(block.len()) {
-        let [sums] = sums::<ROWS, 1, R>(tile, &[], block);
+        let [sums] = sums::<ROWS, 1, R>(tile, block);
         put(output, &sums);
         output += LANES;
         left = rest;
     }
 }
 
-/// The outputs of `WIDE` panels for a block of rows. The processor is told of what comes `soon`, where that is as much.
+/// How far behind the inputs' weights at hand those lie that the processor is told of: as many of [`LANES`] numbers.
+const SOON: usize = 32;
+
+/// The outputs of `WIDE` panels for a block of rows.
 #[inline(always)]
 fn sums<const ROWS: usize, const WIDE: usize, R: Registers>(
     panels: &[[f32; LANES]],
-    soon: &[[f32; LANES]],
-    block: &[[f32; ROWS]],
-) -> [[R::Sums; ROWS]; WIDE] {
-    if soon.len() == panels.len() {
-        chains::<ROWS, WIDE, true, R>(panels, soon, block)
-    } else {
-        chains::<ROWS, WIDE, false, R>(panels, panels, block)
-    }
-}
-
-#[inline(always)]
-fn chains<const ROWS: usize, const WIDE: usize, const TELL: bool, R: Registers>(
-    panels: &[[f32; LANES]],
-    soon: &[[f32; LANES]],
     block: &[[f32; ROWS]],
 ) -> [[R::Sums; ROWS]; WIDE] {
     let inputs = block.len();
     let weights: [_; WIDE] = std::array::from_fn(|panel| &panels[panel * inputs..][..inputs]);
-    let soon: [_; WIDE] = std::array::from_fn(|panel| &soon[panel * inputs..][..inputs]);
     let mut sums = [[R::zero(); ROWS]; WIDE];
     // By place: nothing is checked within the loop so, and the compiler keeps all sums in registers.
     #[allow(clippy::needless_range_loop)]
     for at in 0..inputs {
         for panel in 0..WIDE {
-            if TELL {
-                R::soon(&soon[panel][at]);
+            // One row is multiplied faster than memory comes, whatever is said.
+            if ROWS > 1 {
+                R::soon(&weights[panel][at], SOON);
             }
             for row in 0..ROWS {
                 sums[panel][row] = R::add_scaled(sums[panel][row], block[at][row], &weights[panel][at]);
@@ -293,7 +290,6 @@ fn chains<const ROWS: usize, const WIDE: usize, const TELL: bool, R: Registers>(
     }
     sums
 }
-
 #[cfg(test)]
 mod tests {
     use hydra_core::rng::Rng;
@@ -308,7 +304,9 @@ mod tests {
 
     fn product(matrix: &Panels, rows: &[f32]) -> Vec<f32> {
         let mut out = vec![f32::NAN; rows.len() / matrix.inputs * matrix.outputs];
-        wide::multiply(matrix.whole(), rows, &mut Room::default(), &mut out);
+        let mut blocks = Blocks::default();
+        wide::lay_out(rows, matrix.inputs, &mut blocks);
+        wide::multiply(matrix.part(0..matrix.panels()), &blocks, &mut out);
         out
     }
 

@@ -1,50 +1,62 @@
-//! Threads that take a part of each product, and of attention, while tokens are drawn.
+//! Threads that take pieces of each product, and of attention, while tokens are drawn.
 //!
 //! One core reads weights slower than the machine's memory gives them: for few rows that is what a product costs, and
-//! for many rows each weight should be read once for all of them, by one core. The products of a token follow each
-//! other within microseconds, so a helper looks for the next one for a moment before it sleeps. Nobody waits for a
-//! helper that has not begun: its part is taken back. What a helper does is the same to the bit (`product.rs` says
-//! why; streams attend each on its own).
+//! for many rows each weight should be read once for all of them, by one core. So a product is a list of pieces. Every
+//! thread begins with a share that is the same each time, which its own cache may still hold, and then takes what others
+//! have not begun. Nobody waits for a thread that has lost its core over a product: a piece that is late is done again
+//! by the thread that draws. Whoever does it, a piece is the same to the bit (`product.rs` says why; streams attend each
+//! on its own).
+//!
+//! The products of a token follow each other within microseconds, so a helper looks for the next one for a moment before
+//! it sleeps.
 
-use std::ops::Range;
+mod job;
+
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{JoinHandle, yield_now};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::attention::{Attention, Row};
 use super::decode::Decoder;
-use super::kept::Kept;
-use super::product::{LANES, Panels, Room};
+use super::product::{LANES, Panels};
 use super::wide;
+pub(super) use job::Span;
+use job::{Job, LOOKS, Room, Task, lock};
 
-/// How long a helper looks for another part before it sleeps; the longest time between two parts of a token.
+/// How long a helper looks for another job before it sleeps; the longest time between two of a token.
 const AWAKE: Duration = Duration::from_micros(200);
 
 /// The fewest multiply-adds that are worth sharing: some microseconds of them.
 const SHARED: usize = 1 << 15;
 
-/// Looks in a row at whose turn it is: a microsecond of them or some.
-const LOOKS: u32 = 30;
+/// Pieces of a thread's share: the more there are, the more evenly they end, and the more often a thread asks for one.
+const PIECES: usize = 4;
 
-/// Looks at a helper that is at work before another thread may have the core.
-const PATIENCE: u32 = 10_000;
+/// Pieces are of whole tiles of one row: of so many panels.
+const TILE: usize = 4;
 
-/// A helper waits for a part.
+/// The most weights of a piece: some ten microseconds of reading them.
+const WEIGHTS: usize = 1 << 15;
+
+/// How many times as long as for one of its own the drawing thread waits for another's piece before it does it again.
+const PATIENCE: u32 = 2;
+
+/// A helper has nothing to begin.
 const IDLE: u8 = 0;
-/// A part waits for its helper.
+/// A job waits for its helper.
 const ASKED: u8 = 1;
-/// The helper is at it.
-const TAKEN: u8 = 2;
-/// The part is done.
-const DONE: u8 = 3;
 /// The thread has ended, or is to.
-const CLOSED: u8 = 4;
+const CLOSED: u8 = 2;
 
 /// Threads that help; none by default.
 #[derive(Default)]
 pub struct Team {
     helpers: Vec<Helper>,
+    /// The last job, unless a helper still holds it.
+    spare: Option<Arc<Job>>,
+    /// Pieces of the job at hand that others have taken.
+    missing: Vec<bool>,
+    room: Room,
 }
 
 struct Helper {
@@ -56,151 +68,120 @@ struct Helper {
 struct Shared {
     /// Whose turn it is.
     state: AtomicU8,
-    /// Locked by whose turn it is; waited for at most while a helper that was told to end ends.
-    work: Mutex<Work>,
-}
-
-#[derive(Default)]
-struct Work {
-    task: Task,
-    input: Vec<f32>,
-    room: Room,
-    rows: Vec<Row>,
-    /// Which of all rows these are.
-    place: Range<usize>,
-    kept: Vec<Kept>,
-    attention: Attention,
-    out: Vec<f32>,
-}
-
-#[derive(Default)]
-enum Task {
-    #[default]
-    Nothing,
-    /// Some panels of a matrix with rows.
-    Multiply { matrix: Arc<Panels>, panels: Range<usize> },
-    /// Some streams' attention.
-    Attend { decoder: Arc<Decoder>, layer: usize },
+    job: Mutex<Option<Arc<Job>>>,
 }
 
 impl Team {
     /// So many threads more than the one that draws.
     pub fn new(helpers: usize) -> std::io::Result<Self> {
-        (0..helpers).map(|_| Helper::start()).collect::<std::io::Result<_>>().map(|helpers| Self { helpers })
+        let helpers = (1..=helpers).map(Helper::start).collect::<std::io::Result<_>>()?;
+        Ok(Self { helpers, ..Self::default() })
     }
 
     /// `out = rows · matrix'`.
-    pub(super) fn multiply(&mut self, matrix: &Arc<Panels>, rows: &[f32], room: &mut Room, out: &mut [f32]) {
-        let panels = matrix.panels();
-        let parts = self.helpers.len() + 1;
-        if parts == 1 || panels < parts || panels * LANES * rows.len() < SHARED {
-            return wide::multiply(matrix.whole(), rows, room, out);
+    pub(super) fn multiply(&mut self, matrix: &Arc<Panels>, rows: &[f32], out: &mut [f32]) {
+        let (panels, threads) = (matrix.panels(), self.helpers.len() + 1);
+        if threads == 1 || panels * LANES * rows.len() < SHARED {
+            wide::lay_out(rows, matrix.inputs(), &mut self.room.blocks);
+            return wide::multiply(matrix.part(0..panels), &self.room.blocks, out);
         }
-        let part = |at: usize| panels * at / parts..panels * (at + 1) / parts;
-        for (at, helper) in self.helpers.iter().enumerate() {
-            helper.ask(|work| {
-                work.task = Task::Multiply { matrix: matrix.clone(), panels: part(at + 1) };
-                work.input.clear();
-                work.input.extend_from_slice(rows);
-            });
-        }
-        let outputs = matrix.outputs();
-        wide::multiply(matrix.part(part(0)), rows, room, out);
-        for (at, helper) in self.helpers.iter().enumerate() {
-            let first = part(at + 1).start * LANES;
-            let work = helper.wait();
-            let width = matrix.part(part(at + 1)).outputs();
-            for (out, done) in out.chunks_exact_mut(outputs).zip(work.out.chunks_exact(width)) {
-                out[first..first + width].copy_from_slice(done);
-            }
-        }
+        let most = WEIGHTS / (LANES * matrix.inputs());
+        let most = most.clamp(1, panels.div_ceil(PIECES * threads)).next_multiple_of(TILE);
+        let mut job = self.spare.take().unwrap_or_default();
+        let own = Arc::get_mut(&mut job).expect("nobody holds a spare one");
+        own.task = Task::Multiply(matrix.clone());
+        own.divide(rows, (1..=panels.div_ceil(most)).map(|piece| panels.min(piece * most)), threads);
+        self.run(job, out);
     }
 
-    /// [`Attention::attend`] of all rows in a layer. A stream's rows follow each other and are one thread's.
+    /// [`Attention::attend`] of all spans in a layer.
     pub(super) fn attend(
         &mut self,
         (decoder, layer): (&Arc<Decoder>, usize),
-        rows: &[Row],
         qkv: &[f32],
-        kept: &mut [Kept],
-        own: &mut Attention,
+        spans: &mut Vec<Span>,
         out: &mut [f32],
     ) {
         let width = decoder.shape().width as usize;
-        let cost = |row: &Row| 2 * width * (row.position + 1);
-        let all: usize = rows.iter().map(cost).sum();
-        let mut left = rows.len();
-        let mut asked = 0;
-        // From the end on, each helper has streams until it has its share; the first stream stays here.
-        let share = all / (self.helpers.len() + 1);
-        for helper in self.helpers.iter().filter(|_| all >= SHARED) {
-            let end = left;
-            let mut has = 0;
-            while has < share && left > 0 && rows[left - 1].stream > 0 {
-                let stream = rows[left - 1].stream;
-                let first = rows[..left].partition_point(|row| row.stream < stream);
-                has += rows[first..left].iter().map(cost).sum::<usize>();
-                left = first;
+        let cost: usize = spans.iter().map(|span| 2 * width * span.rows * (span.position + span.rows)).sum();
+        let threads = self.helpers.len() + 1;
+        if threads == 1 || spans.len() == 1 || cost < SHARED {
+            let (mut qkv, mut out) = (qkv, out);
+            for Span { position, rows, kept } in spans {
+                let own = (qkv.split_off(..*rows * 3 * width), out.split_off_mut(..*rows * width));
+                let (Some(qkv), Some(out)) = own else { unreachable!("there is one of each row") };
+                self.room.attention.attend((decoder, layer), *position, qkv, kept, out);
             }
-            if left == end {
+            return;
+        }
+        let mut job = self.spare.take().unwrap_or_default();
+        let own = Arc::get_mut(&mut job).expect("nobody holds a spare one");
+        own.task = Task::Attend(decoder.clone(), layer);
+        let ends = spans.iter().scan(0, |end, span| {
+            *end += span.rows;
+            Some(*end)
+        });
+        own.divide(qkv, ends, threads);
+        own.spans.extend(spans.drain(..).map(Mutex::new));
+        *spans = self.run(job, out);
+    }
+
+    /// All of a job, with whoever helps; what it was of, back.
+    fn run(&mut self, mut job: Arc<Job>, out: &mut [f32]) -> Vec<Span> {
+        self.helpers.iter().for_each(|helper| helper.ask(&job));
+        let begun = Instant::now();
+        self.missing.clear();
+        self.missing.resize(job.ends.len(), true);
+        let mut own = 0;
+        job.lay_out(&mut self.room);
+        for piece in job.pieces(0) {
+            job.put(piece, &mut self.room, out);
+            (self.missing[piece], own) = (false, own + 1);
+        }
+        let patience = PATIENCE * begun.elapsed() / own.max(1);
+        for piece in (0..self.missing.len()).filter(|piece| self.missing[*piece]) {
+            if job.done[piece].within(patience) || !job.put(piece, &mut self.room, out) {
+                job.fetch(piece, out);
+            }
+        }
+        self.helpers.iter().for_each(Helper::forget);
+        let spans = job.spans.iter().map(|span| std::mem::take(&mut *lock(span))).collect();
+        // Weights that nobody answers with any more are let go of at once. Who lost its core over them keeps them until
+        // it has one.
+        for _ in 0..LOOKS {
+            if let Some(own) = Arc::get_mut(&mut job) {
+                own.task = Task::Nothing;
+                own.spans.clear();
+                self.spare = Some(job);
                 break;
             }
-            asked += 1;
-            helper.ask(|work| {
-                work.task = Task::Attend { decoder: decoder.clone(), layer };
-                work.input.clear();
-                work.input.extend_from_slice(&qkv[left * 3 * width..end * 3 * width]);
-                work.rows.clear();
-                work.rows.extend_from_slice(&rows[left..end]);
-                work.place = left..end;
-                let streams = rows[left].stream..=rows[end - 1].stream;
-                work.kept.clear();
-                work.kept.extend(kept[streams].iter_mut().map(std::mem::take));
-            });
+            std::hint::spin_loop();
         }
-        own.attend((decoder, layer), &rows[..left], &qkv[..left * 3 * width], kept, &mut out[..left * width]);
-        for helper in &self.helpers[..asked] {
-            let mut work = helper.wait();
-            out[work.place.start * width..work.place.end * width].copy_from_slice(&work.out);
-            let first = rows[work.place.start].stream;
-            kept[first..].iter_mut().zip(work.kept.drain(..)).for_each(|(kept, used)| *kept = used);
-        }
+        spans
     }
 }
 
 impl Helper {
-    fn start() -> std::io::Result<Self> {
+    /// The so-manyth thread, which counts from the one that draws.
+    fn start(at: usize) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let own = shared.clone();
-        let thread = std::thread::Builder::new().name("answers-help".to_owned()).spawn(move || own.help())?;
+        let thread = std::thread::Builder::new().name("answers-help".to_owned()).spawn(move || own.help(at))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Something to do for a helper that has nothing, or has ended.
-    fn ask(&self, fill: impl FnOnce(&mut Work)) {
-        fill(&mut self.shared.work());
+    /// Help with a job, unless the thread has ended.
+    fn ask(&self, job: &Arc<Job>) {
+        *lock(&self.shared.job) = Some(job.clone());
         if self.shared.change(IDLE, ASKED) {
             self.wake();
         }
     }
 
-    /// What was asked for, once it is done; done here where the helper has not begun.
-    fn wait(&self) -> MutexGuard<'_, Work> {
-        let mut looks = 0;
-        if !self.shared.change(ASKED, IDLE) {
-            while self.shared.state.load(Ordering::Acquire) == TAKEN {
-                looks += 1;
-                if looks < PATIENCE { std::hint::spin_loop() } else { yield_now() }
-            }
-        }
-        let done = self.shared.change(DONE, IDLE);
-        let mut work = self.shared.work();
-        if !done {
-            work.run();
-        }
-        // Weights that nobody answers with any more are let go of.
-        work.task = Task::Nothing;
-        work
+    /// A job that has not been begun is over.
+    fn forget(&self) {
+        self.shared.change(ASKED, IDLE);
+        *lock(&self.shared.job) = None;
     }
 
     fn wake(&self) {
@@ -220,18 +201,14 @@ impl Drop for Helper {
 }
 
 impl Shared {
-    fn work(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether it was so.
     fn change(&self, from: u8, to: u8) -> bool {
         self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// A helper's life.
-    fn help(&self) {
-        /// Nobody waits for a thread that has failed.
+    fn help(&self, at: usize) {
+        /// Nobody asks a thread that has failed.
         struct Closes<'a>(&'a Shared);
         impl Drop for Closes<'_> {
             fn drop(&mut self) {
@@ -239,12 +216,18 @@ impl Shared {
             }
         }
         let _closes = Closes(self);
+        let mut room = Room::default();
         let mut idle = Instant::now();
         loop {
             match self.state.load(Ordering::Acquire) {
-                ASKED if self.change(ASKED, TAKEN) => {
-                    self.work().run();
-                    self.change(TAKEN, DONE);
+                ASKED if self.change(ASKED, IDLE) => {
+                    if let Some(job) = { lock(&self.job).take() } {
+                        let mut pieces = job.pieces(at).peekable();
+                        if pieces.peek().is_some() {
+                            job.lay_out(&mut room);
+                        }
+                        pieces.for_each(|piece| job.help(piece, &mut room));
+                    }
                     idle = Instant::now();
                 }
                 CLOSED => return,
@@ -258,24 +241,6 @@ impl Shared {
                     std::thread::park();
                     idle = Instant::now();
                 }
-            }
-        }
-    }
-}
-
-impl Work {
-    fn run(&mut self) {
-        match &self.task {
-            Task::Nothing => {}
-            Task::Multiply { matrix, panels } => {
-                let part = matrix.part(panels.clone()).apart();
-                self.out.resize(self.input.len() / matrix.inputs() * part.outputs(), 0.0);
-                wide::multiply(part, &self.input, &mut self.room, &mut self.out);
-            }
-            Task::Attend { decoder, layer } => {
-                self.out.resize(self.input.len() / 3, 0.0);
-                let (kept, out) = (&mut self.kept, &mut self.out);
-                self.attention.attend((decoder, *layer), &self.rows, &self.input, kept, out);
             }
         }
     }

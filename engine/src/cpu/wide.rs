@@ -7,7 +7,7 @@
 
 use super::kept::{self, Kept};
 use super::kernels::{self, Heads};
-use super::product::{self, LANES, Part, Room};
+use super::product::{self, Blocks, LANES, Part};
 use crate::adam::AdamStep;
 
 hydra_core::widest! {
@@ -43,8 +43,8 @@ pub(super) trait Registers {
     /// `sums + x · weights`; rounded once where the processor can.
     fn add_scaled(sums: Self::Sums, x: f32, weights: &[f32; LANES]) -> Self::Sums;
     fn numbers(sums: Self::Sums) -> [f32; LANES];
-    /// What lies there will be read soon.
-    fn soon(_numbers: &[f32; LANES]) {}
+    /// What lies so many times [`LANES`] numbers behind these will be read soon, if anything lies there.
+    fn soon(_numbers: &[f32; LANES], _ahead: usize) {}
 }
 
 /// Those that every processor of this kind has.
@@ -91,10 +91,11 @@ mod x86 {
     pub(super) enum Avx2 {}
 
     // SAFETY of all below: only functions compiled for such registers use these types (`widest_fused`), after having
-    // asked the processor; and what is loaded and stored is as long as the array that it lies in.
+    // asked the processor; what is loaded and stored is as long as the array that it lies in, and an address that is only
+    // told of need not hold anything.
     impl Registers for Avx512 {
         type Sums = __m512;
-        const ROWS: usize = 8;
+        const ROWS: usize = 16;
         const MANY: bool = true;
 
         #[inline(always)]
@@ -108,8 +109,8 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn soon(numbers: &[f32; LANES]) {
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().cast()) }
+        fn soon(numbers: &[f32; LANES], ahead: usize) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(numbers).wrapping_add(ahead).cast()) }
         }
 
         #[inline(always)]
@@ -142,8 +143,8 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn soon(numbers: &[f32; LANES]) {
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().cast()) }
+        fn soon(numbers: &[f32; LANES], ahead: usize) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(numbers).wrapping_add(ahead).cast()) }
         }
 
         #[inline(always)]
@@ -187,8 +188,10 @@ macro_rules! widest_fused {
 }
 
 widest_fused! {
+    /// [`product::lay_out`].
+    fn product::lay_out(rows: &[f32], inputs: usize, blocks: &mut Blocks);
     /// [`product::multiply`].
-    fn product::multiply(matrix: Part<'_>, rows: &[f32], room: &mut Room, out: &mut [f32]);
+    fn product::multiply(matrix: Part<'_>, rows: &Blocks, out: &mut [f32]);
     /// [`kept::attend`].
     fn kept::attend(size: usize, query: &[f32], kept: &Kept, scores: &mut Vec<f32>, out: &mut [f32]);
 }

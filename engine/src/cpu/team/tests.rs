@@ -4,7 +4,9 @@ use hydra_core::model::Shape;
 use hydra_core::rng::Rng;
 
 use super::*;
+use crate::cpu::attention::Attention;
 use crate::cpu::decode::{DecodeBatch, Drawn, Stream};
+use crate::cpu::kept::Kept;
 use crate::sample::Sampling;
 use crate::tests::reference::{random_tokens, random_weights};
 
@@ -13,22 +15,43 @@ fn random(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| rng.normal() as f32).collect()
 }
 
-fn check(team: &mut Team, outputs: usize, inputs: usize, count: usize) {
-    let matrix = Arc::new(Panels::of(&[(&random(outputs * inputs, 1), inputs)]).pop().unwrap());
-    let rows = random(count * inputs, 2);
-    let (mut alone, mut together) = (vec![f32::NAN; count * outputs], vec![f32::NAN; count * outputs]);
-    wide::multiply(matrix.whole(), &rows, &mut Room::default(), &mut alone);
-    team.multiply(&matrix, &rows, &mut Room::default(), &mut together);
-    assert_eq!(alone, together, "{outputs} outputs, {inputs} inputs, {count} rows");
+fn matrix(outputs: usize, inputs: usize) -> Arc<Panels> {
+    Arc::new(Panels::of(&[(&random(outputs * inputs, 1), inputs)]).pop().unwrap())
+}
+
+fn alone(matrix: &Arc<Panels>, rows: &[f32]) -> Vec<f32> {
+    let mut out = vec![f32::NAN; rows.len() / matrix.inputs() * matrix.outputs()];
+    Team::default().multiply(matrix, rows, &mut out);
+    out
+}
+
+fn check(team: &mut Team, matrix: &Arc<Panels>, count: usize) {
+    let rows = random(count * matrix.inputs(), 2);
+    let expected = alone(matrix, &rows);
+    for _ in 0..20 {
+        let mut together = vec![f32::NAN; expected.len()];
+        team.multiply(matrix, &rows, &mut together);
+        assert_eq!(expected, together, "{} outputs, {} inputs, {count} rows", matrix.outputs(), matrix.inputs());
+    }
+}
+
+/// Until helpers have noticed that there is nothing left.
+fn in_time(so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < Duration::from_mins(1));
+        std::thread::yield_now();
+    }
 }
 
 #[test]
 fn company_of_threads_changes_no_bit() {
+    let matrices = [(1, 3), (50, 40), (1000, 64), (2050, 256)].map(|(outputs, inputs)| matrix(outputs, inputs));
     for helpers in 0..4 {
         let mut team = Team::new(helpers).unwrap();
-        for (outputs, inputs) in [(1, 3), (50, 40), (1000, 64), (2050, 256)] {
+        for matrix in &matrices {
             for count in [1, 2, 7, 16, 40] {
-                (0..20).for_each(|_| check(&mut team, outputs, inputs, count));
+                check(&mut team, matrix, count);
             }
         }
     }
@@ -38,30 +61,58 @@ fn company_of_threads_changes_no_bit() {
 fn helpers_that_slept_or_ended_are_not_missed() {
     let mut team = Team::new(2).unwrap();
     for _ in 0..3 {
-        check(&mut team, 1000, 64, 3);
+        check(&mut team, &matrix(1000, 64), 3);
         // So that they sleep, most likely; what is checked holds as well where they do not.
         std::thread::sleep(2 * AWAKE);
     }
     team.helpers[0].shared.state.store(CLOSED, Ordering::Release);
     team.helpers[0].wake();
     team.helpers[0].thread.take().unwrap().join().unwrap();
-    (0..20).for_each(|_| check(&mut team, 1000, 64, 3));
+    check(&mut team, &matrix(1000, 64), 3);
 }
 
 #[test]
-fn a_part_that_nobody_began_is_taken_back() {
-    let mut team = Team { helpers: vec![asleep()] };
-    (0..3).for_each(|_| check(&mut team, 1000, 64, 3));
+fn what_nobody_began_is_done_by_who_draws() {
+    let mut team = Team { helpers: vec![asleep()], ..Team::default() };
+    check(&mut team, &matrix(1000, 64), 3);
     assert_eq!(team.helpers[0].shared.state.load(Ordering::Acquire), IDLE);
+    assert!(lock(&team.helpers[0].shared.job).is_none());
+    assert!(team.spare.is_some());
 }
 
 #[test]
-fn a_helper_lets_go_of_weights() {
+fn a_product_waits_for_nobody_who_lost_its_core() {
+    let (matrix, rows) = (matrix(1000, 64), random(3 * 64, 2));
+    let mut team = Team { helpers: vec![asleep()], ..Team::default() };
+    let mut job = Arc::<Job>::default();
+    let own = Arc::get_mut(&mut job).unwrap();
+    own.task = Task::Multiply(matrix.clone());
+    own.divide(&rows, (1..=9).map(|piece| 7 * piece), 2);
+    // A helper takes two pieces, does one of them and loses its core.
+    let late = job.clone();
+    let mut room = Room::default();
+    late.lay_out(&mut room);
+    let mut taken = late.pieces(1);
+    let (first, second) = (taken.next().unwrap(), taken.next().unwrap());
+    assert_eq!((first, second), (4, 5));
+    late.help(first, &mut room);
+    let mut out = vec![f32::NAN; 3 * 1000];
+    team.run(job, &mut out);
+    assert_eq!(out, alone(&matrix, &rows));
+    assert!(team.spare.is_none(), "it is still held");
+    // Others are done meanwhile; the old one comes to its end.
+    check(&mut team, &matrix, 2);
+    late.help(second, &mut room);
+    assert!(taken.next().is_none());
+}
+
+#[test]
+fn helpers_let_go_of_weights() {
     let mut team = Team::new(1).unwrap();
-    let matrix = Arc::new(Panels::of(&[(&random(64 * 1000, 1), 64)]).pop().unwrap());
+    let matrix = matrix(1000, 64);
     let mut out = vec![0.0; 1000];
-    (0..50).for_each(|_| team.multiply(&matrix, &random(64, 2), &mut Room::default(), &mut out));
-    assert_eq!(Arc::strong_count(&matrix), 1);
+    (0..50).for_each(|_| team.multiply(&matrix, &random(64, 2), &mut out));
+    in_time(|| Arc::strong_count(&matrix) == 1);
 }
 
 /// A helper without a thread.
@@ -93,7 +144,7 @@ fn a_team_changes_no_answer() {
                 break;
             }
         }
-        assert_eq!(Arc::strong_count(&decoder), 1 + streams.len(), "helpers let go of weights");
+        in_time(|| Arc::strong_count(&decoder) == 1 + streams.len());
         answers
     };
     let alone = answers(Team::default(), usize::MAX);
@@ -102,28 +153,72 @@ fn a_team_changes_no_answer() {
         assert_eq!(alone, answers(Team::new(helpers).unwrap(), usize::MAX), "{helpers} helpers");
     }
     assert_eq!(alone, answers(Team::new(2).unwrap(), 20), "one ended");
-    assert_eq!(alone, answers(Team { helpers: vec![asleep()] }, usize::MAX), "nobody began");
+    assert_eq!(alone, answers(Team { helpers: vec![asleep()], ..Team::default() }, usize::MAX), "nobody began");
+}
+
+/// Spans of three streams with nothing kept, and their rows.
+fn spans(shape: &Shape) -> (Vec<Span>, Vec<f32>) {
+    let spans = [20, 1, 33].map(|rows| Span { position: 0, rows, kept: Kept::default() });
+    (Vec::from(spans), random(54 * 3 * shape.width as usize, 4))
+}
+
+#[test]
+fn attention_that_is_late_is_done_once() {
+    let shape = Shape::new(40, 32, 2, 1, 64);
+    let decoder = Arc::new(Decoder::new(shape, &random_weights(&shape, 5)).unwrap());
+    let (mut expected, mut out) = (vec![f32::NAN; 54 * 32], vec![f32::NAN; 54 * 32]);
+    let (mut kept, qkv) = spans(&shape);
+    Team::default().attend((&decoder, 0), &qkv, &mut kept, &mut expected);
+
+    let mut team = Team { helpers: vec![asleep(), asleep()], ..Team::default() };
+    let mut job = Arc::<Job>::default();
+    let own = Arc::get_mut(&mut job).unwrap();
+    own.task = Task::Attend(decoder.clone(), 0);
+    own.divide(&qkv, [20, 21, 54].into_iter(), 3);
+    own.spans = spans(&shape).0.into_iter().map(Mutex::new).collect();
+    // One helper has taken its stream and lost its core; the other is at it for longer than anyone waits.
+    let mut room = Room::default();
+    assert_eq!([job.pieces(1).next(), job.pieces(2).next()], [Some(1), Some(2)]);
+    let busy = job.clone();
+    let done = std::thread::scope(|scope| {
+        let held = lock(&job.spans[2]);
+        let helper = scope.spawn(|| busy.help(2, &mut Room::default()));
+        let late = job.clone();
+        let draws = scope.spawn(|| team.run(late, &mut out));
+        std::thread::sleep(20 * AWAKE);
+        drop(held);
+        helper.join().unwrap();
+        draws.join().unwrap()
+    });
+    assert_eq!(out, expected);
+    busy.help(1, &mut room);
+    let next = |mut spans: Vec<Span>| {
+        for span in &mut spans {
+            (span.position, span.rows) = (span.rows, 1);
+        }
+        let mut out = vec![f32::NAN; 3 * 32];
+        Team::default().attend((&decoder, 0), &random(3 * 3 * 32, 6), &mut spans, &mut out);
+        out
+    };
+    assert_eq!(next(done), next(kept), "what was kept is the same");
 }
 
 #[test]
 fn attention_may_be_done_again() {
     // As where a helper fails at it: across a block of sixteen tokens, with what is kept already.
     let shape = Shape::new(40, 32, 2, 1, 64);
-    let decoder = Arc::new(Decoder::new(shape, &random_weights(&shape, 5)).unwrap());
-    let rows: Vec<Row> = (0..40).map(|position| Row { stream: 3, position }).collect();
+    let decoder = Decoder::new(shape, &random_weights(&shape, 5)).unwrap();
     let run = |times: usize| {
-        let task = || Task::Attend { decoder: decoder.clone(), layer: 0 };
-        let input = random(40 * 3 * 32, 4);
-        let mut work = Work { input: input[..10 * 3 * 32].to_vec(), rows: rows[..10].to_vec(), ..Work::default() };
-        (work.task, work.kept) = (task(), vec![Kept::default()]);
-        work.run();
-        (work.input, work.rows) = (input[10 * 3 * 32..].to_vec(), rows[10..].to_vec());
-        (0..times).for_each(|_| work.run());
-        let again = work.out.clone();
+        let (qkv, mut out) = (random(41 * 3 * 32, 4), vec![f32::NAN; 40 * 32]);
+        let (mut attention, mut kept) = (Attention::default(), Kept::default());
+        let (before, rest) = qkv.split_at(10 * 3 * 32);
+        attention.attend((&decoder, 0), 0, before, &mut kept, &mut out);
+        let (these, last) = rest.split_at(30 * 3 * 32);
+        (0..times).for_each(|_| attention.attend((&decoder, 0), 10, these, &mut kept, &mut out[10 * 32..]));
         // What is kept shows in the next one.
-        (work.input, work.rows) = (random(3 * 32, 6), vec![Row { stream: 3, position: 40 }]);
-        work.run();
-        (again, work.out)
+        let mut next = vec![f32::NAN; 32];
+        attention.attend((&decoder, 0), 40, last, &mut kept, &mut next);
+        (out, next)
     };
     assert_eq!(run(1), run(2));
 }
