@@ -148,9 +148,13 @@ pub(super) fn lay_out<R: Registers>(rows: &[f32], inputs: usize, blocks: &mut Bl
     blocks.numbers.resize(rows.len(), 0.0);
     for place in blocks.places::<R>() {
         let block = &mut blocks.numbers[place.start * inputs..place.end * inputs];
-        for (at, row) in rows[place.start * inputs..place.end * inputs].chunks_exact(inputs).enumerate() {
-            for (block, x) in block.chunks_exact_mut(place.len()).zip(row) {
-                block[at] = *x;
+        let rows = &rows[place.start * inputs..place.end * inputs];
+        // A few inputs of all rows, then the next: as many lines as the nearest cache holds.
+        for (first, block) in (0..).step_by(LANES).zip(block.chunks_mut(LANES * place.len())) {
+            for (at, row) in rows.chunks_exact(inputs).enumerate() {
+                for (block, x) in block.chunks_exact_mut(place.len()).zip(&row[first..]) {
+                    block[at] = *x;
+                }
             }
         }
     }

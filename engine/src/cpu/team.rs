@@ -32,21 +32,23 @@ const SHARED: usize = 1 << 15;
 /// Pieces of a thread's share: the more there are, the more evenly they end, and the more often a thread asks for one.
 const PIECES: usize = 4;
 
-/// Pieces are of whole tiles of one row: of so many panels.
-const TILE: usize = 4;
-
-/// The most weights of a piece: some ten microseconds of reading them.
+/// The most weights of a piece, unless a tile has more: some microseconds of reading them.
 const WEIGHTS: usize = 1 << 15;
 
-/// How many times as long as for one of its own the drawing thread waits for another's piece before it does it again.
+/// How many times as long as for one of its own the drawing thread waits for others' pieces before it does them again.
 const PATIENCE: u32 = 2;
+
+/// As long as this at least.
+const SHORTEST: Duration = Duration::from_micros(20);
 
 /// A helper has nothing to begin.
 const IDLE: u8 = 0;
+/// So it sleeps.
+const ASLEEP: u8 = 1;
 /// A job waits for its helper.
-const ASKED: u8 = 1;
+const ASKED: u8 = 2;
 /// The thread has ended, or is to.
-const CLOSED: u8 = 2;
+const CLOSED: u8 = 3;
 
 /// Threads that help; none by default.
 #[derive(Default)]
@@ -57,6 +59,9 @@ pub struct Team {
     /// Pieces of the job at hand that others have taken.
     missing: Vec<bool>,
     room: Room,
+    /// Pieces that helpers have done.
+    #[cfg(test)]
+    fetched: usize,
 }
 
 struct Helper {
@@ -85,8 +90,10 @@ impl Team {
             wide::lay_out(rows, matrix.inputs(), &mut self.room.blocks);
             return wide::multiply(matrix.part(0..panels), &self.room.blocks, out);
         }
+        // Panels of a piece: whole tiles of those that few rows go through at once.
+        let tile = if rows.len() == matrix.inputs() { 4 } else { 2 };
         let most = WEIGHTS / (LANES * matrix.inputs());
-        let most = most.clamp(1, panels.div_ceil(PIECES * threads)).next_multiple_of(TILE);
+        let most = most.clamp(1, panels.div_ceil(PIECES * threads)).next_multiple_of(tile);
         let mut job = self.spare.take().unwrap_or_default();
         let own = Arc::get_mut(&mut job).expect("nobody holds a spare one");
         own.task = Task::Multiply(matrix.clone());
@@ -129,19 +136,22 @@ impl Team {
     /// All of a job, with whoever helps; what it was of, back.
     fn run(&mut self, mut job: Arc<Job>, out: &mut [f32]) -> Vec<Span> {
         self.helpers.iter().for_each(|helper| helper.ask(&job));
-        let begun = Instant::now();
         self.missing.clear();
         self.missing.resize(job.ends.len(), true);
         let mut own = 0;
         job.lay_out(&mut self.room);
+        let begun = Instant::now();
         for piece in job.pieces(0) {
             job.put(piece, &mut self.room, out);
             (self.missing[piece], own) = (false, own + 1);
         }
-        let patience = PATIENCE * begun.elapsed() / own.max(1);
+        let now = Instant::now();
+        let until = now + SHORTEST.max(PATIENCE * (now - begun) / own.max(1));
         for piece in (0..self.missing.len()).filter(|piece| self.missing[*piece]) {
-            if job.done[piece].within(patience) || !job.put(piece, &mut self.room, out) {
+            if job.done[piece].by(until) || !job.put(piece, &mut self.room, out) {
                 job.fetch(piece, out);
+                #[cfg(test)]
+                (self.fetched += 1);
             }
         }
         self.helpers.iter().for_each(Helper::forget);
@@ -173,7 +183,8 @@ impl Helper {
     /// Help with a job, unless the thread has ended.
     fn ask(&self, job: &Arc<Job>) {
         *lock(&self.shared.job) = Some(job.clone());
-        if self.shared.change(IDLE, ASKED) {
+        let unless_closed = |state| (state != CLOSED).then_some(ASKED);
+        if self.shared.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, unless_closed) == Ok(ASLEEP) {
             self.wake();
         }
     }
@@ -231,16 +242,17 @@ impl Shared {
                     idle = Instant::now();
                 }
                 CLOSED => return,
-                _ if idle.elapsed() < AWAKE => {
+                IDLE if idle.elapsed() < AWAKE => {
                     // Only looks, so that the other thread keeps what it writes to.
                     let nothing = || self.state.load(Ordering::Acquire) == IDLE;
                     (0..LOOKS).take_while(|_| nothing()).for_each(|_| std::hint::spin_loop());
                 }
-                _ => {
-                    // Returns at once if something was asked since.
+                ASLEEP => {
                     std::thread::park();
                     idle = Instant::now();
                 }
+                // Unless something was asked since.
+                _ => _ = self.change(IDLE, ASLEEP),
             }
         }
     }

@@ -37,7 +37,7 @@ pub(super) trait Registers {
     type Sums: Copy;
     /// Rows, at most, of which one or two panels' sums find room beside what is added.
     const ROWS: usize;
-    /// Two panels' do.
+    /// Two panels' do for up to eight rows.
     const MANY: bool;
     fn zero() -> Self::Sums;
     /// `sums + x · weights`; rounded once where the processor can.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::cpu::attention::Attention;
 use crate::cpu::decode::Decoder;
@@ -60,7 +60,7 @@ pub(super) enum Task {
 pub(super) struct Piece {
     done: AtomicBool,
     /// Locked by the helper that does it until it is done.
-    out: Mutex<Vec<f32>>,
+    pub out: Mutex<Vec<f32>>,
 }
 
 pub(super) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,8 +76,10 @@ impl Job {
         self.ends.extend(ends);
         let pieces = self.ends.len();
         self.shares.clear();
-        self.shares
-            .extend((0..threads).map(|at| (AtomicUsize::new(pieces * at / threads), pieces * (at + 1) / threads)));
+        self.shares.extend(
+            (0..threads)
+                .map(|at| (AtomicUsize::new((pieces * at).div_ceil(threads)), (pieces * (at + 1)).div_ceil(threads))),
+        );
         self.done.resize_with(pieces.max(self.done.len()), Piece::default);
         self.done.iter_mut().for_each(|piece| *piece.done.get_mut() = false);
     }
@@ -133,6 +135,7 @@ impl Job {
                 let numbers = room.blocks.rows() * part.outputs();
                 fit(&mut out, numbers);
                 wide::multiply(part, &room.blocks, &mut out[..numbers]);
+                drop(out);
                 own.done.store(true, Ordering::Release);
             }
             Task::Attend(decoder, layer) => {
@@ -150,9 +153,9 @@ impl Job {
         let own = &self.done[piece].done;
         let missing = !own.load(Ordering::Acquire);
         if missing {
-            let width = self.rows.len() / self.ends[self.ends.len() - 1];
+            let row = self.rows.len() / self.ends[self.ends.len() - 1];
             let Span { position, kept, .. } = &mut *span;
-            room.attention.attend(of, *position, &self.rows[start * width..end * width], kept, out);
+            room.attention.attend(of, *position, &self.rows[start * row..end * row], kept, out);
             own.store(true, Ordering::Release);
         }
         missing
@@ -181,8 +184,7 @@ impl Job {
 
 impl Piece {
     /// Whether a helper is done with it by then.
-    pub fn within(&self, patience: Duration) -> bool {
-        let begun = Instant::now();
+    pub fn by(&self, until: Instant) -> bool {
         loop {
             for _ in 0..LOOKS {
                 if self.done.load(Ordering::Acquire) {
@@ -190,7 +192,7 @@ impl Piece {
                 }
                 std::hint::spin_loop();
             }
-            if begun.elapsed() > patience {
+            if Instant::now() > until {
                 return false;
             }
         }

@@ -94,7 +94,7 @@ fn a_product_waits_for_nobody_who_lost_its_core() {
     late.lay_out(&mut room);
     let mut taken = late.pieces(1);
     let (first, second) = (taken.next().unwrap(), taken.next().unwrap());
-    assert_eq!((first, second), (4, 5));
+    assert_eq!((first, second), (5, 6));
     late.help(first, &mut room);
     let mut out = vec![f32::NAN; 3 * 1000];
     team.run(job, &mut out);
@@ -113,6 +113,32 @@ fn helpers_let_go_of_weights() {
     let mut out = vec![0.0; 1000];
     (0..50).for_each(|_| team.multiply(&matrix, &random(64, 2), &mut out));
     in_time(|| Arc::strong_count(&matrix) == 1);
+}
+
+#[test]
+fn helpers_help() {
+    let mut team = Team::new(1).unwrap();
+    // Again and again, in case its core is taken away just then.
+    let mut helped = |job: &mut dyn FnMut(&mut Team)| {
+        team.fetched = 0;
+        let begun = Instant::now();
+        while team.fetched == 0 {
+            assert!(begun.elapsed() < Duration::from_mins(1));
+            job(&mut team);
+        }
+    };
+    let (matrix, mut out) = (matrix(1000, 64), vec![0.0; 1000]);
+    helped(&mut |team| team.multiply(&matrix, &random(64, 2), &mut out));
+    // It sleeps by now, most likely; what is checked holds as well where it does not.
+    std::thread::sleep(5 * AWAKE);
+    helped(&mut |team| team.multiply(&matrix, &random(64, 2), &mut out));
+    let shape = Shape::new(40, 32, 2, 1, 64);
+    let decoder = Arc::new(Decoder::new(shape, &random_weights(&shape, 5)).unwrap());
+    let mut out = vec![0.0; 54 * 32];
+    helped(&mut |team| {
+        let (mut spans, qkv) = spans(&shape);
+        team.attend((&decoder, 0), &qkv, &mut spans, &mut out);
+    });
 }
 
 /// A helper without a thread.
@@ -192,6 +218,7 @@ fn attention_that_is_late_is_done_once() {
     });
     assert_eq!(out, expected);
     busy.help(1, &mut room);
+    assert!(lock(&busy.done[1].out).iter().all(|number| *number == 0.0), "it was done already");
     let next = |mut spans: Vec<Span>| {
         for span in &mut spans {
             (span.position, span.rows) = (span.rows, 1);
