@@ -128,7 +128,6 @@ pub fn spawn(
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    // A file that says of its average that it is better stays where nobody measured the newer one.
                     if !desk.is_unmeasured() {
                         desk.write();
                     }
@@ -136,8 +135,8 @@ pub fn spawn(
                 }
             };
             // On a busy machine rounds may be shorter than a measurement; then the newest counts.
-            let Some(newest) = waiting.pop_back() else { continue };
-            for overtaken in waiting {
+            let Some(newest) = waiting.versions.pop_back() else { continue };
+            for overtaken in waiting.versions {
                 tracing::debug!(version = %overtaken.version, "a version was overtaken before it could be measured");
                 desk.add(&overtaken);
                 report(Err(overtaken.version));
@@ -145,6 +144,10 @@ pub fn spawn(
             desk.add(&newest);
             let version = newest.version;
             if desk.is_over() {
+                continue;
+            }
+            if !waiting.due {
+                report(Err(version));
                 continue;
             }
             match desk.judge(newest) {
@@ -243,14 +246,20 @@ impl Desk {
         self.evaluator.over.load(Ordering::Relaxed)
     }
 
+    /// Whether the average's file is older than what of it may be written: a file that says of its average that it is better
+    /// stays until a newer one is measured.
+    fn is_stale(&self) -> bool {
+        self.stale && !self.is_unmeasured()
+    }
+
     /// How long until the average's file is to be written.
     fn waits(&self) -> Option<Duration> {
-        self.stale.then(|| self.write.saturating_duration_since(Instant::now()))
+        self.is_stale().then(|| self.write.saturating_duration_since(Instant::now()))
     }
 
     fn write_if_due(&mut self) {
         let began = Instant::now();
-        if self.stale && began >= self.write {
+        if self.is_stale() && began >= self.write {
             self.stale = !self.write();
             self.write = began + WRITE.max(began.elapsed() * SHARE);
         }

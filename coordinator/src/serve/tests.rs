@@ -1,6 +1,7 @@
 //! Serving without sockets: the hub, the learner and the store as a start puts them together, with time handed in. A
 //! test says how many steps a start may take before it is killed; steps are the hub's orders and what is made durable.
 
+mod average;
 mod begin;
 mod crash;
 mod full;

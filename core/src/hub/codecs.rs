@@ -101,9 +101,10 @@ impl Hub {
         let codec = if record.untold < UNTOLD {
             sparser.into_iter().find(affordable).unwrap_or(Codec::Sparse64)
         } else {
-            // One update that tells something, with the fewest bytes that do.
+            // One update that tells something, with the fewest bytes that do. A sparse one is some percent shorter than the
+            // longest there can be.
             (record.link, record.untold) = (None, 0);
-            let telling = |codec: &Codec| codec.max_len(params) as u64 >= TELLING;
+            let telling = |codec: &Codec| codec.max_len(params) as u64 * 4 / 5 >= TELLING;
             sparser.into_iter().rfind(telling).unwrap_or(first)
         };
         record.codec = Some(codec);

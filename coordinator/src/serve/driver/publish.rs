@@ -7,16 +7,16 @@ use crate::serve::eval::Score;
 use crate::serve::served::{Delta, Source};
 
 impl Driver {
-    /// Has the newest version measured, unless the last measurement is too fresh.
+    /// Gives the newest version to the average, and has it measured unless the last measurement is too fresh. A run that
+    /// stops is measured where it stops.
     pub(super) fn measure(&mut self) {
         let now = self.clock.now();
         let fresh = |every: Duration| self.measured.is_some_and(|at| now.since(at) < every);
-        if self.measure_every.is_some_and(fresh) {
-            self.unmeasured.push(self.newest.version);
-        } else {
+        let due = self.hub.is_stopping() || !self.measure_every.is_some_and(fresh);
+        if due {
             self.measured = Some(now);
-            self.unmeasured.extend(self.evaluator.put(Source::from(&*self.newest)));
         }
+        self.unmeasured.extend(self.evaluator.put(Source::from(&*self.newest), due));
     }
 
     /// Tells the hub, with the traffic since the last score, and the screen.

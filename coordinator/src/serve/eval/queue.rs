@@ -11,31 +11,37 @@ use hydra_core::ids::VersionNo;
 
 use crate::serve::served::Source;
 
+/// Versions that wait, and whether one of them was to be measured: then the newest is.
+#[derive(Default)]
+pub struct Waiting {
+    /// Oldest first.
+    pub versions: VecDeque<Source>,
+    pub due: bool,
+}
+
 /// Bytes of weights that wait at most, the newest's not counted.
 const WAITING: usize = 64 << 20;
 
-type Waiting = Arc<Mutex<VecDeque<Source>>>;
-
 /// The driver's end; when it is dropped, the evaluator ends.
 pub struct Queue {
-    waiting: Waiting,
+    waiting: Arc<Mutex<Waiting>>,
     wake: Sender<()>,
     over: Arc<AtomicBool>,
 }
 
 /// The evaluator's end.
 pub struct Queued {
-    waiting: Waiting,
+    waiting: Arc<Mutex<Waiting>>,
     woken: Receiver<()>,
 }
 
 /// Both ends; `over` is set when the driver's is dropped.
 pub fn queue(over: Arc<AtomicBool>) -> (Queue, Queued) {
-    let (waiting, (wake, woken)) = (Waiting::default(), channel());
+    let (waiting, (wake, woken)) = (Arc::<Mutex<Waiting>>::default(), channel());
     (Queue { waiting: waiting.clone(), wake, over }, Queued { waiting, woken })
 }
 
-fn lock(waiting: &Waiting) -> MutexGuard<'_, VecDeque<Source>> {
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     // A version is put or taken whole, so a panic elsewhere leaves nothing half done.
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -45,9 +51,12 @@ fn bytes(source: &Source) -> usize {
 }
 
 impl Queue {
-    /// Hands over a version; gives those that will not be measured, oldest first, since there was no room for them.
-    pub fn put(&self, newest: Source) -> Vec<VersionNo> {
-        let mut waiting = lock(&self.waiting);
+    /// Hands over a version for the average, and to be measured if that is due; gives those that will be in neither, oldest
+    /// first, since there was no room for them.
+    pub fn put(&self, newest: Source, due: bool) -> Vec<VersionNo> {
+        let mut lock = lock(&self.waiting);
+        lock.due |= due;
+        let waiting = &mut lock.versions;
         let mut all: usize = waiting.iter().map(bytes).sum();
         let mut left_out = Vec::new();
         while all > WAITING
@@ -74,8 +83,8 @@ impl Drop for Queue {
 }
 
 impl Queued {
-    /// All versions that wait, oldest first, at least one.
-    pub fn take(&self, wait: Option<Duration>) -> Result<VecDeque<Source>, RecvTimeoutError> {
+    /// All versions that wait, at least one.
+    pub fn take(&self, wait: Option<Duration>) -> Result<Waiting, RecvTimeoutError> {
         match wait {
             Some(wait) => self.woken.recv_timeout(wait)?,
             None => self.woken.recv().map_err(|_| RecvTimeoutError::Disconnected)?,
@@ -95,8 +104,8 @@ mod tests {
         Source { version: VersionNo(number), averaged: false, shape, weights: weights.clone() }
     }
 
-    fn numbers(taken: impl IntoIterator<Item = Source>) -> Vec<u64> {
-        taken.into_iter().map(|source| source.version.0).collect()
+    fn numbers(taken: Waiting) -> Vec<u64> {
+        taken.versions.into_iter().map(|source| source.version.0).collect()
     }
 
     #[test]
@@ -104,25 +113,39 @@ mod tests {
         let over = Arc::<AtomicBool>::default();
         let (queue, queued) = queue(over.clone());
         let weights: Vec<_> = (0..3).map(|_| Arc::new(vec![0.0; WAITING / 4 + 1])).collect();
-        assert_eq!(queue.put(version(1, &weights[0])), []);
-        assert_eq!(queue.put(version(2, &weights[1])), [VersionNo(1)]);
-        assert_eq!(queue.put(version(3, &weights[2])), [VersionNo(2)]);
+        assert_eq!(queue.put(version(1, &weights[0]), true), []);
+        assert_eq!(queue.put(version(2, &weights[1]), true), [VersionNo(1)]);
+        assert_eq!(queue.put(version(3, &weights[2]), true), [VersionNo(2)]);
         assert_eq!(weights.iter().map(Arc::strong_count).collect::<Vec<_>>(), [1, 1, 2], "the old ones are free");
         assert_eq!(numbers(queued.take(None).unwrap()), [3]);
-        assert_eq!(queued.take(Some(Duration::ZERO)).unwrap_err(), RecvTimeoutError::Timeout);
-        assert_eq!(queue.put(version(4, &weights[0])), []);
+        assert!(matches!(queued.take(Some(Duration::ZERO)), Err(RecvTimeoutError::Timeout)));
+        assert_eq!(queue.put(version(4, &weights[0]), true), []);
         assert!(!over.load(Ordering::Relaxed));
         drop(queue);
         assert!(over.load(Ordering::Relaxed), "at once, whatever waits");
         assert_eq!(numbers(queued.take(None).unwrap()), [4]);
-        assert_eq!(queued.take(None).unwrap_err(), RecvTimeoutError::Disconnected);
+        assert!(matches!(queued.take(None), Err(RecvTimeoutError::Disconnected)));
     }
 
     #[test]
     fn versions_of_a_small_model_all_come_to_the_average() {
         let (queue, queued) = queue(Arc::default());
         let weights = Arc::new(vec![0.0; 8]);
-        assert!((1..=5).all(|number| queue.put(version(number, &weights)).is_empty()));
+        assert!((1..=5).all(|number| queue.put(version(number, &weights), true).is_empty()));
         assert_eq!(numbers(queued.take(None).unwrap()), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_measurement_that_is_due_stays_so_behind_versions_for_the_average_alone() {
+        let (queue, queued) = queue(Arc::default());
+        let weights = Arc::new(vec![0.0; 8]);
+        for (number, due) in [(1, true), (2, false)] {
+            queue.put(version(number, &weights), due);
+        }
+        let taken = queued.take(None).unwrap();
+        assert!(taken.due);
+        assert_eq!(numbers(taken), [1, 2]);
+        queue.put(version(3, &weights), false);
+        assert!(!queued.take(None).unwrap().due);
     }
 }
