@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use hydra_core::ids::UserName;
 use hydra_shell::address::{self, Address};
 
@@ -57,6 +58,19 @@ fn long_help() -> String {
     format!("{EXAMPLES}\n\n{}", hydra_shell::exit::table())
 }
 
+/// Who writes a question without quotes is told of them.
+pub fn with_quotes(mut error: clap::Error) -> clap::Error {
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) => !word.starts_with('-'),
+        _ => false,
+    };
+    if error.kind() == ErrorKind::UnknownArgument && word {
+        let tip = "put the question in quotes: hydra-query NAME \"What is a token?\"";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
 fn user(text: &str) -> Result<UserName, String> {
     let named = address::user_name(text, "hydra-query NAME --coordinator");
     // A question by itself.
@@ -66,6 +80,13 @@ fn user(text: &str) -> Result<UserName, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_without_quotes_is_told_of_them() {
+        let told = |line: &str| with_quotes(Args::try_parse_from(line.split(' ')).unwrap_err()).to_string();
+        assert!(told("hydra-query alice What is a token").contains("in quotes"));
+        assert!(!told("hydra-query alice What --is").contains("in quotes"));
+    }
 
     fn parse(line: &str) -> Result<Args, clap::error::ErrorKind> {
         Args::try_parse_from(line.split(' ')).map_err(|error| error.kind())

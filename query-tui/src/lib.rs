@@ -53,7 +53,7 @@ pub fn command() -> clap::Command {
 
 /// The program.
 pub fn run() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|error| args::with_quotes(error).exit());
     report(start(args))
 }
 

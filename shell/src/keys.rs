@@ -82,7 +82,10 @@ impl Identity {
         if new {
             let path = self.path.display().to_string();
             let path = sanitize(&path, Keep::Nothing);
-            complain(&format!("a new key for {}, which owns the name from its first use on: {path}\n", self.user));
+            complain(&format!(
+                "a new key for {}, which owns the name from its first use on, unless another does: {path}\n",
+                self.user
+            ));
         }
         self
     }

@@ -1,6 +1,6 @@
 //! The key tables: what is pressed where. The help overlay and the line of hints are made of them.
 
-use hydra_shell::ui::Binding;
+use hydra_shell::ui::{Binding, PROGRAM};
 
 use super::model::{Overlay, Screen, Tab};
 use super::update::Msg;
@@ -10,7 +10,6 @@ const RUN: &str = "Run";
 const PAGES: &str = "Pages";
 const WORKERS: &str = "Workers";
 const LISTS: &str = "Lists";
-const PROGRAM: &str = "Program";
 
 /// The keys of every page, with some before them and some after those that act on the run.
 macro_rules! common {

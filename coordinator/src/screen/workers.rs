@@ -273,11 +273,16 @@ fn brief(span: Duration) -> String {
 fn detail(screen: &Screen, several: &HashSet<&UserName>, buffer: &mut Buffer, area: Rect) {
     let Some(row) = screen.chosen() else { return };
     let title = format!("{} {}", row.worker.user, suffix(several, &row.worker));
-    let inside = view::panel(screen, buffer, area, text::clean(&title).trim_end());
+    let title = text::clean(&title).trim_end().to_owned();
+    let inside = view::panel(screen, buffer, area, &title);
     let (done, label) = progress(&row.worker.state, now(screen));
     gauge::draw(buffer, inside, screen.facts.theme, done, &label);
     let rest = Rect { y: inside.y + 1.min(inside.height), height: inside.height.saturating_sub(1), ..inside };
-    let facts = about(screen, row);
+    let mut facts = about(screen, row);
+    if screen.is_small() {
+        // Without a frame nothing else says whose it is.
+        facts.insert(0, ("user", title, screen.facts.theme.accent()));
+    }
     // Where the pane lies below the table, the facts stand in two columns.
     if area.width < view::WIDE && usize::from(rest.height) < facts.len() && rest.width >= 60 {
         let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).spacing(2).areas(rest);

@@ -121,8 +121,12 @@ impl Shown {
 pub async fn page(headers: HeaderMap) -> Response {
     let wants = |accept: &str| accept.contains("text/html");
     if !headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(wants) {
-        return concat!("HydraAI coordinator ", env!("CARGO_PKG_VERSION"), "; see /status.json and /metrics\n")
-            .into_response();
+        return concat!(
+            "HydraAI coordinator ",
+            env!("CARGO_PKG_VERSION"),
+            "; see /status.json, /metrics and, for OpenAI-style clients, /v1\n"
+        )
+        .into_response();
     }
     let headers: [(HeaderName, &str); 5] = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),

@@ -297,6 +297,9 @@ async fn serve_with(
     };
     let tasks = count(tasks, "task", "tasks");
     events.say(&format!("stopped, {why}: version {} after {tasks}{measured}", newest.version));
+    if matches!(reason, "tasks" | "tokens" | "rounds" | "loss") {
+        events.say("whoever has credits can ask the model once it is started again without this end; workers need not be there");
+    }
     // Every version is measured on the same part of the held-out text, so those losses can be compared.
     let last = scored.filter(|scored| scored.version == newest.version).map(|scored| scored.loss);
     let best = Reader::open(&settings.run_dir).and_then(|reader| reader.best_version());

@@ -53,6 +53,10 @@ pub struct Run {
 /// Opens the run that the settings name, or begins it, from a model that exists if there is one.
 pub fn open(settings: &Settings, init: Option<&Pretrained>, events: &Events) -> anyhow::Result<Run> {
     let dir = &settings.run_dir;
+    if dir.is_file() {
+        let text = format!("{} is a file, and a run is a folder", dir.display());
+        return Err(Failure::new(Exit::RunFolder, text).hint("choose another one with --run DIR").into());
+    }
     let cannot = |error: std::io::Error| fail::file(FileError::io("make", dir, &error));
     std::fs::create_dir_all(dir.parent().unwrap_or(dir)).map_err(cannot)?;
     // Asked in this way, a folder that cannot be looked at for a moment is never taken for a new one.

@@ -116,6 +116,7 @@ impl Agent {
             // The coordinator may have known the version by its digest, and would send only what comes after it. Another
             // hello names none.
             if self.named {
+                self.backoff.succeeded();
                 self.out.push_back(Order::Disconnect);
             }
         }

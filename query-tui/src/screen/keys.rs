@@ -1,6 +1,6 @@
 //! The key tables of the chat screen; keymap, hints and help are made of them. What is no key here is writing.
 
-use hydra_shell::ui::Binding;
+use hydra_shell::ui::{Binding, PROGRAM};
 
 use super::msg::Msg;
 
@@ -16,9 +16,9 @@ pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("ctrl-home", Msg::Top, "to the beginning").group("Conversation"),
     Binding::new("ctrl-end", Msg::End, "to the end").group("Conversation"),
     Binding::new("ctrl-y", Msg::Copy, "copy the last answer").group("Conversation").hint("copy"),
-    Binding::new("f1 ctrl-g", Msg::Help, "this help").group("Program").hint("help"),
-    Binding::new("ctrl-c", Msg::Interrupt, "stop, or clear; twice: quit").group("Program").hint("quit"),
-    Binding::new("ctrl-d", Msg::EndOfInput, "quit if nothing written").group("Program"),
+    Binding::new("f1 ctrl-g", Msg::Help, "this help").group(PROGRAM).hint("help"),
+    Binding::new("ctrl-c", Msg::Interrupt, "stop, or clear; twice: quit").group(PROGRAM).hint("quit"),
+    Binding::new("ctrl-d", Msg::EndOfInput, "quit if nothing written").group(PROGRAM),
 ];
 
 /// Keys of the composer, which has its own keymap; rows of the help only.

@@ -76,22 +76,34 @@ pub fn faults<M>(table: &[Binding<M>]) -> Vec<String> {
     faults
 }
 
-/// The line of hints: `q quit  ? help`, as many as fit into `cells`.
+/// The heading of the keys whose hints come first where there is not room for all: help and the way out.
+pub const PROGRAM: &str = "Program";
+
+/// The line of hints: `q quit  ? help`, as many as fit into `cells`, in the table's order.
 pub fn hints<M>(table: &[Binding<M>], theme: Theme, cells: u16) -> Line<'static> {
+    let hinted: Vec<_> = table.iter().filter(|binding| !binding.hint.is_empty()).collect();
+    let name = |binding: &Binding<M>| binding.keys.split_whitespace().next().map(pretty).unwrap_or_default();
+    let needs = |binding: &Binding<M>| GAP + text::width(&name(binding)) + 1 + text::width(binding.hint);
+    let mut shown = vec![false; hinted.len()];
+    let mut left = usize::from(cells) + GAP;
+    for essential in [true, false] {
+        let rank = |binding: &Binding<M>| (binding.group == PROGRAM) == essential;
+        for (binding, shown) in hinted.iter().zip(&mut shown).filter(|(binding, _)| rank(binding)) {
+            let Some(rest) = left.checked_sub(needs(binding)) else { break };
+            (left, *shown) = (rest, true);
+        }
+    }
     let mut spans = Vec::new();
-    let mut left = usize::from(cells);
-    for binding in table.iter().filter(|binding| !binding.hint.is_empty()) {
-        let key = binding.keys.split_whitespace().next().map(pretty).unwrap_or_default();
-        let gap = if spans.is_empty() { 0 } else { 2 };
-        let needs = gap + text::width(&key) + 1 + text::width(binding.hint);
-        let Some(rest) = left.checked_sub(needs) else { break };
-        left = rest;
-        spans.push(Span::raw(" ".repeat(gap)));
-        spans.push(Span::styled(key, theme.key()));
+    for (binding, _) in hinted.iter().zip(shown).filter(|(_, shown)| *shown) {
+        spans.push(Span::raw(" ".repeat(if spans.is_empty() { 0 } else { GAP })));
+        spans.push(Span::styled(name(binding), theme.key()));
         spans.push(Span::styled(format!(" {}", binding.hint), theme.dim()));
     }
     Line::from(spans)
 }
+
+/// Cells between two hints.
+const GAP: usize = 2;
 
 /// A key's name as people read it: `Ctrl-C`, `Enter`, `↑`.
 pub fn pretty(key: &str) -> String {
@@ -263,6 +275,11 @@ mod tests {
         assert_eq!(lookup(TABLE, &Event::FocusGained), None);
         assert_eq!(hints(TABLE, Theme::plain(), 80).to_string(), "q quit  F1 help");
         assert_eq!(hints(TABLE, Theme::plain(), 14).to_string(), "q quit");
+        let page =
+            [Binding::new("enter", 4, "").hint("look closer"), Binding::new("? f1", 3, "").group(PROGRAM).hint("help")];
+        let shown = |cells| hints(&page, Theme::plain(), cells).to_string();
+        assert_eq!(shown(25), "Enter look closer  ? help");
+        assert_eq!([shown(24), shown(6), shown(5)], ["? help", "? help", ""]);
         assert!(faults(TABLE).is_empty());
         let twice = [Binding::new("q", 1, ""), Binding::new("x q nokey", 2, "")];
         assert_eq!(faults(&twice).len(), 2);

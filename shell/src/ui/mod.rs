@@ -39,7 +39,7 @@ mod tests;
 pub use crossterm::event::Event;
 pub use ratatui;
 
-pub use keys::Binding;
+pub use keys::{Binding, PROGRAM};
 pub use theme::Theme;
 
 /// A program with a screen: a model, its messages, and how it looks.

@@ -10,7 +10,7 @@ use hydra_shell::ui::ratatui::Frame;
 use hydra_shell::ui::ratatui::crossterm::event::{MouseButton, MouseEventKind};
 use hydra_shell::ui::ratatui::layout::Position;
 use hydra_shell::ui::theme::Sign;
-use hydra_shell::ui::{App, Binding, Event as Input, help, keys};
+use hydra_shell::ui::{App, Binding, Event as Input, PROGRAM, help, keys};
 
 use super::model::{ASK_EVERY, Leaving, Link, SMOOTHINGS, Screen, Shown, Usage};
 use super::view;
@@ -94,10 +94,8 @@ pub const KEYS: &[Binding<Msg>] = &[
     Binding::new("pageup", Msg::Page(-1), "scroll the log back").group("View"),
     Binding::new("pagedown", Msg::Page(1), "scroll the log on").group("View"),
     Binding::new("end esc G", Msg::Newest, "back to the log's newest line").group("View").hint("newest"),
-    Binding::new("? f1", Msg::Help, "this help").group("Program").hint("help"),
-    Binding::new("q ctrl-c", Msg::Quit, "finish the task, then quit; again: quit at once")
-        .group("Program")
-        .hint("quit"),
+    Binding::new("? f1", Msg::Help, "this help").group(PROGRAM).hint("help"),
+    Binding::new("q ctrl-c", Msg::Quit, "finish the task, then quit; again: quit at once").group(PROGRAM).hint("quit"),
 ];
 
 /// Keys while the help is open.

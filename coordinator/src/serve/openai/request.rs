@@ -87,6 +87,22 @@ impl OneOrMany {
     }
 }
 
+/// What is wrong with a value, in the words of JSON.
+fn plain(error: &serde_json::Error) -> String {
+    let kinds = [
+        ("f32", "a number"),
+        ("u64", "a whole number, not below 0"),
+        ("a map", "an object"),
+        ("a sequence", "a list"),
+        ("a string", "a text"),
+        ("a boolean", "true or false"),
+    ];
+    let of = |text: String, (rust, json): &(&str, &str)| {
+        text.replace(&format!("expected {rust}"), &format!("expected {json}"))
+    };
+    kinds.iter().fold(error.to_string(), of)
+}
+
 /// The fields of a request that nobody has looked at yet.
 struct Fields(Map<String, Value>);
 
@@ -102,7 +118,7 @@ impl Fields {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match serde_json::from_value(value) {
                 Ok(value) => Ok(Some(value)),
-                Err(error) => Err(Refusal::field(name, format!("{name}: {error}"))),
+                Err(error) => Err(Refusal::field(name, format!("{name}: {}", plain(&error)))),
             },
         }
     }

@@ -113,14 +113,25 @@ fn a_recipe_that_changed_gets_the_version_that_was_named_once_more() {
     lab.begin(1, 0);
     let mut changed = welcome();
     changed.recipe.beta1 = 0.8;
-    let hello = lab.reconnect_to(changed.clone());
+    for _ in 0..6 {
+        lab.tell(Fact::Closed { reason: "nobody there".to_owned() });
+        lab.wait(Duration::from_secs(20));
+    }
+    lab.take();
+    let hello = lab.connect_to(changed.clone());
     assert_eq!(hello.holds.map(|held| held.version), Some(VersionNo(0)));
     // The coordinator sends nothing that a worker holds; this one has nothing that it could train from any more.
     let orders = lab.take();
     assert!(orders.iter().any(|o| matches!(o, Order::StopTraining { lease: LeaseId(1) })), "{orders:?}");
     assert!(orders.iter().any(|o| matches!(o, Order::Setup { .. })), "{orders:?}");
     assert!(orders.iter().any(|o| matches!(o, Order::Disconnect)), "{orders:?}");
-    let hello = lab.reconnect_to(changed.clone());
+    // Nor does it wait, however long the coordinator was away before.
+    lab.tell(Fact::Closed { reason: "fetching it anew".to_owned() });
+    let waits = |order: &Order| matches!(order, Order::Note(Event::Disconnected { retry_ms: ..=250, .. }));
+    assert!(lab.take().iter().any(waits));
+    lab.wait(Duration::from_millis(250));
+    assert!(matches!(lab.take()[..], [Order::Connect]));
+    let hello = lab.connect_to(changed.clone());
     assert_eq!((hello.holds, hello.lease), (None, None));
     assert!(!lab.take().iter().any(|o| matches!(o, Order::Disconnect)), "once");
     lab.install(0, None);
