@@ -209,7 +209,8 @@ impl Screen {
     pub fn new(facts: Facts, history: History) -> Self {
         let mut chart = Chart::new(Names {
             raw: "loss".to_owned(),
-            second: "bits a byte".to_owned(),
+            // Bits a byte are the same line at another height: a number says all of them.
+            second: String::new(),
             x: "version".to_owned(),
             mark: String::new(),
             empty: "the loss appears here once a version has been measured".to_owned(),
@@ -268,11 +269,9 @@ impl Screen {
     pub fn take_point(&mut self, point: Point) {
         // The newest version of the last start is measured again at the next.
         if self.point.replace(point).is_some_and(|known| known.version == point.version) {
-            self.chart.raw.correct(point.loss);
-            return self.chart.second.correct(point.bits_per_byte);
+            return self.chart.raw.correct(point.loss);
         }
         self.chart.raw.push(point.version.0 as f64, point.loss);
-        self.chart.second.push(point.version.0 as f64, point.bits_per_byte);
         if point.loss.is_finite() && self.best.is_none_or(|best| point.loss < best.loss) {
             self.best = Some(point);
             let now = self.snapshot.as_ref().map(|snapshot| snapshot.view.status.workers);

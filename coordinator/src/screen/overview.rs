@@ -121,7 +121,8 @@ fn was_better(now: Point, best: Point) -> String {
 }
 
 fn chart_panel(screen: &Screen, buffer: &mut Buffer, area: Rect) {
-    let inside = view::panel(screen, buffer, area, "Held-out loss, in nats a token, and bits a byte");
+    let bits = screen.point.map_or_else(String::new, |point| format!(" · {:.3} bits a byte", point.bits_per_byte));
+    let inside = view::panel(screen, buffer, area, &format!("Held-out loss, in nats a token{bits}"));
     let theme = screen.facts.theme;
     let (Some(point), Some(best)) = (screen.point, screen.better()) else {
         return screen.chart.draw(buffer, inside, theme);
