@@ -190,7 +190,7 @@ pub const KEYS: &[Key] = &[
     key("limits.messages_per_second", Whole(10, 1_000_000, "messages a second"), Toml("200"), "messages of one session, full chunks not counted; ten seconds' worth may come at once"),
 
     key("eval.tokens", Whole(8, 1 << 30, "tokens"), Derived("`8192`, or one window if that is longer"), "held-out tokens on which each version is measured; at least one window"),
-    key("eval.every_seconds", Number(1.0, WEEK, "seconds"), Unset("none"), "shortest time between measurements; none: every version is measured"),
+    key("eval.every_seconds", Number(1.0, WEEK, "seconds"), Unset("none"), "shortest time between measurements; none: every version is measured. All are in the average, measured or not"),
 
     key("stop.after_tasks", Whole(1, MANY, "tasks"), Unset("none"), "stop after so many accepted tasks"),
     key("stop.after_tokens", Whole(1, MANY, "tokens"), Unset("none"), "stop after so many trained tokens"),
