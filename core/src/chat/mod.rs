@@ -303,6 +303,10 @@ impl Machine for Chat {
             Fact::Ask(query) => {
                 // One at a time; a shell asks again when this one has its end.
                 if self.asked.is_none() {
+                    // Somebody waits for it now: one more try costs the coordinator little.
+                    if let Link::Waiting { until } = &mut self.link {
+                        *until = now;
+                    }
                     self.asked = Some(Asked { id: query.id, text: String::new(), pieces: 0 });
                     self.say(ClientMsg::Query(query));
                 }

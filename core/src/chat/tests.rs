@@ -348,3 +348,24 @@ fn waits_between_connections_grow() {
     }
     assert!(last > Duration::from_millis(900));
 }
+
+#[test]
+fn a_question_does_not_wait_for_the_next_try() {
+    let mut lab = Lab::open(true);
+    for _ in 0..6 {
+        lab.tell(Fact::Closed { reason: "nobody there".to_owned() });
+        let (until, _) = lab.chat.deadline().expect("it tries again");
+        lab.now = until;
+        lab.chat.expire(until);
+    }
+    lab.tell(Fact::Closed { reason: "nobody there".to_owned() });
+    lab.take();
+    lab.tell(Fact::Ask(query(1)));
+    assert_eq!(lab.chat.deadline().map(|(at, _)| at), Some(lab.now));
+    lab.chat.expire(lab.now);
+    assert!(matches!(lab.take()[..], [Order::Connect]));
+    // In vain: it waits as long as before.
+    lab.tell(Fact::Closed { reason: "nobody there".to_owned() });
+    assert!(lab.chat.deadline().is_some_and(|(at, _)| at.since(lab.now) > Duration::from_secs(5)));
+    assert!(lab.chat.is_busy(), "and sends it when there is a session");
+}
