@@ -27,6 +27,12 @@ fn a_first_start_that_fails_leaves_nothing_that_looks_like_a_run() {
         assert!(!good.run_dir.exists());
     }
 
+    std::fs::write(&good.run_dir, "a letter").unwrap();
+    let refused = open(&good).err().unwrap().to_string();
+    assert!(refused.contains("is a file, and a run is a folder"), "{refused}");
+    assert_eq!(std::fs::read(&good.run_dir).unwrap(), b"a letter");
+    std::fs::remove_file(&good.run_dir).unwrap();
+
     // A folder that was there before is not removed.
     std::fs::create_dir(&good.run_dir).unwrap();
     assert!(open(&Settings { data: vec![short], ..good.clone() }).is_err());

@@ -124,6 +124,18 @@ fn what_cannot_be_honoured_is_refused_by_its_name() {
         body[name] = value;
         assert_eq!(refused(&body).1.as_deref(), Some(name));
     }
+    // In the words of JSON.
+    for (name, value, told) in [
+        ("temperature", json!("hot"), "expected a number"),
+        ("max_tokens", json!(-1), "expected a whole number, not below 0"),
+        ("stream", json!("yes"), "expected true or false"),
+        ("messages", json!("Hi"), "expected a list"),
+    ] {
+        let mut body = json!({ "model": "hydra", "messages": turns });
+        body[name] = value;
+        let (text, _) = refused(&body);
+        assert!(text.contains(told), "{text}");
+    }
     let both = json!({ "model": "hydra", "prompt": "x", "max_tokens": 5, "max_completion_tokens": 6 });
     assert!(refused(&both).0.contains("different"));
     assert!(refused(&json!({ "model": "gpt-4", "prompt": "x" })).0.contains("gpt-4"));
