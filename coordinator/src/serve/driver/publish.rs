@@ -7,8 +7,8 @@ use crate::serve::eval::Score;
 use crate::serve::served::{Delta, Source};
 
 impl Driver {
-    /// Gives the newest version to the average, and has it measured unless the last measurement is too fresh. A run that
-    /// stops is measured where it stops.
+    /// Gives the newest version to the average, and has it measured unless the last measurement is too fresh. One that is
+    /// made while the run stops is the last.
     pub(super) fn measure(&mut self) {
         let now = self.clock.now();
         let fresh = |every: Duration| self.measured.is_some_and(|at| now.since(at) < every);
