@@ -119,6 +119,8 @@ struct Answer {
 
 impl Desk {
     fn serve(&self, mut team: Team, report: &impl Fn(Fact)) {
+        // Whoever asks first does not wait for what is made at first use; a failure is told to whoever asks.
+        drop((self.best.take(), self.data.tokenizer.encode(&self.form.template)));
         let mut batch = DecodeBatch::default();
         let mut running: Vec<Answer> = Vec::new();
         loop {
